@@ -1,0 +1,1 @@
+"""The Hydra configuration groups, shipped as `nlp_transfer.conf`."""

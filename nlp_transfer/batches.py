@@ -1,0 +1,102 @@
+"""Plans every batch of every epoch.
+
+A plan is a pure function of (lengths, seed, epoch, global batch size): the same for one process and
+for eight, for an unbroken run and a continued one. Rows of similar length share a batch, so there is
+little padding; a process takes its slice of each batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+# Rows are sorted by length inside groups of this many batches: long enough for little padding,
+# short enough for the batches of an epoch to differ from those of the next.
+BATCHES_PER_GROUP = 50
+IGNORED_LABEL = -100  # cross entropy leaves such rows out, and so does the count of documents
+
+
+def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The global batches of one epoch: every row once, in batches of similar length.
+
+    Args:
+        lengths: int [rows], tokens of each row.
+
+    Returns:
+        Row indices, one array per optimizer step; only one of them may be shorter than `batch_size`.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(lengths))
+    group = batch_size * BATCHES_PER_GROUP
+    by_length = [
+        chunk[np.argsort(-lengths[chunk], kind="stable")]
+        for chunk in (order[start : start + group] for start in range(0, len(order), group))
+    ]
+    rows = np.concatenate(by_length)
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def plan_inference(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+    """Length-sorted batches of at most `max_tokens` tokens, padding included (one row at the least)."""
+    batches: list[list[int]] = [[]]
+    for row in np.argsort(-lengths, kind="stable"):
+        batch = batches[-1]
+        if batch and (len(batch) + 1) * lengths[batch[0]] > max_tokens:
+            batch = []
+            batches.append(batch)
+        batch.append(int(row))
+    return [np.array(batch) for batch in batches if batch]
+
+
+def accumulation_steps(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
+    """How many forward passes of one process make a global batch."""
+    share = math.ceil(batch_size / world_size)
+    return math.ceil(share / min(micro_batch_size or share, share))
+
+
+class PlannedBatches(Sampler[list[tuple[int, bool]]]):
+    """One process's micro-batches of the plan, as `(row, counts)` pairs.
+
+    Every global batch is cut into `accumulation * world_size` micro-batches of equal size but for
+    one row, in an order that does not depend on the number of processes. Where a short batch does
+    not have a row for each, a row is repeated with `counts=False`, and adds nothing to the loss.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int,
+        *,
+        accumulation: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.accumulation = accumulation
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Plan this epoch at the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.lengths) / self.batch_size) * self.accumulation
+
+    def __iter__(self) -> Iterator[list[tuple[int, bool]]]:
+        parts = self.accumulation * self.world_size
+        for batch in plan_epoch(self.lengths, self.batch_size, self.seed, self.epoch):
+            micro_batches = np.array_split(batch, parts)
+            for micro in micro_batches[self.rank :: self.world_size]:
+                if len(micro):
+                    yield [(int(row), True) for row in micro]
+                else:
+                    yield [(int(batch[0]), False)]

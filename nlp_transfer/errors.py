@@ -1,0 +1,28 @@
+"""What a person asked for that cannot be done, said in one message, with an exit code of its own."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command; the README shows the same table."""
+
+    CONFIG = 2  # what was asked for is misspelt, of the wrong type or impossible
+    DATA = 3  # the labelled texts are missing or wrong
+    CHECKPOINT = 4  # the pretrained checkpoint cannot be loaded
+    MACHINE = 5  # this machine cannot do what was asked
+    RUN_FOLDER = 6  # the run folder is locked, unwritable or belongs to another run
+    TRAINING = 7  # training cannot go on (a loss that is not finite)
+    EXPORT = 8  # the exported folder does not answer what was reported
+
+
+class UserError(Exception):
+    """A failure a person can mend: printed as one message, without a traceback.
+
+    The message says what was expected, what was found and what to do.
+    """
+
+    def __init__(self, code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,243 @@
+"""Logits and references into numbers.
+
+The metrics are `evaluate.Metric`s of our own, because `evaluate.load("accuracy")` fetches code from
+the Hub; a name we do not have is loaded from there, and tried before training starts.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from sklearn import metrics as sk
+from sklearn.exceptions import UndefinedMetricWarning
+
+from nlp_transfer.config import EvaluationConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.inference import softmax
+from nlp_transfer.machine import logger
+
+LOWER_IS_BETTER = {"log_loss"}
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a metric has to know about the labels."""
+
+    names: tuple[str, ...]
+    positive: int  # index of the positive label of a binary metric
+
+    @property
+    def ids(self) -> list[int]:
+        """All of them, whether a split has them or not."""
+        return list(range(len(self.names)))
+
+
+def _averaged(score: Callable[..., float], average: str) -> Callable[..., float]:
+    def compute(references: np.ndarray, predictions: np.ndarray, classes: Classes) -> float:
+        wanted = [classes.positive] if average == "binary" else classes.ids
+        return score(
+            references,
+            predictions,
+            labels=wanted,
+            average="macro" if average == "binary" else average,
+            zero_division=0.0,
+        )
+
+    return compute
+
+
+def _roc_auc(references: np.ndarray, probabilities: np.ndarray, classes: Classes) -> float:
+    if len(classes.names) == 2:
+        return sk.roc_auc_score(references == classes.positive, probabilities[:, classes.positive])
+    # One label against the rest, averaged over the labels that the split has.
+    present = [i for i in classes.ids if 0 < (references == i).sum() < len(references)]
+    return float(np.mean([sk.roc_auc_score(references == i, probabilities[:, i]) for i in present]))
+
+
+# name: (score of references, predicted label ids and the classes)
+BY_LABEL: dict[str, Callable[[np.ndarray, np.ndarray, Classes], float]] = {
+    "accuracy": lambda references, predictions, _: sk.accuracy_score(references, predictions),
+    "f1": _averaged(sk.f1_score, "binary"),
+    "f1_macro": _averaged(sk.f1_score, "macro"),
+    "f1_weighted": _averaged(sk.f1_score, "weighted"),
+    "precision": _averaged(sk.precision_score, "binary"),
+    "precision_macro": _averaged(sk.precision_score, "macro"),
+    "recall": _averaged(sk.recall_score, "binary"),
+    "recall_macro": _averaged(sk.recall_score, "macro"),
+    "matthews": lambda references, predictions, _: sk.matthews_corrcoef(references, predictions),
+}
+# name: (score of references, probabilities [rows, labels] and the classes)
+BY_PROBABILITY: dict[str, Callable[[np.ndarray, np.ndarray, Classes], float]] = {
+    "roc_auc": _roc_auc,
+    "log_loss": lambda references, probabilities, classes: sk.log_loss(
+        references, probabilities, labels=classes.ids
+    ),
+}
+BINARY = ("f1", "precision", "recall")
+
+
+class _OurMetric(evaluate.Metric):
+    """One of our scores in the shape of the `evaluate` library."""
+
+    prediction: Any
+
+    def __init__(self, name: str, score: Callable[..., float], classes: Classes) -> None:
+        self._score_name = name
+        self._score = score
+        self._classes = classes
+        super().__init__(keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=f"{self._score_name} over {len(self._classes.names)} labels",
+            citation="",
+            features=datasets.Features(
+                {"predictions": self.prediction, "references": datasets.Value("int64")}
+            ),
+        )
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            value = self._score(np.asarray(references), np.asarray(predictions), self._classes)
+        return {self._score_name: float(value)}
+
+
+class LabelMetric(_OurMetric):
+    """A score of predicted labels (`predictions`: one id a row)."""
+
+    prediction = datasets.Value("int64")
+
+
+class ProbabilityMetric(_OurMetric):
+    """A score of probabilities (`predictions`: one per label a row)."""
+
+    prediction = datasets.Sequence(datasets.Value("float64"))
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The metrics of a run."""
+
+    best: str
+    by_label: Any  # evaluate.CombinedEvaluations or None
+    by_probability: Any
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether more of the metric that chooses the epoch is better."""
+        return self.best not in LOWER_IS_BETTER
+
+    def compute(self, logits: np.ndarray, references: np.ndarray) -> dict[str, float | None]:
+        """Every metric by name; None where a split has too few labels to define it.
+
+        Args:
+            logits: float [rows, labels].
+            references: int [rows].
+        """
+        values: dict[str, float] = {}
+        if self.by_label is not None:
+            values |= self.by_label.compute(predictions=logits.argmax(axis=1), references=references)
+        if self.by_probability is not None:
+            values |= self.by_probability.compute(predictions=softmax(logits), references=references)
+        return {name: None if math.isnan(value) else float(value) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class SplitEvaluation:
+    """What the model is worth on one split."""
+
+    logits: np.ndarray  # float32 [rows, labels]
+    references: np.ndarray  # int64 [rows]
+    metrics: dict[str, float | None]
+    per_class: list[dict[str, Any]]  # label, precision, recall, f1, support
+
+
+def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
+    """The metrics that were asked for, each tried on two made-up rows.
+
+    Raises:
+        UserError: for one that does not exist or does not fit the labels.
+    """
+    classes = Classes(labels, _positive(config, labels))
+    by_label: list[Any] = []
+    by_probability: list[Any] = []
+    for name in config.metrics:
+        if name in BINARY and len(labels) != 2:
+            raise UserError(
+                ExitCode.CONFIG,
+                f"evaluation.metrics has {name}, which is for two labels; there are {len(labels)}. "
+                f"Use {name}_macro.",
+            )
+        if name in BY_LABEL:
+            by_label.append(LabelMetric(name, BY_LABEL[name], classes))
+        elif name in BY_PROBABILITY:
+            by_probability.append(ProbabilityMetric(name, BY_PROBABILITY[name], classes))
+        else:
+            by_label.append(_metric_of_the_hub(name))
+    metrics = Metrics(
+        config.best,
+        evaluate.combine(by_label) if by_label else None,
+        evaluate.combine(by_probability) if by_probability else None,
+    )
+    tried = metrics.compute(np.eye(2, len(labels), dtype=np.float32), np.array([0, 1]))
+    if config.best not in tried:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"evaluation.best={config.best!r} is not among the values measured: {', '.join(tried)}.",
+        )
+    return metrics
+
+
+def evaluate_split(
+    logits: np.ndarray, references: np.ndarray, metrics: Metrics, labels: tuple[str, ...]
+) -> SplitEvaluation:
+    """Metrics and the per-class table of one split."""
+    precision, recall, f1, support = sk.precision_recall_fscore_support(
+        references, logits.argmax(axis=1), labels=range(len(labels)), zero_division=0.0
+    )
+    per_class = [
+        {
+            "label": label,
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
+            "support": int(support[i]),
+        }
+        for i, label in enumerate(labels)
+    ]
+    return SplitEvaluation(logits, references, metrics.compute(logits, references), per_class)
+
+
+def _positive(config: EvaluationConfig, labels: tuple[str, ...]) -> int:
+    if config.positive_label is None:
+        return len(labels) - 1
+    if config.positive_label not in labels:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"evaluation.positive_label={config.positive_label!r} is not a label; "
+            f"there are {', '.join(labels)}.",
+        )
+    return labels.index(config.positive_label)
+
+
+def _metric_of_the_hub(name: str) -> Any:
+    try:
+        metric = evaluate.load(name)
+        metric.compute(predictions=[0, 1], references=[0, 1])
+    except Exception as error:  # noqa: BLE001 (it is code from the Hub: anything can come)
+        ours = ", ".join([*BY_LABEL, *BY_PROBABILITY])
+        raise UserError(
+            ExitCode.CONFIG,
+            f"evaluation.metrics has {name!r}, which is not one of ours ({ours}) and cannot be used "
+            f"from the Hub: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+        ) from error
+    logger.info("metric %s comes from the Hub", name)
+    return metric

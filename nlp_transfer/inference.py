@@ -1,0 +1,117 @@
+"""One forward loop, and the `Classifier` that answers questions with an exported folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from nlp_transfer.batches import plan_inference
+from nlp_transfer.config import EvaluationConfig, TokenizationConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.machine import Machine, gather, quiet
+from nlp_transfer.tokenization import Collator, Inputs, collator_of, encode_texts, input_length
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer."""
+
+    label: str
+    score: float  # probability of `label`
+    probabilities: dict[str, float]  # of every label, in the model's order
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: PreTrainedModel,
+    inputs: Inputs,
+    collator: Collator,
+    max_tokens: int,
+    machine: Machine | None = None,
+) -> np.ndarray:
+    """Logits of every row, in the order of the rows, on every process.
+
+    Runs in length-sorted batches of `max_tokens` tokens; the processes share the batches, and
+    because the batches do not depend on how many processes there are, neither do the logits.
+
+    Returns:
+        float32 [rows, labels].
+    """
+    was_training = model.training
+    model.eval()
+    batches = plan_inference(inputs.lengths, max_tokens)
+    mine = batches if machine is None else batches[machine.rank :: machine.world_size]
+    answers = []
+    for rows in mine:
+        batch = {name: t.to(model.device) for name, t in collator.pad(inputs, rows).items()}
+        answers.append((rows, model(**batch).logits.float().cpu().numpy()))
+    model.train(was_training)
+    if machine is not None:
+        answers = gather(answers, machine)
+    logits = np.full((len(inputs), model.config.num_labels), np.nan, dtype=np.float32)
+    for rows, values in answers:
+        logits[rows] = values
+    assert sum(len(rows) for rows, _ in answers) == len(inputs), "every row is answered once"
+    return logits
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities [rows, labels] in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+class Classifier:
+    """An exported folder, ready to answer.
+
+    >>> Classifier.load("runs/…/model").predict(["What a find!"])[0].label
+    'positive'
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Classifier:
+        """Open a folder that `Trainer`, `save_pretrained` or this package wrote.
+
+        Raises:
+            UserError: if it is not one.
+        """
+        try:
+            with quiet():
+                model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+                return cls(model, AutoTokenizer.from_pretrained(folder))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                ExitCode.CHECKPOINT, f"{folder} cannot be opened as a classifier: {error}"
+            ) from error
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """One prediction per text, in order; texts longer than the model reads are cut."""
+        if isinstance(texts, str):
+            raise TypeError("predict() takes a list of texts; for one text give [text]")
+        if not texts:
+            return []
+        length = input_length(self.tokenizer.model_max_length, TokenizationConfig())
+        inputs = encode_texts(list(texts), self.tokenizer, length)
+        logits = predict_logits(
+            self.model, inputs, collator_of(self.tokenizer), EvaluationConfig().max_tokens
+        )
+        return [
+            Prediction(
+                label=self.labels[int(row.argmax())],
+                score=float(row.max()),
+                probabilities=dict(zip(self.labels, map(float, row), strict=True)),
+            )
+            for row in softmax(logits)
+        ]

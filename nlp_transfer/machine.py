@@ -1,0 +1,131 @@
+"""Which process am I, of how many, on what hardware: precision and threads decided once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import datasets
+import torch
+import transformers
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+
+from nlp_transfer.config import Precision, TrainingConfig
+from nlp_transfer.errors import ExitCode, UserError
+
+T = TypeVar("T")
+logger = logging.getLogger("nlp_transfer")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One process of a run and the device it computes on."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+
+def join(config: TrainingConfig) -> Machine:
+    """Set up logging and threads, join the other processes of the launch, if there are any."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    state = PartialState(cpu=config.cpu)
+    machine = Machine(state.process_index, state.num_processes, state.device)
+    _set_up_logging(machine)
+    if machine.world_size > 1:
+        logger.info("%d processes, first on %s", machine.world_size, machine.device)
+    return machine
+
+
+def first_decides(decide: Callable[[], T], machine: Machine) -> T:
+    """What the first process decides, on every process."""
+    if machine.world_size == 1:
+        return decide()
+    said = [decide() if machine.is_first else None]
+    broadcast_object_list(said)
+    return said[0]  # type: ignore[return-value]
+
+
+def gather(rows: list[T], machine: Machine) -> list[T]:
+    """The rows of all processes, in the order of their ranks, on every process."""
+    return rows if machine.world_size == 1 else gather_object(rows)
+
+
+def decide_precision(asked: Precision, device: torch.device) -> str:
+    """`fp32`, `bf16` or `fp16`.
+
+    `auto` is bf16 where the hardware is fast at it (GPUs since Ampere, CPUs with AMX: without AMX
+    bf16 is four times slower than float32), fp16 on other GPUs, else fp32.
+
+    Raises:
+        UserError: if this machine cannot do what was asked.
+    """
+    gpu = device.type == "cuda"
+    match asked:
+        case Precision.fp32:
+            return "fp32"
+        case Precision.fp16:
+            if not gpu:
+                raise UserError(
+                    ExitCode.MACHINE,
+                    f"training.precision=fp16 needs a GPU; this process computes on {device.type}. "
+                    "Use training.precision=auto.",
+                )
+            return "fp16"
+        case Precision.bf16:
+            if gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+                raise UserError(
+                    ExitCode.MACHINE,
+                    f"training.precision=bf16 is not supported by {torch.cuda.get_device_name(device)}. "
+                    "Use training.precision=auto.",
+                )
+            return "bf16"
+        case Precision.auto:
+            if gpu:
+                fast = torch.cuda.is_bf16_supported(including_emulation=False)
+                return "bf16" if fast else "fp16"
+            return "bf16" if device.type == "cpu" and _has_amx() else "fp32"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the libraries' notes while we say the same in one line of our own."""
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
+
+
+def _has_amx() -> bool:
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def _set_up_logging(machine: Machine) -> None:
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(logging.INFO if machine.is_first else logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Said by torch at every DataLoader on a machine without a GPU.
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")

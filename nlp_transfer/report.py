@@ -1,0 +1,110 @@
+"""Writes what a person wants to see about a run."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nlp_transfer.evaluation import SplitEvaluation
+from nlp_transfer.run_folder import write_json
+from nlp_transfer.strategy import Stage
+from nlp_transfer.training import Trained
+
+VERSIONS = ("torch", "transformers", "datasets", "accelerate", "evaluate", "hydra-core", "scikit-learn")
+ALSO_SELECTION = "validation, also used for selection"
+
+
+def write_metrics(path: Path, evaluations: dict[str, SplitEvaluation]) -> None:
+    """`metrics.json`: rows, metrics and intervals of each split, and its per-class table."""
+    write_json(
+        path,
+        {
+            split: {
+                "rows": len(evaluation.references),
+                "metrics": evaluation.metrics,
+                "intervals": {},
+                "per_class": evaluation.per_class,
+                **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
+            }
+            for split, evaluation in evaluations.items()
+        },
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of what a run depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
+
+
+def summary(run: dict[str, Any], metrics: dict[str, Any], model: Path) -> str:
+    """The end of a run on the screen, from `run.json` and `metrics.json`."""
+    return "\n".join(["", *_stage_lines(run), "", *_metric_lines(metrics), "", *_where_lines(run, model)])
+
+
+def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any]]:
+    """The history of every stage for `run.json`."""
+    return [
+        {
+            "name": history.name,
+            "learns": history.learns,
+            "parameters": history.parameters,
+            "all_parameters": history.all_parameters,
+            "epochs": stage.epochs,
+            "encoder_learning_rate": stage.encoder_learning_rate,
+            "head_learning_rate": stage.head_learning_rate,
+            "steps": history.steps,
+            "seconds": round(history.seconds, 2),
+            "best": history.best,
+            "log": history.log,
+        }
+        for stage, history in zip(stages, trained.history, strict=True)
+    ]
+
+
+def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
+    yield "What learned"
+    for stage in run["stages"]:
+        share = 100 * stage["parameters"] / stage["all_parameters"]
+        yield (
+            f"  {stage['name']}: {stage['learns']}, {stage['parameters']:,} of "
+            f"{stage['all_parameters']:,} parameters ({share:.1f}%), {stage['steps']} steps, "
+            f"{stage['seconds']:.0f} s"
+        )
+
+
+def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
+    names = list(next(iter(metrics.values()))["metrics"])
+    width = max(len(name) for name in [*names, "validation"]) + 2
+    yield f"  {'':<12}{'rows':>7}" + "".join(f"{name:>{width}}" for name in names)
+    for split, found in metrics.items():
+        values = "".join(f"{_number(found['metrics'][name]):>{width}}" for name in names)
+        yield f"  {split:<12}{found['rows']:>7}{values}"
+    if "test" not in metrics:
+        yield f"  There is no labelled test split: these figures are {ALSO_SELECTION}."
+    split = "test" if "test" in metrics else "validation"
+    classes = metrics[split]["per_class"]
+    widest = max(len(row["label"]) for row in classes)
+    yield ""
+    yield f"  {'label (' + split + ')':<{max(widest, 20)}}{'precision':>11}{'recall':>9}{'f1':>9}{'rows':>8}"
+    for row in classes:
+        yield (
+            f"  {row['label']:<{max(widest, 20)}}{row['precision']:>11.4f}{row['recall']:>9.4f}"
+            f"{row['f1']:>9.4f}{row['support']:>8}"
+        )
+
+
+def _where_lines(run: dict[str, Any], model: Path) -> Iterator[str]:
+    verified = run["verified"]
+    yield f"The model is in {model}"
+    yield (
+        f"  a fresh process answered {verified['rows']} validation texts from it: "
+        f"probabilities equal within {verified['difference']:.1e}"
+    )
+    yield f"  transformers.pipeline('text-classification', '{model}')"
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""The embedded reviews, shipped as package data."""

@@ -1,0 +1,214 @@
+"""Names a run by what it was asked, locks it, knows what is finished."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+
+from nlp_transfer.config import NOT_PART_OF_THE_RESULT, Config, as_dict
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.machine import Machine, first_decides, logger
+
+RUNS = Path("runs")
+CONFIG_FILE = "config.yaml"
+RUN_FILE = "run.json"
+LOCK_FILE = ".lock"
+T = TypeVar("T")
+
+
+class State(Enum):
+    """What a run folder holds."""
+
+    absent = "absent"
+    unfinished = "unfinished"
+    finished = "finished"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk: `config.yaml`, `run.json`, `metrics.json`, `model/`. Only the first process writes."""
+
+    path: Path
+    state: State  # when it was opened
+    machine: Machine
+
+    @property
+    def model(self) -> Path:
+        """The exported checkpoint."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Training checkpoints; gone when the run is finished."""
+        return self.path / "checkpoints"
+
+    def decide(self, name: str, decision: Callable[[], T]) -> T:
+        """What `auto` decided: made and written down once, read from there ever after."""
+
+        def decide() -> T:
+            decisions = self.read().get("decisions", {})
+            if name not in decisions:
+                decisions[name] = decision()
+                self.write(decisions=decisions)
+                logger.info("%s: %s", name, decisions[name])
+            return decisions[name]
+
+        return first_decides(decide, self.machine)
+
+    def read(self) -> dict[str, Any]:
+        """What `run.json` says."""
+        return json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
+
+    def write(self, **entries: Any) -> None:
+        """Add entries to `run.json` (first process only)."""
+        if self.machine.is_first:
+            write_json(self.path / RUN_FILE, {**self.read(), **entries})
+
+    def finish(self, **entries: Any) -> None:
+        """Mark the run finished and drop what only an unfinished run needs."""
+        self.write(**entries, state=State.finished.value)
+        if self.machine.is_first:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+@contextmanager
+def open_run(config: Config, fingerprint: str, machine: Machine) -> Iterator[RunFolder]:
+    """Lock the folder of this run for as long as the context lasts, and say what it holds.
+
+    Raises:
+        UserError: another process uses it, it cannot be written, or it holds something else.
+    """
+    path = run_path(config, fingerprint)
+    with _locked(path) if machine.is_first else suppress():
+        state = first_decides(lambda: _prepare(path, config, fingerprint), machine)
+        yield RunFolder(path, state, machine)
+
+
+def run_path(config: Config, fingerprint: str) -> Path:
+    """`runs/<task>-<checkpoint>-<hash>`: a function of what is asked, the same on every process."""
+    if config.run_dir is not None:
+        return Path(config.run_dir)
+    asked = json.dumps([_result(config), fingerprint], sort_keys=True)
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:12]
+    short = re.sub(r"[^A-Za-z0-9._]+", "-", re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1])
+    return RUNS / f"{config.task}-{short}-{digest}"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Whole or not at all: written aside, then renamed."""
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / LOCK_FILE).open("a")
+    except OSError as error:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"The run folder {path} cannot be written: {error.strerror}. Set run_dir to another one.",
+        ) from error
+    with lock:
+        try:
+            # The kernel frees it when its owner dies, also by kill -9.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                ExitCode.RUN_FOLDER,
+                f"Another process is working on this very run ({path}). Wait for it, or change the "
+                "configuration (another seed, say) to start a different run.",
+            ) from error
+        yield
+
+
+def _prepare(path: Path, config: Config, fingerprint: str) -> State:
+    """Bring the folder into the state of an unfinished run, unless it is finished."""
+    entries = {p.name for p in path.iterdir()} - {LOCK_FILE}
+    if entries and RUN_FILE not in entries:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{path} is not empty and holds no run ({', '.join(sorted(entries)[:3])}). "
+            "Set run_dir to a new folder.",
+        )
+    if RUN_FILE in entries:
+        if not config.overwrite:
+            _refuse_another_run(path, config, fingerprint)
+            state = State(json.loads((path / RUN_FILE).read_text(encoding="utf-8"))["state"])
+            if state is State.finished:
+                return state
+            logger.info("%s is unfinished: it starts again from the beginning", path)
+        _empty(path)
+    (path / CONFIG_FILE).write_text(OmegaConf.to_yaml(as_dict(config)), encoding="utf-8")
+    write_json(path / RUN_FILE, {"state": State.unfinished.value, "corpus": fingerprint})
+    return State.unfinished if RUN_FILE in entries else State.absent
+
+
+def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
+    """An explicit `run_dir` may hold a run that was asked something else."""
+    there = OmegaConf.to_container(OmegaConf.load(path / CONFIG_FILE))
+    assert isinstance(there, dict)
+    before, now = _flat(_without_ephemeral(there)), _flat(_result(config))
+    different = [
+        f"{key} ({before.get(key)!r} there, {now.get(key)!r} here)"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    if json.loads((path / RUN_FILE).read_text(encoding="utf-8"))["corpus"] != fingerprint:
+        different.append("the data (the texts or labels have changed)")
+    if different:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{path} holds a different run: {'; '.join(different)}. "
+            "Set run_dir to another folder, or add overwrite=true to replace it.",
+        )
+
+
+def _empty(path: Path) -> None:
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK_FILE:
+            os.unlink(entry)  # noqa: PTH108
+
+
+def _result(config: Config) -> dict[str, Any]:
+    return _without_ephemeral(as_dict(config))
+
+
+def _without_ephemeral(tree: dict[Any, Any]) -> dict[str, Any]:
+    """The keys that change the result."""
+    kept = {}
+    for key, value in tree.items():
+        if key in NOT_PART_OF_THE_RESULT:
+            continue
+        prefix = f"{key}."
+        dropped = {k.removeprefix(prefix) for k in NOT_PART_OF_THE_RESULT if k.startswith(prefix)}
+        kept[str(key)] = (
+            {k: v for k, v in value.items() if k not in dropped} if isinstance(value, dict) else value
+        )
+    return kept
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

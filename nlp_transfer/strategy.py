@@ -1,0 +1,141 @@
+"""Turns a strategy into stages and a stage into parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from nlp_transfer.config import StageConfig, StrategyConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.model import Anatomy
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One `Trainer.train()`: what is at least `lowest` deep learns, all else is frozen."""
+
+    name: str
+    lowest: int  # depth in the anatomy: 0 is everything, layers + 1 the head alone
+    epochs: float
+    head_learning_rate: float
+    encoder_learning_rate: float
+    layer_decay: float
+
+    def learns(self, anatomy: Anatomy, name: str) -> bool:
+        """Whether a parameter learns in this stage."""
+        return anatomy.depth(name) >= self.lowest
+
+    def learning_rate(self, anatomy: Anatomy, name: str) -> float:
+        """The peak rate of a parameter."""
+        depth = anatomy.depth(name)
+        if depth > anatomy.layers:
+            return self.head_learning_rate
+        return self.encoder_learning_rate * self.layer_decay ** (anatomy.layers - depth)
+
+    def describe(self, anatomy: Anatomy) -> str:
+        """What learns, in words."""
+        top = anatomy.layers + 1 - self.lowest
+        if top == 0:
+            return "the head"
+        if self.lowest == 0:
+            return f"everything: the head, all {anatomy.layers} layers and the embeddings"
+        return f"the head and the top {top} of {anatomy.layers} layers"
+
+
+def plan_stages(config: StrategyConfig, anatomy: Anatomy) -> list[Stage]:
+    """The stages in their order, the short forms (`strategy.epochs` …) applied.
+
+    Raises:
+        UserError: if a stage asks for more layers than there are.
+    """
+    return [_plan(name, stage, config, anatomy) for name, stage in config.stages.items()]
+
+
+def parameter_groups(
+    model: PreTrainedModel, stage: Stage, anatomy: Anatomy, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Optimizer groups of what learns: one for each rate, with and without weight decay.
+
+    Biases and the weights of norms are not decayed: they are the vectors.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if stage.learns(anatomy, name):
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((stage.learning_rate(anatomy, name), decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+
+
+@contextmanager
+def frozen_below(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> Iterator[None]:
+    """What does not learn has no gradients and stays in eval mode, whoever calls `model.train()`."""
+    frozen = [
+        module
+        for name, module in model.named_modules()
+        if name and not any(stage.learns(anatomy, n) for n in _names_below(name, module))
+    ]
+
+    def train(self: nn.Module, mode: bool = True) -> nn.Module:
+        type(self).train(self, mode)
+        for module in frozen:
+            module.training = False
+        return self
+
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(stage.learns(anatomy, name))
+    model.train = MethodType(train, model)
+    try:
+        yield
+    finally:
+        del model.train
+        model.requires_grad_(True)
+
+
+def _names_below(name: str, module: nn.Module) -> list[str]:
+    """The parameters of a module; the module itself where it has none (a dropout)."""
+    return [f"{name}.{p}" for p, _ in module.named_parameters()] or [name]
+
+
+def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatomy) -> Stage:
+    layers = _layers(name, stage, config, anatomy)
+    encoder_rate, head_rate = stage.encoder_learning_rate, stage.head_learning_rate
+    if config.learning_rate is not None:
+        if layers == 0:
+            # In a strategy that also trains layers, the short form is meant for those.
+            if all(other.layers == "0" for other in config.stages.values()):
+                head_rate = config.learning_rate
+        else:
+            encoder_rate = config.learning_rate
+    return Stage(
+        name=name,
+        lowest=0 if layers is None else anatomy.layers + 1 - layers,
+        epochs=stage.epochs if config.epochs is None else config.epochs,
+        head_learning_rate=encoder_rate if head_rate is None else head_rate,
+        encoder_learning_rate=encoder_rate,
+        layer_decay=stage.layer_decay,
+    )
+
+
+def _layers(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatomy) -> int | None:
+    """Number of top layers that learn; None: everything, the embeddings included."""
+    if stage.layers == "all":
+        return None
+    layers = int(stage.layers)
+    if layers and config.top_layers is not None:
+        layers = config.top_layers
+    if layers > anatomy.layers:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"Stage {name} trains the top {layers} layers, but the checkpoint has {anatomy.layers}. "
+            "Give fewer, or layers=all.",
+        )
+    return layers

@@ -1,0 +1,164 @@
+"""Cuts texts into model inputs and pads them into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from nlp_transfer.batches import IGNORED_LABEL
+from nlp_transfer.config import TokenizationConfig
+from nlp_transfer.data import Corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.machine import logger
+
+BATCH = 1000  # texts of one tokenizer call
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Model inputs without padding, one after the other.
+
+    `flat` holds what the tokenizer gives (`input_ids`, `token_type_ids` …), each as one int32 array
+    of all tokens; row `i` is `flat[name][offsets[i]:offsets[i + 1]]`.
+    """
+
+    flat: dict[str, np.ndarray]
+    offsets: np.ndarray  # int64 [rows + 1]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> dict[str, np.ndarray]:
+        start, end = self.offsets[row], self.offsets[row + 1]
+        return {name: tokens[start:end] for name, tokens in self.flat.items()}
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [rows], tokens of each row."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """One split: inputs, labels by row, and how many texts lost their end."""
+
+    inputs: Inputs
+    labels: np.ndarray  # int64 [rows]
+    cut: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Every split of a corpus, and how its rows are padded."""
+
+    splits: dict[str, EncodedSplit]
+    collator: Collator
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads rows to the longest of their batch, on the tokenizer's own side."""
+
+    padding: dict[str, int]  # value by input name
+    side: str  # right or left
+
+    def pad(self, inputs: Inputs, rows: np.ndarray | list[int]) -> dict[str, torch.Tensor]:
+        """int64 tensors [rows, longest], with `attention_mask`."""
+        parts = [inputs[int(row)] for row in rows]
+        longest = max(len(part["input_ids"]) for part in parts)
+        batch = {
+            name: np.full((len(parts), longest), self.padding[name], dtype=np.int64)
+            for name in parts[0]
+        }
+        batch["attention_mask"] = np.zeros((len(parts), longest), dtype=np.int64)
+        for i, part in enumerate(parts):
+            n = len(part["input_ids"])
+            where = slice(0, n) if self.side == "right" else slice(longest - n, longest)
+            batch["attention_mask"][i, where] = 1
+            for name, tokens in part.items():
+                batch[name][i, where] = tokens
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Rows of a split as `PlannedBatches` asks for them: `(row, counts)`."""
+
+    def __init__(self, split: EncodedSplit, collator: Collator) -> None:
+        self.split = split
+        self.collator = collator
+
+    def __len__(self) -> int:
+        return len(self.split.inputs)
+
+    def __getitems__(self, rows: list[tuple[int, bool]]) -> dict[str, torch.Tensor]:
+        """One micro-batch; a row that does not count has the label that the loss ignores."""
+        batch = self.collator.pad(self.split.inputs, [row for row, _ in rows])
+        labels = [self.split.labels[row] if counts else IGNORED_LABEL for row, counts in rows]
+        return {**batch, "labels": torch.tensor(labels, dtype=torch.int64)}
+
+
+def encode(corpus: Corpus, tokenizer: Any, max_tokens: int, config: TokenizationConfig) -> Encoded:
+    """Tokenize every split with the checkpoint's own tokenizer.
+
+    Args:
+        max_tokens: the longest input the checkpoint can read.
+
+    Raises:
+        UserError: if `tokenization.max_length` is more than that.
+    """
+    length = input_length(max_tokens, config)
+    splits = {name: _encode_split(rows, tokenizer, length) for name, rows in corpus.splits.items()}
+    for name, split in splits.items():
+        if split.cut:
+            share = split.cut / len(split.labels)
+            logger.info("%s: %d texts (%.1f%%) are cut at %d tokens", name, split.cut, 100 * share, length)
+    return Encoded(splits, collator_of(tokenizer))
+
+
+def input_length(max_tokens: int, config: TokenizationConfig) -> int:
+    """Tokens of the longest input: what was asked, or all the checkpoint can read."""
+    if config.max_length is not None and config.max_length > max_tokens:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"tokenization.max_length={config.max_length} is more than the {max_tokens} tokens "
+            "this checkpoint can read. Lower it, or leave it out.",
+        )
+    return config.max_length or max_tokens
+
+
+def encode_texts(texts: list[str], tokenizer: Any, length: int) -> Inputs:
+    """Texts as inputs of at most `length` tokens, special tokens included."""
+    columns: dict[str, list[np.ndarray]] = {}
+    sizes: list[int] = []
+    for start in range(0, len(texts), BATCH):
+        tokens = tokenizer(
+            texts[start : start + BATCH],
+            truncation=True,
+            max_length=length,
+            padding=False,
+            return_attention_mask=False,
+        )
+        sizes += [len(ids) for ids in tokens["input_ids"]]
+        for name, rows in tokens.items():
+            columns.setdefault(name, []).extend(np.asarray(row, dtype=np.int32) for row in rows)
+    offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    return Inputs({name: np.concatenate(rows) for name, rows in columns.items()}, offsets)
+
+
+def collator_of(tokenizer: Any) -> Collator:
+    """How inputs of this tokenizer are padded."""
+    padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    return Collator(padding, tokenizer.padding_side)
+
+
+def _encode_split(rows: Dataset, tokenizer: Any, length: int) -> EncodedSplit:
+    texts = list(rows["text"])
+    # One token of room tells a text that fits exactly from one that was cut.
+    roomy = encode_texts(texts, tokenizer, length + 1)
+    cut = int((roomy.lengths > length).sum())
+    inputs = encode_texts(texts, tokenizer, length) if cut else roomy
+    return EncodedSplit(inputs, np.array(rows["label"], dtype=np.int64), cut)

@@ -1,0 +1,151 @@
+"""The door: Hydra composes, `to_config` checks, `pipeline.run` runs.
+
+    python -m nlp_transfer.train +task=sentiment strategy=two_phase training.batch_size=16
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nlp_transfer.config import Config, default_tree, nearest_key, to_config, unknown_key
+from nlp_transfer.errors import ExitCode, UserError
+
+CONFIG_MODULE = "nlp_transfer.conf"
+GROUPS = ("task", "checkpoint", "dataset", "strategy")
+
+# Untyped on purpose: Hydra would stop at the first wrong type, `to_config` reports them all.
+ConfigStore.instance().store(name="schema", node=default_tree())
+
+
+def main() -> None:
+    """Run the command line; exit codes are those of `ExitCode`."""
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        print(help_text())
+        return
+    # Hydra would print errors its own way and exit with 1 whatever happened.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        check_keys(arguments)
+        _compose_and_run()
+    except UserError as error:
+        fail(error.code, str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(ExitCode.CONFIG, str(error))
+    except KeyboardInterrupt:
+        fail(130, "Interrupted.")
+
+
+def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
+    """The checked configuration for overrides as they are typed on the command line.
+
+    Args:
+        overrides: such as `"+task=sentiment"`, `"training.batch_size=16"`.
+        config_dir: a folder with YAML groups of your own, searched besides the package's.
+
+    Raises:
+        UserError: with everything that is wrong.
+    """
+    check_keys(overrides)
+    search = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    try:
+        with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            return to_config(_plain(hydra.compose("train", [*overrides, *search])))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(ExitCode.CONFIG, str(error)) from error
+
+
+def check_keys(arguments: list[str] | tuple[str, ...]) -> None:
+    """Refuse overrides of keys that do not exist, also with `+`, `++` and `~`, all in one message."""
+    problems = []
+    for argument in arguments:
+        if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
+            continue
+        override = OverridesParser.create().parse_override(argument)
+        key = override.key_or_group
+        if key in GROUPS or "/" in key or key.split(".")[0] == "hydra":
+            continue
+        nearest = nearest_key(key)
+        if nearest is not None:
+            problems.append(unknown_key(key, nearest))
+    if problems:
+        raise UserError(ExitCode.CONFIG, "\n".join(problems))
+
+
+def help_text() -> str:
+    """What can be chosen, one line each: the first comment of every YAML file."""
+    lines = [
+        "Fine-tune a pretrained encoder into a text classifier.",
+        "",
+        "  python -m nlp_transfer.train +task=sentiment",
+        "  python -m nlp_transfer.train +task=classify dataset.train=mine.csv checkpoint=distilbert",
+    ]
+    for group in GROUPS:
+        plus = "+" if group == "task" else ""
+        lines += ["", f"{plus}{group}=NAME"]
+        for name, sentence in _options(group):
+            lines.append(f"  {name:<20} {sentence}")
+    lines += [
+        "",
+        "Every key with its value:  --cfg job        Several runs:  --multirun seed=1,2,3",
+        "The plan, nothing trained: dry_run=true     Hydra's own flags:  --hydra-help",
+    ]
+    return "\n".join(lines)
+
+
+def fail(code: int, message: str) -> None:
+    """Print one message (on the first process only) and leave with `code`."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"Error: {message}", file=sys.stderr, flush=True)
+    sys.exit(int(code))
+
+
+@hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")
+def _compose_and_run(tree: DictConfig) -> float:
+    try:
+        config = to_config(_plain(tree))
+        from nlp_transfer.pipeline import run  # imports torch, which `--help` need not wait for
+
+        return run(config).best
+    except UserError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # the sweep goes on and reports it at its end
+        fail(error.code, str(error))
+        raise
+
+
+def _plain(tree: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(tree, resolve=True)
+    assert isinstance(plain, dict)
+    plain.pop("hydra", None)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _options(group: str) -> list[tuple[str, str]]:
+    options = []
+    for file in resources.files(CONFIG_MODULE).joinpath(group).iterdir():
+        if file.name.endswith(".yaml"):
+            comments = [
+                line[2:]
+                for line in file.read_text(encoding="utf-8").splitlines()
+                if line.startswith("# ") and not line.startswith("# @package")
+            ]
+            options.append((file.name.removesuffix(".yaml"), comments[0]))
+    return sorted(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+"""Runs one `Trainer` per stage and hands back a plain model."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches, accumulation_steps
+from nlp_transfer.config import Config, TrainingConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation import Metrics
+from nlp_transfer.inference import predict_logits
+from nlp_transfer.machine import Machine, decide_precision, logger
+from nlp_transfer.model import Anatomy, Pretrained
+from nlp_transfer.run_folder import RunFolder
+from nlp_transfer.strategy import Stage, frozen_below, parameter_groups
+from nlp_transfer.tokenization import Encoded, TrainingRows
+
+LOGS_PER_STAGE = 50
+
+
+@dataclass(frozen=True)
+class StageHistory:
+    """What one stage did."""
+
+    name: str
+    learns: str  # in words
+    parameters: int  # that learned
+    all_parameters: int
+    steps: int
+    seconds: float
+    best: float | None  # the metric that chose the epoch
+    log: list[dict[str, float]]  # losses, rates, validation metrics, by step
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A plain model and the history of every stage."""
+
+    model: PreTrainedModel
+    history: list[StageHistory]
+
+
+def train(
+    pretrained: Pretrained,
+    encoded: Encoded,
+    stages: list[Stage],
+    metrics: Metrics,
+    config: Config,
+    folder: RunFolder,
+) -> Trained:
+    """Run the stages in order, each with an optimizer (and a DDP wrap) over just what learns in it.
+
+    Raises:
+        UserError: if the loss is not finite, or the machine cannot do the precision asked for.
+    """
+    machine = folder.machine
+    asked = config.training.precision
+    precision = folder.decide("precision", lambda: decide_precision(asked, machine.device))
+    history = []
+    for index, stage in enumerate(stages):
+        arguments = _arguments(config, stage, index, precision, metrics, encoded, folder)
+        history.append(_train_stage(pretrained, encoded, stage, metrics, config, machine, arguments))
+    return Trained(pretrained.model, history)
+
+
+def stage_steps(stage: Stage, rows: int, batch_size: int) -> int:
+    """Optimizer steps of a stage."""
+    return math.ceil(stage.epochs * math.ceil(rows / batch_size))
+
+
+def count_parameters(model: nn.Module, stage: Stage, anatomy: Anatomy) -> tuple[int, int]:
+    """How many parameters learn in a stage, of how many."""
+    sizes = [(p.numel(), stage.learns(anatomy, name)) for name, p in model.named_parameters()]
+    return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
+
+
+def document_loss(label_smoothing: float) -> Callable[..., torch.Tensor]:
+    """The only loss: a sum over rows, divided by the documents of the global batch.
+
+    Accumulation and the number of processes cannot change it: `num_items_in_batch` is counted by
+    the `Trainer` over all micro-batches and processes of one step.
+    """
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
+        total = nn.functional.cross_entropy(
+            outputs.logits.float(),
+            labels,
+            ignore_index=IGNORED_LABEL,
+            label_smoothing=label_smoothing,
+            reduction="sum",
+        )
+        return total / num_items_in_batch
+
+    return loss
+
+
+class PlannedLoader(DataLoader[Any]):
+    """A loader that hands the epoch on to the plan (a plain one never tells its batch sampler)."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the `Trainer` before every epoch."""
+        assert isinstance(self.batch_sampler, PlannedBatches)
+        self.batch_sampler.set_epoch(epoch)
+
+
+class StageTrainer(Trainer):
+    """The `Trainer` with three documented hooks: what it reads, what learns how fast, how it evaluates."""
+
+    def __init__(
+        self,
+        *,
+        batches: PlannedBatches,
+        groups: list[dict[str, Any]],
+        measure: Callable[[PreTrainedModel], dict[str, float | None]],
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self._batches = batches
+        self._groups = groups
+        self._measure = measure
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The planned batches; not prepared by accelerate, which would shard them once more."""
+        return PlannedLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=_as_it_is)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ARG002
+        """The library's optimizer over our parameter groups."""
+        if self.optimizer is None:
+            optimizer, defaults = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = optimizer(self._groups, **defaults)
+        return self.optimizer
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validation metrics through the one forward loop of this package."""
+        values = {f"eval_{name}": value for name, value in self._measure(self.model).items()}
+        self.log(values)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)
+        return values
+
+
+class FiniteLoss(TrainerCallback):
+    """Stops at a loss that is not finite, and says at which step, without waiting for the device.
+
+    The first bad step is noted on the device and read only when the `Trainer` logs.
+    """
+
+    def __init__(self, loss: Callable[..., torch.Tensor]) -> None:
+        self._loss = loss
+        self._step = 0
+        self._first_bad: torch.Tensor | None = None
+
+    def __call__(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        loss = self._loss(*arguments, **named)
+        if self._first_bad is None:
+            self._first_bad = torch.tensor(-1, device=loss.device)
+        bad = (self._first_bad < 0) & ~torch.isfinite(loss.detach())
+        self._first_bad = torch.where(bad, self._step, self._first_bad)
+        return loss
+
+    def on_step_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        """Remember which step the next losses belong to."""
+        self._step = state.global_step + 1
+
+    def on_log(self, *_: Any, **__: Any) -> None:
+        """Raise where one was bad."""
+        if self._first_bad is not None and self._first_bad.item() >= 0:
+            raise UserError(
+                ExitCode.TRAINING,
+                f"The loss is not finite at step {self._first_bad.item()}: nothing was exported. "
+                "Try a lower strategy.learning_rate or training.precision=fp32, and look for odd rows.",
+            )
+
+
+class StageProgress(TrainerCallback):
+    """A progress bar in a terminal, one plain line an epoch everywhere."""
+
+    def __init__(self, stage: str, best: str, in_terminal: bool) -> None:
+        self._stage = stage
+        self._best = best
+        self._in_terminal = in_terminal
+        self._bar: Any = None
+        self._loss = math.nan
+
+    def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        """Open the bar."""
+        if state.is_world_process_zero:
+            self._bar = tqdm(
+                total=state.max_steps,
+                desc=self._stage,
+                unit="step",
+                disable=not self._in_terminal,
+                leave=False,
+            )
+
+    def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        """Move it on."""
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+            self._bar.set_postfix_str(f"epoch {state.epoch:.1f}, loss {self._loss:.3f}", refresh=False)
+
+    def on_log(self, _: Any, __: Any, ___: Any, logs: dict[str, float], **____: Any) -> None:
+        """Remember the loss."""
+        self._loss = logs.get("loss", self._loss)
+
+    def on_evaluate(self, _: Any, state: Any, __: Any, metrics: dict[str, float], **___: Any) -> None:
+        """The epoch's line."""
+        if self._bar is not None:
+            value = metrics[f"eval_{self._best}"]
+            with tqdm.external_write_mode():
+                logger.info(
+                    "  %s: epoch %g, loss %.4f, validation %s %.4f",
+                    self._stage,
+                    round(state.epoch, 2),
+                    self._loss,
+                    self._best,
+                    math.nan if value is None else value,
+                )
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _train_stage(  # noqa: PLR0913
+    pretrained: Pretrained,
+    encoded: Encoded,
+    stage: Stage,
+    metrics: Metrics,
+    config: Config,
+    machine: Machine,
+    arguments: TrainingArguments,
+) -> StageHistory:
+    model, anatomy = pretrained.model, pretrained.anatomy
+    learning, all_of_them = count_parameters(model, stage, anatomy)
+    logger.info(
+        "stage %s: %s learns, %s of %s parameters (%.1f%%)",
+        stage.name,
+        stage.describe(anatomy),
+        f"{learning:,}",
+        f"{all_of_them:,}",
+        100 * learning / all_of_them,
+    )
+    validation = encoded.splits["validation"]
+
+    def measure(current: PreTrainedModel) -> dict[str, float | None]:
+        tokens = config.evaluation.max_tokens
+        logits = predict_logits(current, validation.inputs, encoded.collator, tokens, machine)
+        return metrics.compute(logits, validation.labels)
+
+    finite = FiniteLoss(document_loss(config.training.label_smoothing))
+    in_terminal = config.training.progress and sys.stderr.isatty()
+    callbacks: list[TrainerCallback] = [
+        finite,
+        StageProgress(f"stage {stage.name}", metrics.best, in_terminal),
+    ]
+    if config.training.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(config.training.early_stopping))
+    start = time.perf_counter()
+    with frozen_below(model, stage, anatomy):
+        trainer = StageTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=TrainingRows(encoded.splits["train"], encoded.collator),
+            eval_dataset=TrainingRows(validation, encoded.collator),
+            compute_loss_func=finite,
+            callbacks=callbacks,
+            batches=_batches(config.training, encoded, arguments, machine),
+            groups=parameter_groups(model, stage, anatomy, config.training.weight_decay),
+            measure=measure,
+        )
+        trainer.remove_callback(ProgressCallback)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        # Under bf16 and fp16 accelerate leaves its autocast in the model's forward; take it out.
+        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    model.zero_grad(set_to_none=True)
+    return StageHistory(
+        name=stage.name,
+        learns=stage.describe(anatomy),
+        parameters=learning,
+        all_parameters=all_of_them,
+        steps=trainer.state.global_step,
+        seconds=time.perf_counter() - start,
+        best=trainer.state.best_metric,
+        log=[entry for entry in trainer.state.log_history if "train_runtime" not in entry],
+    )
+
+
+def _batches(
+    config: TrainingConfig, encoded: Encoded, arguments: TrainingArguments, machine: Machine
+) -> PlannedBatches:
+    return PlannedBatches(
+        encoded.splits["train"].inputs.lengths,
+        config.batch_size,
+        arguments.seed,
+        accumulation=arguments.gradient_accumulation_steps,
+        rank=machine.rank,
+        world_size=machine.world_size,
+    )
+
+
+def _arguments(  # noqa: PLR0913
+    config: Config,
+    stage: Stage,
+    index: int,
+    precision: str,
+    metrics: Metrics,
+    encoded: Encoded,
+    folder: RunFolder,
+) -> TrainingArguments:
+    training, machine = config.training, folder.machine
+    accumulation = accumulation_steps(
+        training.batch_size, training.micro_batch_size, machine.world_size
+    )
+    steps = stage_steps(stage, len(encoded.splits["train"].inputs), training.batch_size)
+    keep_best = "epoch" if training.keep_best or training.early_stopping else "no"
+    arguments = TrainingArguments(
+        output_dir=str(folder.checkpoints / f"{index}-{stage.name}"),
+        seed=config.seed + index,
+        num_train_epochs=stage.epochs,
+        # What the plan asks for; the Trainer itself only logs it.
+        per_device_train_batch_size=math.ceil(
+            training.batch_size / (accumulation * machine.world_size)
+        ),
+        gradient_accumulation_steps=accumulation,
+        learning_rate=stage.encoder_learning_rate,
+        lr_scheduler_type=training.schedule.value,
+        warmup_steps=round(training.warmup * steps),
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=machine.device.type == "cpu",
+        eval_strategy="epoch",
+        save_strategy=keep_best,
+        save_only_model=True,
+        save_total_limit=1,
+        load_best_model_at_end=keep_best == "epoch",
+        metric_for_best_model=metrics.best,
+        greater_is_better=metrics.greater_is_better,
+        logging_steps=max(steps // LOGS_PER_STAGE, 1),
+        logging_nan_inf_filter=False,
+        report_to=[],
+        remove_unused_columns=False,
+        disable_tqdm=True,
+    )
+    if training.schedule.value == "constant":
+        arguments.lr_scheduler_type = "constant_with_warmup"
+    # One process, one device: several GPUs are several processes, never a DataParallel.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
