@@ -1,8 +1,8 @@
-"""Fine-tune a pretrained Hugging Face encoder into a text classifier that can be trusted and shipped.
+"""Fine-tune a pretrained Hugging Face encoder into a classifier that can be trusted and shipped.
 
-    from nlp_transfer import compose, run, Classifier
-    result = run(compose("+task=sentiment", "strategy=feature_extraction"))
-    Classifier.load(result.model).predict(["What a find!"])
+from nlp_transfer import compose, run, Classifier
+result = run(compose("+task=sentiment", "strategy=feature_extraction"))
+Classifier.load(result.model).predict(["What a find!"])
 """
 
 from __future__ import annotations

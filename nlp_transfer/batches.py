@@ -1,8 +1,8 @@
 """Plans every batch of every epoch.
 
-A plan is a pure function of (lengths, seed, epoch, global batch size): the same for one process and
-for eight, for an unbroken run and a continued one. Rows of similar length share a batch, so there is
-little padding; a process takes its slice of each batch.
+A plan is a pure function of (lengths, seed, epoch, global batch size): the same for one process
+and for eight, for an unbroken run and a continued one. Rows of similar length share a batch, so
+there is little padding; a process takes its slice of each batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> l
         lengths: int [rows], tokens of each row.
 
     Returns:
-        Row indices, one array per optimizer step; only one of them may be shorter than `batch_size`.
+        Row indices, one array per optimizer step; only one may be shorter than `batch_size`.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
@@ -41,7 +41,7 @@ def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> l
 
 
 def plan_inference(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
-    """Length-sorted batches of at most `max_tokens` tokens, padding included (one row at the least)."""
+    """Length-sorted batches of at most `max_tokens` tokens, padding included; at least one row."""
     batches: list[list[int]] = [[]]
     for row in np.argsort(-lengths, kind="stable"):
         batch = batches[-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -62,7 +63,7 @@ def load_corpus(config: DatasetConfig, seed: int) -> Corpus:
     if config.limit is not None and config.limit < len(splits["train"]):
         part = stratified_part(np.array(splits["train"]["label"]), config.limit, seed)
         splits["train"] = splits["train"].select(part)
-        notes.append(f"train is limited to {config.limit} rows, stratified by label (dataset.limit)")
+        notes.append(f"train is limited to {config.limit} rows, stratified by label")
     _refuse_one_class(splits["train"], names)
     return Corpus(splits, tuple(names.values()), _fingerprint(splits, names), tuple(notes))
 
@@ -82,7 +83,7 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     take = np.floor(quota).astype(int)
     if size >= len(found):
         take = np.maximum(take, 1)
-    # Rows still to give go to the largest remainders, rows given too many come from the largest labels.
+    # Rows still to give go to the largest remainders; rows too many come from the largest labels.
     while take.sum() < size:
         take[np.argmax(np.where(take < counts, quota - take, -np.inf))] += 1
     while take.sum() > size:
@@ -117,8 +118,8 @@ def _read_hub(config: DatasetConfig, split: str) -> Dataset:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             ExitCode.DATA,
-            f"The dataset {config.name!r} (subset {config.subset!r}, split {split!r}) cannot be loaded: "
-            f"{reason[0]} Check dataset.name, dataset.subset and the split names, "
+            f"The dataset {config.name!r} (subset {config.subset!r}, split {split!r}) cannot be "
+            f"loaded: {reason[0]} Check dataset.name, dataset.subset and the split names, "
             "or train on your own files with dataset=files.",
         ) from error
 
@@ -130,7 +131,8 @@ def _read_files(pattern: str, key: str) -> Dataset:
             ExitCode.DATA,
             f"{key}={pattern!r}: there is no such file (seen from {Path.cwd()}).",
         )
-    return Dataset(pa.concat_tables([_read_file(Path(p)) for p in paths], promote_options="default"))
+    tables = [_read_file(Path(path)) for path in paths]
+    return Dataset(pa.concat_tables(tables, promote_options="default"))
 
 
 def _read_file(path: Path) -> pa.Table:
@@ -207,7 +209,7 @@ def _drop_unlabelled(raw: dict[str, Dataset], notes: list[str]) -> dict[str, Dat
         labels = {_integer(label) for label in set(table["label"])}
         if labels == {UNLABELLED} and (split == "train" or len(train_labels) > 1):
             if split == "train":
-                raise UserError(ExitCode.DATA, "Every label of the train split is -1: not labelled.")
+                raise UserError(ExitCode.DATA, "Every label of train is -1: it is not labelled.")
             if UNLABELLED not in {_integer(label) for label in train_labels}:
                 notes.append(f"the {split} split has no labels (all are -1) and is left out")
                 continue
@@ -227,10 +229,12 @@ def _label_names(train: Dataset, config: DatasetConfig) -> dict[Any, str]:
         if strange:
             raise UserError(
                 ExitCode.DATA,
-                f"dataset.label={config.label!r} holds {strange[0]!r}; expected one name or integer a row.",
+                f"dataset.label={config.label!r} holds {strange[0]!r}; "
+                "expected one name or integer a row.",
             )
         integers = all(_integer(label) is not None for label in found)
-        in_data = sorted(found, key=_integer if integers else str)
+        key: Callable[[Any], Any] = _integer if integers else str
+        in_data = sorted(found, key=key)
         names = {label: str(label) for label in in_data}
     if config.label_names is None:
         return names
@@ -261,9 +265,8 @@ def _with_label_ids(table: Dataset, split: str, names: dict[Any, str]) -> Datase
     ids = [position.get(label, position.get(str(label), UNLABELLED)) for label in labels]
     unknown = [i for i, label_id in enumerate(ids) if label_id == UNLABELLED]
     known = ", ".join(str(label) for label in names)
-    _refuse_rows(
-        unknown, f"a label that train does not have (it has {known})", split, split, table["text"], labels
-    )
+    what = f"a label that train does not have (it has {known})"
+    _refuse_rows(unknown, what, split, split, table["text"], labels)
     return Dataset.from_dict({"text": list(table["text"]), "label": ids})
 
 

@@ -1,4 +1,4 @@
-"""What a person asked for that cannot be done, said in one message, with an exit code of its own."""
+"""What a person asked for that cannot be done: one message, and an exit code of its own."""
 
 from __future__ import annotations
 

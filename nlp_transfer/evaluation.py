@@ -143,10 +143,12 @@ class Metrics:
             references: int [rows].
         """
         values: dict[str, float] = {}
-        if self.by_label is not None:
-            values |= self.by_label.compute(predictions=logits.argmax(axis=1), references=references)
-        if self.by_probability is not None:
-            values |= self.by_probability.compute(predictions=softmax(logits), references=references)
+        for metrics, predictions in (
+            (self.by_label, logits.argmax(axis=1)),
+            (self.by_probability, softmax(logits)),
+        ):
+            if metrics is not None:
+                values |= metrics.compute(predictions=predictions, references=references)
         return {name: None if math.isnan(value) else float(value) for name, value in values.items()}
 
 
@@ -191,7 +193,7 @@ def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
     if config.best not in tried:
         raise UserError(
             ExitCode.CONFIG,
-            f"evaluation.best={config.best!r} is not among the values measured: {', '.join(tried)}.",
+            f"evaluation.best={config.best!r} is not among what is measured: {', '.join(tried)}.",
         )
     return metrics
 
@@ -234,10 +236,11 @@ def _metric_of_the_hub(name: str) -> Any:
         metric.compute(predictions=[0, 1], references=[0, 1])
     except Exception as error:  # noqa: BLE001 (it is code from the Hub: anything can come)
         ours = ", ".join([*BY_LABEL, *BY_PROBABILITY])
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             ExitCode.CONFIG,
-            f"evaluation.metrics has {name!r}, which is not one of ours ({ours}) and cannot be used "
-            f"from the Hub: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"evaluation.metrics has {name!r}, which is not one of ours ({ours}) "
+            f"and cannot be used from the Hub: {reason}",
         ) from error
     logger.info("metric %s comes from the Hub", name)
     return metric

@@ -22,6 +22,17 @@ from nlp_transfer.inference import softmax
 from nlp_transfer.machine import quiet
 
 TOLERANCE = 1e-5  # of a probability, in float32
+# How the variables begin that torchrun and accelerate set for their processes.
+LAUNCHER = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_",
+    "MASTER_",
+    "GROUP_",
+    "ROLE_",
+    "TORCHELASTIC_",
+    "ACCELERATE_",
+)
 
 
 @dataclass(frozen=True)
@@ -79,10 +90,11 @@ def verify(claims: Sequence[Claim]) -> list[float]:
 
 
 def _ask(questions: list[tuple[str, list[str]]]) -> list[list[dict[str, float]]]:
-    program = resources.files("nlp_transfer").joinpath("fresh_process.py").read_text(encoding="utf-8")
+    program = resources.files("nlp_transfer").joinpath("fresh_process.py").read_text("utf-8")
     with tempfile.TemporaryDirectory() as elsewhere:
         asked, answered = Path(elsewhere, "questions.json"), Path(elsewhere, "answers.json")
-        asked.write_text(json.dumps([{"folder": f, "texts": t} for f, t in questions]), encoding="utf-8")
+        content = [{"folder": folder, "texts": texts} for folder, texts in questions]
+        asked.write_text(json.dumps(content), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-c", program, str(asked), str(answered)],
             cwd=elsewhere,
@@ -101,8 +113,7 @@ def _ask(questions: list[tuple[str, list[str]]]) -> list[list[dict[str, float]]]
 
 def _alone() -> dict[str, str]:
     """This environment without the launcher's variables, and without the Hub."""
-    launcher = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_", "ACCELERATE_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(launcher)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER)}
     return {**kept, "HF_HUB_OFFLINE": "1"}
 
 
@@ -111,7 +122,7 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
     if any(set(answer) != set(claim.labels) for answer in answers):
         raise UserError(
             ExitCode.EXPORT,
-            f"{claim.folder} answers with the labels {sorted(answers[0])}, expected {claim.labels}.",
+            f"{claim.folder} has the labels {sorted(answers[0])}, expected {claim.labels}.",
         )
     found = np.array([[answer[label] for label in claim.labels] for answer in answers])
     worst = float(np.abs(found - reported).max())
@@ -122,7 +133,8 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
         row = int(np.abs(found - reported).max(axis=1).argmax())
         raise UserError(
             ExitCode.EXPORT,
-            f"{claim.folder} does not answer what was measured: probabilities differ by {worst:.2g} "
-            f"(at most {TOLERANCE:g}), first on {claim.texts[row][:60]!r}. The folder is left for inspection.",
+            f"{claim.folder} does not answer what was measured: probabilities differ by "
+            f"{worst:.2g} (at most {TOLERANCE:g}), most on {claim.texts[row][:60]!r}. "
+            "The folder is left for inspection.",
         )
     return worst

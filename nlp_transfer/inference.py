@@ -89,7 +89,8 @@ class Classifier:
         """
         try:
             with quiet():
-                model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+                load = AutoModelForSequenceClassification.from_pretrained
+                model = load(folder, dtype=torch.float32, use_safetensors=True)
                 return cls(model, AutoTokenizer.from_pretrained(folder))
         except (OSError, ValueError) as error:
             raise UserError(

@@ -89,8 +89,8 @@ def decide_precision(asked: Precision, device: torch.device) -> str:
             if gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
                 raise UserError(
                     ExitCode.MACHINE,
-                    f"training.precision=bf16 is not supported by {torch.cuda.get_device_name(device)}. "
-                    "Use training.precision=auto.",
+                    "training.precision=bf16 is not supported by "
+                    f"{torch.cuda.get_device_name(device)}. Use training.precision=auto.",
                 )
             return "bf16"
         case Precision.auto:

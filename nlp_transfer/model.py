@@ -198,7 +198,9 @@ def _labels_of(model_config: Any) -> tuple[str, ...]:
     return tuple(model_config.id2label[i] for i in range(model_config.num_labels))
 
 
-def _adapt_head(model: PreTrainedModel, its_labels: tuple[str, ...], labels: tuple[str, ...]) -> None:
+def _adapt_head(
+    model: PreTrainedModel, its_labels: tuple[str, ...], labels: tuple[str, ...]
+) -> None:
     """Give the last layer one row per label of ours."""
     linear = last_linear(model)
     if its_labels and sorted(its_labels) == sorted(labels):

@@ -43,7 +43,7 @@ def run(config: Config) -> Result:
         return _dry_run(config, corpus)
     with open_run(config, corpus.fingerprint, machine) as folder:
         if folder.state is State.finished:
-            logger.info("%s is finished: nothing to do (overwrite=true starts it again)", folder.path)
+            logger.info("%s is finished (overwrite=true starts it again)", folder.path)
         else:
             _run(config, corpus, metrics, folder)
         return _report(config, folder)
@@ -81,7 +81,7 @@ def _evaluate(  # noqa: PLR0913
     machine: Machine,
 ) -> dict[str, SplitEvaluation]:
     """Validation, and the test split for the first and only time."""
-    evaluations = {}
+    evaluations: dict[str, SplitEvaluation] = {}
     for name in ("validation", "test"):
         if name in encoded.splits:
             split = encoded.splits[name]
@@ -117,10 +117,11 @@ def _dry_run(config: Config, corpus: Corpus) -> Result:
     input_length(pretrained.max_tokens, config.tokenization)
     path = run_path(config, corpus.fingerprint)
     bytes_ = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
+    rows = len(corpus.splits["train"])
     for stage in plan_stages(config.strategy, pretrained.anatomy):
-        print(_plan_line(stage, pretrained, len(corpus.splits["train"]), config.training.batch_size))
-    # The exported model, the best checkpoint and the newest one.
-    print(f"Disk: {bytes_ / 1e6:.0f} MB for the model, at most {3 * bytes_ / 1e6:.0f} MB while training.")
+        print(_plan_line(stage, pretrained, rows, config.training.batch_size))
+    # While training: the best checkpoint, the newest one, and at the end the export.
+    print(f"Disk: {bytes_ / 1e6:.0f} MB in the end, {3 * bytes_ / 1e6:.0f} MB while training.")
     print(f"Run folder: {path}. Nothing was trained (dry_run=true).")
     return Result(path, path / "model", {}, float("nan"))
 

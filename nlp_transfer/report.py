@@ -13,7 +13,15 @@ from nlp_transfer.run_folder import write_json
 from nlp_transfer.strategy import Stage
 from nlp_transfer.training import Trained
 
-VERSIONS = ("torch", "transformers", "datasets", "accelerate", "evaluate", "hydra-core", "scikit-learn")
+VERSIONS = (
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "evaluate",
+    "hydra-core",
+    "scikit-learn",
+)
 ALSO_SELECTION = "validation, also used for selection"
 
 
@@ -41,7 +49,8 @@ def versions() -> dict[str, str]:
 
 def summary(run: dict[str, Any], metrics: dict[str, Any], model: Path) -> str:
     """The end of a run on the screen, from `run.json` and `metrics.json`."""
-    return "\n".join(["", *_stage_lines(run), "", *_metric_lines(metrics), "", *_where_lines(run, model)])
+    parts = (_stage_lines(run), _metric_lines(metrics), _where_lines(run, model))
+    return "\n".join(line for part in parts for line in ("", *part))
 
 
 def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any]]:
@@ -88,10 +97,12 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     classes = metrics[split]["per_class"]
     widest = max(len(row["label"]) for row in classes)
     yield ""
-    yield f"  {'label (' + split + ')':<{max(widest, 20)}}{'precision':>11}{'recall':>9}{'f1':>9}{'rows':>8}"
+    title = f"label ({split})"
+    width = max(widest, len(title))
+    yield f"  {title:<{width}}{'precision':>11}{'recall':>9}{'f1':>9}{'rows':>8}"
     for row in classes:
         yield (
-            f"  {row['label']:<{max(widest, 20)}}{row['precision']:>11.4f}{row['recall']:>9.4f}"
+            f"  {row['label']:<{width}}{row['precision']:>11.4f}{row['recall']:>9.4f}"
             f"{row['f1']:>9.4f}{row['support']:>8}"
         )
 

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config import NOT_PART_OF_THE_RESULT, Config, as_dict
+from nlp_transfer.config import NOT_PART_OF_THE_RESULT, Config, as_dict, plain
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, first_decides, logger
 
@@ -38,7 +38,10 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run on disk: `config.yaml`, `run.json`, `metrics.json`, `model/`. Only the first process writes."""
+    """One run on disk: `config.yaml`, `run.json`, `metrics.json`, `model/`.
+
+    Only the first process writes.
+    """
 
     path: Path
     state: State  # when it was opened
@@ -91,7 +94,7 @@ def open_run(config: Config, fingerprint: str, machine: Machine) -> Iterator[Run
         UserError: another process uses it, it cannot be written, or it holds something else.
     """
     path = run_path(config, fingerprint)
-    with _locked(path) if machine.is_first else suppress():
+    with _locked(path) if machine.is_first else nullcontext():
         state = first_decides(lambda: _prepare(path, config, fingerprint), machine)
         yield RunFolder(path, state, machine)
 
@@ -102,7 +105,8 @@ def run_path(config: Config, fingerprint: str) -> Path:
         return Path(config.run_dir)
     asked = json.dumps([_result(config), fingerprint], sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:12]
-    short = re.sub(r"[^A-Za-z0-9._]+", "-", re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1])
+    short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
+    short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
     return RUNS / f"{config.task}-{short}-{digest}"
 
 
@@ -121,7 +125,7 @@ def _locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             ExitCode.RUN_FOLDER,
-            f"The run folder {path} cannot be written: {error.strerror}. Set run_dir to another one.",
+            f"The run folder {path} cannot be written: {error.strerror}. Set run_dir elsewhere.",
         ) from error
     with lock:
         try:
@@ -160,8 +164,7 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
 
 def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
     """An explicit `run_dir` may hold a run that was asked something else."""
-    there = OmegaConf.to_container(OmegaConf.load(path / CONFIG_FILE))
-    assert isinstance(there, dict)
+    there = plain(OmegaConf.load(path / CONFIG_FILE))
     before, now = _flat(_without_ephemeral(there)), _flat(_result(config))
     different = [
         f"{key} ({before.get(key)!r} there, {now.get(key)!r} here)"
@@ -198,9 +201,9 @@ def _without_ephemeral(tree: dict[Any, Any]) -> dict[str, Any]:
             continue
         prefix = f"{key}."
         dropped = {k.removeprefix(prefix) for k in NOT_PART_OF_THE_RESULT if k.startswith(prefix)}
-        kept[str(key)] = (
-            {k: v for k, v in value.items() if k not in dropped} if isinstance(value, dict) else value
-        )
+        if isinstance(value, dict):
+            value = {k: v for k, v in value.items() if k not in dropped}
+        kept[str(key)] = value
     return kept
 
 

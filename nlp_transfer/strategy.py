@@ -77,7 +77,7 @@ def parameter_groups(
 
 @contextmanager
 def frozen_below(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> Iterator[None]:
-    """What does not learn has no gradients and stays in eval mode, whoever calls `model.train()`."""
+    """What does not learn has no gradients and stays in eval mode whoever calls `train()`."""
     frozen = [
         module
         for name, module in model.named_modules()
@@ -135,7 +135,7 @@ def _layers(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anat
     if layers > anatomy.layers:
         raise UserError(
             ExitCode.CONFIG,
-            f"Stage {name} trains the top {layers} layers, but the checkpoint has {anatomy.layers}. "
+            f"Stage {name} trains the top {layers} layers, but there are {anatomy.layers}. "
             "Give fewer, or layers=all.",
         )
     return layers

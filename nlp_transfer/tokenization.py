@@ -115,7 +115,9 @@ def encode(corpus: Corpus, tokenizer: Any, max_tokens: int, config: Tokenization
     for name, split in splits.items():
         if split.cut:
             share = split.cut / len(split.labels)
-            logger.info("%s: %d texts (%.1f%%) are cut at %d tokens", name, split.cut, 100 * share, length)
+            logger.info(
+                "%s: %d texts (%.1f%%) are cut at %d tokens", name, split.cut, 100 * share, length
+            )
     return Encoded(splits, collator_of(tokenizer))
 
 

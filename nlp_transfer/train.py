@@ -1,6 +1,6 @@
 """The door: Hydra composes, `to_config` checks, `pipeline.run` runs.
 
-    python -m nlp_transfer.train +task=sentiment strategy=two_phase training.batch_size=16
+python -m nlp_transfer.train +task=sentiment strategy=two_phase training.batch_size=16
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import os
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -17,11 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from nlp_transfer.config import Config, default_tree, nearest_key, to_config, unknown_key
+from nlp_transfer.config import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.schema import default_tree, nearest_key, to_config, unknown_key
 
 CONFIG_MODULE = "nlp_transfer.conf"
 GROUPS = ("task", "checkpoint", "dataset", "strategy")
@@ -60,16 +60,18 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
         UserError: with everything that is wrong.
     """
     check_keys(overrides)
-    search = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    search = []
+    if config_dir is not None:
+        search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
     try:
         with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            return to_config(_plain(hydra.compose("train", [*overrides, *search])))
+            return to_config(plain(hydra.compose("train", [*overrides, *search])))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(ExitCode.CONFIG, str(error)) from error
 
 
 def check_keys(arguments: list[str] | tuple[str, ...]) -> None:
-    """Refuse overrides of keys that do not exist, also with `+`, `++` and `~`, all in one message."""
+    """Refuse overrides of keys that do not exist, also with `+`, `++` and `~`, all at once."""
     problems = []
     for argument in arguments:
         if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
@@ -91,7 +93,7 @@ def help_text() -> str:
         "Fine-tune a pretrained encoder into a text classifier.",
         "",
         "  python -m nlp_transfer.train +task=sentiment",
-        "  python -m nlp_transfer.train +task=classify dataset.train=mine.csv checkpoint=distilbert",
+        "  python -m nlp_transfer.train +task=classify dataset.train=my.csv checkpoint=distilbert",
     ]
     for group in GROUPS:
         plus = "+" if group == "task" else ""
@@ -116,7 +118,7 @@ def fail(code: int, message: str) -> None:
 @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")
 def _compose_and_run(tree: DictConfig) -> float:
     try:
-        config = to_config(_plain(tree))
+        config = to_config(plain(tree))
         from nlp_transfer.pipeline import run  # imports torch, which `--help` need not wait for
 
         return run(config).best
@@ -125,13 +127,6 @@ def _compose_and_run(tree: DictConfig) -> float:
             raise  # the sweep goes on and reports it at its end
         fail(error.code, str(error))
         raise
-
-
-def _plain(tree: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(tree, resolve=True)
-    assert isinstance(plain, dict)
-    plain.pop("hydra", None)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _options(group: str) -> list[tuple[str, str]]:

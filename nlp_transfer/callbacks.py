@@ -1,0 +1,102 @@
+"""Watches a stage while it trains: its progress, and a loss that is not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.machine import logger
+
+
+class FiniteLoss(TrainerCallback):
+    """Stops at a loss that is not finite, and says at which step, without waiting for the device.
+
+    The first bad step is noted on the device and read only when the `Trainer` logs.
+    """
+
+    def __init__(self, loss: Callable[..., torch.Tensor]) -> None:
+        self._loss = loss
+        self._step = 0
+        self._first_bad: torch.Tensor | None = None
+
+    def __call__(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        loss = self._loss(*arguments, **named)
+        if self._first_bad is None:
+            self._first_bad = torch.tensor(-1, device=loss.device)
+        bad = (self._first_bad < 0) & ~torch.isfinite(loss.detach())
+        self._first_bad = torch.where(bad, self._step, self._first_bad)
+        return loss
+
+    def on_step_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        """Remember which step the next losses belong to."""
+        self._step = state.global_step + 1
+
+    def on_log(self, *_: Any, **__: Any) -> None:
+        """Raise where one was bad."""
+        if self._first_bad is not None and self._first_bad.item() >= 0:
+            raise UserError(
+                ExitCode.TRAINING,
+                f"The loss is not finite at step {self._first_bad.item()}: nothing was exported. "
+                "Try a lower strategy.learning_rate or training.precision=fp32.",
+            )
+
+
+class StageProgress(TrainerCallback):
+    """A progress bar in a terminal, one plain line an epoch everywhere."""
+
+    def __init__(self, stage: str, best: str, in_terminal: bool) -> None:
+        self._stage = stage
+        self._best = best
+        self._in_terminal = in_terminal
+        self._bar: Any = None
+        self._loss = math.nan
+
+    def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        """Open the bar."""
+        if state.is_world_process_zero:
+            self._bar = tqdm(
+                total=state.max_steps,
+                desc=self._stage,
+                unit="step",
+                disable=not self._in_terminal,
+                leave=False,
+            )
+
+    def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        """Move it on."""
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+            self._bar.set_postfix_str(
+                f"epoch {state.epoch:.1f}, loss {self._loss:.3f}", refresh=False
+            )
+
+    def on_log(self, _: Any, __: Any, ___: Any, logs: dict[str, float], **____: Any) -> None:
+        """Remember the loss."""
+        self._loss = logs.get("loss", self._loss)
+
+    def on_evaluate(
+        self, _: Any, state: Any, __: Any, metrics: dict[str, float], **___: Any
+    ) -> None:
+        """The epoch's line."""
+        if self._bar is not None:
+            value = metrics[f"eval_{self._best}"]
+            with tqdm.external_write_mode():
+                logger.info(
+                    "  %s: epoch %g, loss %.4f, validation %s %.4f",
+                    self._stage,
+                    round(state.epoch, 2),
+                    self._loss,
+                    self._best,
+                    math.nan if value is None else value,
+                )
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
