@@ -1,4 +1,4 @@
-"""Checks a composed configuration whole: unknown keys, wrong types, missing and impossible values."""
+"""Checks a composed configuration whole: unknown keys, types, missing and impossible values."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from nlp_transfer.errors import ExitCode, UserError
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
 DESTRUCTIVE_LEARNING_RATE = 1e-3
+# Stands for a missing value while the rest is checked (all are texts; layers may be 0).
+FILLED_IN = "0"
 
 
 def default_tree() -> dict[str, Any]:
@@ -43,13 +45,14 @@ def to_config(tree: dict[str, Any]) -> Config:
             problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
     missing = [key for key in sorted(OmegaConf.missing_keys(merged)) if not _said(key, problems)]
     problems += [_missing_message(key) for key in missing]
-    if not problems:
-        config = OmegaConf.to_object(merged)
-        assert isinstance(config, Config)
-        problems = list(_impossible(config))
-        if not problems:
-            return config
-    raise UserError(ExitCode.CONFIG, "\n".join(problems))
+    for key in missing:
+        merged = OmegaConf.merge(merged, _nest(key, FILLED_IN))
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, Config)
+    problems += _impossible(config)
+    if problems:
+        raise UserError(ExitCode.CONFIG, "\n".join(problems))
+    return config
 
 
 def nearest_key(key: str) -> str | None:

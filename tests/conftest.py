@@ -1,0 +1,175 @@
+"""Tiny checkpoints and corpora, made in memory; nothing here needs a network."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import csv
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
+
+NICE = [
+    "lovely",
+    "warm",
+    "clever",
+    "bright",
+    "generous",
+    "splendid",
+    "tasty",
+    "gentle",
+    "swift",
+    "charming",
+]
+NASTY = ["dreadful", "cold", "stupid", "dim", "stingy", "shabby", "bland", "rude", "slow", "boring"]
+THINGS = ["film", "book", "hotel", "soup", "phone", "train", "lamp", "coat", "game", "plumber"]
+FILLING = [
+    "the",
+    "a",
+    "was",
+    "and",
+    "quite",
+    "really",
+    "we",
+    "found",
+    "it",
+    "with",
+    "on",
+    "our",
+    "very",
+]
+SPECIAL = {
+    "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+    "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+}
+ARCHITECTURES = ("bert", "roberta", "distilbert")
+
+
+def make_rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Short texts of varying length whose label is plain to see."""
+    generator = random.Random(seed)
+    rows = []
+    for i in range(count):
+        words, label = (NICE, "positive") if i % 2 else (NASTY, "negative")
+        text = [generator.choice(FILLING) for _ in range(generator.randint(2, 20))]
+        text += [generator.choice(THINGS), generator.choice(words), generator.choice(words)]
+        generator.shuffle(text)
+        rows.append((" ".join(text), label))
+    return rows
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
+    """Rows with the columns `text` and `label`."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer with the special tokens and the template of its family."""
+    special = SPECIAL[family]
+    first, last = ("[CLS]", "[SEP]") if family == "bert" else ("<s>", "</s>")
+    unknown = "[UNK]" if family == "bert" else "<unk>"
+    tokenizer = Tokenizer(models.WordLevel(unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.WordLevelTrainer(special_tokens=special)
+    tokenizer.train_from_iterator([" ".join(NICE + NASTY + THINGS + FILLING)], trainer)
+    ids = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first}:0 $A:0 {last}:0", special_tokens=ids
+    )
+    names = {"bert": ("[PAD]", "[MASK]"), "roberta": ("<pad>", "<mask>")}[family]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=unknown,
+        pad_token=names[0],
+        cls_token=first,
+        sep_token=last,
+        mask_token=names[1],
+        model_max_length=64,
+    )
+
+
+def make_encoder(architecture: str, vocabulary: int) -> torch.nn.Module:
+    """Two layers, width 32, random weights."""
+    shape = {"vocab_size": vocabulary, "hidden_size": 32, "num_hidden_layers": 2}
+    shape |= {"num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(0)
+    match architecture:
+        case "bert":
+            return BertModel(BertConfig(**shape, max_position_embeddings=64, pad_token_id=0))
+        case "roberta":
+            return RobertaModel(RobertaConfig(**shape, max_position_embeddings=66, pad_token_id=1))
+        case _:
+            return DistilBertModel(
+                DistilBertConfig(
+                    vocab_size=vocabulary,
+                    dim=32,
+                    n_layers=2,
+                    n_heads=2,
+                    hidden_dim=64,
+                    max_position_embeddings=64,
+                    pad_token_id=0,
+                )
+            )
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder with a pretrained encoder and its tokenizer for each architecture."""
+    folders = {}
+    for architecture in ARCHITECTURES:
+        folder = tmp_path_factory.mktemp("checkpoints") / f"tiny-{architecture}"
+        tokenizer = make_tokenizer("roberta" if architecture == "roberta" else "bert")
+        make_encoder(architecture, len(tokenizer)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        folders[architecture] = folder
+    return folders
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three files: 101 rows of train, 32 of validation, 33 of test."""
+    folder = tmp_path_factory.mktemp("corpus")
+    sizes = {"train": 101, "validation": 32, "test": 33}
+    return {
+        split: write_csv(folder / f"{split}.csv", make_rows(size, seed))
+        for seed, (split, size) in enumerate(sizes.items())
+    }
+
+
+@pytest.fixture
+def typed(checkpoints: dict[str, Path], reviews: dict[str, Path]) -> Callable[..., list[str]]:
+    """What a person types to train a tiny checkpoint on the tiny corpus."""
+
+    def overrides(*more: str, architecture: str = "bert") -> list[str]:
+        files = [f"dataset.{split}={path}" for split, path in reviews.items()]
+        name = f"checkpoint.name={checkpoints[architecture]}"
+        return ["+task=classify", name, "training.cpu=true", *files, *more]
+
+    return overrides
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every test runs where nothing is, and may look afterwards what it left there."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
