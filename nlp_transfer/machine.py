@@ -104,11 +104,15 @@ def decide_precision(asked: Precision, device: torch.device) -> str:
 def quiet() -> Iterator[None]:
     """Silence the libraries' notes while we say the same in one line of our own."""
     before = transformers.logging.get_verbosity()
+    had_bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers.logging.set_verbosity(before)
+        if had_bars:
+            transformers.logging.enable_progress_bar()
 
 
 def _has_amx() -> bool:

@@ -44,7 +44,7 @@ def to_config(tree: dict[str, Any]) -> Config:
         except OmegaConfBaseException as error:
             problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
     missing = [key for key in sorted(OmegaConf.missing_keys(merged)) if not _said(key, problems)]
-    problems += [_missing_message(key) for key in missing]
+    problems += [_missing_message(key, list(merged.strategy.stages)) for key in missing]
     for key in missing:
         merged = OmegaConf.merge(merged, _nest(key, FILLED_IN))
     config = OmegaConf.to_object(merged)
@@ -122,11 +122,16 @@ def _said(key: str, problems: list[str]) -> bool:
     return any(problem.startswith(key) for problem in problems)
 
 
-def _missing_message(key: str) -> str:
+def _missing_message(key: str, stages: list[str]) -> str:
     if key == "task":
         return (
             "No task is given. Type python -m nlp_transfer.train +task=sentiment, "
             "or --help for the list of tasks."
+        )
+    if key.startswith("strategy.stages."):
+        return (
+            f"{key} is missing: a stage says which layers learn. The strategy has the stages "
+            f"{', '.join(stages)}; is one of them misspelt?"
         )
     return f"{key} is missing: it has no default, so it must be given."
 

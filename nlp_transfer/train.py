@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         check_keys(arguments)
+        sys.argv[1:] = _with_stage_keys(arguments)
         _compose_and_run()
     except UserError as error:
         fail(error.code, str(error))
@@ -60,6 +62,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
         UserError: with everything that is wrong.
     """
     check_keys(overrides)
+    overrides = tuple(_with_stage_keys(overrides))
     search = []
     if config_dir is not None:
         search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
@@ -70,7 +73,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
         raise UserError(ExitCode.CONFIG, str(error)) from error
 
 
-def check_keys(arguments: list[str] | tuple[str, ...]) -> None:
+def check_keys(arguments: Sequence[str]) -> None:
     """Refuse overrides of keys that do not exist, also with `+`, `++` and `~`, all at once."""
     problems = []
     for argument in arguments:
@@ -127,6 +130,14 @@ def _compose_and_run(tree: DictConfig) -> float:
             raise  # the sweep goes on and reports it at its end
         fail(error.code, str(error))
         raise
+
+
+def _with_stage_keys(arguments: Sequence[str]) -> list[str]:
+    """Let `strategy.stages.all.layer_decay=0.9` set what the strategy's YAML does not mention.
+
+    Hydra knows only the keys that stand in a YAML file; which ones exist is for `check_keys`.
+    """
+    return [f"++{a}" if a.startswith("strategy.stages.") else a for a in arguments]
 
 
 def _options(group: str) -> list[tuple[str, str]]:

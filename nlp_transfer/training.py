@@ -213,8 +213,9 @@ def _train_stage(  # noqa: PLR0913
         trainer.remove_callback(ProgressCallback)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        # Under bf16 and fp16 accelerate leaves its autocast in the model's forward; take it out.
-        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+        # Under bf16 and fp16 accelerate puts its autocast over the model's forward; take it off.
+        vars(model).pop("forward", None)
+        vars(model).pop("_original_forward", None)
     model.zero_grad(set_to_none=True)
     return StageHistory(
         name=stage.name,

@@ -58,6 +58,8 @@ SPECIAL = {
     "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
     "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
 }
+# Tiny models gain nothing from a second thread, and lose a lot where both cores are busy.
+QUIETLY = ("training.cpu=true", "training.threads=1")
 ARCHITECTURES = ("bert", "roberta", "distilbert")
 
 
@@ -161,7 +163,7 @@ def typed(checkpoints: dict[str, Path], reviews: dict[str, Path]) -> Callable[..
     def overrides(*more: str, architecture: str = "bert") -> list[str]:
         files = [f"dataset.{split}={path}" for split, path in reviews.items()]
         name = f"checkpoint.name={checkpoints[architecture]}"
-        return ["+task=classify", name, "training.cpu=true", *files, *more]
+        return ["+task=classify", name, *QUIETLY, *files, *more]
 
     return overrides
 

@@ -1,0 +1,65 @@
+"""The line up to a trained model, without a run folder's export, for tests that look inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nlp_transfer import compose
+from nlp_transfer.config import Config
+from nlp_transfer.data import Corpus, load_corpus
+from nlp_transfer.evaluation import Metrics, load_metrics
+from nlp_transfer.inference import predict_logits
+from nlp_transfer.machine import join
+from nlp_transfer.model import Pretrained, load_pretrained
+from nlp_transfer.run_folder import open_run
+from nlp_transfer.strategy import Stage, plan_stages
+from nlp_transfer.tokenization import Encoded, encode
+from nlp_transfer.training import StageHistory, train
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything `train` is given."""
+
+    config: Config
+    corpus: Corpus
+    pretrained: Pretrained
+    encoded: Encoded
+    stages: list[Stage]
+    metrics: Metrics
+
+    def train(self, stages: list[Stage] | None = None) -> list[StageHistory]:
+        """Train the stages (all of them by default) in a run folder of their own."""
+        with open_run(self.config, self.corpus.fingerprint, join(self.config.training)) as folder:
+            chosen = self.stages if stages is None else stages
+            given = (self.pretrained, self.encoded, chosen, self.metrics, self.config, folder)
+            return train(*given).history
+
+    def logits(self, split: str) -> np.ndarray:
+        """Of the model as it is now."""
+        inputs = self.encoded.splits[split].inputs
+        return predict_logits(self.pretrained.model, inputs, self.encoded.collator, 512)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy."""
+        return {name: p.clone() for name, p in self.pretrained.model.state_dict().items()}
+
+
+def prepare(overrides: list[str], folder: Path) -> Prepared:
+    """Compose, load and tokenize."""
+    config = compose(*overrides, f"run_dir={folder}", "overwrite=true")
+    join(config.training)
+    corpus = load_corpus(config.dataset, config.seed)
+    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    return Prepared(
+        config,
+        corpus,
+        pretrained,
+        encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization),
+        plan_stages(config.strategy, pretrained.anatomy),
+        load_metrics(config.evaluation, corpus.labels),
+    )

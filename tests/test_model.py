@@ -1,0 +1,176 @@
+"""Loading: labels, heads, precision, trust, and what is known of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ARCHITECTURES, make_tokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+)
+
+from nlp_transfer import model as rooms
+from nlp_transfer.config import CheckpointConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.model import find_anatomy, last_linear, load_pretrained
+
+LABELS = ("negative", "neutral", "positive")
+
+
+def save_classifier(folder: Path, labels: tuple[str, ...], **save: object) -> torch.nn.Module:
+    """A tiny fine-tuned classifier with its tokenizer."""
+    tokenizer = make_tokenizer("bert")
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(tokenizer), intermediate_size=64, **shape)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    torch.manual_seed(1)
+    model = BertForSequenceClassification(config)
+    torch.nn.init.normal_(model.classifier.bias)
+    model.save_pretrained(folder, **save)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def ask(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.tensor([[2, 7, 9, 3], [2, 8, 8, 3]])).logits
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_parameter_has_one_place_in_the_anatomy(
+    architecture: str, checkpoints: dict[str, Path]
+) -> None:
+    model = load_pretrained(CheckpointConfig(str(checkpoints[architecture])), LABELS, 0).model
+    anatomy = find_anatomy(model)
+    depths = {name: anatomy.depth(name) for name, _ in model.named_parameters()}
+    assert anatomy.layers == 2
+    assert set(depths.values()) == {0, 1, 2, 3}
+    for name, depth in depths.items():
+        if "embeddings" in name:
+            assert depth == 0
+        if name.startswith(("classifier", "pre_classifier")) or ".pooler." in name:
+            assert depth == 3
+        if ".layer.0." in name:
+            assert depth == 1
+
+
+def test_a_head_with_our_labels_in_another_order_is_permuted(tmp_path: Path) -> None:
+    saved = save_classifier(tmp_path, ("positive", "negative", "neutral"))
+    loaded = load_pretrained(CheckpointConfig(str(tmp_path)), LABELS, 0).model
+    assert [loaded.config.id2label[i] for i in range(3)] == list(LABELS)
+    torch.testing.assert_close(ask(loaded), ask(saved)[:, [1, 2, 0]], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("its_labels", [("a", "b", "c"), ("a", "b"), ("a", "b", "c", "d")])
+def test_a_head_with_other_labels_is_made_new_and_the_rest_is_kept(
+    tmp_path: Path, its_labels: tuple[str, ...]
+) -> None:
+    saved = save_classifier(tmp_path, its_labels)
+    loaded = load_pretrained(CheckpointConfig(str(tmp_path)), LABELS, 0).model
+    before, after = saved.state_dict(), loaded.state_dict()
+    assert ask(loaded).shape == (2, 3)
+    for name in before:
+        if name.startswith("classifier"):
+            assert before[name].shape != after[name].shape or not torch.equal(
+                before[name], after[name]
+            )
+        else:
+            assert torch.equal(before[name], after[name])
+
+
+def test_new_weights_are_a_function_of_the_seed(checkpoints: dict[str, Path]) -> None:
+    config = CheckpointConfig(str(checkpoints["bert"]))
+    heads = [last_linear(load_pretrained(config, LABELS, seed).model).weight for seed in (0, 0, 1)]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_checkpoint_stored_in_half_precision_loads_in_float32(tmp_path: Path) -> None:
+    model = save_classifier(tmp_path, LABELS)
+    model.half().save_pretrained(tmp_path)
+    loaded = load_pretrained(CheckpointConfig(str(tmp_path)), LABELS, 0).model
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+
+
+def test_pickled_weights_are_refused_until_switched_on_by_name(tmp_path: Path) -> None:
+    model = save_classifier(tmp_path, LABELS)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="checkpoint.allow_pickle=true") as refusal:
+        load_pretrained(CheckpointConfig(str(tmp_path)), LABELS, 0)
+    assert refusal.value.code is ExitCode.CHECKPOINT
+    trusted = CheckpointConfig(str(tmp_path), allow_pickle=True)
+    torch.testing.assert_close(
+        ask(load_pretrained(trusted, LABELS, 0).model), ask(model), rtol=0, atol=0
+    )
+
+
+def test_not_pretrained_is_the_same_architecture_with_other_weights(
+    checkpoints: dict[str, Path],
+) -> None:
+    name = str(checkpoints["bert"])
+    trained = load_pretrained(CheckpointConfig(name), LABELS, 0).model
+    random = load_pretrained(CheckpointConfig(name, pretrained=False), LABELS, 7).model
+    assert {n: p.shape for n, p in trained.named_parameters()} == {
+        n: p.shape for n, p in random.named_parameters()
+    }
+    word = "bert.embeddings.word_embeddings.weight"
+    assert not torch.equal(trained.state_dict()[word], random.state_dict()[word])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_dropout_is_set_everywhere(architecture: str, checkpoints: dict[str, Path]) -> None:
+    config = CheckpointConfig(str(checkpoints[architecture]), dropout=0.0)
+    model = load_pretrained(config, LABELS, 0).model
+    rates = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
+    assert rates
+    assert set(rates) == {0.0}
+    batch = {"input_ids": torch.tensor([[2, 7, 9, 3]])}
+    model.train()
+    assert torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_longest_input_is_what_the_model_can_really_read(
+    architecture: str, checkpoints: dict[str, Path]
+) -> None:
+    pretrained = load_pretrained(CheckpointConfig(str(checkpoints[architecture])), LABELS, 0)
+    assert pretrained.max_tokens == 64
+    ids = torch.full((1, pretrained.max_tokens), 7)
+    assert pretrained.model(input_ids=ids).logits.isfinite().all()
+
+
+def test_a_folder_that_is_no_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be loaded") as refusal:
+        load_pretrained(CheckpointConfig(str(tmp_path)), LABELS, 0)
+    assert refusal.value.code is ExitCode.CHECKPOINT
+
+
+def test_weights_of_another_architecture_are_refused(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    for file in checkpoints["bert"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = checkpoints["distilbert"] / "model.safetensors"
+    (tmp_path / "model.safetensors").write_bytes(weights.read_bytes())
+    with pytest.raises(UserError, match="lacks weights of the encoder"):
+        load_pretrained(CheckpointConfig(str(tmp_path)), LABELS, 0)
+
+
+def test_damaged_embedded_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "EMBEDDED_SHA256", "0" * 64)
+    with pytest.raises(UserError, match="damaged"):
+        load_pretrained(CheckpointConfig(rooms.EMBEDDED), LABELS, 0)
+
+
+def test_the_last_linear_layer_gives_the_logits(checkpoints: dict[str, Path]) -> None:
+    for folder in checkpoints.values():
+        model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        seen: list[torch.Tensor] = []
+        last_linear(model).register_forward_hook(lambda _, __, out, seen=seen: seen.append(out))
+        assert torch.equal(ask(model), seen[0])

@@ -1,0 +1,271 @@
+"""Stages with the real `Trainer`: what learns, what does not, and what must not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ARCHITECTURES
+from rooms import Prepared, prepare
+
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.export import Claim, export, verify
+from nlp_transfer.model import Anatomy
+from nlp_transfer.strategy import frozen_below, parameter_groups
+
+STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
+# Tiny random encoders need a higher rate than pretrained ones to move at all.
+FAST = ("training.batch_size=16", "strategy.epochs=1", "training.weight_decay=0.1")
+Typed = Callable[..., list[str]]
+
+
+def shallow(strategy: str) -> list[str]:
+    """A strategy for an encoder that has only two layers."""
+    partial = strategy in ("top_layers", "gradual_unfreezing")
+    return [f"strategy={strategy}", *(["strategy.top_layers=1"] if partial else [])]
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_stage_changes_exactly_what_it_says(
+    architecture: str, strategy: str, typed: Typed, tmp_path: Path
+) -> None:
+    overrides = typed(*shallow(strategy), *FAST, architecture=architecture)
+    prepared = prepare(overrides, tmp_path / "run")
+    anatomy = prepared.pretrained.anatomy
+    expected_depths = {
+        "head": {3},
+        "top": {2, 3},
+        "all": {0, 1, 2, 3},
+    }
+    for stage in prepared.stages:
+        before = prepared.weights()
+        prepared.train([stage])
+        learned = {
+            name
+            for name, _ in prepared.pretrained.model.named_parameters()
+            if anatomy.depth(name) in expected_depths[stage.name]
+        }
+        assert changed(before, prepared.weights()) == learned
+
+
+def test_every_strategy_and_architecture_ends_in_a_folder_that_answers_the_same(
+    typed: Typed, tmp_path: Path
+) -> None:
+    claims = []
+    for architecture in ARCHITECTURES:
+        for strategy in STRATEGIES:
+            overrides = typed(*shallow(strategy), *FAST, architecture=architecture)
+            prepared = prepare(overrides, tmp_path / "run")
+            prepared.train()
+            pretrained, corpus = prepared.pretrained, prepared.corpus
+            folder = tmp_path / f"{architecture}-{strategy}"
+            export(pretrained.model, pretrained.tokenizer, "tiny", pretrained.max_tokens, folder)
+            texts = corpus.splits["validation"]["text"]
+            claims.append(Claim(folder, list(texts), corpus.labels, prepared.logits("validation")))
+    assert len(claims) == 15
+    assert max(verify(claims)) <= 1e-5
+
+
+def test_a_tiny_encoder_learns_what_is_plain_to_see(typed: Typed, tmp_path: Path) -> None:
+    prepared = prepare(
+        typed(
+            "strategy.learning_rate=5e-3",
+            "strategy.allow_destructive_rate=true",
+            "strategy.epochs=6",
+            "training.batch_size=8",
+        ),
+        tmp_path / "run",
+    )
+    history = prepared.train()[0]
+    labels = prepared.encoded.splits["test"].labels
+    assert (prepared.logits("test").argmax(1) == labels).mean() > 0.9
+    losses = [entry["loss"] for entry in history.log if "loss" in entry]
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_frozen_modules_stay_in_eval_mode_and_have_no_gradients(
+    strategy: str, typed: Typed, tmp_path: Path
+) -> None:
+    prepared = prepare(typed(*shallow(strategy)), tmp_path / "run")
+    model, anatomy = prepared.pretrained.model, prepared.pretrained.anatomy
+    for stage in prepared.stages:
+        with frozen_below(model, stage, anatomy):
+            model.eval()
+            model.train()
+            dropouts = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
+            assert dropouts
+            for name, module in dropouts.items():
+                assert module.training == stage.learns(anatomy, name), name
+            for name, parameter in model.named_parameters():
+                assert parameter.requires_grad == stage.learns(anatomy, name)
+        model.train()
+        assert all(module.training for module in model.modules())
+        assert "train" not in vars(model)
+
+
+def test_accumulation_does_not_change_the_weights(typed: Typed, tmp_path: Path) -> None:
+    weights = []
+    for micro_batch in (16, 4):
+        prepared = prepare(
+            typed(
+                "checkpoint.dropout=0",
+                "strategy.epochs=2",
+                "strategy.learning_rate=5e-4",
+                "training.batch_size=16",
+                f"training.micro_batch_size={micro_batch}",
+            ),
+            tmp_path / "run",
+        )
+        start = prepared.weights()
+        prepared.train()
+        weights.append(prepared.weights())
+    moved = max(float((weights[0][n] - start[n]).abs().max()) for n in start)
+    apart = max(float((weights[0][n] - weights[1][n]).abs().max()) for n in start)
+    assert moved > 1e-3
+    assert apart < 1e-6
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(typed: Typed, tmp_path: Path) -> None:
+    weights = []
+    for seed in (1, 1, 2):
+        prepared = prepare(typed(f"seed={seed}", *FAST), tmp_path / "run")
+        prepared.train()
+        weights.append(prepared.weights())
+    assert not changed(weights[0], weights[1])
+    assert changed(weights[0], weights[2])
+
+
+def test_layers_learn_at_their_own_rates_and_vectors_are_not_decayed(
+    typed: Typed, tmp_path: Path
+) -> None:
+    prepared = prepare(
+        typed(
+            "strategy.stages.all.encoder_learning_rate=1e-4",
+            "strategy.stages.all.head_learning_rate=1e-3",
+            "strategy.stages.all.layer_decay=0.5",
+        ),
+        tmp_path / "run",
+    )
+    model, anatomy = prepared.pretrained.model, prepared.pretrained.anatomy
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    rate_of_depth = {3: 1e-3, 2: 1e-4, 1: 5e-5, 0: 2.5e-5}
+    groups = parameter_groups(model, prepared.stages[0], anatomy, 0.01)
+    assert sum(len(group["params"]) for group in groups) == len(names)
+    for group in groups:
+        for parameter in group["params"]:
+            name = names[parameter]
+            assert group["lr"] == pytest.approx(rate_of_depth[anatomy.depth(name)])
+            is_vector = name.endswith("bias") or "LayerNorm" in name
+            assert group["weight_decay"] == (0.0 if is_vector else 0.01)
+
+
+def test_the_short_forms_apply_where_they_make_sense(typed: Typed, tmp_path: Path) -> None:
+    rates = {
+        "feature_extraction": [(7e-4, None)],
+        "full": [(7e-4, 7e-4)],
+        "two_phase": [(1e-3, None), (7e-4, 7e-4)],
+    }
+    for strategy, expected in rates.items():
+        short = ("strategy.learning_rate=7e-4", "strategy.epochs=5")
+        stages = prepare(typed(f"strategy={strategy}", *short), tmp_path / "run").stages
+        assert all(stage.epochs == 5 for stage in stages)
+        for stage, (head, encoder) in zip(stages, expected, strict=True):
+            assert stage.head_learning_rate == pytest.approx(head)
+            if encoder is not None:
+                assert stage.encoder_learning_rate == pytest.approx(encoder)
+
+
+def test_more_layers_than_there_are_is_refused(typed: Typed, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="top 9 layers, but there are 2") as refusal:
+        prepare(typed("strategy=top_layers", "strategy.top_layers=9"), tmp_path / "run")
+    assert refusal.value.code is ExitCode.CONFIG
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_at_which_step(
+    typed: Typed, tmp_path: Path
+) -> None:
+    prepared = prepare(typed("training.batch_size=16", "strategy.epochs=3"), tmp_path / "run")
+    spoil_at_step(prepared, 5)
+    with pytest.raises(UserError, match="not finite at step 5") as stopped:
+        prepared.train()
+    assert stopped.value.code is ExitCode.TRAINING
+
+
+def spoil_at_step(prepared: Prepared, step: int) -> None:
+    """Make the logits infinite in the given training step, as an exploding model would."""
+    seen = 0
+
+    def hook(module: torch.nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
+        nonlocal seen
+        seen += module.training
+        return output * float("inf") if module.training and seen == step else output
+
+    prepared.pretrained.model.classifier.register_forward_hook(hook)
+
+
+def test_the_best_epoch_is_handed_back_not_the_last(typed: Typed, tmp_path: Path) -> None:
+    overrides = typed(
+        "strategy.learning_rate=1e-3",
+        "strategy.epochs=5",
+        "training.batch_size=8",
+        "evaluation.best=log_loss",
+        "training.schedule=constant",
+    )
+    prepared = prepare(overrides, tmp_path / "run")
+    history = prepared.train()[0]
+    seen = [entry["eval_log_loss"] for entry in history.log if "eval_log_loss" in entry]
+    assert len(seen) == 5
+    validation = prepared.encoded.splits["validation"]
+    now = prepared.metrics.compute(prepared.logits("validation"), validation.labels)["log_loss"]
+    assert history.best == min(seen)
+    assert now == pytest.approx(min(seen), abs=1e-6)
+
+
+def test_early_stopping_ends_a_stage_that_no_longer_gets_better(
+    typed: Typed, tmp_path: Path
+) -> None:
+    # A rate of next to nothing: the first epoch is as good as it gets.
+    overrides = typed(
+        "strategy.learning_rate=1e-12", "strategy.epochs=20", "training.early_stopping=2"
+    )
+    history = prepare(overrides, tmp_path / "run").train()[0]
+    evaluations = [entry for entry in history.log if "eval_accuracy" in entry]
+    assert len(evaluations) == 3
+
+
+def test_bf16_leaves_no_autocast_in_the_model(typed: Typed, tmp_path: Path) -> None:
+    prepared = prepare(typed("training.precision=bf16", *FAST), tmp_path / "run")
+    prepared.train()
+    model = prepared.pretrained.model
+    assert "forward" not in vars(model)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert prepared.logits("validation").dtype == np.float32
+
+
+def test_label_smoothing_and_schedules_reach_the_trainer(typed: Typed, tmp_path: Path) -> None:
+    weights = []
+    for more in ("seed=42", "training.label_smoothing=0.3", "training.schedule=cosine"):
+        prepared = prepare(typed(more, "training.warmup=0.3", *FAST), tmp_path / "run")
+        rates = [e["learning_rate"] for e in prepared.train()[0].log if "learning_rate" in e]
+        assert rates[0] < max(rates)
+        weights.append(prepared.weights())
+    assert changed(weights[0], weights[1])
+    assert changed(weights[0], weights[2])
+
+
+def test_depths_are_found_by_whole_names() -> None:
+    anatomy = Anatomy("bert", tuple(f"bert.encoder.layer.{i}" for i in range(12)), "bert.pooler")
+    assert anatomy.depth("bert.encoder.layer.1.output.dense.weight") == 2
+    assert anatomy.depth("bert.encoder.layer.11.output.dense.weight") == 12
+    assert anatomy.depth("bert.pooler.dense.weight") == 13
+    assert anatomy.depth("bert.embeddings.LayerNorm.bias") == 0
+    assert anatomy.depth("classifier.weight") == 13
