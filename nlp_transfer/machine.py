@@ -50,6 +50,13 @@ def join(config: TrainingConfig) -> Machine:
     return machine
 
 
+def leave(machine: Machine) -> None:
+    """Close the group of processes: from here on each goes its own way."""
+    if machine.world_size > 1:
+        PartialState().destroy_process_group()
+        PartialState._reset_state()
+
+
 def first_decides(decide: Callable[[], T], machine: Machine) -> T:
     """What the first process decides, on every process."""
     if machine.world_size == 1:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +15,9 @@ from nlp_transfer.data import Corpus, load_corpus
 from nlp_transfer.evaluation import Metrics, SplitEvaluation, evaluate_split, load_metrics
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.inference import predict_logits
-from nlp_transfer.machine import Machine, join, logger
+from nlp_transfer.machine import Machine, join, leave, logger
 from nlp_transfer.model import Pretrained, load_pretrained
-from nlp_transfer.run_folder import RunFolder, State, open_run, run_path
+from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
 from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode, input_length
 from nlp_transfer.training import count_parameters, stage_steps, train
@@ -29,7 +29,7 @@ class Result:
 
     folder: Path
     model: Path
-    metrics: dict[str, dict[str, object]]  # as in metrics.json
+    metrics: dict[str, dict[str, Any]]  # as in metrics.json
     best: float  # the validation metric that chose the epoch; NaN after a dry run
 
 
@@ -44,24 +44,33 @@ def run(config: Config) -> Result:
     with open_run(config, corpus.fingerprint, machine) as folder:
         if folder.state is State.finished:
             logger.info("%s is finished (overwrite=true starts it again)", folder.path)
+            measured = read_json(folder.metrics)
         else:
-            _run(config, corpus, metrics, folder)
-        return _report(config, folder)
+            measured = _run(config, corpus, metrics, folder)
+        if machine.is_first:
+            print(report.summary(folder.read(), measured, folder.model), flush=True)
+    best = measured["validation"]["metrics"][config.evaluation.best]
+    return Result(folder.path, folder.model, measured, float("nan") if best is None else best)
 
 
-def _run(config: Config, corpus: Corpus, metrics: Metrics, folder: RunFolder) -> None:
+def _run(
+    config: Config, corpus: Corpus, metrics: Metrics, folder: RunFolder
+) -> dict[str, dict[str, Any]]:
+    """From a loaded corpus to a finished folder; returns what `metrics.json` says."""
     start = time.time()
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
     encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     stages = plan_stages(config.strategy, pretrained.anatomy)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
     evaluations = _evaluate(pretrained, encoded, corpus, metrics, config, folder.machine)
-    if folder.machine.is_first:
+    measured = report.measured(evaluations)
+    leave(folder.machine)
+    if folder.machine.is_first:  # no collective from here on: nobody waits for an export
         length = input_length(pretrained.max_tokens, config.tokenization)
         export(trained.model, pretrained.tokenizer, config.checkpoint.name, length, folder.model)
         claim = _claim(corpus, evaluations, config.export.verify_rows, folder.model)
         worst = verify([claim])[0]
-        report.write_metrics(folder.path / "metrics.json", evaluations)
+        write_json(folder.metrics, measured)
         folder.finish(
             seed=config.seed,
             labels=corpus.labels,
@@ -70,6 +79,7 @@ def _run(config: Config, corpus: Corpus, metrics: Metrics, folder: RunFolder) ->
             verified={"rows": len(claim.texts), "difference": worst},
             seconds=round(time.time() - start, 2),
         )
+    return measured
 
 
 def _evaluate(  # noqa: PLR0913
@@ -133,11 +143,3 @@ def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int)
         f"{all_of_them:,} parameters, {stage.epochs:g} epochs, "
         f"{stage_steps(stage, rows, batch_size)} steps of {batch_size} texts."
     )
-
-
-def _report(config: Config, folder: RunFolder) -> Result:
-    metrics = json.loads((folder.path / "metrics.json").read_text(encoding="utf-8"))
-    if folder.machine.is_first:
-        print(report.summary(folder.read(), metrics, folder.model), flush=True)
-    best = metrics["validation"]["metrics"][config.evaluation.best]
-    return Result(folder.path, folder.model, metrics, float("nan") if best is None else best)

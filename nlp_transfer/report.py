@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nlp_transfer.evaluation import SplitEvaluation
-from nlp_transfer.run_folder import write_json
 from nlp_transfer.strategy import Stage
 from nlp_transfer.training import Trained
 
@@ -25,21 +24,18 @@ VERSIONS = (
 ALSO_SELECTION = "validation, also used for selection"
 
 
-def write_metrics(path: Path, evaluations: dict[str, SplitEvaluation]) -> None:
-    """`metrics.json`: rows, metrics and intervals of each split, and its per-class table."""
-    write_json(
-        path,
-        {
-            split: {
-                "rows": len(evaluation.references),
-                "metrics": evaluation.metrics,
-                "intervals": {},
-                "per_class": evaluation.per_class,
-                **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
-            }
-            for split, evaluation in evaluations.items()
-        },
-    )
+def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any]]:
+    """What `metrics.json` says: rows, metrics and intervals of each split, its per-class table."""
+    return {
+        split: {
+            "rows": len(evaluation.references),
+            "metrics": evaluation.metrics,
+            "intervals": {},
+            "per_class": evaluation.per_class,
+            **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
+        }
+        for split, evaluation in evaluations.items()
+    }
 
 
 def versions() -> dict[str, str]:

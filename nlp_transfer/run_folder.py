@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def metrics(self) -> Path:
+        """The file with what was measured."""
+        return self.path / "metrics.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Training checkpoints; gone when the run is finished."""
         return self.path / "checkpoints"
@@ -72,7 +77,7 @@ class RunFolder:
 
     def read(self) -> dict[str, Any]:
         """What `run.json` says."""
-        return json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
+        return read_json(self.path / RUN_FILE)
 
     def write(self, **entries: Any) -> None:
         """Add entries to `run.json` (first process only)."""
@@ -108,6 +113,11 @@ def run_path(config: Config, fingerprint: str) -> Path:
     short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
     short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
     return RUNS / f"{config.task}-{short}-{digest}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One of the files of a run."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -152,7 +162,7 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
     if RUN_FILE in entries:
         if not config.overwrite:
             _refuse_another_run(path, config, fingerprint)
-            state = State(json.loads((path / RUN_FILE).read_text(encoding="utf-8"))["state"])
+            state = State(read_json(path / RUN_FILE)["state"])
             if state is State.finished:
                 return state
             logger.info("%s is unfinished: it starts again from the beginning", path)
@@ -171,7 +181,7 @@ def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
-    if json.loads((path / RUN_FILE).read_text(encoding="utf-8"))["corpus"] != fingerprint:
+    if read_json(path / RUN_FILE)["corpus"] != fingerprint:
         different.append("the data (the texts or labels have changed)")
     if different:
         raise UserError(

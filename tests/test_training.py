@@ -77,9 +77,9 @@ def test_every_strategy_and_architecture_ends_in_a_folder_that_answers_the_same(
 def test_a_tiny_encoder_learns_what_is_plain_to_see(typed: Typed, tmp_path: Path) -> None:
     prepared = prepare(
         typed(
-            "strategy.learning_rate=5e-3",
-            "strategy.allow_destructive_rate=true",
-            "strategy.epochs=6",
+            "checkpoint.dropout=0",
+            "strategy.learning_rate=1e-3",
+            "strategy.epochs=12",
             "training.batch_size=8",
         ),
         tmp_path / "run",

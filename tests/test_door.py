@@ -1,0 +1,440 @@
+"""The command line: what it says, with which exit code it leaves, and what it leaves behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_rows, write_csv
+
+from nlp_transfer import run_folder
+from nlp_transfer.config import NOT_PART_OF_THE_RESULT, Config
+from nlp_transfer.data import load_corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.machine import Machine
+from nlp_transfer.run_folder import LOCK_FILE, RUN_FILE, State, open_run, run_path
+from nlp_transfer.schema import default_tree
+from nlp_transfer.train import CONFIG_MODULE, GROUPS, compose, main
+
+ALONE = Machine(rank=0, world_size=1, device=torch.device("cpu"))
+Typed = Callable[..., list[str]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a person sees of one command."""
+
+    code: int
+    out: str
+    err: str
+    left: set[str]  # files and folders that were not there before
+
+    def refused(self, code: ExitCode, *said: str) -> str:
+        """The one message, checked: its code, its place, no traceback, and what it says."""
+        assert self.code == code, self.err
+        assert "Traceback" not in self.err + self.out
+        assert [line.startswith("Error: ") for line in self.err.splitlines()].count(True) == 1
+        message = self.err[self.err.index("Error: ") :]
+        assert [part for part in said if part not in message] == [], message
+        return message
+
+
+def tree(folder: Path) -> set[str]:
+    """Everything below a folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def door(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Outcome]]:
+    """Types a command line, in this process."""
+
+    def enter(*arguments: str) -> Outcome:
+        before = tree(Path.cwd())
+        # A process that has just started has no handlers, and one of ours keeps its stderr.
+        logging.getLogger("nlp_transfer").handlers.clear()
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            assert leaving.code is None or isinstance(leaving.code, int)
+            code = leaving.code or 0
+        said = capfd.readouterr()
+        return Outcome(code, said.out, said.err, tree(Path.cwd()) - before)
+
+    yield enter
+    logging.getLogger("nlp_transfer").handlers.clear()
+
+
+def in_a_process(*arguments: str) -> Outcome:
+    """Types a command line in a process of its own, as a person does."""
+    before = tree(Path.cwd())
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr, tree(Path.cwd()) - before)
+
+
+def test_without_a_task_it_says_what_to_type() -> None:
+    outcome = in_a_process("-m", "nlp_transfer.train")
+    message = outcome.refused(ExitCode.CONFIG, "+task=sentiment", "--help")
+    assert outcome.err == message  # nothing before it
+    assert outcome.left == set()
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_lists_every_option_of_every_group(flag: str, door: Callable[..., Outcome]) -> None:
+    outcome = door(flag)
+    assert (outcome.code, outcome.err, outcome.left) == (0, "", set())
+    listed = [line.split()[0] for line in outcome.out.splitlines() if line.startswith("  ")]
+    for group in GROUPS:
+        files = Path(str(resources.files(CONFIG_MODULE).joinpath(group))).glob("*.yaml")
+        assert [file.stem for file in files if file.stem not in listed] == []
+        assert f"{group}=NAME" in outcome.out
+
+
+def test_help_and_mistakes_do_not_wait_for_torch() -> None:
+    typed = [
+        ["--help"],
+        [],
+        ["+task=nothing"],
+        ["+task=sentiment", "training.bach_size=3"],
+        ["+task=sentiment", "seed=x"],
+        ["+task=sentiment", "strategy.top_layers=2"],
+    ]
+    script = f"""
+import sys
+from nlp_transfer.train import help_text, main
+help_text()
+for arguments in {typed!r}:
+    sys.argv = ["train", *arguments]
+    try:
+        main()
+    except SystemExit:
+        pass
+    print("torch" in sys.modules, "transformers" in sys.modules, arguments, file=sys.stderr)
+"""
+    outcome = in_a_process("-c", script)
+    told = [line for line in outcome.err.splitlines() if line.startswith(("True ", "False "))]
+    assert told == [f"False False {arguments}" for arguments in typed]
+    assert outcome.err.count("Error: ") == len(typed) - 1
+
+
+def test_the_whole_configuration_can_be_printed(door: Callable[..., Outcome]) -> None:
+    outcome = door("+task=sentiment", "strategy=two_phase", "training.batch_size=7", "--cfg", "job")
+    assert (outcome.code, outcome.err, outcome.left) == (0, "", set())
+    for section, value in default_tree().items():
+        assert re.search(rf"^{section}:", outcome.out, re.MULTILINE)
+        for key in value if isinstance(value, dict) else ():
+            assert re.search(rf"^  {key}:", outcome.out, re.MULTILINE), f"{section}.{key}"
+    assert "  batch_size: 7\n" in outcome.out
+    assert "name: two_phase\n" in outcome.out
+
+
+def test_an_unknown_task_lists_the_tasks(door: Callable[..., Outcome]) -> None:
+    outcome = door("+task=sentimnt")
+    message = outcome.refused(ExitCode.CONFIG, "task/sentimnt", "classify", "sentiment", "topic")
+    assert "classify" in message
+    assert outcome.left == set()
+
+
+@pytest.mark.parametrize("option", ["checkpoint", "dataset", "strategy"])
+@pytest.mark.parametrize("value", ["5", "null", "[1,2]"])
+def test_an_option_that_is_no_name_is_one_clear_error(
+    option: str, value: str, door: Callable[..., Outcome]
+) -> None:
+    outcome = door("+task=sentiment", f"{option}={value}")
+    outcome.refused(ExitCode.CONFIG, option)
+    assert outcome.left == set()
+
+
+@pytest.mark.parametrize("override", ["seed=[", "dataset.train=my(1).csv"])
+def test_what_cannot_be_parsed_is_shown(override: str, door: Callable[..., Outcome]) -> None:
+    door("+task=sentiment", override).refused(ExitCode.CONFIG, override)
+
+
+def spoilt(rows: list[tuple[str, str]], row: int, text: str, label: str) -> Path:
+    """A file of the current folder with one row replaced (counted from 1)."""
+    rows[row - 1] = (text, label)
+    return write_csv(Path("spoilt.csv"), rows)
+
+
+def latin1() -> Path:
+    """A file in another encoding, where one row has an umlaut."""
+    path = Path("spoilt.csv")
+    path.write_bytes("text,label\nschön,positive\nhässlich,negative\n".encode("latin-1"))
+    return path
+
+
+def uneven() -> Path:
+    """A file in which one row has a cell too many (a comma without quotes)."""
+    path = Path("spoilt.csv")
+    path.write_text("text,label\nnice,positive\nbad, really,negative\n", encoding="utf-8")
+    return path
+
+
+def one_label() -> Path:
+    """A file with nothing to tell apart."""
+    return write_csv(Path("spoilt.csv"), [(text, "positive") for text, _ in make_rows(20)])
+
+
+# What is wrong, in what is typed; the exit code; what the message says.
+BEFORE_THE_RUN_FOLDER: dict[str, tuple[Callable[[], list[str]], ExitCode, tuple[str, ...]]] = {
+    "missing file": (
+        lambda: ["dataset.train=nowhere.csv"],
+        ExitCode.DATA,
+        ("dataset.train='nowhere.csv'", "no such file"),
+    ),
+    "missing test file": (
+        lambda: ["dataset.test=nowhere.csv"],
+        ExitCode.DATA,
+        ("dataset.test='nowhere.csv'", "no such file"),
+    ),
+    "unknown kind of file": (
+        lambda: [f"dataset.train={write_csv(Path('texts.xlsx'), make_rows(9))}"],
+        ExitCode.DATA,
+        ("texts.xlsx", ".csv", ".parquet"),
+    ),
+    "another encoding": (
+        lambda: [f"dataset.train={latin1()}"],
+        ExitCode.DATA,
+        ("spoilt.csv", "UTF"),
+    ),
+    "uneven rows": (
+        lambda: [f"dataset.train={uneven()}"],
+        ExitCode.DATA,
+        ("spoilt.csv", "columns"),
+    ),
+    "no rows": (
+        lambda: [f"dataset.train={write_csv(Path('spoilt.csv'), [])}"],
+        ExitCode.DATA,
+        ("spoilt.csv", "no rows"),
+    ),
+    "wrong text column": (
+        lambda: ["dataset.text=body"],
+        ExitCode.DATA,
+        ("dataset.text='body'", "it has text, label", "Set dataset.text"),
+    ),
+    "wrong label column": (
+        lambda: ["dataset.label=stars"],
+        ExitCode.DATA,
+        ("dataset.label='stars'", "it has text, label", "Set dataset.label"),
+    ),
+    "unknown label in test": (
+        lambda: [f"dataset.test={spoilt(make_rows(9), 4, 'so so', 'neutral')}"],
+        ExitCode.DATA,
+        ("1 of the 9 rows", "row 4", "'neutral'", "'so so'", "negative, positive"),
+    ),
+    "empty text": (
+        lambda: [f"dataset.train={spoilt(make_rows(9), 3, '  ', 'positive')}"],
+        ExitCode.DATA,
+        ("1 of the 9 rows", "spoilt.csv", "an empty text", "row 3"),
+    ),
+    "no label": (
+        lambda: [f"dataset.train={spoilt(make_rows(9), 3, 'a text', '')}"],
+        ExitCode.DATA,
+        ("1 of the 9 rows", "spoilt.csv", "no label", "row 3", "a text"),
+    ),
+    "one label only": (
+        lambda: [f"dataset.train={one_label()}", "dataset.validation=null", "dataset.test=null"],
+        ExitCode.DATA,
+        ("'positive'", "at least two", "dataset.label"),
+    ),
+    "names for other labels": (
+        lambda: ["dataset.label_names={0: ham, 1: spam}"],
+        ExitCode.DATA,
+        ("dataset.label_names", "negative, positive"),
+    ),
+    "unknown metric": (
+        lambda: ["evaluation.metrics=[accuracy,f1_mcro]"],
+        ExitCode.CONFIG,
+        ("evaluation.metrics", "'f1_mcro'", "f1_macro"),
+    ),
+    "unknown positive label": (
+        lambda: ["evaluation.positive_label=nice"],
+        ExitCode.CONFIG,
+        ("evaluation.positive_label='nice'", "negative, positive"),
+    ),
+    "run folder below a file": (
+        lambda: [f"run_dir={write_csv(Path('file'), [])}/run"],
+        ExitCode.RUN_FOLDER,
+        ("file/run", "cannot be written", "Set run_dir"),
+    ),
+    "unknown checkpoint in a dry run": (
+        lambda: ["checkpoint.name=nobody/nothing", "dry_run=true"],
+        ExitCode.CHECKPOINT,
+        ("checkpoint.name='nobody/nothing'", "Check checkpoint.name"),
+    ),
+    "too long in a dry run": (
+        lambda: ["tokenization.max_length=65", "dry_run=true"],
+        ExitCode.CONFIG,
+        ("tokenization.max_length=65", "64"),
+    ),
+    "more layers than there are, in a dry run": (
+        lambda: ["strategy=top_layers", "strategy.top_layers=3", "dry_run=true"],
+        ExitCode.CONFIG,
+        ("top 3 layers", "there are 2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", BEFORE_THE_RUN_FOLDER)
+def test_a_mistake_is_one_clear_error_and_leaves_nothing(
+    mistake: str, typed: Typed, door: Callable[..., Outcome]
+) -> None:
+    spoil, code, said = BEFORE_THE_RUN_FOLDER[mistake]
+    outcome = door(*typed(*spoil()))
+    outcome.refused(code, *said)
+    assert outcome.left == set()
+
+
+# Found once the run has a folder, which stays, unfinished.
+IN_THE_RUN_FOLDER: dict[str, tuple[list[str], ExitCode, tuple[str, ...]]] = {
+    "fp16 on a CPU": (
+        ["training.precision=fp16"],
+        ExitCode.MACHINE,
+        ("training.precision=fp16", "GPU", "cpu", "training.precision=auto"),
+    ),
+    "unknown checkpoint": (
+        ["checkpoint.name=nobody/nothing"],
+        ExitCode.CHECKPOINT,
+        ("checkpoint.name='nobody/nothing'", "Check checkpoint.name"),
+    ),
+    "too long": (
+        ["tokenization.max_length=65"],
+        ExitCode.CONFIG,
+        ("tokenization.max_length=65", "64"),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", IN_THE_RUN_FOLDER)
+def test_a_mistake_found_late_is_one_clear_error_and_leaves_no_model(
+    mistake: str, typed: Typed, door: Callable[..., Outcome]
+) -> None:
+    spoiling, code, said = IN_THE_RUN_FOLDER[mistake]
+    outcome = door(*typed(*spoiling, "run_dir=run"))
+    outcome.refused(code, *said)
+    assert outcome.left <= {"run", f"run/{LOCK_FILE}", "run/config.yaml", f"run/{RUN_FILE}"}
+    # Said again, not reported as finished.
+    door(*typed(*spoiling, "run_dir=run")).refused(code, *said)
+
+
+def test_a_mistake_in_the_data_is_one_clear_error_in_a_process_of_its_own(typed: Typed) -> None:
+    outcome = in_a_process("-m", "nlp_transfer.train", *typed("dataset.train=nowhere.csv"))
+    assert outcome.err == outcome.refused(ExitCode.DATA, "nowhere.csv")
+    assert (outcome.out, outcome.left) == ("", set())
+
+
+def test_exit_codes_tell_failures_apart() -> None:
+    codes = [int(code) for code in ExitCode]
+    # 0 is success, 1 a bug, 130 an interruption.
+    assert len(set(codes) - {0, 1, 130}) == len(codes)
+
+
+def test_a_dry_run_says_the_plan_and_leaves_nothing(
+    typed: Typed, door: Callable[..., Outcome]
+) -> None:
+    outcome = door(*typed("strategy=two_phase", "training.batch_size=10", "dry_run=true"))
+    assert (outcome.code, outcome.left) == (0, set())
+    head, everything, disk, folder = outcome.out.splitlines()
+    # 101 rows are 11 steps of 10; a head is a pooler of 32 × 32 and two rows of 32, with biases.
+    assert "Stage head: the head learns" in head
+    assert f"{32 * 32 + 32 + 2 * 32 + 2:,} of " in head
+    assert "22 steps of 10 texts" in head
+    learning, whole = re.findall(r"([\d,]+) of\s+([\d,]+) parameters", everything)[0]
+    assert learning == whole
+    assert "2 epochs, 22 steps of 10 texts" in everything
+    assert re.search(r"Disk: \d+ MB in the end, \d+ MB while training", disk)
+    assert "Nothing was trained" in folder
+    assert "runs/classify-tiny-bert-" in folder
+
+
+def test_a_dry_run_names_the_folder_of_the_run(typed: Typed, door: Callable[..., Outcome]) -> None:
+    config = compose(*typed())
+    path = run_path(config, load_corpus(config.dataset, config.seed).fingerprint)
+    assert f"Run folder: {path}." in door(*typed("dry_run=true")).out
+
+
+def test_several_dry_runs_leave_nothing(typed: Typed, door: Callable[..., Outcome]) -> None:
+    outcome = door("--multirun", *typed("seed=1,2", "dry_run=true"))
+    assert (outcome.code, outcome.left) == (0, set())
+    assert len(set(re.findall(r"Run folder: (\S+)\.", outcome.out))) == 2
+
+
+def test_one_impossible_run_of_several_is_reported_and_the_others_are_not_lost(
+    typed: Typed, door: Callable[..., Outcome]
+) -> None:
+    outcome = door("--multirun", *typed("training.batch_size=0,7", "dry_run=true"))
+    outcome.refused(ExitCode.CONFIG, "training.batch_size=0 must be at least 1")
+    assert outcome.left == set()
+    assert "steps of 7 texts" in outcome.out
+
+
+def test_a_second_run_on_the_same_folder_is_refused(
+    typed: Typed, door: Callable[..., Outcome]
+) -> None:
+    config = compose(*typed())
+    path = run_path(config, load_corpus(config.dataset, config.seed).fingerprint)
+    path.mkdir(parents=True)
+    with (path / LOCK_FILE).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcome = door(*typed())
+    outcome.refused(ExitCode.RUN_FOLDER, "Another process", str(path))
+    assert outcome.left == set()
+
+
+HOLD = """
+import sys, time, torch
+from nlp_transfer import compose
+from nlp_transfer.machine import Machine
+from nlp_transfer.run_folder import open_run
+with open_run(compose(*sys.argv[1:]), "corpus", Machine(0, 1, torch.device("cpu"))):
+    print("holding", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_holds_as_long_as_its_process_lives_and_no_longer() -> None:
+    typed = ["+task=sentiment", "run_dir=run"]
+    command = [sys.executable, "-c", HOLD, *typed]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "holding\n"
+            with pytest.raises(UserError, match="Another process") as refused, opened(*typed):
+                pass
+            assert refused.value.code is ExitCode.RUN_FOLDER
+        finally:
+            holder.send_signal(signal.SIGKILL)
+    with opened(*typed) as state:
+        assert state is State.unfinished
+
+
+class opened:  # noqa: N801
+    """`open_run` on an empty corpus, for its state."""
+
+    def __init__(self, *overrides: str, fingerprint: str = "corpus") -> None:
+        self._run = open_run(compose(*overrides), fingerprint, ALONE)
+
+    def __enter__(self) -> State:
+        return self._run.__enter__().state
+
+    def __exit__(self, *raised: Any) -> None:
+        self._run.__exit__(*raised)

@@ -1,0 +1,46 @@
+"""The command a person types first, on the embedded checkpoint and reviews, made small."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = ("dataset.limit=96", "strategy.epochs=2", "strategy=feature_extraction")
+
+
+def test_the_first_command_ends_in_a_folder_that_pipeline_opens() -> None:
+    command = [sys.executable, "-m", "nlp_transfer.train", "+task=sentiment", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "head: the head, 148,610 of 22,713,986 parameters (0.7%)" in done.stdout
+    assert "a fresh process answered 180 validation texts" in done.stdout
+    assert "Traceback" not in done.stderr
+    run = next(Path("runs").iterdir())
+    assert json.loads((run / "run.json").read_text())["state"] == "finished"
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["runs"]
+    opened = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from transformers import pipeline; "
+            "print(pipeline('text-classification', sys.argv[1])('What a find!')[0]['label'])",
+            str(run / "model"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert opened.stdout.strip() in ("negative", "positive"), opened.stderr
+
+
+@pytest.mark.slow
+def test_the_demonstration_lands_well_above_a_bag_of_words_and_below_98() -> None:
+    command = [sys.executable, "-m", "nlp_transfer.train", "+task=sentiment", "run_dir=demo"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    accuracy = json.loads(Path("demo/metrics.json").read_text())["test"]["metrics"]["accuracy"]
+    # A logistic regression on words gets 71% (test_reviews.py).
+    assert 0.78 < accuracy < 0.98

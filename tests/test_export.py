@@ -1,0 +1,160 @@
+"""The exported folder: plain, whole, and caught where it lies."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rooms import Prepared, prepare
+from safetensors.torch import load_file, save_file
+
+from nlp_transfer import Classifier, compose, run
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.export import Claim, export, verify
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Prepared:
+    """A tiny classifier, trained for one epoch."""
+    checkpoints = request.getfixturevalue("checkpoints")
+    reviews = request.getfixturevalue("reviews")
+    files = [f"dataset.{split}={path}" for split, path in reviews.items()]
+    name = f"checkpoint.name={checkpoints['bert']}"
+    more = ("training.cpu=true", "training.threads=1", "strategy.learning_rate=1e-3")
+    prepared = prepare(["+task=classify", name, *files, *more], tmp_path_factory.mktemp("run"))
+    prepared.train()
+    return prepared
+
+
+@pytest.fixture
+def claim(trained: Prepared, tmp_path: Path) -> Claim:
+    """An exported folder and what it is to answer."""
+    pretrained = trained.pretrained
+    folder = export(pretrained.model, pretrained.tokenizer, "some/encoder", 40, tmp_path / "model")
+    texts = list(trained.corpus.splits["validation"]["text"])
+    return Claim(folder, texts, trained.corpus.labels, trained.logits("validation"))
+
+
+def test_the_folder_holds_a_plain_checkpoint_and_nothing_else(claim: Claim) -> None:
+    names = {file.name for file in claim.folder.iterdir()}
+    assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    config = json.loads((claim.folder / "config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert config["label2id"] == {"negative": 0, "positive": 1}
+    tokenizer = json.loads((claim.folder / "tokenizer_config.json").read_text())
+    assert tokenizer["model_max_length"] == 40
+
+
+def test_no_path_of_the_machine_that_trained_is_in_the_folder(
+    claim: Claim, checkpoints: dict[str, Path]
+) -> None:
+    for file in claim.folder.iterdir():
+        assert str(checkpoints["bert"]).encode() not in file.read_bytes()
+
+
+def test_other_users_may_read_the_folder(claim: Claim) -> None:
+    for file in claim.folder.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) & 0o044 == 0o044
+
+
+def test_a_folder_that_was_changed_after_the_measurement_is_caught(claim: Claim) -> None:
+    assert verify([claim])[0] <= 1e-5
+    weights = load_file(claim.folder / "model.safetensors")
+    weights["classifier.bias"] += torch.tensor([1e-3, -1e-3])
+    save_file(weights, claim.folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="does not answer what was measured") as caught:
+        verify([claim])
+    assert caught.value.code is ExitCode.EXPORT
+
+
+def test_swapped_labels_are_caught(claim: Claim) -> None:
+    file = claim.folder / "config.json"
+    config = json.loads(file.read_text())
+    config["id2label"] = {"0": "positive", "1": "negative"}
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match="does not answer what was measured"):
+        verify([claim])
+
+
+def test_the_fresh_process_cannot_import_this_package() -> None:
+    program = Path(__file__).parents[1] / "nlp_transfer" / "fresh_process.py"
+    code = program.read_text().split("from transformers")[0] + "import nlp_transfer"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "ModuleNotFoundError" in done.stderr
+
+
+def test_the_classifier_answers_in_order_as_the_model_did(claim: Claim) -> None:
+    classifier = Classifier.load(claim.folder)
+    predictions = classifier.predict(claim.texts)
+    for prediction, logits in zip(predictions, claim.logits, strict=True):
+        assert prediction.label == claim.labels[int(logits.argmax())]
+        assert prediction.score == max(prediction.probabilities.values())
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    assert classifier.predict([]) == []
+    assert len(classifier.predict(["word " * 500])) == 1
+
+
+def test_a_single_text_instead_of_a_list_is_refused(claim: Claim) -> None:
+    with pytest.raises(TypeError, match="list of texts"):
+        Classifier.load(claim.folder).predict("what a find")
+
+
+def test_opening_a_folder_that_is_none_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be opened as a classifier"):
+        Classifier.load(tmp_path)
+
+
+def test_a_finished_run_is_reported_and_not_trained_again(
+    typed: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = compose(*typed("strategy=feature_extraction", "strategy.epochs=1"))
+    first = run(config)
+    assert "a fresh process answered 32 validation texts" in capsys.readouterr().out
+    weights = (first.model / "model.safetensors").stat().st_mtime_ns
+    again = run(config)
+    assert again == first
+    assert (first.model / "model.safetensors").stat().st_mtime_ns == weights
+    assert "What learned" in capsys.readouterr().out
+    assert not first.folder.is_absolute()
+    assert not (first.folder / "checkpoints").exists()
+
+
+def test_a_run_writes_down_what_it_did(typed: Callable[..., list[str]]) -> None:
+    result = run(compose(*typed("strategy=two_phase", "strategy.epochs=1", "run_dir=mine")))
+    written = json.loads(Path("mine/run.json").read_text())
+    assert written["state"] == "finished"
+    assert written["decisions"] == {"precision": "fp32"}
+    assert [stage["name"] for stage in written["stages"]] == ["head", "all"]
+    assert {"torch", "transformers", "python"} <= set(written["versions"])
+    assert len(written["corpus"]) == 64
+    metrics = json.loads(Path("mine/metrics.json").read_text())
+    assert {"validation", "test"} == set(metrics)
+    assert metrics["test"]["rows"] == 33
+    assert set(metrics["test"]["metrics"]) == {"accuracy", "f1_macro", "log_loss"}
+    assert "intervals" in metrics["test"]
+    assert {file.name for file in Path("mine").iterdir()} == {
+        ".lock",
+        "config.yaml",
+        "metrics.json",
+        "model",
+        "run.json",
+    }
+    assert result.best == metrics["validation"]["metrics"]["accuracy"]
+
+
+def test_without_a_test_split_the_figures_say_so(
+    typed: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("strategy=feature_extraction", "strategy.epochs=1", "dataset.test=null")
+    result = run(compose(*typed(*more)))
+    assert "validation, also used for selection" in capsys.readouterr().out
+    assert "validation, also used for selection" in (result.folder / "metrics.json").read_text()

@@ -1,0 +1,90 @@
+"""One run on two real processes: each proves from inside a step that it is one of two."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+REPORTING = """
+import json, os, sys
+import torch.distributed as dist
+from transformers import Trainer
+
+step = Trainer.training_step
+def reporting_step(self, *arguments):
+    with open(os.environ["REPORT"] + os.environ["RANK"], "a") as file:
+        labels = arguments[1]["labels"]
+        said = {"rank": dist.get_rank(), "world_size": dist.get_world_size(), "pid": os.getpid()}
+        said["rows"] = int((labels != -100).sum())
+        said["wrapped"] = type(arguments[0]).__name__
+        file.write(json.dumps(said) + chr(10))
+    return step(self, *arguments)
+Trainer.training_step = reporting_step
+
+from nlp_transfer.train import main
+main()
+"""
+
+
+def test_two_processes_train_the_same_model_as_one(
+    typed: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    more = ("strategy=two_phase", "strategy.epochs=1", "training.batch_size=16")
+    overrides = [*typed(*more, "checkpoint.dropout=0")]
+    script = tmp_path / "reporting.py"
+    script.write_text(REPORTING, encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--nproc-per-node", "2"]
+    two = subprocess.run(
+        [*launcher, str(script), *overrides, f"run_dir={tmp_path / 'two'}"],
+        env={**os.environ, "REPORT": f"{tmp_path}/rank-", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert two.returncode == 0, two.stderr
+    one = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "nlp_transfer.train",
+            *overrides,
+            f"run_dir={tmp_path / 'one'}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert one.returncode == 0, one.stderr
+
+    steps = [
+        [json.loads(line) for line in (tmp_path / f"rank-{rank}").read_text().splitlines()]
+        for rank in (0, 1)
+    ]
+    # 101 rows in batches of 16 are 7 steps, in each of two stages.
+    assert [len(said) for said in steps] == [14, 14]
+    assert {said["world_size"] for said in steps[0] + steps[1]} == {2}
+    assert [{said["rank"] for said in rank} for rank in steps] == [{0}, {1}]
+    assert steps[0][0]["pid"] != steps[1][0]["pid"]
+    assert {said["wrapped"] for said in steps[0]} == {"DistributedDataParallel"}
+    assert sum(said["rows"] for said in steps[0] + steps[1]) == 2 * 101
+
+    weights = [
+        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two")
+    ]
+    apart = max(float((weights[0][n] - weights[1][n]).abs().max()) for n in weights[0])
+    assert apart < 1e-6
+    metrics = [(tmp_path / name / "metrics.json").read_text() for name in ("one", "two")]
+    scores = [json.loads(text)["test"]["metrics"]["accuracy"] for text in metrics]
+    assert scores[0] == scores[1]
+    # Only the first process prints.
+    assert two.stdout.count("What learned") == 1
+    assert "2 processes" in two.stderr
+    assert torch.isfinite(torch.tensor(scores)).all()
