@@ -96,7 +96,7 @@ class StrategyConfig:
 class TrainingConfig:
     """How a stage is trained."""
 
-    batch_size: int = 32  # documents of one optimizer step, over all processes
+    batch_size: int = 16  # documents of one optimizer step, over all processes
     micro_batch_size: int | None = None  # of one forward pass on one process; None: as it comes
     precision: Precision = Precision.auto
     schedule: Schedule = Schedule.linear

@@ -99,6 +99,8 @@ def decide_precision(asked: Precision, device: torch.device) -> str:
                     "training.precision=bf16 is not supported by "
                     f"{torch.cuda.get_device_name(device)}. Use training.precision=auto.",
                 )
+            if device.type == "cpu" and not _has_amx():
+                logger.info("bf16 is slower than float32 on this CPU: it has no AMX")
             return "bf16"
         case Precision.auto:
             if gpu:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from nlp_transfer.machine import Machine, first_decides, logger
 RUNS = Path("runs")
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
+METRICS_FILE = "metrics.json"
 LOCK_FILE = ".lock"
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         """The file with what was measured."""
-        return self.path / "metrics.json"
+        return self.path / METRICS_FILE
 
     @property
     def checkpoints(self) -> Path:
@@ -192,11 +192,11 @@ def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
 
 
 def _empty(path: Path) -> None:
-    for entry in path.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != LOCK_FILE:
-            os.unlink(entry)  # noqa: PTH108
+    """Remove what a run of ours wrote; whatever else a person keeps there stays."""
+    for name in ("checkpoints", "model", "model.part"):
+        shutil.rmtree(path / name, ignore_errors=True)
+    for name in (CONFIG_FILE, RUN_FILE, METRICS_FILE):
+        (path / name).unlink(missing_ok=True)
 
 
 def _result(config: Config) -> dict[str, Any]:

@@ -29,7 +29,8 @@ for group in ("task", "checkpoint", "dataset", "strategy"):
             overrides.append("dataset.train=mine.csv")
         config = compose(*overrides)
         composed[f"{group}/{name}"] = config.checkpoint.name
-rows = {name: len(split) for name, split in load_corpus(compose("+task=sentiment").dataset, 0).splits.items()}
+corpus = load_corpus(compose("+task=sentiment").dataset, 0)
+rows = {name: len(split) for name, split in corpus.splits.items()}
 print(json.dumps({"home": nlp_transfer.__file__, "composed": composed, "rows": rows}))
 """
 

@@ -1,0 +1,529 @@
+"""Labelled texts: every kind of file, the label contract, the cut of missing splits, errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import make_rows, write_csv
+from datasets import ClassLabel, Dataset
+
+from nlp_transfer.config import DatasetConfig
+from nlp_transfer.data import Corpus, load_corpus, stratified_part
+from nlp_transfer.errors import ExitCode, UserError
+
+Rows = list[tuple[Any, Any]]
+
+# What a careless reader turns into nothing, into a number or into two rows.
+AWKWARD: Rows = [
+    ("NA", "bad"),
+    ("null", "good"),
+    ("None", "bad"),
+    ("nan", "good"),
+    ("007", "bad"),
+    ("1.50", "good"),
+    ("true", "bad"),
+    ('she said "no", twice', "good"),
+    ("first line\nsecond line", "bad"),
+    ("tab\there", "good"),
+    ("naïve — 日本 🙂", "bad"),
+    ("  spaces around  ", "good"),
+]
+
+
+def write(path: Path, rows: Rows) -> Path:
+    """Rows with the columns `text` and `label`, in the kind of file that the name says."""
+    match path.suffix:
+        case ".parquet":
+            texts, labels = zip(*rows, strict=True)
+            pq.write_table(pa.table({"text": list(texts), "label": list(labels)}), path)
+        case ".jsonl" | ".json":
+            lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        case ".tsv":
+            with path.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file, delimiter="\t").writerows([("text", "label"), *rows])
+        case _:
+            write_csv(path, rows)
+    return path
+
+
+def write_classes(path: Path, rows: Rows, names: list[str]) -> Path:
+    """As `datasets` writes a Parquet file whose labels are a `ClassLabel`."""
+    feature = ClassLabel(names=names)
+    # As on the Hub, -1 is a label that is kept secret: it is no name's number.
+    numbers = [label if label == -1 else feature.str2int(label) for _, label in rows]
+    table = Dataset.from_dict({"text": [text for text, _ in rows], "label": numbers})
+    table.cast_column("label", feature).to_parquet(path)
+    return path
+
+
+def load(seed: int = 0, **keys: Any) -> Corpus:
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in keys.items()}
+    return load_corpus(DatasetConfig(**plain), seed)
+
+
+def failure(**keys: Any) -> str:
+    """The message of the one error about the data that loading ends with."""
+    with pytest.raises(UserError) as caught:
+        load(**keys)
+    assert caught.value.code is ExitCode.DATA
+    return str(caught.value)
+
+
+def rows_of(corpus: Corpus, split: str) -> list[tuple[str, str]]:
+    """Texts with the names of their labels."""
+    part = corpus.splits[split]
+    return [
+        (text, corpus.labels[label])
+        for text, label in zip(part["text"], part["label"], strict=True)
+    ]
+
+
+def texts_of(corpus: Corpus, split: str) -> list[str]:
+    return list(corpus.splits[split]["text"])
+
+
+def labelled(labels: list[Any]) -> Rows:
+    """One row for each label, every text another."""
+    return [(f"text {i}", label) for i, label in enumerate(labels)]
+
+
+# What a file may be -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
+def test_every_kind_of_file_gives_the_same_corpus_text_by_text(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"rows{suffix}", AWKWARD)
+    corpus = load(train=path, validation=path)
+    as_parquet = write(tmp_path / "reference.parquet", AWKWARD)
+    assert rows_of(corpus, "train") == AWKWARD
+    assert corpus.labels == ("bad", "good")
+    assert corpus.fingerprint == load(train=as_parquet, validation=as_parquet).fingerprint
+
+
+def test_a_glob_reads_several_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    rows = make_rows(30)
+    for name, part in (("c.csv", rows[20:]), ("a.csv", rows[:10]), ("b.csv", rows[10:20])):
+        write(tmp_path / name, part)
+    whole = write(tmp_path / "whole.jsonl", rows)
+    corpus = load(train=tmp_path / "*.csv", validation=whole)
+    assert rows_of(corpus, "train") == rows
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+@pytest.mark.parametrize("mark", ["byte order mark", "Windows line ends"])
+def test_what_windows_adds_to_a_file_is_no_part_of_the_data(
+    tmp_path: Path, suffix: str, mark: str
+) -> None:
+    rows = make_rows(10)
+    path = write(tmp_path / f"rows{suffix}", rows)
+    content = path.read_bytes().replace(b"\r\n", b"\n")
+    if mark == "byte order mark":
+        content = b"\xef\xbb\xbf" + content
+    else:
+        content = content.replace(b"\n", b"\r\n")
+    path.write_bytes(content)
+    corpus = load(train=path, validation=path)
+    assert rows_of(corpus, "train") == rows
+    assert corpus.labels == ("negative", "positive")
+
+
+def test_the_columns_may_be_called_anything_and_others_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("stars,id,review\ngood,1,a\nbad,2,b\n", encoding="utf-8")
+    corpus = load(train=path, validation=path, text="review", label="stars")
+    assert rows_of(corpus, "train") == [("a", "good"), ("b", "bad")]
+    assert corpus.splits["train"].column_names == ["text", "label"]
+
+
+# The label contract -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suffix", "labels", "names"),
+    [
+        (".csv", ["b", "c", "a"], ("a", "b", "c")),
+        (".csv", ["10", "2", "1"], ("1", "2", "10")),
+        (".jsonl", [10, 2, 1], ("1", "2", "10")),
+        (".parquet", [10, 2, 1], ("1", "2", "10")),
+        (".csv", ["3", "-1", "0"], ("-1", "0", "3")),
+        (".csv", ["10", "2", "x"], ("10", "2", "x")),
+        (".jsonl", [True, False], ("False", "True")),
+    ],
+)
+def test_labels_are_sorted_as_names_or_as_integers(
+    tmp_path: Path, suffix: str, labels: list[Any], names: tuple[str, ...]
+) -> None:
+    path = write(tmp_path / f"rows{suffix}", labelled(labels))
+    corpus = load(train=path, validation=path)
+    assert corpus.labels == names
+    assert rows_of(corpus, "train") == [(t, str(label)) for t, label in labelled(labels)]
+
+
+def test_labels_that_are_the_same_integer_in_two_spellings_keep_one_order_in_every_process(
+    tmp_path: Path,
+) -> None:
+    # The order of a set of strings is another in every process: it must not decide about ties.
+    labels = [spelling for i in range(8) for spelling in (str(i), f"0{i}", f"00{i}")]
+    path = write(tmp_path / "rows.csv", labelled(labels))
+    names = load(train=path, validation=path).labels
+    assert names == tuple(sorted(labels, key=lambda label: (int(label), label)))
+
+
+def test_the_order_of_a_class_label_is_kept_even_of_labels_without_rows(tmp_path: Path) -> None:
+    rows = labelled(["sad", "happy", "sad"])
+    path = write_classes(tmp_path / "rows.parquet", rows, ["sad", "calm", "happy"])
+    corpus = load(train=path, validation=path)
+    assert corpus.labels == ("sad", "calm", "happy")
+    assert rows_of(corpus, "train") == rows
+
+
+def test_a_class_label_in_another_order_in_validation_cannot_swap_the_labels(
+    tmp_path: Path,
+) -> None:
+    rows = labelled(["bad", "good", "good", "bad"])
+    train = write_classes(tmp_path / "train.parquet", rows, ["bad", "good"])
+    other = write_classes(tmp_path / "other.parquet", rows, ["good", "bad"])
+    try:
+        corpus = load(train=train, validation=other)
+    except UserError as error:
+        assert error.code is ExitCode.DATA  # to refuse it is as good as to read it right
+    else:
+        assert rows_of(corpus, "validation") == rows
+
+
+def test_a_label_has_the_same_id_in_splits_that_lack_some_labels(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", labelled(["a", "b", "c"]))
+    validation = write(tmp_path / "validation.csv", labelled(["c", "b"]))
+    test = write(tmp_path / "test.csv", labelled(["c", "c"]))
+    corpus = load(train=train, validation=validation, test=test)
+    assert corpus.labels == ("a", "b", "c")
+    assert list(corpus.splits["validation"]["label"]) == [2, 1]
+    assert list(corpus.splits["test"]["label"]) == [2, 2]
+
+
+def test_a_number_and_its_text_are_one_label_across_kinds_of_files(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.parquet", labelled([2, 10, 2]))
+    validation = write(tmp_path / "validation.csv", labelled(["10", "2"]))
+    corpus = load(train=train, validation=validation)
+    assert list(corpus.splits["validation"]["label"]) == [1, 0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_label_names_give_names_to_numbers_and_keep_their_order(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = write(tmp_path / f"rows{suffix}", labelled([1, 0, 1]))
+    corpus = load(train=path, validation=path, label_names={"0": "spam", "1": "ham"})
+    assert corpus.labels == ("spam", "ham")
+    assert list(corpus.splits["train"]["label"]) == [1, 0, 1]
+
+
+@pytest.mark.parametrize("names", [{"0": "ham"}, {"0": "ham", "1": "ham"}])
+def test_label_names_must_name_every_label_and_no_two_alike(
+    tmp_path: Path, names: dict[str, str]
+) -> None:
+    path = write(tmp_path / "rows.csv", labelled([1, 0, 1]))
+    message = failure(train=path, validation=path, label_names=names)
+    assert "dataset.label_names" in message
+    assert "0, 1" in message
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_label_unknown_to_train_is_an_error_that_shows_the_rows(
+    tmp_path: Path, split: str
+) -> None:
+    train = write(tmp_path / "train.csv", labelled(["a", "b", "a"]))
+    wrong = write(tmp_path / "wrong.csv", labelled(["a", "B", "b", "c"]))
+    good = {"validation": train, "test": train}
+    message = failure(train=train, **good | {split: wrong})
+    assert "2 of the 4 rows" in message
+    assert split in message
+    assert "row 2: label 'B', text 'text 1'" in message
+    assert "row 4: label 'c', text 'text 3'" in message
+    assert "it has a, b" in message
+    assert "row 1:" not in message
+
+
+def test_a_label_that_validation_lacks_is_no_error(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", labelled(["a", "b", "c"]))
+    validation = write(tmp_path / "validation.csv", labelled(["a", "b"]))
+    assert load(train=train, validation=validation).labels == ("a", "b", "c")
+
+
+# What cannot be read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "other"), [("text", "label"), ("label", "text")])
+def test_a_missing_column_is_an_error_that_lists_the_columns(
+    tmp_path: Path, key: str, other: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{other},sentence,stars\na,b,c\n", encoding="utf-8")
+    message = failure(train=path, validation=path)
+    assert f"dataset.{key}='{key}'" in message
+    assert f"{other}, sentence, stars" in message
+    assert str(path) in message
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ([("fine", "a"), ("", "b")], "an empty text"),
+        ([("fine", "a"), (" \t ", "b")], "an empty text"),
+        ([("fine", "a"), (None, "b")], "an empty text"),
+        ([("fine", "a"), ("fine too", None)], "no label"),
+        ([("fine", "a"), ("fine too", "")], "no label"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_an_empty_cell_is_an_error_that_shows_the_row(
+    tmp_path: Path, suffix: str, rows: Rows, what: str
+) -> None:
+    path = write(tmp_path / f"rows{suffix}", rows)
+    message = failure(train=path, validation=path)
+    assert f"1 of the 2 rows of {path} (train) have {what}" in message
+    assert "row 2:" in message
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_split_without_rows_is_an_error(tmp_path: Path, split: str) -> None:
+    good = write(tmp_path / "good.csv", make_rows(10))
+    empty = write(tmp_path / "empty.csv", [])
+    splits = {"train": good, "validation": good, "test": good}
+    assert f"The {split} split ({empty}) has no rows" in failure(**splits | {split: empty})
+
+
+def test_one_single_class_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", labelled(["same", "same", "same"]))
+    message = failure(train=path, validation=path)
+    assert "'same'" in message
+    assert "at least two" in message
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_labels_with_a_fraction_are_an_error(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"rows{suffix}", labelled([0.5, 1.5]))
+    message = failure(train=path, validation=path)
+    assert "dataset.label='label'" in message
+    assert "0.5" in message or "1.5" in message
+
+
+def test_a_missing_file_and_an_unknown_kind_of_file_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", make_rows(10))
+    missing = tmp_path / "nowhere.csv"
+    message = failure(train=path, validation=missing)
+    assert "dataset.validation" in message
+    assert str(missing) in message
+    strange = tmp_path / "rows.xlsx"
+    strange.write_bytes(path.read_bytes())
+    message = failure(train=strange)
+    assert str(strange) in message
+    assert ".csv, .tsv, .jsonl, .json, .parquet" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("ragged.csv", b"text,label\na,x\nb,y,z\n"),
+        ("ragged.tsv", b"text\tlabel\na\tx\nb\n"),
+        ("empty.csv", b""),
+        ("latin_text.csv", b"text,label\ncaf\xe9,x\n"),
+        ("latin_header.csv", b"text,labell\xe9\na,x\n"),
+        ("twice.csv", b"text,label,text\na,x,b\nc,y,d\n"),
+        ("broken.jsonl", b'{"text": "a", "label": \n'),
+        ("broken.parquet", b"PAR1 and then nothing"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert str(path) in failure(train=path, validation=path)
+
+
+def test_files_of_one_split_whose_columns_do_not_fit_together_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "part-1.parquet", labelled([0, 1]))
+    write(tmp_path / "part-2.parquet", labelled(["no", "yes"]))
+    assert "dataset.train" in failure(train=tmp_path / "part-*.parquet")
+
+
+# Splits that are not there ------------------------------------------------------------------------
+
+
+def test_a_missing_validation_split_is_cut_from_train_and_never_from_test(tmp_path: Path) -> None:
+    rows = [(f"{text} {i}", label) for i, (text, label) in enumerate(make_rows(200))]
+    train = write(tmp_path / "train.csv", rows)
+    test = write(tmp_path / "test.csv", make_rows(40, seed=9))
+    corpus = load(train=train, test=test, validation_fraction=0.2)
+    assert rows_of(corpus, "test") == make_rows(40, seed=9)
+    assert len(texts_of(corpus, "validation")) == 40
+    # Every row of the file is in one of the two, none in both.
+    assert sorted(rows_of(corpus, "train") + rows_of(corpus, "validation")) == sorted(rows)
+    assert any("validation" in note for note in corpus.notes)
+
+
+def test_the_cut_is_stratified_and_seeded(tmp_path: Path) -> None:
+    rows = labelled(["a"] * 140 + ["b"] * 40 + ["c"] * 20)
+    train = write(tmp_path / "train.csv", rows)
+    test = write(tmp_path / "test.csv", labelled(["a"]))
+    first, again, other = (load(seed=seed, train=train, test=test) for seed in (0, 0, 1))
+    for corpus in (first, other):
+        names = Counter(label for _, label in rows_of(corpus, "validation"))
+        assert names == {"a": 14, "b": 4, "c": 2}
+    assert texts_of(first, "validation") == texts_of(again, "validation")
+    assert texts_of(first, "train") == texts_of(again, "train")
+    assert set(texts_of(first, "validation")) != set(texts_of(other, "validation"))
+
+
+def test_where_train_is_all_there_is_test_is_cut_as_well(tmp_path: Path) -> None:
+    rows = labelled(["a", "b"] * 50)
+    corpus = load(train=write(tmp_path / "rows.csv", rows))
+    assert corpus.has_test
+    assert {split: len(texts_of(corpus, split)) for split in corpus.splits} == {
+        "train": 80,
+        "validation": 10,
+        "test": 10,
+    }
+    together = [row for split in corpus.splits for row in rows_of(corpus, split)]
+    assert sorted(together) == sorted(rows)
+
+
+def test_with_train_and_validation_given_there_is_no_test(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", make_rows(40))
+    corpus = load(train=path, validation=path)
+    assert set(corpus.splits) == {"train", "validation"}
+    assert not corpus.has_test
+    assert rows_of(corpus, "train") == make_rows(40)
+
+
+def test_a_cut_leaves_train_a_row_of_every_label(tmp_path: Path) -> None:
+    # The only row of a label is for learning it: tested without being learned, it is always wrong.
+    rows = labelled(["a", "b"] * 20 + ["rare"])
+    corpus = load(train=write(tmp_path / "rows.csv", rows))
+    assert {label for _, label in rows_of(corpus, "train")} == {"a", "b", "rare"}
+
+
+def test_too_few_rows_to_cut_from_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", labelled(["a", "b"]))
+    assert "only 2 rows" in failure(train=path)
+
+
+@pytest.mark.parametrize("kind", ["text", "number", "ClassLabel"])
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_split_whose_labels_are_all_minus_one_counts_as_absent_and_is_named(
+    tmp_path: Path, split: str, kind: str
+) -> None:
+    names = ["0", "1"]
+    if kind == "ClassLabel":
+        train = write_classes(tmp_path / "train.parquet", labelled(names * 20), names)
+        secret = write_classes(tmp_path / "secret.parquet", labelled([-1] * 5), names)
+    else:
+        suffix = ".csv" if kind == "text" else ".parquet"
+        train = write(tmp_path / f"train{suffix}", labelled([0, 1] * 20))
+        secret = write(tmp_path / f"secret{suffix}", labelled([-1] * 5))
+    corpus = load(**{"train": train, "validation": train, "test": train} | {split: secret})
+    assert corpus.labels == ("0", "1")
+    assert any(f"the {split} split" in note and "-1" in note for note in corpus.notes)
+    if split == "test":
+        assert not corpus.has_test
+    else:
+        assert len(texts_of(corpus, "validation")) == 4
+        assert len(texts_of(corpus, "train")) == 36
+
+
+def test_minus_one_is_a_label_like_any_other_where_train_has_it(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", labelled([-1, 1, -1, 1]))
+    all_negative = write(tmp_path / "test.csv", labelled([-1, -1]))
+    corpus = load(train=train, validation=train, test=all_negative)
+    assert corpus.labels == ("-1", "1")
+    assert list(corpus.splits["test"]["label"]) == [0, 0]
+    assert corpus.notes == ()
+
+
+def test_a_train_split_without_labels_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", labelled([-1, -1]))
+    assert "not labelled" in failure(train=path, validation=path)
+
+
+def test_a_limit_takes_a_stratified_seeded_part_and_keeps_validation(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", labelled(["a"] * 90 + ["b"] * 30))
+    whole = load(train=train)
+    first, again, other = (load(seed=seed, train=train, limit=20) for seed in (0, 0, 1))
+    assert Counter(label for _, label in rows_of(first, "train")) == {"a": 15, "b": 5}
+    assert set(rows_of(first, "train")) <= set(rows_of(whole, "train"))
+    for split in ("validation", "test"):
+        assert rows_of(first, split) == rows_of(whole, split)
+    assert texts_of(first, "train") == texts_of(again, "train")
+    assert texts_of(first, "train") != texts_of(other, "train")
+    assert load(train=train, limit=10_000).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_stratified_part_has_its_size_all_labels_and_their_shares(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.choice(5, size=300, p=[0.5, 0.25, 0.15, 0.08, 0.02])
+    found, counts = np.unique(labels, return_counts=True)
+    for size in (1, 4, 5, 17, 100, 299, 300):
+        part = stratified_part(labels, size, seed)
+        assert len(np.unique(part)) == len(part) == size
+        assert (np.diff(part) > 0).all()
+        taken = np.array([(labels[part] == label).sum() for label in found])
+        quota = counts * size / len(labels)
+        assert (taken <= counts).all()
+        if size >= len(found):
+            assert (taken >= 1).all()
+        if (quota >= 1).all():
+            assert (np.abs(taken - quota) < 1).all()
+
+
+# The fingerprint ----------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_stays_when_files_move(tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "other.csv"
+    moved.parent.mkdir()
+    path = write(tmp_path / "rows.csv", make_rows(20))
+    before = load(train=path, validation=path).fingerprint
+    path.rename(moved)
+    assert load(train=moved, validation=moved).fingerprint == before
+
+
+def _other_text(rows: Rows) -> Rows:
+    return [*rows[:-1], (f"{rows[-1][0]}.", rows[-1][1])]
+
+
+def _other_label(rows: Rows) -> Rows:
+    return [*rows[:-1], (rows[-1][0], rows[0][1])]
+
+
+def _other_names(rows: Rows) -> Rows:
+    return [(text, label.replace("positive", "praise")) for text, label in rows]
+
+
+@pytest.mark.parametrize("change", [_other_text, _other_label, _other_names])
+def test_the_fingerprint_changes_with_a_text_a_label_or_a_label_name(
+    tmp_path: Path, change: Callable[[Rows], Rows]
+) -> None:
+    rows = make_rows(20)
+    path = write(tmp_path / "rows.csv", rows)
+    before = load(train=path, validation=path).fingerprint
+    write(path, change(rows))
+    assert load(train=path, validation=path).fingerprint != before
+
+
+def test_the_fingerprint_sees_every_split(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", make_rows(20))
+    changed = write(tmp_path / "changed.csv", _other_text(make_rows(20)))
+    splits = {"train": path, "validation": path, "test": path}
+    found = {load(**splits).fingerprint}
+    found |= {load(**splits | {split: changed}).fingerprint for split in splits}
+    assert len(found) == 4

@@ -1,0 +1,283 @@
+"""Metrics against scikit-learn, and the one forward loop against the model asked row by row."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import evaluate
+import numpy as np
+import pytest
+import torch
+from conftest import make_rows, make_tokenizer
+from scipy import special
+from sklearn import metrics as sk
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from nlp_transfer.config import EvaluationConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation import (
+    BINARY,
+    BY_LABEL,
+    BY_PROBABILITY,
+    Classes,
+    LabelMetric,
+    Metrics,
+    ProbabilityMetric,
+    evaluate_split,
+    load_metrics,
+)
+from nlp_transfer.inference import predict_logits, softmax
+from nlp_transfer.tokenization import collator_of, encode_texts
+
+NAMES = ("a", "b", "c", "d", "e")
+Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+
+
+def labels(count: int) -> tuple[str, ...]:
+    return NAMES[:count]
+
+
+def asked(metrics: list[str], count: int, positive: str | None = None) -> Metrics:
+    return load_metrics(EvaluationConfig(metrics, metrics[0], positive), labels(count))
+
+
+def answers(count: int, rows: int = 80, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Random logits that know a little, and references with every label."""
+    generator = np.random.default_rng(seed)
+    references = generator.permutation(np.arange(rows) % count)
+    logits = generator.normal(size=(rows, count)) + np.eye(count)[references]
+    return logits.astype(np.float32), references
+
+
+def sk_auc(references: np.ndarray, probabilities: np.ndarray) -> float:
+    if probabilities.shape[1] == 2:
+        return sk.roc_auc_score(references, probabilities[:, 1])
+    return sk.roc_auc_score(references, probabilities, multi_class="ovr", average="macro")
+
+
+# name: what scikit-learn says of references, predicted ids and probabilities
+EXPECTED: dict[str, Score] = {
+    "accuracy": lambda r, p, _: sk.accuracy_score(r, p),
+    "f1": lambda r, p, _: sk.f1_score(r, p),
+    "f1_macro": lambda r, p, _: sk.f1_score(r, p, average="macro"),
+    "f1_weighted": lambda r, p, _: sk.f1_score(r, p, average="weighted"),
+    "precision": lambda r, p, _: sk.precision_score(r, p),
+    "precision_macro": lambda r, p, _: sk.precision_score(r, p, average="macro"),
+    "recall": lambda r, p, _: sk.recall_score(r, p),
+    "recall_macro": lambda r, p, _: sk.recall_score(r, p, average="macro"),
+    "matthews": lambda r, p, _: sk.matthews_corrcoef(r, p),
+    "roc_auc": lambda r, _, q: sk_auc(r, q),
+    "log_loss": lambda r, _, q: sk.log_loss(r, q),
+}
+
+
+def test_every_metric_we_have_is_compared_below() -> None:
+    assert set(EXPECTED) == {*BY_LABEL, *BY_PROBABILITY}
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_metrics_are_those_of_scikit_learn(count: int) -> None:
+    names = [name for name in EXPECTED if count == 2 or name not in BINARY]
+    logits, references = answers(count)
+    found = asked(names, count).compute(logits, references)
+    assert set(found) == set(names)
+    predicted, probabilities = logits.argmax(axis=1), special.softmax(logits.astype(float), axis=1)
+    for name in names:
+        assert found[name] == pytest.approx(EXPECTED[name](references, predicted, probabilities))
+
+
+@pytest.mark.parametrize(("positive", "number"), [(None, 1), ("b", 1), ("a", 0)])
+def test_binary_metrics_are_of_the_positive_label(positive: str | None, number: int) -> None:
+    # More of one label than of the other, or both would score alike.
+    logits, references = answers(2)
+    logits[:, 0] += 0.7
+    predicted = logits.argmax(axis=1)
+    found = asked(["f1", "precision", "recall"], 2, positive).compute(logits, references)
+    for name, score in (
+        ("f1", sk.f1_score),
+        ("precision", sk.precision_score),
+        ("recall", sk.recall_score),
+    ):
+        assert found[name] == pytest.approx(score(references, predicted, pos_label=number))
+        assert found[name] != pytest.approx(score(references, predicted, pos_label=1 - number))
+
+
+def test_a_positive_label_that_is_no_label_is_an_error() -> None:
+    with pytest.raises(UserError) as caught:
+        asked(["f1"], 2, "spam")
+    assert caught.value.code is ExitCode.CONFIG
+    assert "evaluation.positive_label='spam'" in str(caught.value)
+    assert "a, b" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_a_binary_metric_of_three_labels_is_refused_before_training(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        asked([name], 3)
+    assert caught.value.code is ExitCode.CONFIG
+    assert f"{name}_macro" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["accurracy", "glue-of-nowhere"])
+def test_an_unknown_metric_is_one_error_that_lists_ours(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        asked(["accuracy", name], 2)
+    assert caught.value.code is ExitCode.CONFIG
+    assert repr(name) in str(caught.value)
+    assert ", ".join([*BY_LABEL, *BY_PROBABILITY]) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("best", "more"), [("accuracy", True), ("log_loss", False)])
+def test_the_metric_that_chooses_the_epoch_knows_which_way_is_better(best: str, more: bool) -> None:
+    assert asked([best], 2).greater_is_better is more
+
+
+def test_choosing_by_what_is_not_measured_is_an_error() -> None:
+    with pytest.raises(UserError, match="evaluation.best='f1_macro'") as caught:
+        load_metrics(EvaluationConfig(["accuracy"], "f1_macro"), labels(2))
+    assert caught.value.code is ExitCode.CONFIG
+
+
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_split_of_one_class_gives_a_number_or_none_and_no_warning(name: str, count: int) -> None:
+    asked_for = f"{name}_macro" if name in BINARY and count > 2 else name
+    metrics = asked([asked_for], count)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # All of it right, then some of it wrong.
+        right = metrics.compute(4 * np.eye(count)[[0, 0, 0]], np.array([0, 0, 0]))
+        wrong = metrics.compute(4 * np.eye(count)[[0, 1, 1]], np.array([0, 0, 0]))
+    for values in (right, wrong):
+        value = values[asked_for]
+        assert (value is None) == (name == "roc_auc")
+        assert value is None or np.isfinite(value)
+
+
+def test_roc_auc_of_many_labels_is_averaged_over_those_that_the_split_has() -> None:
+    logits, references = answers(5)
+    here = references != 3
+    logits, references = logits[here], references[here]
+    probabilities = special.softmax(logits.astype(float), axis=1)
+    each = [sk.roc_auc_score(references == i, probabilities[:, i]) for i in (0, 1, 2, 4)]
+    assert asked(["roc_auc"], 5).compute(logits, references)["roc_auc"] == pytest.approx(
+        np.mean(each)
+    )
+
+
+def test_a_label_that_the_split_lacks_still_counts_in_a_macro_average() -> None:
+    logits, references = 4 * np.eye(3)[[0, 1, 0]], np.array([0, 1, 0])
+    found = asked(["f1_macro", "log_loss"], 3).compute(logits, references)
+    assert found["f1_macro"] == pytest.approx(2 / 3)
+    assert found["log_loss"] == pytest.approx(-special.log_softmax([4.0, 0.0, 0.0])[0])
+
+
+def test_our_metrics_are_metrics_of_the_evaluate_library() -> None:
+    logits, references = answers(2)
+    predicted = logits.argmax(axis=1)
+    classes = Classes(labels(2), 1)
+    ours = [LabelMetric(name, BY_LABEL[name], classes) for name in ("accuracy", "f1", "matthews")]
+    by_probability = ProbabilityMetric("log_loss", BY_PROBABILITY["log_loss"], classes)
+    assert all(isinstance(metric, evaluate.Metric) for metric in [*ours, by_probability])
+    together = evaluate.combine(ours).compute(predictions=predicted, references=references)
+    assert together == {
+        "accuracy": pytest.approx(sk.accuracy_score(references, predicted)),
+        "f1": pytest.approx(sk.f1_score(references, predicted)),
+        "matthews": pytest.approx(sk.matthews_corrcoef(references, predicted)),
+    }
+    alone = by_probability.compute(predictions=softmax(logits), references=references)
+    assert alone == {"log_loss": pytest.approx(sk.log_loss(references, softmax(logits)))}
+    # As the library is used for rows that come in portions.
+    for start in range(0, len(references), 32):
+        part = slice(start, start + 32)
+        ours[0].add_batch(predictions=predicted[part], references=references[part])
+    assert ours[0].compute() == {"accuracy": together["accuracy"]}
+
+
+def test_the_table_by_class_is_that_of_scikit_learn() -> None:
+    logits, references = answers(5)
+    # The split lacks one label, and another is never predicted.
+    here = references != 3
+    logits, references = logits[here], references[here]
+    logits[:, 1] = -100
+    found = evaluate_split(logits, references, asked(["accuracy"], 5), labels(5))
+    report = sk.classification_report(
+        references,
+        logits.argmax(axis=1),
+        labels=range(5),
+        target_names=labels(5),
+        output_dict=True,
+        zero_division=0.0,
+    )
+    assert [row["label"] for row in found.per_class] == list(labels(5))
+    for row in found.per_class:
+        expected = report[row["label"]]
+        for ours, theirs in (("f1", "f1-score"), *((n, n) for n in ("precision", "recall"))):
+            assert row[ours] == pytest.approx(expected[theirs])
+        assert row["support"] == expected["support"]
+    assert found.metrics == asked(["accuracy"], 5).compute(logits, references)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e3, 1e30])
+def test_softmax_is_stable_for_large_logits(size: float) -> None:
+    logits = np.array([[1, 0, -1], [0, 0, 0], [-1, -1, 1]], dtype=np.float32) * np.float32(size)
+    probabilities = softmax(logits)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities, special.softmax(logits.astype(float), axis=1))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return make_tokenizer("bert")
+
+
+@pytest.fixture
+def model(tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.3,  # logits that differ from text to text
+        num_labels=3,
+    )
+    return BertForSequenceClassification(config)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 60, 100_000])
+@pytest.mark.parametrize("training", [True, False])
+def test_logits_come_in_the_order_of_the_rows_whatever_the_batches(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerFast,
+    max_tokens: int,
+    training: bool,
+) -> None:
+    texts = [text for text, _ in make_rows(23)]
+    model.eval()
+    with torch.no_grad():
+        alone = [model(**tokenizer(t, return_tensors="pt")).logits[0].tolist() for t in texts]
+    # Texts that all got the same answer would show no mistake in their order.
+    assert np.ptp(np.array(alone), axis=0).min() > 0.1
+    model.train(training)
+    inputs = encode_texts(texts, tokenizer, 64)
+    logits = predict_logits(model, inputs, collator_of(tokenizer), max_tokens)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, alone, rtol=0, atol=1e-5)
+    assert model.training is training
+    assert all(module.training is training for module in model.modules())
+
+
+def test_asking_leaves_no_gradients_and_no_changed_weights(
+    model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    inputs = encode_texts([text for text, _ in make_rows(5)], tokenizer, 64)
+    predict_logits(model.train(), inputs, collator_of(tokenizer), 100)
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())

