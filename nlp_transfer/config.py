@@ -32,6 +32,21 @@ class Schedule(Enum):
     constant = "constant"
 
 
+class Cache(Enum):
+    """Whether the output of a stage's frozen layers is stored."""
+
+    auto = "auto"  # where the stage has more than one epoch
+    on = "on"
+    off = "off"
+
+
+class StoredAs(Enum):
+    """The precision of stored features."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
 @dataclass
 class CheckpointConfig:
     """Which pretrained encoder, and how far it is trusted."""
@@ -112,6 +127,17 @@ class TrainingConfig:
 
 
 @dataclass
+class FeaturesConfig:
+    """How the output of a stage's frozen layers is kept between epochs."""
+
+    cache: Cache = Cache.auto
+    dtype: StoredAs = StoredAs.float32
+    max_gb: float | None = None  # None: what is free on the disk
+    folder: str = "runs/.features"
+    keep_gb: float = 5.0  # for later runs, a sweep say; those not used for longest go first
+
+
+@dataclass
 class EvaluationConfig:
     """What is measured, and by what the best epoch is chosen."""
 
@@ -142,6 +168,7 @@ class Config:
     tokenization: TokenizationConfig = field(default_factory=TokenizationConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 
@@ -151,6 +178,9 @@ NOT_PART_OF_THE_RESULT = (
     "run_dir",
     "overwrite",
     "dry_run",
+    "features.folder",
+    "features.keep_gb",
+    "features.max_gb",
     "training.threads",
     "training.progress",
     "export.verify_rows",

@@ -66,6 +66,12 @@ def first_decides(decide: Callable[[], T], machine: Machine) -> T:
     return said[0]  # type: ignore[return-value]
 
 
+def wait(machine: Machine) -> None:
+    """Until every process is here."""
+    if machine.world_size > 1:
+        PartialState().wait_for_everyone()
+
+
 def gather(rows: list[T], machine: Machine) -> list[T]:
     """The rows of all processes, in the order of their ranks, on every process."""
     return rows if machine.world_size == 1 else gather_object(rows)

@@ -62,6 +62,7 @@ def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any
             "head_learning_rate": stage.head_learning_rate,
             "steps": history.steps,
             "seconds": round(history.seconds, 2),
+            "encoding_seconds": round(history.encoding_seconds, 2),
             "best": history.best,
             "log": history.log,
         }
@@ -76,7 +77,7 @@ def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
         yield (
             f"  {stage['name']}: {stage['learns']}, {stage['parameters']:,} of "
             f"{stage['all_parameters']:,} parameters ({share:.1f}%), {stage['steps']} steps, "
-            f"{stage['seconds']:.0f} s"
+            f"{stage['seconds']:.0f} s ({stage['encoding_seconds']:.0f} s of them encoding)"
         )
 
 

@@ -194,6 +194,7 @@ def _impossible_numbers(config: Config) -> Iterator[str]:
         "training.weight_decay": config.training.weight_decay,
         "training.max_grad_norm": config.training.max_grad_norm,
         "export.verify_rows": config.export.verify_rows,
+        "features.keep_gb": config.features.keep_gb,
     }
     for key, amount in not_negative.items():
         if amount < 0:

@@ -23,7 +23,8 @@ class Inputs:
     """Model inputs without padding, one after the other.
 
     `flat` holds what the tokenizer gives (`input_ids`, `token_type_ids` …), each as one int32 array
-    of all tokens; row `i` is `flat[name][offsets[i]:offsets[i + 1]]`.
+    of all tokens, or hidden states in their place, float [tokens, width]; row `i` is
+    `flat[name][offsets[i]:offsets[i + 1]]`.
     """
 
     flat: dict[str, np.ndarray]
@@ -67,19 +68,19 @@ class Collator:
     side: str  # right or left
 
     def pad(self, inputs: Inputs, rows: np.ndarray | list[int]) -> dict[str, torch.Tensor]:
-        """int64 tensors [rows, longest], with `attention_mask`."""
-        parts = [inputs[int(row)] for row in rows]
-        longest = max(len(part["input_ids"]) for part in parts)
-        batch = {
-            name: np.full((len(parts), longest), self.padding[name], dtype=np.int64)
-            for name in parts[0]
-        }
-        batch["attention_mask"] = np.zeros((len(parts), longest), dtype=np.int64)
-        for i, part in enumerate(parts):
-            n = len(part["input_ids"])
-            where = slice(0, n) if self.side == "right" else slice(longest - n, longest)
+        """Tensors [rows, longest], int64, with `attention_mask`; hidden states stay float32."""
+        starts = np.asarray(rows)
+        lengths = inputs.offsets[starts + 1] - inputs.offsets[starts]
+        shape = (len(lengths), int(lengths.max()))
+        batch = {"attention_mask": np.zeros(shape, dtype=np.int64)}
+        for name, tokens in inputs.flat.items():
+            kind = np.float32 if np.issubdtype(tokens.dtype, np.floating) else np.int64
+            fill = self.padding.get(name, 0)
+            batch[name] = np.full((*shape, *tokens.shape[1:]), fill, dtype=kind)
+        for i, (row, n) in enumerate(zip(rows, lengths, strict=True)):
+            where = slice(0, n) if self.side == "right" else slice(shape[1] - n, shape[1])
             batch["attention_mask"][i, where] = 1
-            for name, tokens in part.items():
+            for name, tokens in inputs[int(row)].items():
                 batch[name][i, where] = tokens
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 

@@ -27,6 +27,7 @@ from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches, accumulation_ste
 from nlp_transfer.callbacks import FiniteLoss, StageProgress
 from nlp_transfer.config import Config, TrainingConfig
 from nlp_transfer.evaluation import Metrics
+from nlp_transfer.features import trained_on_features
 from nlp_transfer.inference import predict_logits
 from nlp_transfer.machine import Machine, decide_precision, logger
 from nlp_transfer.model import Anatomy, Pretrained
@@ -47,6 +48,7 @@ class StageHistory:
     all_parameters: int
     steps: int
     seconds: float
+    encoding_seconds: float  # of these, on the frozen part's output, once
     best: float | None  # the metric that chose the epoch
     log: list[dict[str, float]]  # losses, rates, validation metrics, by step
 
@@ -182,7 +184,6 @@ def _train_stage(  # noqa: PLR0913
         f"{all_of_them:,}",
         100 * learning / all_of_them,
     )
-    validation = encoded.splits["validation"]
 
     def measure(current: PreTrainedModel) -> dict[str, float | None]:
         tokens = config.evaluation.max_tokens
@@ -198,12 +199,15 @@ def _train_stage(  # noqa: PLR0913
     if config.training.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(config.training.early_stopping))
     start = time.perf_counter()
-    with frozen_below(model, stage, anatomy):
+    features = trained_on_features(pretrained, encoded, stage, config.features, machine)
+    with features as given, frozen_below(model, stage, anatomy):
+        encoding_seconds = time.perf_counter() - start
+        validation = given.splits["validation"]
         trainer = StageTrainer(
             model=model,
             args=arguments,
-            train_dataset=TrainingRows(encoded.splits["train"], encoded.collator),
-            eval_dataset=TrainingRows(validation, encoded.collator),
+            train_dataset=TrainingRows(given.splits["train"], given.collator),
+            eval_dataset=TrainingRows(validation, given.collator),
             compute_loss_func=finite,
             callbacks=callbacks,
             batches=_batches(config.training, encoded, arguments, machine),
@@ -224,6 +228,7 @@ def _train_stage(  # noqa: PLR0913
         all_parameters=all_of_them,
         steps=trainer.state.global_step,
         seconds=time.perf_counter() - start,
+        encoding_seconds=encoding_seconds,
         best=trainer.state.best_metric,
         log=[entry for entry in trainer.state.log_history if "train_runtime" not in entry],
     )

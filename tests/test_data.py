@@ -119,6 +119,18 @@ def test_a_glob_reads_several_files_in_the_order_of_their_names(tmp_path: Path) 
     assert rows_of(corpus, "train") == rows
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_line_ends_inside_texts_survive_in_a_file_of_several_megabytes(
+    tmp_path: Path, suffix: str
+) -> None:
+    # Arrow reads a file in blocks of one megabyte, which may end inside a quoted text.
+    rows = [(f"{i}\n" + "line\n" * 200 + "end", "ab"[i % 2]) for i in range(3000)]
+    path = write(tmp_path / f"rows{suffix}", rows)
+    assert path.stat().st_size > 2_500_000
+    corpus = load(train=path, validation=write(tmp_path / "validation.csv", rows[:2]))
+    assert rows_of(corpus, "train") == rows
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
 @pytest.mark.parametrize("mark", ["byte order mark", "Windows line ends"])
 def test_what_windows_adds_to_a_file_is_no_part_of_the_data(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,6 @@ import pytest
 import torch
 from conftest import make_rows, write_csv
 
-from nlp_transfer import run_folder
-from nlp_transfer.config import NOT_PART_OF_THE_RESULT, Config
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine

@@ -19,7 +19,7 @@ def test_the_first_command_ends_in_a_folder_that_pipeline_opens() -> None:
     assert "head: the head, 148,610 of 22,713,986 parameters (0.7%)" in done.stdout
     assert "a fresh process answered 180 validation texts" in done.stdout
     assert "Traceback" not in done.stderr
-    run = next(Path("runs").iterdir())
+    run = next(Path("runs").glob("sentiment-*"))
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["runs"]
     opened = subprocess.run(

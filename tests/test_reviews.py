@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from importlib import resources
@@ -27,7 +28,7 @@ def reviews() -> Reviews:
     splits = {}
     for split in SMALLEST:
         path = resources.files("nlp_transfer.reviews") / f"{split}.csv"
-        splits[split] = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        splits[split] = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     return splits
 
 

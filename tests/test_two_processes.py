@@ -36,7 +36,7 @@ main()
 def test_two_processes_train_the_same_model_as_one(
     typed: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    more = ("strategy=two_phase", "strategy.epochs=1", "training.batch_size=16")
+    more = ("strategy=two_phase", "strategy.epochs=2", "training.batch_size=16")
     overrides = [*typed(*more, "checkpoint.dropout=0")]
     script = tmp_path / "reporting.py"
     script.write_text(REPORTING, encoding="utf-8")
@@ -68,13 +68,13 @@ def test_two_processes_train_the_same_model_as_one(
         [json.loads(line) for line in (tmp_path / f"rank-{rank}").read_text().splitlines()]
         for rank in (0, 1)
     ]
-    # 101 rows in batches of 16 are 7 steps, in each of two stages.
-    assert [len(said) for said in steps] == [14, 14]
+    # 101 rows in batches of 16 are 7 steps, twice in each of two stages.
+    assert [len(said) for said in steps] == [28, 28]
     assert {said["world_size"] for said in steps[0] + steps[1]} == {2}
     assert [{said["rank"] for said in rank} for rank in steps] == [{0}, {1}]
     assert steps[0][0]["pid"] != steps[1][0]["pid"]
     assert {said["wrapped"] for said in steps[0]} == {"DistributedDataParallel"}
-    assert sum(said["rows"] for said in steps[0] + steps[1]) == 2 * 101
+    assert sum(said["rows"] for said in steps[0] + steps[1]) == 4 * 101
 
     weights = [
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two")

@@ -1,0 +1,190 @@
+"""What is frozen runs once: split where it is exact, the same losses, nothing computed twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import make_tokenizer
+from rooms import Prepared, prepare
+
+from nlp_transfer.config import Cache, FeaturesConfig
+from nlp_transfer.features import Prefix, _difference, trained_on_features
+from nlp_transfer.machine import join
+from nlp_transfer.model import Pretrained, find_anatomy
+from nlp_transfer.strategy import Stage
+from nlp_transfer.tokenization import encode
+
+Typed = Callable[..., list[str]]
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+SHAPE |= {"intermediate_size": 64, "vocab_size": 48, "pad_token_id": 0}
+ARCHITECTURES = {
+    "bert": transformers.BertConfig(**SHAPE),
+    "roberta": transformers.RobertaConfig(**SHAPE),
+    "xlm_roberta": transformers.XLMRobertaConfig(**SHAPE),
+    "distilbert": transformers.DistilBertConfig(
+        vocab_size=48, dim=32, n_layers=3, n_heads=2, hidden_dim=64
+    ),
+    "electra": transformers.ElectraConfig(**SHAPE, embedding_size=16),
+    "mpnet": transformers.MPNetConfig(**SHAPE),
+    "deberta": transformers.DebertaV2Config(
+        **SHAPE,
+        relative_attention=True,
+        position_buckets=8,
+        pos_att_type=["p2c", "c2p"],
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        position_biased_input=False,
+        type_vocab_size=0,
+    ),
+    "modernbert_first_token": transformers.ModernBertConfig(
+        **SHAPE, classifier_pooling="cls", local_attention=8, global_attn_every_n_layers=2
+    ),
+    "modernbert_mean": transformers.ModernBertConfig(
+        **SHAPE, classifier_pooling="mean", local_attention=8, global_attn_every_n_layers=2
+    ),
+}
+
+
+def stage_of(frozen_layers: int) -> Stage:
+    return Stage("some", frozen_layers + 1, 3.0, 1e-3, 1e-3, 1.0)
+
+
+@pytest.fixture
+def any_architecture(request: pytest.FixtureRequest, typed: Typed, tmp_path: Path) -> Prepared:
+    """A tiny random classifier of a given architecture on the tiny corpus."""
+    prepared = prepare(typed(), tmp_path / "run")
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(
+        ARCHITECTURES[request.param]
+    )
+    tokenizer = make_tokenizer("bert")
+    pretrained = Pretrained(model, tokenizer, find_anatomy(model), 64)
+    encoded = encode(prepared.corpus, tokenizer, 64, prepared.config.tokenization)
+    changes = {"pretrained": pretrained, "encoded": encoded}
+    return Prepared(**{**vars(prepared), **changes})
+
+
+@pytest.mark.parametrize("any_architecture", ARCHITECTURES, indirect=True)
+def test_every_boundary_is_split_exactly_and_the_frozen_part_never_runs_in_training(
+    any_architecture: Prepared,
+) -> None:
+    prepared, pretrained = any_architecture, any_architecture.pretrained
+    anatomy, model = pretrained.anatomy, pretrained.model
+    calls: Counter[str] = Counter()
+    for name in ("embeddings", *anatomy.layer_prefixes):
+        module = model.get_submodule(name) if "." in name else model.base_model.embeddings
+        module.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    for frozen in (3, 2, 1, 0):
+        before = {n: p.clone() for n, p in model.named_parameters()}
+        machine = join(prepared.config.training)
+        features = FeaturesConfig()
+        given = trained_on_features(
+            pretrained, prepared.encoded, stage_of(frozen), features, machine
+        )
+        with given as inside:
+            assert "inputs_embeds" in inside.splits["train"].inputs.flat, "it was not split"
+        calls.clear()
+        prepared.train([stage_of(frozen)])
+        below = {"embeddings", *anatomy.layer_prefixes[:frozen]}
+        # The store is there already; only the check of one real batch runs the frozen part.
+        checks = 2 if frozen == 3 else 1
+        assert all(calls[name] <= 2 * checks for name in below), calls
+        assert all(calls[name] > 10 for name in anatomy.layer_prefixes[frozen:]), calls
+        changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+        learned = {n for n in before if stage_of(frozen).learns(anatomy, n)}
+        unused = {n for n in learned if model.get_parameter(n).grad is None and n not in changed}
+        assert changed == learned - unused
+        assert not unused or all("norm" in n for n in unused)
+
+
+@pytest.mark.parametrize("any_architecture", ARCHITECTURES, indirect=True)
+def test_a_split_differs_by_rounding_only(any_architecture: Prepared) -> None:
+    for layers in (3, 2, 1, 0):
+        prefix = Prefix(layers, first_token=False, dtype=np.dtype(np.float32))
+        difference = _difference(any_architecture.pretrained, any_architecture.encoded, prefix)
+        assert difference < 1e-5
+
+
+@pytest.mark.parametrize("frozen", [2, 1])
+def test_training_on_features_gives_the_losses_of_training_on_tokens(
+    frozen: int, typed: Typed, tmp_path: Path
+) -> None:
+    losses, weights = [], []
+    for cache in ("on", "off"):
+        more = (f"features.cache={cache}", "checkpoint.dropout=0", "training.batch_size=8")
+        prepared = prepare(typed(*more), tmp_path / "run")
+        history = prepared.train([stage_of(frozen)])[0]
+        losses.append([entry["loss"] for entry in history.log if "loss" in entry])
+        weights.append(prepared.weights())
+    assert len(losses[0]) > 10
+    assert max(abs(a - b) for a, b in zip(*losses, strict=True)) < 1e-4
+    assert max(float((weights[0][n] - weights[1][n]).abs().max()) for n in weights[0]) < 1e-4
+
+
+def test_only_the_first_token_is_stored_where_nothing_else_matters(
+    typed: Typed, tmp_path: Path
+) -> None:
+    prepared = prepare(typed(), tmp_path / "run")
+    machine = join(prepared.config.training)
+    for frozen, vectors in (
+        (2, 101),
+        (1, int(prepared.encoded.splits["train"].inputs.offsets[-1])),
+    ):
+        features = FeaturesConfig(cache=Cache.on)
+        given = trained_on_features(
+            prepared.pretrained, prepared.encoded, stage_of(frozen), features, machine
+        )
+        with given as inside:
+            assert inside.splits["train"].inputs.flat["inputs_embeds"].shape == (vectors, 32)
+            assert set(inside.splits) == {"train", "validation", "test"}
+            assert "input_ids" in inside.splits["test"].inputs.flat
+
+
+def test_a_second_run_finds_the_store_and_other_weights_do_not(
+    typed: Typed, tmp_path: Path
+) -> None:
+    stores = Path("runs/.features")
+    for rate in ("1e-3", "2e-3"):
+        overrides = typed("strategy=feature_extraction", f"strategy.learning_rate={rate}")
+        prepare(overrides, tmp_path / "run").train()
+        assert len(list(stores.iterdir())) == 1
+    written = {file: file.stat().st_mtime_ns for file in stores.glob("*/*.npy")}
+    prepare(typed("strategy=feature_extraction"), tmp_path / "run").train()
+    assert {file: file.stat().st_mtime_ns for file in stores.glob("*/*.npy")} == written
+    other = typed("strategy=feature_extraction", "checkpoint.pretrained=false", "seed=5")
+    prepare(other, tmp_path / "run").train()
+    assert len(list(stores.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["features.cache=off"], "features.cache=off"),
+        (["strategy.epochs=1"], "in one epoch"),
+        (["features.max_gb=1e-6"], "there is room for 0.00"),
+        (["strategy=full"], "everything learns"),
+    ],
+)
+def test_a_stage_that_runs_whole_says_why_and_stores_nothing(
+    more: list[str], reason: str, typed: Typed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared = prepare(typed("strategy=feature_extraction", *more), tmp_path / "run")
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        prepared.train()
+    assert f"runs whole: {reason}" in caplog.text or reason in caplog.text
+    assert not list(Path("runs").glob(".features/*"))
+
+
+def test_the_stores_that_were_not_used_for_longest_are_forgotten(
+    typed: Typed, tmp_path: Path
+) -> None:
+    prepare(typed("strategy=feature_extraction"), tmp_path / "run").train()
+    assert list(Path("runs/.features").iterdir())
+    prepare(typed("strategy=feature_extraction", "features.keep_gb=0"), tmp_path / "run").train()
+    assert not list(Path("runs/.features").iterdir())
