@@ -1,4 +1,4 @@
-"""Turns a Hub dataset or local files into a `Corpus`; owns the label contract.
+"""Turns labelled tables into a `Corpus`; owns the label contract.
 
 One order of labels for the whole program: the dataset's `ClassLabel` if it has one, otherwise the
 names sorted, integers as integers. It travels into `config.id2label` of every checkpoint.
@@ -6,28 +6,21 @@ names sorted, integers as integers. It travels into `config.id2label` of every c
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
-from datasets import ClassLabel, Dataset, load_dataset
+from datasets import ClassLabel, Dataset
 
-from nlp_transfer.config import FILE_SUFFIXES, DatasetConfig
+from nlp_transfer.config import DatasetConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.sources import SPLITS, Source, read_splits
 
-SPLITS = ("train", "validation", "test")
 UNLABELLED = -1  # how the Hub marks the rows of a split whose labels are kept secret
-EMBEDDED = "embedded:reviews"
+SHOWN = 3  # offending rows in an error
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,16 @@ class Corpus:
         return "test" in self.splits
 
 
+@dataclass(frozen=True)
+class _Table:
+    """One source in our columns; labels as they stand there, a `ClassLabel`'s by name."""
+
+    source: str
+    texts: Sequence[str]
+    labels: Sequence[Any]
+    order: tuple[str, ...] | None  # of the labels, where a `ClassLabel` says so
+
+
 def load_corpus(config: DatasetConfig, seed: int) -> Corpus:
     """Read, check and complete the splits.
 
@@ -55,10 +58,13 @@ def load_corpus(config: DatasetConfig, seed: int) -> Corpus:
         UserError: with the file, the rows and what to do.
     """
     notes: list[str] = []
-    raw = {split: _our_columns(table, split, config) for split, table in _read(config).items()}
-    raw = _drop_unlabelled(raw, notes)
-    names = _label_names(raw["train"], config)
-    splits = {split: _with_label_ids(table, split, names) for split, table in raw.items()}
+    tables = {
+        split: [_our_columns(source, split, config) for source in sources]
+        for split, sources in read_splits(config).items()
+    }
+    tables = _without_unlabelled(tables, notes)
+    names = _label_names(tables["train"], config)
+    splits = {split: _with_label_ids(parts, names) for split, parts in tables.items()}
     splits = _cut_missing_splits(splits, config, seed, notes)
     if config.limit is not None and config.limit < len(splits["train"]):
         part = stratified_part(np.array(splits["train"]["label"]), config.limit, seed)
@@ -95,158 +101,105 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def _read(config: DatasetConfig) -> dict[str, Dataset]:
-    """The splits that were asked for, with the source's own columns."""
-    wanted = {split: getattr(config, split) for split in SPLITS}
-    wanted = {split: source for split, source in wanted.items() if source is not None}
-    if config.name is None:
-        return {split: _read_files(source, f"dataset.{split}") for split, source in wanted.items()}
-    if config.name == EMBEDDED:
-        folder = resources.files("nlp_transfer.reviews")
-        with resources.as_file(folder) as path:
-            return {
-                split: _read_files(str(path / f"{source}.csv"), f"dataset.{split}")
-                for split, source in wanted.items()
-            }
-    return {split: _read_hub(config, source) for split, source in wanted.items()}
-
-
-def _read_hub(config: DatasetConfig, split: str) -> Dataset:
-    try:
-        return load_dataset(config.name, config.subset, revision=config.revision, split=split)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            ExitCode.DATA,
-            f"The dataset {config.name!r} (subset {config.subset!r}, split {split!r}) cannot be "
-            f"loaded: {reason[0]} Check dataset.name, dataset.subset and the split names, "
-            "or train on your own files with dataset=files.",
-        ) from error
-
-
-def _read_files(pattern: str, key: str) -> Dataset:
-    paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (patterns may be absolute)
-    if not paths:
-        raise UserError(
-            ExitCode.DATA,
-            f"{key}={pattern!r}: there is no such file (seen from {Path.cwd()}).",
-        )
-    tables = [_read_file(Path(path)) for path in paths]
-    return Dataset(pa.concat_tables(tables, promote_options="default"))
-
-
-def _read_file(path: Path) -> pa.Table:
-    suffix = path.suffix.lower()
-    if suffix not in FILE_SUFFIXES:
-        raise UserError(
-            ExitCode.DATA, f"{path} is not one of the known kinds: {', '.join(FILE_SUFFIXES)}."
-        )
-    try:
-        match suffix:
-            case ".parquet":
-                return pa.parquet.read_table(path)
-            case ".json" | ".jsonl":
-                return pa.json.read_json(path)
-            case _:
-                return _read_csv(path, delimiter="\t" if suffix == ".tsv" else ",")
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(ExitCode.DATA, f"{path} cannot be read: {error}") from error
-
-
-def _read_csv(path: Path, delimiter: str) -> pa.Table:
-    """Every cell as the text it is: `NA` and `null` are texts, `007` is not 7."""
-    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    with pa.csv.open_csv(path, parse_options=parse) as reader:
-        names = reader.schema.names
-    convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-    )
-    return pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
-
-
-def _our_columns(table: Dataset, split: str, config: DatasetConfig) -> Dataset:
-    """Rename to `text` and `label`, drop the rest; refuse missing columns and empty cells."""
-    source = getattr(config, split)
+def _our_columns(source: Source, split: str, config: DatasetConfig) -> _Table:
+    """The text and label columns; refuses missing columns and empty cells."""
+    table = source.table
     for key, column in (("dataset.text", config.text), ("dataset.label", config.label)):
         if column not in table.column_names:
             raise UserError(
                 ExitCode.DATA,
-                f"{key}={column!r} is not a column of {source} ({split}); it has "
+                f"{key}={column!r} is not a column of {source.name} ({split}); it has "
                 f"{', '.join(table.column_names)}. Set {key} to one of them.",
             )
     if not len(table):
-        raise UserError(ExitCode.DATA, f"The {split} split ({source}) has no rows.")
-    texts, labels = table[config.text], table[config.label]
-    empty = [i for i, text in enumerate(texts) if text is None or not str(text).strip()]
-    _refuse_rows(empty, "an empty text", split, source, texts, labels)
-    empty = [i for i, label in enumerate(labels) if label is None or label == ""]
-    _refuse_rows(empty, "no label", split, source, texts, labels)
-    columns = {"text": [str(text) for text in texts], "label": list(labels)}
-    renamed = Dataset.from_dict(columns)
+        raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
+    texts, labels = list(table[config.text]), list(table[config.label])
+    order = None
     feature = table.features[config.label]
-    return renamed.cast_column("label", feature) if isinstance(feature, ClassLabel) else renamed
+    if isinstance(feature, ClassLabel):
+        order = tuple(feature.names)
+        labels = [order[label] if label is not None and label >= 0 else label for label in labels]
+    raw = _Table(f"{source.name} ({split})", texts, labels, order)
+    empty = [i for i, text in enumerate(texts) if text is None or not str(text).strip()]
+    _refuse_rows(empty, "an empty text", raw)
+    empty = [i for i, label in enumerate(labels) if label is None or label == ""]
+    _refuse_rows(empty, "no label", raw)
+    return _Table(raw.source, [str(text) for text in texts], labels, order)
 
 
-def _refuse_rows(  # noqa: PLR0913
-    rows: list[int], what: str, split: str, source: str, texts: Any, labels: Any
-) -> None:
+def _refuse_rows(rows: list[int], what: str, table: _Table) -> None:
     if rows:
         shown = "".join(
-            f"\n  row {i + 1}: label {labels[i]!r}, text {str(texts[i])[:60]!r}" for i in rows[:3]
+            f"\n  row {i + 1}: label {table.labels[i]!r}, text {str(table.texts[i])[:60]!r}"
+            for i in rows[:SHOWN]
         )
         raise UserError(
             ExitCode.DATA,
-            f"{len(rows)} of the {len(texts)} rows of {source} ({split}) have {what}:{shown}\n"
+            f"{len(rows)} of the {len(table.texts)} rows of {table.source} have {what}:{shown}\n"
             "Mend or remove them.",
         )
 
 
-def _drop_unlabelled(raw: dict[str, Dataset], notes: list[str]) -> dict[str, Dataset]:
+def _without_unlabelled(
+    tables: dict[str, list[_Table]], notes: list[str]
+) -> dict[str, list[_Table]]:
     """A split whose labels are all -1 counts as absent: its labels are secret, not classes."""
-    kept = {}
-    train_labels = set(raw["train"]["label"])
-    for split, table in raw.items():
-        labels = {_integer(label) for label in set(table["label"])}
-        if labels == {UNLABELLED} and (split == "train" or len(train_labels) > 1):
-            if split == "train":
-                raise UserError(ExitCode.DATA, "Every label of train is -1: it is not labelled.")
-            if UNLABELLED not in {_integer(label) for label in train_labels}:
-                notes.append(f"the {split} split has no labels (all are -1) and is left out")
-                continue
-        kept[split] = table
-    return kept
+    found = {
+        split: {_integer(label) for table in parts for label in set(table.labels)}
+        for split, parts in tables.items()
+    }
+    if found["train"] == {UNLABELLED}:
+        raise UserError(ExitCode.DATA, "Every label of train is -1: it is not labelled.")
+    absent = [
+        split
+        for split in tables
+        if found[split] == {UNLABELLED} and UNLABELLED not in found["train"]
+    ]
+    for split in absent:
+        notes.append(f"the {split} split has no labels (all are -1) and is left out")
+    return {split: parts for split, parts in tables.items() if split not in absent}
 
 
-def _label_names(train: Dataset, config: DatasetConfig) -> dict[Any, str]:
-    """Every label as it stands in the data, in order, with its name."""
-    feature = train.features["label"]
-    if isinstance(feature, ClassLabel):
-        in_data: list[Any] = list(range(feature.num_classes))
-        names = dict(zip(in_data, feature.names, strict=True))
-    else:
-        found = set(train["label"])
-        strange = [label for label in found if not isinstance(label, str | int)]
-        if strange:
-            raise UserError(
-                ExitCode.DATA,
-                f"dataset.label={config.label!r} holds {strange[0]!r}; "
-                "expected one name or integer a row.",
-            )
-        integers = all(_integer(label) is not None for label in found)
-        key: Callable[[Any], Any] = _integer if integers else str
-        in_data = sorted(found, key=key)
-        names = {label: str(label) for label in in_data}
+def _label_names(train: list[_Table], config: DatasetConfig) -> dict[str, str]:
+    """Every label as the data writes it, in order, with its name."""
+    written = _order_of(train, config)
     if config.label_names is None:
-        return names
+        return {label: label for label in written}
     given = config.label_names
-    unnamed = [name for label, name in names.items() if str(label) not in given]
-    if unnamed or len(set(given.values())) < len(given):
+    # A `ClassLabel` may be meant by its number as well as by its name.
+    names = {label: given.get(label, given.get(str(i))) for i, label in enumerate(written)}
+    if any(train_part.order is None for train_part in train):
+        names = {label: given.get(label) for label in written}
+    if None in names.values() or len(set(given.values())) < len(given):
         raise UserError(
             ExitCode.DATA,
             f"dataset.label_names={given} must give a name of its own to each of "
-            f"{', '.join(str(label) for label in names)}.",
+            f"{', '.join(written)}.",
         )
-    return {label: given[str(label)] for label in names}
+    return {label: str(name) for label, name in names.items()}
+
+
+def _order_of(train: list[_Table], config: DatasetConfig) -> list[str]:
+    if train[0].order is not None:
+        return list(train[0].order)
+    found = {label for table in train for label in set(table.labels)}
+    strange = [label for label in found if not isinstance(label, str | int)]
+    if strange:
+        raise UserError(
+            ExitCode.DATA,
+            f"dataset.label={config.label!r} holds {strange[0]!r}; "
+            "expected one name or integer a row.",
+        )
+    if len({type(label) for label in found}) > 1:
+        raise UserError(
+            ExitCode.DATA,
+            f"The files of dataset.train={config.train!r} do not fit together: in some of them "
+            f"dataset.label={config.label!r} holds texts, in others numbers.",
+        )
+    integers = all(_integer(label) is not None for label in found)
+    # The text decides between 1 and 01: the order of a set differs from process to process.
+    key = {str(label): (_integer(label) if integers else 0, str(label)) for label in found}
+    return sorted(key, key=lambda label: key[label])
 
 
 def _integer(label: Any) -> int | None:
@@ -257,20 +210,22 @@ def _integer(label: Any) -> int | None:
     return int(label) if isinstance(label, str) and re.fullmatch(r"-?\d{1,18}", label) else None
 
 
-def _with_label_ids(table: Dataset, split: str, names: dict[Any, str]) -> Dataset:
+def _with_label_ids(parts: list[_Table], names: dict[str, str]) -> Dataset:
+    """Labels are compared as text: a file may hold 1 where another holds "1"."""
     position = {label: i for i, label in enumerate(names)}
-    # A file may hold 1 where another holds "1".
-    position.update({str(label): i for label, i in list(position.items())})
-    labels = list(table["label"])
-    ids = [position.get(label, position.get(str(label), UNLABELLED)) for label in labels]
-    unknown = [i for i, label_id in enumerate(ids) if label_id == UNLABELLED]
-    known = ", ".join(str(label) for label in names)
-    what = f"a label that train does not have (it has {known})"
-    _refuse_rows(unknown, what, split, split, table["text"], labels)
-    return Dataset.from_dict({"text": list(table["text"]), "label": ids})
+    texts: list[str] = []
+    ids: list[int] = []
+    for table in parts:
+        found = [position.get(str(label), UNLABELLED) for label in table.labels]
+        unknown = [i for i, label_id in enumerate(found) if label_id == UNLABELLED]
+        known = ", ".join(names)
+        _refuse_rows(unknown, f"a label that train does not have (it has {known})", table)
+        texts += table.texts
+        ids += found
+    return Dataset.from_dict({"text": texts, "label": ids})
 
 
-def _refuse_one_class(train: Dataset, names: dict[Any, str]) -> None:
+def _refuse_one_class(train: Dataset, names: dict[str, str]) -> None:
     found = set(train["label"])
     if len(found) < 2:
         only = list(names.values())[found.pop()]
@@ -299,14 +254,15 @@ def _cut_missing_splits(
             raise UserError(
                 ExitCode.DATA, f"train has only {rows} rows: no {split} split can be cut from it."
             )
-        cut = stratified_part(np.array(train["label"]), size, seed)
-        rest = np.setdiff1d(np.arange(len(train)), cut)
+        # The rest is drawn, not the cut: it is train that must keep a row of every label.
+        rest = stratified_part(np.array(train["label"]), len(train) - size, seed)
+        cut = np.setdiff1d(np.arange(len(train)), rest)
         splits["train"], splits[split] = train.select(rest), train.select(cut)
         notes.append(f"{size} rows of train, stratified by label, are the {split} split")
     return splits
 
 
-def _fingerprint(splits: dict[str, Dataset], names: dict[Any, str]) -> str:
+def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:
     digest = hashlib.sha256(repr(list(names.values())).encode())
     for split in SPLITS:
         if split in splits:

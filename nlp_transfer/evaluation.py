@@ -58,6 +58,8 @@ def _roc_auc(references: np.ndarray, probabilities: np.ndarray, classes: Classes
         return sk.roc_auc_score(references == classes.positive, probabilities[:, classes.positive])
     # One label against the rest, averaged over the labels that the split has.
     present = [i for i in classes.ids if 0 < (references == i).sum() < len(references)]
+    if not present:
+        return math.nan
     return float(np.mean([sk.roc_auc_score(references == i, probabilities[:, i]) for i in present]))
 
 
@@ -106,6 +108,7 @@ class _OurMetric(evaluate.Metric):
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
+            warnings.filterwarnings("ignore", "A single label was found", UserWarning)
             value = self._score(np.asarray(references), np.asarray(predictions), self._classes)
         return {self._score_name: float(value)}
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,13 @@ import pytest
 import torch
 from conftest import make_rows, write_csv
 
+from nlp_transfer.config import (
+    NOT_PART_OF_THE_RESULT,
+    CheckpointConfig,
+    Config,
+    StageConfig,
+    StrategyConfig,
+)
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine
@@ -27,6 +37,7 @@ from nlp_transfer.train import CONFIG_MODULE, GROUPS, compose, main
 
 ALONE = Machine(rank=0, world_size=1, device=torch.device("cpu"))
 Typed = Callable[..., list[str]]
+SAME = ("+task=sentiment", "run_dir=run")
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,29 @@ def door(
 
     yield enter
     logging.getLogger("nlp_transfer").handlers.clear()
+
+
+@contextmanager
+def opened(*overrides: str, fingerprint: str = "corpus") -> Iterator[State]:
+    """The run of a configuration on some corpus, opened for as long as the context lasts."""
+    with open_run(compose(*overrides), fingerprint, ALONE) as folder:
+        yield folder.state
+
+
+def refused_run(*overrides: str, fingerprint: str = "corpus") -> str:
+    """The message with which a run folder is refused; nothing in it changes."""
+    before = contents()
+    with pytest.raises(UserError) as refused, opened(*overrides, fingerprint=fingerprint):
+        pass
+    assert refused.value.code is ExitCode.RUN_FOLDER
+    assert contents() == before
+    return str(refused.value)
+
+
+def contents() -> dict[str, bytes]:
+    """Every file below the current folder."""
+    files = [path for path in Path.cwd().rglob("*") if path.is_file()]
+    return {str(path): path.read_bytes() for path in files}
 
 
 def in_a_process(*arguments: str) -> Outcome:
@@ -408,29 +442,191 @@ with open_run(compose(*sys.argv[1:]), "corpus", Machine(0, 1, torch.device("cpu"
 
 
 def test_a_lock_holds_as_long_as_its_process_lives_and_no_longer() -> None:
-    typed = ["+task=sentiment", "run_dir=run"]
-    command = [sys.executable, "-c", HOLD, *typed]
+    command = [sys.executable, "-c", HOLD, *SAME]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "holding\n"
-            with pytest.raises(UserError, match="Another process") as refused, opened(*typed):
+            with pytest.raises(UserError, match="Another process") as refused, opened(*SAME):
                 pass
             assert refused.value.code is ExitCode.RUN_FOLDER
         finally:
             holder.send_signal(signal.SIGKILL)
-    with opened(*typed) as state:
+    with opened(*SAME) as state:
         assert state is State.unfinished
 
 
-class opened:  # noqa: N801
-    """`open_run` on an empty corpus, for its state."""
+def test_the_same_run_may_be_opened_again_and_is_unfinished() -> None:
+    with opened(*SAME) as state:
+        assert state is State.absent
+    with opened(*SAME) as state:
+        assert state is State.unfinished
 
-    def __init__(self, *overrides: str, fingerprint: str = "corpus") -> None:
-        self._run = open_run(compose(*overrides), fingerprint, ALONE)
 
-    def __enter__(self) -> State:
-        return self._run.__enter__().state
+def test_a_finished_run_stays_finished_until_it_is_overwritten() -> None:
+    with open_run(compose(*SAME), "corpus", ALONE) as folder:
+        folder.finish()
+    with opened(*SAME) as state:
+        assert state is State.finished
+    with opened(*SAME, "overwrite=true") as state:
+        assert state is State.unfinished
 
-    def __exit__(self, *raised: Any) -> None:
-        self._run.__exit__(*raised)
+
+def test_what_does_not_change_the_result_does_not_make_a_run_different() -> None:
+    with opened(*SAME):
+        pass
+    Path("run").rename("moved")
+    others = ("training.threads=1", "training.progress=false", "export.verify_rows=3")
+    with opened("+task=sentiment", "run_dir=moved", *others) as state:
+        assert state is State.unfinished
+
+
+def test_a_folder_of_a_different_run_is_refused_naming_what_differs() -> None:
+    with opened(*SAME):
+        pass
+    message = refused_run(*SAME, "seed=7", "strategy=two_phase", "training.threads=1")
+    assert "run holds a different run: " in message
+    assert "seed (42 there, 7 here)" in message
+    assert "strategy.name ('full' there, 'two_phase' here)" in message
+    assert "strategy.stages.head.layers (None there, '0' here)" in message
+    assert "training.threads" not in message
+    assert "overwrite=true" in message
+
+
+def test_a_folder_of_a_run_on_other_data_is_refused_naming_the_data() -> None:
+    with opened(*SAME):
+        pass
+    assert "the texts or labels have changed" in refused_run(*SAME, fingerprint="edited")
+
+
+@pytest.mark.parametrize("more", [(), ("overwrite=true",)], ids=["as it is", "overwrite=true"])
+def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_was(
+    more: tuple[str, ...], typed: Typed, door: Callable[..., Outcome]
+) -> None:
+    Path("mine").mkdir()
+    for name in ("thesis.txt", "model"):
+        Path("mine", name).write_text("years of work", encoding="utf-8")
+    before = contents()
+    outcome = door(*typed("run_dir=mine", *more))
+    outcome.refused(ExitCode.RUN_FOLDER, "mine", "thesis.txt", "Set run_dir to a new folder")
+    assert outcome.left == set()
+    assert contents() == before
+
+
+def test_overwriting_a_run_keeps_what_a_person_put_beside_it() -> None:
+    with opened(*SAME):
+        Path("run/checkpoints").mkdir()
+        Path("run/checkpoints/weights").write_text("old", encoding="utf-8")
+        Path("run/notes.txt").write_text("mine", encoding="utf-8")
+    with opened(*SAME, "seed=7", "overwrite=true") as state:
+        assert state is State.unfinished
+    assert not Path("run/checkpoints").exists()
+    assert Path("run/notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+# What a kill -9 at an unlucky moment leaves: of the first start, and of starting again.
+LEFT_BY_A_KILL = {
+    "before anything": (),
+    "before run.json": ("config.yaml",),
+    "while writing run.json": ("config.yaml", "run.json.part"),
+    "while starting again, config.yaml gone": ("run.json",),
+    "while starting again, run.json gone": ("metrics.json",),
+}
+
+
+@pytest.mark.parametrize("moment", LEFT_BY_A_KILL)
+def test_a_run_killed_while_its_folder_is_prepared_starts_again(moment: str) -> None:
+    with opened(*SAME):
+        pass
+    whole = {"config.yaml", RUN_FILE}
+    assert whole <= {path.name for path in Path("run").iterdir()}
+    left = LEFT_BY_A_KILL[moment]
+    for name in whole - set(left):
+        Path("run", name).unlink()
+    for name in set(left) - whole:
+        Path("run", name).write_text("{", encoding="utf-8")
+    with opened(*SAME):
+        now = json.loads(Path("run", RUN_FILE).read_text(encoding="utf-8"))
+    assert now["state"] == State.unfinished.value
+    assert Path("run/config.yaml").is_file()
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every value of a configuration: its key, the object that holds it, the attribute."""
+    for field in fields(node):
+        value = getattr(node, field.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{prefix}{field.name}.")
+        elif field.name == "stages":
+            for name, stage in value.items():
+                yield from leaves(stage, f"{prefix}stages.{name}.")
+        else:
+            yield f"{prefix}{field.name}", node, field.name
+
+
+def another(value: Any, key: str) -> Any:
+    """A different value of the same type."""
+    match value:
+        case None:
+            return {"0": "ham"} if key == "dataset.label_names" else 1
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str():
+            return f"{value}2"
+        case Enum():
+            return next(member for member in type(value) if member is not value)
+        case list():
+            return [*value, "matthews"]
+    raise AssertionError(key)
+
+
+def configured(**values: Any) -> Config:
+    """A complete configuration without the door."""
+    strategy = StrategyConfig("mine", {"head": StageConfig("0"), "all": StageConfig("all")})
+    checkpoint = CheckpointConfig("somebody/some-bert")
+    return Config(task="sort", checkpoint=checkpoint, strategy=strategy, **values)
+
+
+LEAVES = [key for key, _, _ in leaves(configured())]
+
+
+def test_the_name_of_a_run_is_a_function_of_what_is_asked_and_of_the_corpus() -> None:
+    path = run_path(configured(), "corpus")
+    assert str(path).startswith("runs/sort-some-bert-")
+    assert run_path(configured(), "corpus") == path
+    assert run_path(configured(seed=1), "corpus") != path
+    assert run_path(configured(), "edited") != path
+    assert run_path(configured(run_dir="here/there"), "corpus") == Path("here/there")
+
+
+@pytest.mark.parametrize("key", [key for key in LEAVES if key != "run_dir"])
+def test_a_run_has_another_name_exactly_where_the_result_may_differ(key: str) -> None:
+    config = configured()
+    before = run_path(config, "corpus")
+    holder, attribute = next((h, a) for k, h, a in leaves(config) if k == key)
+    setattr(holder, attribute, another(getattr(holder, attribute), key))
+    assert (run_path(config, "corpus") == before) == (key in NOT_PART_OF_THE_RESULT)
+
+
+def test_every_key_that_is_not_part_of_the_result_exists() -> None:
+    assert set(NOT_PART_OF_THE_RESULT) <= set(LEAVES)
+
+
+def test_an_edited_file_is_a_different_run(typed: Typed) -> None:
+    def named(*more: str) -> Path:
+        config = compose(*typed("dataset.train=edited.csv", *more))
+        return run_path(config, load_corpus(config.dataset, config.seed).fingerprint)
+
+    rows = make_rows(40)
+    write_csv(Path("edited.csv"), rows)
+    first = named()
+    assert named() == first
+    assert named("training.progress=false", "training.threads=2") == first
+    assert named("seed=1") != first
+    text, label = rows[7]
+    write_csv(Path("edited.csv"), [*rows[:7], (f"{text}!", label), *rows[8:]])
+    assert named() != first
+    write_csv(Path("edited.csv"), rows)
+    assert named() == first
