@@ -129,6 +129,7 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    _refuse_foreign(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / LOCK_FILE).open("a")
@@ -152,24 +153,31 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _prepare(path: Path, config: Config, fingerprint: str) -> State:
     """Bring the folder into the state of an unfinished run, unless it is finished."""
-    entries = {p.name for p in path.iterdir()} - {LOCK_FILE}
-    if entries and RUN_FILE not in entries:
-        raise UserError(
-            ExitCode.RUN_FOLDER,
-            f"{path} is not empty and holds no run ({', '.join(sorted(entries)[:3])}). "
-            "Set run_dir to a new folder.",
-        )
-    if RUN_FILE in entries:
-        if not config.overwrite:
-            _refuse_another_run(path, config, fingerprint)
-            state = State(read_json(path / RUN_FILE)["state"])
-            if state is State.finished:
-                return state
-            logger.info("%s is unfinished: it starts again from the beginning", path)
-        _empty(path)
+    # Both files, or it was killed while one of them was written and has nothing to lose.
+    begun = (path / RUN_FILE).is_file() and (path / CONFIG_FILE).is_file()
+    if begun and not config.overwrite:
+        _refuse_another_run(path, config, fingerprint)
+        state = State(read_json(path / RUN_FILE)["state"])
+        if state is State.finished:
+            return state
+        logger.info("%s is unfinished: it starts again from the beginning", path)
+    _empty(path)
     (path / CONFIG_FILE).write_text(OmegaConf.to_yaml(as_dict(config)), encoding="utf-8")
     write_json(path / RUN_FILE, {"state": State.unfinished.value, "corpus": fingerprint})
-    return State.unfinished if RUN_FILE in entries else State.absent
+    return State.unfinished if begun else State.absent
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A folder with things in it that no run of ours has ever locked."""
+    if not path.is_dir():
+        return
+    entries = sorted(entry.name for entry in path.iterdir())
+    if entries and LOCK_FILE not in entries:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{path} is not empty and holds no run ({', '.join(entries[:3])}). "
+            "Set run_dir to a new folder.",
+        )
 
 
 def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
@@ -197,6 +205,7 @@ def _empty(path: Path) -> None:
         shutil.rmtree(path / name, ignore_errors=True)
     for name in (CONFIG_FILE, RUN_FILE, METRICS_FILE):
         (path / name).unlink(missing_ok=True)
+        (path / f"{name}.part").unlink(missing_ok=True)
 
 
 def _result(config: Config) -> dict[str, Any]:

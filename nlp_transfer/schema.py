@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
@@ -15,6 +16,7 @@ from nlp_transfer.errors import ExitCode, UserError
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
 DESTRUCTIVE_LEARNING_RATE = 1e-3
+LARGEST_SEED = 2**32 - 1  # that numpy takes
 # Stands for a missing value while the rest is checked (all are texts; layers may be 0).
 FILLED_IN = "0"
 
@@ -40,11 +42,14 @@ def to_config(tree: dict[str, Any]) -> Config:
             continue
         try:
             # OmegaConf's float and int nodes take strings: `seed="5"` is 5, `seed=five` is not.
-            merged = OmegaConf.merge(merged, _nest(key, _text_keys(value)))
-        except OmegaConfBaseException as error:
+            changed = OmegaConf.merge(merged, _nest(key, _text_keys(value)))
+            _refuse_nested(OmegaConf.select(changed, key), value)
+            merged = changed
+        except (OmegaConfBaseException, TypeError) as error:
             problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
-    missing = [key for key in sorted(OmegaConf.missing_keys(merged)) if not _said(key, problems)]
-    problems += [_missing_message(key, list(merged.strategy.stages)) for key in missing]
+    missing = sorted(OmegaConf.missing_keys(merged))
+    stages = list(merged.strategy.stages)
+    problems += [_missing_message(key, stages) for key in missing if not _said(key, problems)]
     for key in missing:
         merged = OmegaConf.merge(merged, _nest(key, FILLED_IN))
     config = OmegaConf.to_object(merged)
@@ -116,6 +121,16 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
 def _text_keys(value: Any) -> Any:
     """`{0: ham}` from a command line has an integer key; YAML, JSON and we say "0"."""
     return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _refuse_nested(found: Any, given: Any) -> None:
+    """What OmegaConf lets through: true for a number, lists and mappings for texts of a list."""
+    if isinstance(given, bool) and isinstance(found, float):
+        raise TypeError(f"Value '{given}' of type 'bool' could not be converted to Float")
+    parts = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
+    for part in parts:
+        if not isinstance(part, str | int | float):
+            raise TypeError(f"{part!r} in it is not a text")
 
 
 def _said(key: str, problems: list[str]) -> bool:
@@ -197,8 +212,12 @@ def _impossible_numbers(config: Config) -> Iterator[str]:
         "features.keep_gb": config.features.keep_gb,
     }
     for key, amount in not_negative.items():
-        if amount < 0:
-            yield f"{key}={amount} must not be negative."
+        if not 0 <= amount < math.inf:
+            yield f"{key}={amount} must be a number that is not negative."
+    if config.seed > LARGEST_SEED:
+        yield f"seed={config.seed} must be at most {LARGEST_SEED}."
+    if config.features.max_gb is not None and not config.features.max_gb >= 0:
+        yield f"features.max_gb={config.features.max_gb} must be a number that is not negative."
 
 
 def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
@@ -227,8 +246,8 @@ def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
         if not 0 < stage.layer_decay <= 1:
             yield f"{key}.layer_decay={stage.layer_decay} must be greater than 0 and at most 1."
     for key, amount in positive.items():
-        if amount is not None and not amount > 0:
-            yield f"{key}={amount} must be greater than 0."
+        if amount is not None and not 0 < amount < math.inf:
+            yield f"{key}={amount} must be a number greater than 0."
     yield from _destructive_rates(strategy)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -41,8 +42,9 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         check_keys(arguments)
-        sys.argv[1:] = _with_stage_keys(arguments)
-        _compose_and_run()
+        with tempfile.TemporaryDirectory() as aside:
+            sys.argv[1:] = _with_stage_keys(_with_sweep_dir(arguments, aside))
+            _compose_and_run()
     except UserError as error:
         fail(error.code, str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -79,9 +81,24 @@ def check_keys(arguments: Sequence[str]) -> None:
     for argument in arguments:
         if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
             continue
-        override = OverridesParser.create().parse_override(argument)
+        try:
+            override = OverridesParser.create().parse_override(argument)
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            problems.append(
+                f"{argument!r} cannot be read: {reason}. Values with brackets, commas or equal "
+                "signs are quoted, as in 'dataset.train=\"my(1).csv\"'."
+            )
+            continue
         key = override.key_or_group
-        if key in GROUPS or "/" in key or key.split(".")[0] == "hydra":
+        if key in GROUPS:
+            # A mapping sets keys of the section that has the group's name; `to_config` checks them.
+            fits = str if key == "task" else str | dict
+            if not (override.is_sweep_override() or isinstance(override.value(), fits)):
+                names = ", ".join(name for name, _ in _options(key))
+                problems.append(f"{argument!r}: {key} is the name of one of {names}.")
+            continue
+        if "/" in key or key.split(".")[0] == "hydra":
             continue
         nearest = nearest_key(key)
         if nearest is not None:
@@ -130,6 +147,16 @@ def _compose_and_run(tree: DictConfig) -> float:
             raise  # the sweep goes on and reports it at its end
         fail(error.code, str(error))
         raise
+
+
+def _with_sweep_dir(arguments: list[str], folder: str) -> list[str]:
+    """Where Hydra's multirun.yaml goes: runs have folders of their own.
+
+    It stands beside the first override, because Hydra's parser takes them in one row only.
+    """
+    overrides = [i for i, argument in enumerate(arguments) if "=" in argument]
+    at = overrides[0] if overrides else len(arguments)
+    return [*arguments[:at], f"hydra.sweep.dir={folder}", *arguments[at:]]
 
 
 def _with_stage_keys(arguments: Sequence[str]) -> list[str]:

@@ -264,7 +264,7 @@ def _arguments(  # noqa: PLR0913
     keep_best = "epoch" if training.keep_best or training.early_stopping else "no"
     arguments = TrainingArguments(
         output_dir=str(folder.checkpoints / f"{index}-{stage.name}"),
-        seed=config.seed + index,
+        seed=(config.seed + index) % 2**32,
         num_train_epochs=stage.epochs,
         # What the plan asks for; the Trainer itself only logs it.
         per_device_train_batch_size=math.ceil(

@@ -343,7 +343,7 @@ def test_numbers_out_of_their_range_are_refused_by_name(keys: tuple[str, ...], v
         ("strategy.learning_rate=0.01", "strategy.allow_destructive_rate=true"),
         ("strategy=feature_extraction", "strategy.learning_rate=0.01"),
         ("strategy=gradual_unfreezing", "strategy.top_layers=1"),
-        ("training.micro_batch_size=32",),
+        ("training.batch_size=8", "training.micro_batch_size=8"),
         ("training.warmup=0", "training.label_smoothing=0", "checkpoint.dropout=0"),
         ("dataset.test_fraction=0", "export.verify_rows=0", "seed=0"),
         ("evaluation.metrics=[f1]", "evaluation.best=f1"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -524,31 +524,81 @@ def test_overwriting_a_run_keeps_what_a_person_put_beside_it() -> None:
     assert Path("run/notes.txt").read_text(encoding="utf-8") == "mine"
 
 
-# What a kill -9 at an unlucky moment leaves: of the first start, and of starting again.
-LEFT_BY_A_KILL = {
-    "before anything": (),
-    "before run.json": ("config.yaml",),
-    "while writing run.json": ("config.yaml", "run.json.part"),
-    "while starting again, config.yaml gone": ("run.json",),
-    "while starting again, run.json gone": ("metrics.json",),
-}
+class Killed(BaseException):
+    """Ends a run as kill -9 would: nothing of ours catches it."""
 
 
-@pytest.mark.parametrize("moment", LEFT_BY_A_KILL)
-def test_a_run_killed_while_its_folder_is_prepared_starts_again(moment: str) -> None:
-    with opened(*SAME):
-        pass
-    whole = {"config.yaml", RUN_FILE}
-    assert whole <= {path.name for path in Path("run").iterdir()}
-    left = LEFT_BY_A_KILL[moment]
-    for name in whole - set(left):
-        Path("run", name).unlink()
-    for name in set(left) - whole:
-        Path("run", name).write_text("{", encoding="utf-8")
-    with opened(*SAME):
-        now = json.loads(Path("run", RUN_FILE).read_text(encoding="utf-8"))
-    assert now["state"] == State.unfinished.value
-    assert Path("run/config.yaml").is_file()
+class Killer:
+    """Kills before the n-th change of the disk; a file that is being opened to write is empty then.
+
+    An audit hook cannot be removed, so there is one for all tests, and mostly it sleeps.
+    """
+
+    def __init__(self) -> None:
+        self.changes_left: int | None = None
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.changes_left is None:
+            return
+        writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if writes or event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir"):
+            self.changes_left -= 1
+            if self.changes_left < 0:
+                self.changes_left = None
+                if writes:
+                    Path(arguments[0]).touch()
+                    os.truncate(arguments[0], 0)
+                raise Killed
+
+
+@pytest.fixture(scope="module")
+def killer() -> Killer:
+    """The one hook."""
+    return Killer()
+
+
+@pytest.mark.parametrize(
+    "typed_before", [None, (), ("seed=7",)], ids=["first start", "again", "overwrite another"]
+)
+def test_a_run_killed_anywhere_while_its_folder_is_prepared_starts_again(
+    typed_before: tuple[str, ...] | None, killer: Killer
+) -> None:
+    config = compose(*SAME, "overwrite=true") if typed_before else compose(*SAME)
+    before = None if typed_before is None else compose(*SAME, *typed_before)
+    survived = False
+    for change in range(100):
+        config.run_dir = f"run{change}"
+        path = Path(config.run_dir)
+        if before is not None:
+            before.run_dir = config.run_dir
+            with open_run(before, "corpus", ALONE) as folder:
+                for name in ("checkpoints", "model"):
+                    (path / name).mkdir()
+                    (path / name / "weights").touch()
+                (path / "metrics.json").write_text("{}", encoding="utf-8")
+                if typed_before:
+                    folder.finish()
+        killer.changes_left = change
+        try:
+            with open_run(config, "corpus", ALONE):
+                survived = killer.changes_left is not None
+        except Killed:
+            pass
+        killer.changes_left = None
+        if survived:
+            break
+        with open_run(config, "corpus", ALONE) as folder:
+            assert folder.state is not State.finished, change
+            assert folder.read() == {"state": "unfinished", "corpus": "corpus"}, change
+            assert not folder.model.exists(), change
+        # And what it says of itself is what was asked: the same again is the same run.
+        config.overwrite = False
+        with open_run(config, "corpus", ALONE) as folder:
+            assert folder.state is State.unfinished, change
+        config.overwrite = bool(typed_before)
+    assert survived
+    assert change > 3
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
