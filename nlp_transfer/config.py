@@ -40,6 +40,21 @@ class Cache(Enum):
     off = "off"
 
 
+class Pooling(Enum):
+    """What the head sees of a text's tokens."""
+
+    auto = "auto"  # compared on train where a head is solved, else the checkpoint's own
+    first = "first"
+    mean = "mean"
+
+
+class Solver(Enum):
+    """How a stage finds its weights."""
+
+    gradient = "gradient"
+    exact = "exact"  # the head alone: a logistic regression, solved
+
+
 class StoredAs(Enum):
     """The precision of stored features."""
 
@@ -55,6 +70,7 @@ class CheckpointConfig:
     revision: str | None = None
     pretrained: bool = True  # false: the same architecture from random weights
     dropout: float | None = None  # None: the checkpoint's own
+    pooling: Pooling = Pooling.auto
     trust_remote_code: bool = False
     allow_pickle: bool = False  # weights that are not safetensors can run code when they are read
 
@@ -92,6 +108,7 @@ class StageConfig:
     epochs: float = 3.0
     encoder_learning_rate: float = 5e-5
     head_learning_rate: float | None = None  # None: the encoder's
+    solver: Solver = Solver.gradient
     layer_decay: float = 1.0  # each layer learns this many times as fast as the one above it
 
 

@@ -15,8 +15,9 @@ from nlp_transfer.data import Corpus, load_corpus
 from nlp_transfer.evaluation import Metrics, SplitEvaluation, evaluate_split, load_metrics
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.inference import predict_logits
-from nlp_transfer.machine import Machine, join, leave, logger
+from nlp_transfer.machine import Machine, decide_precision, join, leave, logger
 from nlp_transfer.model import Pretrained, load_pretrained
+from nlp_transfer.pooling import pool
 from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
 from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode, input_length
@@ -39,6 +40,7 @@ def run(config: Config) -> Result:
     corpus = load_corpus(config.dataset, config.seed)
     _say(corpus)
     metrics = load_metrics(config.evaluation, corpus.labels)
+    decide_precision(config.training.precision, machine.device)  # refused now, not in the middle
     if config.dry_run:
         return _dry_run(config, corpus)
     with open_run(config, corpus.fingerprint, machine) as folder:
@@ -60,6 +62,7 @@ def _run(
     start = time.time()
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
     encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
+    pretrained = pool(pretrained, encoded, config, folder)
     stages = plan_stages(config.strategy, pretrained.anatomy)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
     evaluations = _evaluate(pretrained, encoded, corpus, metrics, config, folder.machine)

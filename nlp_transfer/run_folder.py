@@ -121,9 +121,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """One of the files of a run, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
     """Whole or not at all: written aside, then renamed."""
     aside = path.with_name(f"{path.name}.part")
-    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.write_text(content, encoding="utf-8")
     aside.replace(path)
 
 
@@ -153,26 +158,27 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _prepare(path: Path, config: Config, fingerprint: str) -> State:
     """Bring the folder into the state of an unfinished run, unless it is finished."""
-    # Both files, or it was killed while one of them was written and has nothing to lose.
-    begun = (path / RUN_FILE).is_file() and (path / CONFIG_FILE).is_file()
+    begun = (path / RUN_FILE).is_file()
     if begun and not config.overwrite:
         _refuse_another_run(path, config, fingerprint)
         state = State(read_json(path / RUN_FILE)["state"])
         if state is State.finished:
             return state
         logger.info("%s is unfinished: it starts again from the beginning", path)
-    _empty(path)
-    (path / CONFIG_FILE).write_text(OmegaConf.to_yaml(as_dict(config)), encoding="utf-8")
+    # run.json first: it is what makes the folder ours, whenever the process may be killed.
     write_json(path / RUN_FILE, {"state": State.unfinished.value, "corpus": fingerprint})
+    _empty(path)
+    write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
     return State.unfinished if begun else State.absent
 
 
 def _refuse_foreign(path: Path) -> None:
-    """A folder with things in it that no run of ours has ever locked."""
-    if not path.is_dir():
+    """A folder with things in it, and no `run.json` to say that they are ours."""
+    if not path.is_dir() or (path / RUN_FILE).is_file():
         return
-    entries = sorted(entry.name for entry in path.iterdir())
-    if entries and LOCK_FILE not in entries:
+    harmless = (LOCK_FILE, f"{RUN_FILE}.part")
+    entries = sorted(entry.name for entry in path.iterdir() if entry.name not in harmless)
+    if entries:
         raise UserError(
             ExitCode.RUN_FOLDER,
             f"{path} is not empty and holds no run ({', '.join(entries[:3])}). "
@@ -182,6 +188,8 @@ def _refuse_foreign(path: Path) -> None:
 
 def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
     """An explicit `run_dir` may hold a run that was asked something else."""
+    if not (path / CONFIG_FILE).is_file():
+        return  # killed before anything was trained
     there = plain(OmegaConf.load(path / CONFIG_FILE))
     before, now = _flat(_without_ephemeral(there)), _flat(_result(config))
     different = [
@@ -203,9 +211,8 @@ def _empty(path: Path) -> None:
     """Remove what a run of ours wrote; whatever else a person keeps there stays."""
     for name in ("checkpoints", "model", "model.part"):
         shutil.rmtree(path / name, ignore_errors=True)
-    for name in (CONFIG_FILE, RUN_FILE, METRICS_FILE):
+    for name in (METRICS_FILE, f"{METRICS_FILE}.part", f"{CONFIG_FILE}.part"):
         (path / name).unlink(missing_ok=True)
-        (path / f"{name}.part").unlink(missing_ok=True)
 
 
 def _result(config: Config) -> dict[str, Any]:

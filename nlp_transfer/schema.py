@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nlp_transfer.config import FILE_SUFFIXES, Config, StrategyConfig, plain
+from nlp_transfer.config import FILE_SUFFIXES, Config, Solver, StageConfig, StrategyConfig, plain
 from nlp_transfer.errors import ExitCode, UserError
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
@@ -42,9 +42,8 @@ def to_config(tree: dict[str, Any]) -> Config:
             continue
         try:
             # OmegaConf's float and int nodes take strings: `seed="5"` is 5, `seed=five` is not.
-            changed = OmegaConf.merge(merged, _nest(key, _text_keys(value)))
-            _refuse_nested(OmegaConf.select(changed, key), value)
-            merged = changed
+            _refuse_what_is_let_through(_type_of(key), value)
+            merged = OmegaConf.unsafe_merge(merged, _nest(key, _text_keys(value)))
         except (OmegaConfBaseException, TypeError) as error:
             problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
     missing = sorted(OmegaConf.missing_keys(merged))
@@ -104,12 +103,18 @@ def _is_section(key: str) -> bool:
     """Whether a key holds further keys of ours (and not a mapping the user fills freely)."""
     if nearest_key(key) is not None:
         return False
-    node: Any = Config
-    for part in key.split("."):
-        node = _children(node)[1](part)
+    node = _type_of(key)
     if is_dataclass(node):
         return True
     return getattr(node, "__origin__", None) is dict and is_dataclass(node.__args__[1])
+
+
+def _type_of(key: str) -> Any:
+    """The annotation of a key that exists."""
+    node: Any = Config
+    for part in key.split("."):
+        node = _children(node)[1](part)
+    return node
 
 
 def _nest(key: str, value: Any) -> dict[str, Any]:
@@ -123,9 +128,9 @@ def _text_keys(value: Any) -> Any:
     return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _refuse_nested(found: Any, given: Any) -> None:
-    """What OmegaConf lets through: true for a number, lists and mappings for texts of a list."""
-    if isinstance(given, bool) and isinstance(found, float):
+def _refuse_what_is_let_through(kind: Any, given: Any) -> None:
+    """OmegaConf takes true for a number, and lists and mappings for the texts of a list."""
+    if isinstance(given, bool) and float in (kind, *getattr(kind, "__args__", ())):
         raise TypeError(f"Value '{given}' of type 'bool' could not be converted to Float")
     parts = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
     for part in parts:
@@ -155,6 +160,9 @@ def _impossible(config: Config) -> Iterator[str]:
     """Values that have the right type and still cannot be."""
     yield from _impossible_numbers(config)
     yield from _impossible_strategy(config.strategy)
+    for key, name in (("run_dir", config.run_dir), ("checkpoint.name", config.checkpoint.name)):
+        if name == "":
+            yield f"{key} is empty: give a name, or leave it out."
     dataset = config.dataset
     if dataset.name is None and dataset.train == "train":
         yield (
@@ -238,17 +246,23 @@ def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
     }
     for name, stage in strategy.stages.items():
         key = f"strategy.stages.{name}"
-        if stage.layers != "all" and not stage.layers.isdecimal():
-            yield f"{key}.layers={stage.layers!r} must be all, 0 (the head alone) or a number."
+        yield from _impossible_stage(key, stage)
         positive[f"{key}.epochs"] = stage.epochs
         positive[f"{key}.encoder_learning_rate"] = stage.encoder_learning_rate
         positive[f"{key}.head_learning_rate"] = stage.head_learning_rate
-        if not 0 < stage.layer_decay <= 1:
-            yield f"{key}.layer_decay={stage.layer_decay} must be greater than 0 and at most 1."
     for key, amount in positive.items():
         if amount is not None and not 0 < amount < math.inf:
             yield f"{key}={amount} must be a number greater than 0."
     yield from _destructive_rates(strategy)
+
+
+def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
+    if stage.layers != "all" and not stage.layers.isdecimal():
+        yield f"{key}.layers={stage.layers!r} must be all, 0 (the head alone) or a number."
+    if stage.solver is Solver.exact and stage.layers != "0":
+        yield f"{key}.solver=exact is for layers=0, the head alone; layers={stage.layers} here."
+    if not 0 < stage.layer_decay <= 1:
+        yield f"{key}.layer_decay={stage.layer_decay} must be greater than 0 and at most 1."
 
 
 def _destructive_rates(strategy: StrategyConfig) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.config import StageConfig, StrategyConfig
+from nlp_transfer.config import Solver, StageConfig, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.model import Anatomy
 
@@ -26,6 +26,7 @@ class Stage:
     head_learning_rate: float
     encoder_learning_rate: float
     layer_decay: float
+    solver: Solver = Solver.gradient
 
     def learns(self, anatomy: Anatomy, name: str) -> bool:
         """Whether a parameter learns in this stage."""
@@ -122,6 +123,7 @@ def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatom
         head_learning_rate=encoder_rate if head_rate is None else head_rate,
         encoder_learning_rate=encoder_rate,
         layer_decay=stage.layer_decay,
+        solver=stage.solver,
     )
 
 

@@ -25,13 +25,14 @@ from transformers import (
 
 from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches, accumulation_steps
 from nlp_transfer.callbacks import FiniteLoss, StageProgress
-from nlp_transfer.config import Config, TrainingConfig
+from nlp_transfer.config import Config, Solver, TrainingConfig
 from nlp_transfer.evaluation import Metrics
 from nlp_transfer.features import trained_on_features
 from nlp_transfer.inference import predict_logits
 from nlp_transfer.machine import Machine, decide_precision, logger
 from nlp_transfer.model import Anatomy, Pretrained
 from nlp_transfer.run_folder import RunFolder
+from nlp_transfer.solver import solve_head
 from nlp_transfer.strategy import Stage, frozen_below, parameter_groups
 from nlp_transfer.tokenization import Encoded, TrainingRows
 
@@ -50,7 +51,7 @@ class StageHistory:
     seconds: float
     encoding_seconds: float  # of these, on the frozen part's output, once
     best: float | None  # the metric that chose the epoch
-    log: list[dict[str, float]]  # losses, rates, validation metrics, by step
+    log: list[dict[str, float | None]]  # losses, rates, validation metrics, by step
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,20 @@ def _train_stage(  # noqa: PLR0913
     with features as given, frozen_below(model, stage, anatomy):
         encoding_seconds = time.perf_counter() - start
         validation = given.splits["validation"]
+        if stage.solver is Solver.exact and _solve(pretrained, given, config, machine):
+            found = measure(model)
+            logger.info("  validation %s %.4f", metrics.best, found[metrics.best])
+            return StageHistory(
+                name=stage.name,
+                learns=stage.describe(anatomy),
+                parameters=learning,
+                all_parameters=all_of_them,
+                steps=0,
+                seconds=time.perf_counter() - start,
+                encoding_seconds=encoding_seconds,
+                best=found[metrics.best],
+                log=[{f"eval_{name}": value for name, value in found.items()}],
+            )
         trainer = StageTrainer(
             model=model,
             args=arguments,
@@ -232,6 +247,24 @@ def _train_stage(  # noqa: PLR0913
         best=trainer.state.best_metric,
         log=[entry for entry in trainer.state.log_history if "train_runtime" not in entry],
     )
+
+
+def _solve(pretrained: Pretrained, given: Encoded, config: Config, machine: Machine) -> bool:
+    """Solve the head; False where it has to be trained by gradient instead."""
+    strength = solve_head(
+        pretrained,
+        given.splits["train"],
+        given.splits["validation"],
+        given.collator,
+        config.evaluation.max_tokens,
+        machine,
+        config.seed,
+    )
+    if strength is None:
+        logger.info("  this head cannot hold a linear function: it is trained by gradient")
+        return False
+    logger.info("  the head is solved exactly, as a logistic regression with C = %g", strength)
+    return True
 
 
 def _batches(

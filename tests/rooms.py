@@ -15,6 +15,7 @@ from nlp_transfer.evaluation import Metrics, load_metrics
 from nlp_transfer.inference import predict_logits
 from nlp_transfer.machine import join
 from nlp_transfer.model import Pretrained, load_pretrained
+from nlp_transfer.pooling import with_pooling
 from nlp_transfer.run_folder import open_run
 from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode
@@ -55,6 +56,7 @@ def prepare(overrides: list[str], folder: Path) -> Prepared:
     join(config.training)
     corpus = load_corpus(config.dataset, config.seed)
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    pretrained = with_pooling(pretrained, config.checkpoint.pooling)
     return Prepared(
         config,
         corpus,

@@ -500,17 +500,19 @@ def test_a_folder_of_a_run_on_other_data_is_refused_naming_the_data() -> None:
 
 
 @pytest.mark.parametrize("more", [(), ("overwrite=true",)], ids=["as it is", "overwrite=true"])
+@pytest.mark.parametrize("lock", [False, True], ids=["", "with a .lock of another program"])
 def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_was(
-    more: tuple[str, ...], typed: Typed, door: Callable[..., Outcome]
+    lock: bool, more: tuple[str, ...], typed: Typed, door: Callable[..., Outcome]
 ) -> None:
-    Path("mine").mkdir()
-    for name in ("thesis.txt", "model"):
+    Path("mine/model").mkdir(parents=True)
+    names = ["config.yaml", "model/weights", *([LOCK_FILE] if lock else [])]
+    for name in names:
         Path("mine", name).write_text("years of work", encoding="utf-8")
     before = contents()
-    outcome = door(*typed("run_dir=mine", *more))
-    outcome.refused(ExitCode.RUN_FOLDER, "mine", "thesis.txt", "Set run_dir to a new folder")
-    assert outcome.left == set()
+    outcome = door(*typed("run_dir=mine", "dataset.limit=20", "strategy.epochs=1", *more))
     assert contents() == before
+    assert outcome.left == set()
+    outcome.refused(ExitCode.RUN_FOLDER, "mine", "config.yaml", "Set run_dir to a new folder")
 
 
 def test_overwriting_a_run_keeps_what_a_person_put_beside_it() -> None:

@@ -11,12 +11,14 @@ import torch
 from conftest import ARCHITECTURES
 from rooms import Prepared, prepare
 
+from nlp_transfer.config import Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.model import Anatomy
 from nlp_transfer.strategy import frozen_below, parameter_groups
 
 STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
+STRATEGIES += ("probe_then_full",)
 # Tiny random encoders need a higher rate than pretrained ones to move at all.
 FAST = ("training.batch_size=16", "strategy.epochs=1", "training.weight_decay=0.1")
 Typed = Callable[..., list[str]]
@@ -53,7 +55,13 @@ def test_each_stage_changes_exactly_what_it_says(
             for name, _ in prepared.pretrained.model.named_parameters()
             if anatomy.depth(name) in expected_depths[stage.name]
         }
-        assert changed(before, prepared.weights()) == learned
+        found = changed(before, prepared.weights())
+        if stage.solver is Solver.exact:
+            # A new dense layer's bias is zero, and may be just what the solution wants.
+            assert found <= learned
+            assert {name for name in learned if name.endswith("weight")} <= found
+        else:
+            assert found == learned
 
 
 def test_every_strategy_and_architecture_ends_in_a_folder_that_answers_the_same(
@@ -70,7 +78,7 @@ def test_every_strategy_and_architecture_ends_in_a_folder_that_answers_the_same(
             export(pretrained.model, pretrained.tokenizer, "tiny", pretrained.max_tokens, folder)
             texts = corpus.splits["validation"]["text"]
             claims.append(Claim(folder, list(texts), corpus.labels, prepared.logits("validation")))
-    assert len(claims) == 15
+    assert len(claims) == 18
     assert max(verify(claims)) <= 1e-5
 
 

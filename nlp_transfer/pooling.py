@@ -1,0 +1,167 @@
+"""Gives a checkpoint mean pooling as one more layer of its own kind.
+
+The first token of a frozen sentence encoder is a poor summary of its text; the mean of all tokens
+is a better one. One more encoder layer can compute it: queries and keys zero (attention is then
+uniform over the real tokens), values the identity, the output scaled until the LayerNorm forgets
+the residual. What is left is LayerNorm(mean), at every token, so the checkpoint stays a plain one
+of its class.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from torch import nn
+from transformers import PreTrainedModel
+
+from nlp_transfer.batches import plan_inference
+from nlp_transfer.config import Config, Pooling, Solver
+from nlp_transfer.machine import logger
+from nlp_transfer.model import Pretrained, find_anatomy
+from nlp_transfer.run_folder import RunFolder
+from nlp_transfer.tokenization import Collator, Encoded, EncodedSplit
+
+# Large enough to drown the residual (its share is 1/1024), small enough for fp16.
+LOUD = 1024.0
+ROWS = 1000  # of train, on which the two ways are compared
+TOKENS = 4096  # of one forward pass
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The names of a layer's parts."""
+
+    queries_and_keys: tuple[str, str]
+    values: str
+    attention_output: str
+    feed_forward_output: str
+    norms: tuple[str, str]
+
+
+_BERT = _Parts(
+    ("attention.self.query", "attention.self.key"),
+    "attention.self.value",
+    "attention.output.dense",
+    "output.dense",
+    ("attention.output.LayerNorm", "output.LayerNorm"),
+)
+_DISTILBERT = _Parts(
+    ("attention.q_lin", "attention.k_lin"),
+    "attention.v_lin",
+    "attention.out_lin",
+    "ffn.lin2",
+    ("sa_layer_norm", "output_layer_norm"),
+)
+# By `model_type`; encoders with relative positions in the attention cannot be made uniform.
+PARTS = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "camembert": _BERT,
+    "electra": _BERT,
+    "distilbert": _DISTILBERT,
+}
+
+
+def pool(pretrained: Pretrained, encoded: Encoded, config: Config, folder: RunFolder) -> Pretrained:
+    """The classifier with the pooling that was asked for, or that `auto` decides for this run."""
+    pooling = config.checkpoint.pooling
+    solved = any(stage.solver is Solver.exact for stage in config.strategy.stages.values())
+    if pooling is Pooling.auto and solved:
+        choose = partial(choose_pooling, pretrained, encoded, config.seed)
+        pooling = Pooling(folder.decide("pooling", lambda: choose().value))
+    return with_pooling(pretrained, pooling)
+
+
+def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
+    """The classifier with one more layer that averages, where `mean` is asked for and possible."""
+    kind = pretrained.model.config.model_type
+    if pooling is not Pooling.mean:
+        return pretrained
+    if hasattr(pretrained.model.config, "classifier_pooling"):  # ModernBERT has its own
+        pretrained.model.config.classifier_pooling = "mean"
+        return pretrained
+    if kind not in PARTS:
+        logger.info("checkpoint.pooling=mean is not possible for %s: its own stays", kind)
+        return pretrained
+    _add_mean_layer(pretrained.model, PARTS[kind])
+    anatomy = find_anatomy(pretrained.model)
+    logger.info("mean pooling is layer %d of %d", anatomy.layers, anatomy.layers)
+    return Pretrained(pretrained.model, pretrained.tokenizer, anatomy, pretrained.max_tokens)
+
+
+def choose_pooling(pretrained: Pretrained, encoded: Encoded, seed: int) -> Pooling:
+    """`mean` or `first`: whichever a logistic regression on frozen features does better with.
+
+    By cross-validation on at most `ROWS` rows of train; `first` where `mean` is not possible.
+    """
+    if pretrained.model.config.model_type not in PARTS:
+        return Pooling.first
+    train, collator = encoded.splits["train"], encoded.collator
+    rows = np.random.default_rng(seed).permutation(len(train.labels))[:ROWS]
+    labels = train.labels[rows]
+    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
+    if folds < 2:
+        return Pooling.mean
+    first, mean = _summaries(pretrained, train, collator, rows)
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    scores = {
+        pooling: cross_val_score(LogisticRegression(max_iter=1000), x, labels, cv=cut).mean()
+        for pooling, x in ((Pooling.first, first), (Pooling.mean, mean))
+    }
+    logger.info(
+        "frozen features of %d rows, cross-validated accuracy: first token %.3f, mean %.3f",
+        len(rows),
+        scores[Pooling.first],
+        scores[Pooling.mean],
+    )
+    return max(scores, key=lambda pooling: scores[pooling])
+
+
+def _add_mean_layer(model: PreTrainedModel, parts: _Parts) -> None:
+    path = find_anatomy(model).layer_prefixes[-1].rpartition(".")[0]
+    layers = model.get_submodule(path)
+    assert isinstance(layers, nn.ModuleList)
+    layer = copy.deepcopy(layers[-1])
+    width = model.config.hidden_size
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.get_submodule(parts.values).weight.copy_(torch.eye(width))
+        layer.get_submodule(parts.attention_output).weight.copy_(LOUD * torch.eye(width))
+        for norm in parts.norms:
+            layer.get_submodule(norm).weight.fill_(1.0)
+    layers.append(layer)
+    model.config.num_hidden_layers = len(layers)
+    for config_holder in model.modules():
+        if hasattr(config_holder, "n_layers"):
+            config_holder.n_layers = len(layers)
+
+
+@torch.inference_mode()
+def _summaries(
+    pretrained: Pretrained, train: EncodedSplit, collator: Collator, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First token and mean of the last hidden states, float32 [rows, width] each."""
+    encoder = pretrained.model.base_model.eval()
+    width = pretrained.model.config.hidden_size
+    first, mean = np.empty((len(rows), width), np.float32), np.empty((len(rows), width), np.float32)
+    for at in plan_inference(train.inputs.lengths[rows], TOKENS):
+        batch = collator.pad(train.inputs, rows[at])
+        batch = {name: tensor.to(encoder.device) for name, tensor in batch.items()}
+        states = encoder(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1)
+        first[at] = states[:, 0].cpu().numpy()
+        mean[at] = ((states * mask).sum(1) / mask.sum(1)).cpu().numpy()
+    return first, _normalised(mean)
+
+
+def _normalised(x: np.ndarray) -> np.ndarray:
+    """As the added layer's LayerNorm leaves it."""
+    return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)

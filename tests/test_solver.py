@@ -1,0 +1,169 @@
+"""Mean pooling as one more layer, and heads solved exactly, both inside a plain checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ARCHITECTURES
+from rooms import Prepared, prepare
+from sklearn.linear_model import LogisticRegression
+from transformers import AutoModelForSequenceClassification, ElectraConfig
+
+from nlp_transfer import compose, run
+from nlp_transfer.config import Pooling
+from nlp_transfer.export import Claim, export, verify
+from nlp_transfer.model import Pretrained, find_anatomy
+from nlp_transfer.pooling import choose_pooling, with_pooling
+from nlp_transfer.solver import solve_head
+
+Typed = Callable[..., list[str]]
+
+
+def averages(prepared: Prepared, split: str) -> np.ndarray:
+    """Mean over the real tokens of the encoder's last hidden states, by hand, row by row."""
+    encoder = prepared.pretrained.model.base_model.eval()
+    inputs = prepared.encoded.splits[split].inputs
+    rows = []
+    for i in range(len(inputs)):
+        with torch.no_grad():
+            batch = prepared.encoded.collator.pad(inputs, [i])
+            rows.append(encoder(**batch).last_hidden_state[0].numpy().mean(axis=0))
+    return np.stack(rows)
+
+
+def layer_norm(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+
+
+def electra(prepared: Prepared) -> Prepared:
+    """The same corpus under a head with a GELU."""
+    torch.manual_seed(0)
+    config = ElectraConfig(
+        vocab_size=48,
+        embedding_size=32,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    model = AutoModelForSequenceClassification.from_config(config)
+    pretrained = Pretrained(model, prepared.pretrained.tokenizer, find_anatomy(model), 64)
+    return Prepared(**{**vars(prepared), "pretrained": pretrained})
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "electra"])
+def test_the_added_layer_is_the_mean_of_the_real_tokens(
+    architecture: str, typed: Typed, tmp_path: Path
+) -> None:
+    known = architecture if architecture in ARCHITECTURES else "bert"
+    prepared = prepare(typed(architecture=known), tmp_path / "run")
+    prepared = electra(prepared) if architecture == "electra" else prepared
+    before = prepared.pretrained.anatomy.layers
+    expected = layer_norm(averages(prepared, "validation"))
+    pooled = with_pooling(prepared.pretrained, Pooling.mean)
+    assert pooled.anatomy.layers == before + 1
+    assert pooled.model.config.num_hidden_layers == before + 1
+    # In one padded batch, so that padding would show.
+    split = prepared.encoded.splits["validation"]
+    batch = prepared.encoded.collator.pad(split.inputs, np.arange(len(split.inputs)))
+    with torch.no_grad():
+        found = pooled.model.base_model.eval()(**batch).last_hidden_state[:, 0].numpy()
+    assert np.abs(found - expected).max() < 0.02  # the residual's share is 1/1024
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "electra"])
+@pytest.mark.parametrize("pooling", [Pooling.first, Pooling.mean])
+def test_a_solved_head_is_the_regression_of_scikit_learn(
+    architecture: str, pooling: Pooling, typed: Typed, tmp_path: Path
+) -> None:
+    known = architecture if architecture in ARCHITECTURES else "bert"
+    prepared = prepare(typed(architecture=known), tmp_path / "run")
+    prepared = electra(prepared) if architecture == "electra" else prepared
+    pretrained = with_pooling(prepared.pretrained, pooling)
+    splits, collator = prepared.encoded.splits, prepared.encoded.collator
+    given = (pretrained, splits["train"], splits["validation"], collator, 512)
+    strength = solve_head(*given, join(prepared), 0)
+    assert strength is not None
+    features = {}
+    for name in ("train", "test"):
+        batch = collator.pad(splits[name].inputs, np.arange(len(splits[name].inputs)))
+        with torch.no_grad():
+            states = pretrained.model.base_model.eval()(**batch).last_hidden_state[:, 0]
+        features[name] = states.numpy().astype(np.float64)
+    oracle = LogisticRegression(C=strength, max_iter=5000, tol=1e-8)
+    oracle.fit(features["train"], splits["train"].labels)
+    margin = oracle.decision_function(features["test"])
+    logits = Prepared(**{**vars(prepared), "pretrained": pretrained}).logits("test")
+    found = logits[:, 1] - logits[:, 0]
+    # The curve of the head bends the features by a thousandth or so.
+    assert np.abs(found - margin).max() < 0.02 * np.abs(margin).max()
+    sure = np.abs(margin) > 0.02 * np.abs(margin).max()
+    assert ((found > 0) == (margin > 0))[sure].all()
+
+
+def join(prepared: Prepared) -> object:
+    from nlp_transfer.machine import join as on_this_machine
+
+    return on_this_machine(prepared.config.training)
+
+
+def test_more_labels_than_two_and_one_that_train_has_not(typed: Typed, tmp_path: Path) -> None:
+    prepared = prepare(typed(), tmp_path / "run")
+    model = prepared.pretrained.model
+    model.config.id2label = dict(enumerate("abcd"))
+    model.classifier = torch.nn.Linear(32, 4)
+    splits = dict(prepared.encoded.splits)
+    labels = np.arange(101) % 3
+    splits["train"] = type(splits["train"])(splits["train"].inputs, labels, 0)
+    given = (prepared.pretrained, splits["train"], splits["validation"])
+    assert solve_head(*given, prepared.encoded.collator, 512, join(prepared), 0) is not None
+    assert set(prepared.logits("test").argmax(axis=1)) <= {0, 1, 2}
+    assert prepared.logits("test")[:, 3].max() < -50
+
+
+def test_a_head_that_cannot_hold_a_linear_function_is_left_as_it_was(
+    typed: Typed, tmp_path: Path
+) -> None:
+    prepared = prepare(typed(), tmp_path / "run")
+    prepared.pretrained.model.bert.pooler.activation = torch.nn.Threshold(1e6, 0.0)
+    before = prepared.weights()
+    splits = prepared.encoded.splits
+    given = (prepared.pretrained, splits["train"], splits["validation"])
+    assert solve_head(*given, prepared.encoded.collator, 512, join(prepared), 0) is None
+    after = prepared.weights()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_pooled_and_solved_folder_is_plain_and_answers_the_same(
+    architecture: str, typed: Typed, tmp_path: Path
+) -> None:
+    overrides = typed("checkpoint.pooling=mean", "strategy=probe_then_full", "strategy.epochs=1")
+    prepared = prepare([*overrides, *typed(architecture=architecture)[1:2]], tmp_path / "run")
+    history = prepared.train()
+    assert [stage.steps > 0 for stage in history] == [False, True]
+    pretrained, corpus = prepared.pretrained, prepared.corpus
+    folder = export(pretrained.model, pretrained.tokenizer, "tiny", 64, tmp_path / "model")
+    reopened = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert type(reopened) is type(pretrained.model)
+    assert reopened.config.num_hidden_layers == 3
+    texts = list(corpus.splits["validation"]["text"])
+    claim = Claim(folder, texts, corpus.labels, prepared.logits("validation"))
+    assert verify([claim])[0] <= 1e-5
+
+
+def test_auto_pooling_is_decided_once_and_written_down(typed: Typed) -> None:
+    result = run(compose(*typed("strategy=feature_extraction", "run_dir=mine")))
+    said = Path("mine/run.json").read_text()
+    assert '"pooling": "mean"' in said or '"pooling": "first"' in said
+    assert result.best > 0.6
+
+
+def test_the_two_poolings_are_compared_on_train(typed: Typed, tmp_path: Path) -> None:
+    prepared = prepare(typed(), tmp_path / "run")
+    # The label is a word somewhere in the text: an untrained first token knows little of it.
+    assert choose_pooling(prepared.pretrained, prepared.encoded, 0) is Pooling.mean
