@@ -187,6 +187,12 @@ def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
             by_probability.append(ProbabilityMetric(name, BY_PROBABILITY[name], classes))
         else:
             by_label.append(_metric_of_the_hub(name))
+    if config.best not in (*BY_LABEL, *BY_PROBABILITY):
+        raise UserError(
+            ExitCode.CONFIG,
+            f"evaluation.best={config.best!r} must be one of ours, whose direction is known: "
+            f"{', '.join([*BY_LABEL, *BY_PROBABILITY])}.",
+        )
     metrics = Metrics(
         config.best,
         evaluate.combine(by_label) if by_label else None,
@@ -199,6 +205,21 @@ def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
             f"evaluation.best={config.best!r} is not among what is measured: {', '.join(tried)}.",
         )
     return metrics
+
+
+def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int) -> None:
+    """The metric that chooses the epoch must have a value on these references.
+
+    Raises:
+        UserError: where it has none, as ROC-AUC with a single label.
+    """
+    dummy = np.random.default_rng(0).normal(size=(len(references), labels)).astype(np.float32)
+    if metrics.compute(dummy, references)[metrics.best] is None:
+        raise UserError(
+            ExitCode.DATA,
+            f"evaluation.best={metrics.best} is undefined on validation: it has too few labels. "
+            "Choose another metric, or give a validation split with every label.",
+        )
 
 
 def evaluate_split(

@@ -129,7 +129,7 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
     # A different label within the tolerance is a tie.
     rows = np.arange(len(found))
     lost = reported.max(axis=1) - reported[rows, found.argmax(axis=1)]
-    if worst > TOLERANCE or lost.max() > TOLERANCE:
+    if not (worst <= TOLERANCE and lost.max() <= TOLERANCE):  # so that NaN is refused too
         row = int(np.abs(found - reported).max(axis=1).argmax())
         raise UserError(
             ExitCode.EXPORT,

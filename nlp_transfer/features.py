@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from nlp_transfer.tokenization import Encoded, EncodedSplit, Inputs
 EXACT = 1e-4
 STORED_SPLITS = ("train", "validation")  # test is run whole, once, at the end
 STATES = "inputs_embeds"  # the name under which every encoder takes vectors for tokens
+PART = ".part-"  # in the name of a store that is being written
 TOKENS = 4096  # of one forward pass of the prefix, padding included
 # Layers that return a tuple: how many entries follow the hidden states.
 EXTRA_OUTPUTS = {"MPNetLayer": 0, "DebertaV2Layer": 1}
@@ -129,7 +130,11 @@ def _choose(
     if not exact:
         name = type(pretrained.model).__name__
         return f"{name} cannot be split exactly here ({min(differences):.1e})"
-    size = _bytes(pretrained, encoded, exact[0])
+    try:
+        Path(config.folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"features.folder={config.folder} cannot be written ({error.strerror})"
+    size = stored_bytes(pretrained, encoded, exact[0])
     room = _room(Path(config.folder), config.max_gb)
     if size > room:
         return f"its features take {size / 1e9:.2f} GB, and there is room for {room / 1e9:.2f}"
@@ -243,23 +248,30 @@ def _store(
     if machine.is_first:
         try:
             aside.rename(folder)
-        except OSError:  # another run was faster; its files say the same
-            shutil.rmtree(aside)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(aside)  # another run was faster; its files say the same
     wait(machine)
     return folder
 
 
 def _forget_the_oldest(home: Path, keep_gb: float) -> None:
     """Delete the stores that were not used for longest, until the rest fits."""
-    stores = sorted((p for p in home.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
-    sizes = {store: sum(f.stat().st_size for f in store.iterdir()) for store in stores}
-    while stores and sum(sizes[store] for store in stores) > keep_gb * 1e9:
-        shutil.rmtree(stores.pop(0), ignore_errors=True)
+    used: list[tuple[float, int, Path]] = []
+    for store in home.iterdir():
+        if PART in store.name:
+            continue  # another run is writing it
+        with suppress(FileNotFoundError):  # another run has deleted it
+            size = sum(file.stat().st_size for file in store.iterdir())
+            used.append((store.stat().st_mtime, size, store))
+    used.sort()
+    while used and sum(size for _, size, _ in used) > keep_gb * 1e9:
+        shutil.rmtree(used.pop(0)[2], ignore_errors=True)
 
 
 def _make_aside(folder: Path) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
+    return Path(tempfile.mkdtemp(prefix=f"{folder.name}{PART}", dir=folder.parent))
 
 
 def _write(  # noqa: PLR0913
@@ -317,15 +329,25 @@ def _offsets(split: EncodedSplit, prefix: Prefix) -> np.ndarray:
     return np.arange(len(split.inputs) + 1) if prefix.first_token else split.inputs.offsets
 
 
-def _bytes(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> int:
+def stored_bytes(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> int:
+    """What the store of a prefix takes on disk."""
     vectors = sum(int(_offsets(encoded.splits[name], prefix)[-1]) for name in STORED_SPLITS)
     return vectors * pretrained.model.config.hidden_size * prefix.dtype.itemsize
 
 
+def most_bytes(
+    pretrained: Pretrained, encoded: Encoded, stage: Stage, config: FeaturesConfig
+) -> int:
+    """What the store of a stage takes at most; nothing where none is made."""
+    if stage.lowest == 0 or config.cache is Cache.off:
+        return 0
+    prefix = Prefix(stage.lowest - 1, False, np.dtype(config.dtype.value))
+    return stored_bytes(pretrained, encoded, prefix)
+
+
 def _room(folder: Path, max_gb: float | None) -> int:
     """Bytes that may be stored."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(folder).free
     return free if max_gb is None else min(free, int(max_gb * 1e9))
 
 

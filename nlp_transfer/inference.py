@@ -12,10 +12,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from nlp_transfer.batches import plan_inference
-from nlp_transfer.config import EvaluationConfig, TokenizationConfig
+from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, gather, quiet
-from nlp_transfer.tokenization import Collator, Inputs, collator_of, encode_texts, input_length
+from nlp_transfer.model import longest_input
+from nlp_transfer.tokenization import Collator, Inputs, collator_of, encode_texts
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ def predict_logits(
     logits = np.full((len(inputs), model.config.num_labels), np.nan, dtype=np.float32)
     for rows, values in answers:
         logits[rows] = values
+    if not np.isfinite(logits).all():
+        raise UserError(
+            ExitCode.TRAINING,
+            "The model's logits are not finite: training has diverged, nothing was exported. "
+            "Try a lower strategy.learning_rate or training.precision=fp32.",
+        )
     assert sum(len(rows) for rows, _ in answers) == len(inputs), "every row is answered once"
     return logits
 
@@ -103,7 +110,7 @@ class Classifier:
             raise TypeError("predict() takes a list of texts; for one text give [text]")
         if not texts:
             return []
-        length = input_length(self.tokenizer.model_max_length, TokenizationConfig())
+        length = longest_input(self.model, self.tokenizer)
         inputs = encode_texts(list(texts), self.tokenizer, length)
         logits = predict_logits(
             self.model, inputs, collator_of(self.tokenizer), EvaluationConfig().max_tokens

@@ -42,7 +42,15 @@ def join(config: TrainingConfig) -> Machine:
     """Set up logging and threads, join the other processes of the launch, if there are any."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    state = PartialState(cpu=config.cpu)
+    # Told to use an accelerator that is not there, accelerate would not join the other processes.
+    state = PartialState(cpu=config.cpu or not torch.accelerator.is_available())
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != launched:
+        raise UserError(
+            ExitCode.MACHINE,
+            f"The launcher started {launched} processes, but this one sees {state.num_processes}. "
+            "Start them with torchrun --nproc-per-node.",
+        )
     machine = Machine(state.process_index, state.num_processes, state.device)
     _set_up_logging(machine)
     if machine.world_size > 1:

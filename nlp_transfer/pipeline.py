@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer import report
-from nlp_transfer.config import Config
+from nlp_transfer.config import Config, Solver
 from nlp_transfer.data import Corpus, load_corpus
-from nlp_transfer.evaluation import Metrics, SplitEvaluation, evaluate_split, load_metrics
+from nlp_transfer.evaluation import (
+    Metrics,
+    SplitEvaluation,
+    evaluate_split,
+    load_metrics,
+    refuse_undefined_best,
+)
 from nlp_transfer.export import Claim, export, verify
+from nlp_transfer.features import most_bytes
 from nlp_transfer.inference import predict_logits
 from nlp_transfer.machine import Machine, decide_precision, join, leave, logger
 from nlp_transfer.model import Pretrained, load_pretrained
@@ -40,9 +47,11 @@ def run(config: Config) -> Result:
     corpus = load_corpus(config.dataset, config.seed)
     _say(corpus)
     metrics = load_metrics(config.evaluation, corpus.labels)
+    validation = np.array(corpus.splits["validation"]["label"])
+    refuse_undefined_best(metrics, validation, len(corpus.labels))
     decide_precision(config.training.precision, machine.device)  # refused now, not in the middle
     if config.dry_run:
-        return _dry_run(config, corpus)
+        return _dry_run(config, corpus, machine)
     with open_run(config, corpus.fingerprint, machine) as folder:
         if folder.state is State.finished:
             logger.info("%s is finished (overwrite=true starts it again)", folder.path)
@@ -61,6 +70,7 @@ def _run(
     """From a loaded corpus to a finished folder; returns what `metrics.json` says."""
     start = time.time()
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    pretrained.model.to(folder.machine.device)
     encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     pretrained = pool(pretrained, encoded, config, folder)
     stages = plan_stages(config.strategy, pretrained.anatomy)
@@ -124,25 +134,34 @@ def _say(corpus: Corpus) -> None:
     logger.info("rows: %s; labels: %s", rows, ", ".join(corpus.labels))
 
 
-def _dry_run(config: Config, corpus: Corpus) -> Result:
-    """The plan in words; loads the checkpoint, but writes and trains nothing."""
+def _dry_run(config: Config, corpus: Corpus, machine: Machine) -> Result:
+    """The plan in words; loads and tokenizes, but writes and trains nothing."""
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
-    input_length(pretrained.max_tokens, config.tokenization)
+    encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     path = run_path(config, corpus.fingerprint)
-    bytes_ = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
+    model = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
+    stages = plan_stages(config.strategy, pretrained.anatomy)
+    stored = max(most_bytes(pretrained, encoded, stage, config.features) for stage in stages)
     rows = len(corpus.splits["train"])
-    for stage in plan_stages(config.strategy, pretrained.anatomy):
-        print(_plan_line(stage, pretrained, rows, config.training.batch_size))
-    # While training: the best checkpoint, the newest one, and at the end the export.
-    print(f"Disk: {bytes_ / 1e6:.0f} MB in the end, {3 * bytes_ / 1e6:.0f} MB while training.")
-    print(f"Run folder: {path}. Nothing was trained (dry_run=true).")
+    if machine.is_first:
+        for stage in stages:
+            print(_plan_line(stage, pretrained, rows, config.training.batch_size))
+        # While training: the best checkpoint, the newest one, and at the end the export.
+        print(
+            f"Disk: {model / 1e6:.0f} MB in the end, {3 * model / 1e6:.0f} MB while training, "
+            f"at most {stored / 1e6:.0f} MB of features in {config.features.folder}."
+        )
+        print(f"Run folder: {path}. Nothing was trained (dry_run=true).")
     return Result(path, path / "model", {}, float("nan"))
 
 
 def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
     learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
+    steps = stage_steps(stage, rows, batch_size)
+    how = f"{stage.epochs:g} epochs, {steps} steps of {batch_size} texts"
+    if stage.solver is Solver.exact:
+        how = "solved exactly"
     return (
         f"Stage {stage.name}: {stage.describe(pretrained.anatomy)} learns, {learning:,} of "
-        f"{all_of_them:,} parameters, {stage.epochs:g} epochs, "
-        f"{stage_steps(stage, rows, batch_size)} steps of {batch_size} texts."
+        f"{all_of_them:,} parameters, {how}."
     )

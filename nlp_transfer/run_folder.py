@@ -108,11 +108,21 @@ def run_path(config: Config, fingerprint: str) -> Path:
     """`runs/<task>-<checkpoint>-<hash>`: a function of what is asked, the same on every process."""
     if config.run_dir is not None:
         return Path(config.run_dir)
-    asked = json.dumps([_result(config), fingerprint], sort_keys=True)
+    asked = json.dumps([_result(config), fingerprint, _local_weights(config)], sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:12]
     short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
     short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
     return RUNS / f"{config.task}-{short}-{digest}"
+
+
+def _local_weights(config: Config) -> str:
+    """Of a checkpoint that is a folder, whose content may change under its name; else nothing."""
+    folder = Path(config.checkpoint.name)
+    digest = hashlib.sha256()
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
+        with file.open("rb") as weights:
+            digest.update(hashlib.file_digest(weights, "sha256").digest())
+    return digest.hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -134,8 +144,8 @@ def write_text(path: Path, content: str) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    _refuse_foreign(path)
     try:
+        _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / LOCK_FILE).open("a")
     except OSError as error:

@@ -182,6 +182,8 @@ def _impossible(config: Config) -> Iterator[str]:
             f"evaluation.best={config.evaluation.best!r} is not measured; evaluation.metrics has "
             f"{', '.join(config.evaluation.metrics)}."
         )
+    if config.training.early_stopping is not None and not config.training.keep_best:
+        yield "training.early_stopping needs the best epoch: leave out training.keep_best=false."
     batch, micro = config.training.batch_size, config.training.micro_batch_size
     if micro is not None and micro > batch:
         yield f"training.micro_batch_size={micro} is larger than training.batch_size={batch}."

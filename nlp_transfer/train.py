@@ -41,6 +41,7 @@ def main() -> None:
     # Hydra would print errors its own way and exit with 1 whatever happened.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
+        _refuse_a_sweep_of_many_processes(arguments)
         check_keys(arguments)
         with tempfile.TemporaryDirectory() as aside:
             sys.argv[1:] = _with_stage_keys(_with_sweep_dir(arguments, aside))
@@ -129,8 +130,11 @@ def help_text() -> str:
 
 
 def fail(code: int, message: str) -> None:
-    """Print one message (on the first process only) and leave with `code`."""
-    if os.environ.get("RANK", "0") == "0":
+    """Print one message and leave with `code`.
+
+    What all processes find, the first one says; training may fail on any of them.
+    """
+    if os.environ.get("RANK", "0") == "0" or code == ExitCode.TRAINING:
         print(f"Error: {message}", file=sys.stderr, flush=True)
     sys.exit(int(code))
 
@@ -149,12 +153,21 @@ def _compose_and_run(tree: DictConfig) -> float:
         raise
 
 
+def _refuse_a_sweep_of_many_processes(arguments: list[str]) -> None:
+    if {"-m", "--multirun"} & set(arguments) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            ExitCode.CONFIG,
+            "--multirun does not work inside a launch of several processes: their group cannot be "
+            "formed a second time. Start one torchrun for each run.",
+        )
+
+
 def _with_sweep_dir(arguments: list[str], folder: str) -> list[str]:
     """Where Hydra's multirun.yaml goes: runs have folders of their own.
 
     It stands beside the first override, because Hydra's parser takes them in one row only.
     """
-    overrides = [i for i, argument in enumerate(arguments) if "=" in argument]
+    overrides = [i for i, a in enumerate(arguments) if "=" in a and not a.startswith("-")]
     at = overrides[0] if overrides else len(arguments)
     return [*arguments[:at], f"hydra.sweep.dir={folder}", *arguments[at:]]
 

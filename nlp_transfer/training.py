@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -294,7 +295,9 @@ def _arguments(  # noqa: PLR0913
         training.batch_size, training.micro_batch_size, machine.world_size
     )
     steps = stage_steps(stage, len(encoded.splits["train"].inputs), training.batch_size)
-    keep_best = "epoch" if training.keep_best or training.early_stopping else "no"
+    keep_best = "epoch" if training.keep_best else "no"
+    # Else a launcher's variable of this name would decide.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = {"fp32": "no"}.get(precision, precision)
     arguments = TrainingArguments(
         output_dir=str(folder.checkpoints / f"{index}-{stage.name}"),
         seed=(config.seed + index) % 2**32,

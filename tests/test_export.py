@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rooms import Prepared, prepare
@@ -158,3 +159,28 @@ def test_without_a_test_split_the_figures_say_so(
     result = run(compose(*typed(*more)))
     assert "validation, also used for selection" in capsys.readouterr().out
     assert "validation, also used for selection" in (result.folder / "metrics.json").read_text()
+
+
+def test_a_model_that_has_diverged_is_neither_measured_nor_exported(
+    typed: Callable[..., list[str]],
+) -> None:
+    rate = ("strategy.learning_rate=1e39", "strategy.allow_destructive_rate=true")
+    more = ("strategy.epochs=1", "training.batch_size=101", "training.warmup=0")
+    with pytest.raises(UserError, match="not finite") as stopped:
+        run(compose(*typed(*rate, *more, "run_dir=mine")))
+    assert stopped.value.code is ExitCode.TRAINING
+    assert not Path("mine/model").exists()
+
+
+def test_a_claim_of_nothing_is_no_proof(claim: Claim) -> None:
+    claim.logits[0] = np.nan
+    with pytest.raises(UserError, match="does not answer what was measured"):
+        verify([claim])
+
+
+def test_a_folder_whose_tokenizer_knows_no_limit_still_answers_long_texts(claim: Claim) -> None:
+    file = claim.folder / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    del config["model_max_length"]
+    file.write_text(json.dumps(config))
+    assert len(Classifier.load(claim.folder).predict(["word " * 500])) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from transformers import (
     BertForSequenceClassification,
 )
 
+from nlp_transfer import compose
 from nlp_transfer import model as rooms
 from nlp_transfer.config import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.model import find_anatomy, last_linear, load_pretrained
+from nlp_transfer.run_folder import run_path
 
 LABELS = ("negative", "neutral", "positive")
 
@@ -174,3 +177,28 @@ def test_the_last_linear_layer_gives_the_logits(checkpoints: dict[str, Path]) ->
         seen: list[torch.Tensor] = []
         last_linear(model).register_forward_hook(lambda _, __, out, seen=seen: seen.append(out))
         assert torch.equal(ask(model), seen[0])
+
+
+def test_damaged_weights_and_weights_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
+    save_classifier(tmp_path, LABELS)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_pretrained(CheckpointConfig(str(tmp_path)), LABELS, 0)
+    weights.write_bytes(whole)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["hidden_size"] = 64
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_pretrained(CheckpointConfig(str(tmp_path)), LABELS, 0)
+
+
+def test_a_local_checkpoint_with_other_weights_is_another_run(tmp_path: Path) -> None:
+    save_classifier(tmp_path, LABELS)
+    config = compose("+task=sentiment", f"checkpoint.name={tmp_path}")
+    before = run_path(config, "corpus")
+    assert run_path(config, "corpus") == before
+    with (tmp_path / "model.safetensors").open("ab") as file:
+        file.write(b"more")
+    assert run_path(config, "corpus") != before

@@ -11,6 +11,7 @@ import torch
 from conftest import ARCHITECTURES
 from rooms import Prepared, prepare
 
+from nlp_transfer import compose, run
 from nlp_transfer.config import Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export import Claim, export, verify
@@ -277,3 +278,25 @@ def test_depths_are_found_by_whole_names() -> None:
     assert anatomy.depth("bert.pooler.dense.weight") == 13
     assert anatomy.depth("bert.embeddings.LayerNorm.bias") == 0
     assert anatomy.depth("classifier.weight") == 13
+
+
+def test_a_launchers_variable_does_not_change_the_precision(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = []
+    for variable in ("no", "bf16"):
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", variable)
+        prepared = prepare(typed("training.precision=fp32", *FAST), tmp_path / "run")
+        prepared.train()
+        weights.append(prepared.weights())
+    assert not changed(weights[0], weights[1])
+
+
+def test_a_metric_that_validation_leaves_undefined_cannot_choose_the_epoch(
+    typed: Typed, tmp_path: Path
+) -> None:
+    one_sided = tmp_path / "validation.csv"
+    one_sided.write_text("text,label\nwarm soup,positive\n")
+    more = ("evaluation.metrics=[roc_auc]", "evaluation.best=roc_auc")
+    with pytest.raises(UserError, match="roc_auc is undefined on validation"):
+        run(compose(*typed(*more, f"dataset.validation={one_sided}")))

@@ -38,6 +38,8 @@ def test_two_processes_train_the_same_model_as_one(
 ) -> None:
     more = ("strategy=two_phase", "strategy.epochs=2", "training.batch_size=16")
     overrides = [*typed(*more, "checkpoint.dropout=0")]
+    # As a person without a GPU would type it.
+    overrides.remove("training.cpu=true")
     script = tmp_path / "reporting.py"
     script.write_text(REPORTING, encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -88,3 +90,18 @@ def test_two_processes_train_the_same_model_as_one(
     assert two.stdout.count("What learned") == 1
     assert "2 processes" in two.stderr
     assert torch.isfinite(torch.tensor(scores)).all()
+
+
+def test_a_sweep_inside_a_launch_of_several_processes_is_refused(
+    typed: Callable[..., list[str]],
+) -> None:
+    command = [sys.executable, "-m", "nlp_transfer.train", "--multirun", *typed("seed=1,2")]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "WORLD_SIZE": "2", "RANK": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "Start one torchrun for each run" in done.stderr
