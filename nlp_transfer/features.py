@@ -98,6 +98,9 @@ def trained_on_features(
 
     Inside the context the model's frozen modules are aside, so it takes just what is yielded.
     """
+    if stage.lowest == 0:  # nothing is frozen
+        yield encoded
+        return
     choice = first_decides(lambda: _choose(pretrained, encoded, stage, config), machine)
     if isinstance(choice, str):
         logger.info("stage %s runs whole: %s", stage.name, choice)
@@ -115,8 +118,6 @@ def _choose(
     pretrained: Pretrained, encoded: Encoded, stage: Stage, config: FeaturesConfig
 ) -> Prefix | str:
     """The prefix to store, or the reason to run the stage through the whole model."""
-    if stage.lowest == 0:
-        return "everything learns, nothing is frozen"
     if config.cache is Cache.off:
         return "features.cache=off"
     if config.cache is Cache.auto and stage.epochs <= 1:

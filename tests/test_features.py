@@ -168,7 +168,6 @@ def test_a_second_run_finds_the_store_and_other_weights_do_not(
         (["features.cache=off"], "features.cache=off"),
         (["strategy.epochs=1"], "in one epoch"),
         (["features.max_gb=1e-6"], "there is room for 0.00"),
-        (["strategy=full"], "everything learns"),
     ],
 )
 def test_a_stage_that_runs_whole_says_why_and_stores_nothing(
@@ -177,7 +176,8 @@ def test_a_stage_that_runs_whole_says_why_and_stores_nothing(
     prepared = prepare(typed("strategy=feature_extraction", *more), tmp_path / "run")
     with caplog.at_level("INFO", logger="nlp_transfer"):
         prepared.train()
-    assert f"runs whole: {reason}" in caplog.text or reason in caplog.text
+    assert "runs whole" in caplog.text
+    assert reason in caplog.text
     assert not list(Path("runs").glob(".features/*"))
 
 
