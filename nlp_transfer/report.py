@@ -73,11 +73,12 @@ def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any
 def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
     yield "What learned"
     for stage in run["stages"]:
+        seconds, encoding = stage["seconds"], stage["encoding_seconds"]
+        time = f"{seconds:.0f} s" + (f", {encoding:.0f} of them encoding" if encoding >= 1 else "")
         share = 100 * stage["parameters"] / stage["all_parameters"]
         yield (
             f"  {stage['name']}: {stage['learns']}, {stage['parameters']:,} of "
-            f"{stage['all_parameters']:,} parameters ({share:.1f}%), {stage['steps']} steps, "
-            f"{stage['seconds']:.0f} s ({stage['encoding_seconds']:.0f} s of them encoding)"
+            f"{stage['all_parameters']:,} parameters ({share:.1f}%), {stage['steps']} steps, {time}"
         )
 
 
