@@ -9,81 +9,29 @@ be put back together.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from transformers import PreTrainedModel
 
 from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import Cache, FeaturesConfig
 from nlp_transfer.machine import Machine, first_decides, logger, wait
-from nlp_transfer.model import Anatomy, Pretrained
+from nlp_transfer.model import Pretrained
+from nlp_transfer.splitting import STATES, Prefix, difference, on_device, set_aside, states_by_row
 from nlp_transfer.strategy import Stage
 from nlp_transfer.tokenization import Encoded, EncodedSplit, Inputs
 
 # What a split must reproduce of the whole model's logits, in float32.
 EXACT = 1e-4
 STORED_SPLITS = ("train", "validation")  # test is run whole, once, at the end
-STATES = "inputs_embeds"  # the name under which every encoder takes vectors for tokens
 PART = ".part-"  # in the name of a store that is being written
 TOKENS = 4096  # of one forward pass of the prefix, padding included
-# Layers that return a tuple: how many entries follow the hidden states.
-EXTRA_OUTPUTS = {"MPNetLayer": 0, "DebertaV2Layer": 1}
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The frozen lower part of a classifier, and how much of its output is kept."""
-
-    layers: int  # that are frozen, from the bottom; the embeddings always are
-    first_token: bool  # nothing above the prefix looks at any other token
-    dtype: np.dtype[Any]
-
-
-class _Reached(Exception):  # noqa: N818 (a signal, not an error)
-    """Carries the hidden states out of a forward pass that need not go on."""
-
-    def __init__(self, states: torch.Tensor) -> None:
-        super().__init__()
-        self.states = states
-
-
-class _Given(nn.Module):
-    """In place of the embeddings: hands on what it is given."""
-
-    def forward(self, input_ids: Any = None, inputs_embeds: Any = None, *_: Any, **__: Any) -> Any:
-        """`inputs_embeds`, whatever it is called with."""
-        return input_ids if inputs_embeds is None else inputs_embeds
-
-
-class _Skipped(nn.Module):
-    """In place of a frozen layer: hands on the hidden states in the shape the layer would."""
-
-    def __init__(self, layer: nn.Module, extra: int | None) -> None:
-        super().__init__()
-        # Some encoders read attributes off their layers; in a tuple, its parameters are not ours.
-        self._layer = (layer,)
-        self._extra = extra
-
-    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> Any:
-        """The states as they came."""
-        return hidden_states if self._extra is None else (hidden_states,) + (None,) * self._extra
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.__dict__["_layer"][0], name)
 
 
 @contextmanager
@@ -108,7 +56,7 @@ def trained_on_features(
         return
     folder = _store(pretrained, encoded, choice, Path(config.folder), machine)
     stored = {name: _open(folder, name, encoded.splits[name]) for name in STORED_SPLITS}
-    with _set_aside(pretrained.model, pretrained.anatomy, choice):
+    with set_aside(pretrained.model, pretrained.anatomy, choice):
         yield Encoded({**encoded.splits, **stored}, encoded.collator)
     if machine.is_first:
         _forget_the_oldest(Path(config.folder), config.keep_gb)
@@ -126,11 +74,11 @@ def _choose(
     # With no layer above, a head that reads the first token needs only that one.
     firsts = (True, False) if stage.lowest > pretrained.anatomy.layers else (False,)
     prefixes = [Prefix(stage.lowest - 1, first, dtype) for first in firsts]
-    differences = [_difference(pretrained, encoded, prefix) for prefix in prefixes]
-    exact = [p for p, d in zip(prefixes, differences, strict=True) if d <= EXACT]
+    gaps = [difference(pretrained, encoded, prefix) for prefix in prefixes]
+    exact = [p for p, d in zip(prefixes, gaps, strict=True) if d <= EXACT]
     if not exact:
         name = type(pretrained.model).__name__
-        return f"{name} cannot be split exactly here ({min(differences):.1e})"
+        return f"{name} cannot be split exactly here ({min(gaps):.1e})"
     try:
         Path(config.folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -146,91 +94,6 @@ def _choose(
         size / 1e6,
     )
     return exact[0]
-
-
-def _difference(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> float:
-    """How far the suffix's logits on the prefix's output are from the whole model's, on one batch.
-
-    NaN or infinity where the architecture does not take what it is given.
-    """
-    model, split = pretrained.model, encoded.splits["train"]
-    lengths = split.inputs.lengths
-    rows = np.unique([lengths.argmin(), lengths.argmax(), *range(min(4, len(lengths)))])
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            batch = _on_device(encoded.collator.pad(split.inputs, rows), model)
-            whole = model(**batch).logits
-            parts = [
-                states.cpu().numpy().astype(prefix.dtype).astype(np.float32)
-                for states in _states_by_row(pretrained, batch, prefix)
-            ]
-            offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-            given = Inputs({STATES: np.concatenate(parts)}, offsets)
-            batch = _on_device(encoded.collator.pad(given, np.arange(len(rows))), model)
-            with _set_aside(model, pretrained.anatomy, prefix):
-                split_in_two = model(**batch).logits
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        logger.info("splitting failed: %s", str(error).splitlines()[0])
-        return math.inf
-    finally:
-        model.train(was_training)
-    tolerance = 1.0 if prefix.dtype == np.float32 else 100.0  # float16 was asked for by name
-    return float((whole - split_in_two).abs().max()) / tolerance
-
-
-def _states_by_row(
-    pretrained: Pretrained, batch: dict[str, torch.Tensor], prefix: Prefix
-) -> list[torch.Tensor]:
-    """Hidden states at the boundary for each row of a batch, without padding."""
-    model, anatomy = pretrained.model, pretrained.anatomy
-    below = _embeddings(model, anatomy)[-1]
-    if prefix.layers:
-        below = anatomy.layer_prefixes[prefix.layers - 1]
-
-    def stop(_: nn.Module, __: Any, output: Any) -> None:
-        raise _Reached(output[0] if isinstance(output, tuple) else output)
-
-    hook = model.get_submodule(below).register_forward_hook(stop)
-    try:
-        model(**batch)
-    except _Reached as reached:
-        states = reached.states
-    finally:
-        hook.remove()
-    mask = batch["attention_mask"].bool()
-    rows = [row[real] for row, real in zip(states, mask, strict=True)]
-    return [row[:1] for row in rows] if prefix.first_token else rows
-
-
-@contextmanager
-def _set_aside(model: PreTrainedModel, anatomy: Anatomy, prefix: Prefix) -> Iterator[None]:
-    """Let the embeddings and the lowest layers step aside."""
-    replaced: list[tuple[nn.Module, str, nn.Module]] = []
-
-    def replace(path: str, substitute: nn.Module) -> None:
-        parent_path, _, name = path.rpartition(".")
-        parent = model.get_submodule(parent_path)
-        replaced.append((parent, name, parent.get_submodule(name)))
-        setattr(parent, name, substitute)
-
-    try:
-        for path in anatomy.layer_prefixes[: prefix.layers]:
-            layer = model.get_submodule(path)
-            replace(path, _Skipped(layer, EXTRA_OUTPUTS.get(type(layer).__name__)))
-        for path in _embeddings(model, anatomy):
-            replace(path, _Given())
-        yield
-    finally:
-        for parent, name, module in reversed(replaced):
-            setattr(parent, name, module)
-
-
-def _embeddings(model: PreTrainedModel, anatomy: Anatomy) -> list[str]:
-    """The modules below the first layer, in their order; ELECTRA widens its embeddings."""
-    names = ("embeddings", "embeddings_project")
-    return [f"{anatomy.encoder}.{name}" for name in names if hasattr(model.base_model, name)]
 
 
 def _store(
@@ -295,8 +158,8 @@ def _write(  # noqa: PLR0913
     model.eval()
     with torch.inference_mode():
         for rows in plan_inference(inputs.lengths, TOKENS)[machine.rank :: machine.world_size]:
-            batch = _on_device(encoded.collator.pad(inputs, rows), model)
-            for row, values in zip(rows, _states_by_row(pretrained, batch, prefix), strict=True):
+            batch = on_device(encoded.collator.pad(inputs, rows), model)
+            for row, values in zip(rows, states_by_row(pretrained, batch, prefix), strict=True):
                 states[offsets[row] : offsets[row + 1]] = values.cpu().numpy()
     model.train(was_training)
     states.flush()
@@ -350,7 +213,3 @@ def _room(folder: Path, max_gb: float | None) -> int:
     """Bytes that may be stored."""
     free = shutil.disk_usage(folder).free
     return free if max_gb is None else min(free, int(max_gb * 1e9))
-
-
-def _on_device(batch: dict[str, torch.Tensor], model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    return {name: tensor.to(model.device) for name, tensor in batch.items()}

@@ -8,23 +8,20 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
-    Trainer,
     TrainerCallback,
-    TrainerControl,
     TrainingArguments,
 )
 
-from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches, accumulation_steps
+from nlp_transfer.batches import PlannedBatches, accumulation_steps
 from nlp_transfer.callbacks import FiniteLoss, StageProgress
 from nlp_transfer.config import Config, Solver, TrainingConfig
 from nlp_transfer.evaluation import Metrics
@@ -34,6 +31,7 @@ from nlp_transfer.machine import Machine, decide_precision, logger
 from nlp_transfer.model import Anatomy, Pretrained
 from nlp_transfer.run_folder import RunFolder
 from nlp_transfer.solver import solve_head
+from nlp_transfer.stage_trainer import StageTrainer, document_loss
 from nlp_transfer.strategy import Stage, frozen_below, parameter_groups
 from nlp_transfer.tokenization import Encoded, TrainingRows
 
@@ -99,72 +97,13 @@ def count_parameters(model: nn.Module, stage: Stage, anatomy: Anatomy) -> tuple[
     return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
 
 
-def document_loss(label_smoothing: float) -> Callable[..., torch.Tensor]:
-    """The only loss: a sum over rows, divided by the documents of the global batch.
+@dataclass(frozen=True)
+class _Outcome:
+    """What finding the weights of one stage gave."""
 
-    Accumulation and the number of processes cannot change it: `num_items_in_batch` is counted by
-    the `Trainer` over all micro-batches and processes of one step.
-    """
-
-    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
-        total = nn.functional.cross_entropy(
-            outputs.logits.float(),
-            labels,
-            ignore_index=IGNORED_LABEL,
-            label_smoothing=label_smoothing,
-            reduction="sum",
-        )
-        return total / num_items_in_batch
-
-    return loss
-
-
-class PlannedLoader(DataLoader[Any]):
-    """A loader that hands the epoch on to the plan (a plain one never tells its batch sampler)."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the `Trainer` before every epoch."""
-        assert isinstance(self.batch_sampler, PlannedBatches)
-        self.batch_sampler.set_epoch(epoch)
-
-
-class StageTrainer(Trainer):
-    """The `Trainer` with three documented hooks: what it reads, what learns, how it evaluates."""
-
-    def __init__(
-        self,
-        *,
-        batches: PlannedBatches,
-        groups: list[dict[str, Any]],
-        measure: Callable[[PreTrainedModel], dict[str, float | None]],
-        **arguments: Any,
-    ) -> None:
-        super().__init__(**arguments)
-        self.optimizer: torch.optim.Optimizer | None
-        self.control: TrainerControl
-        self._batches = batches
-        self._groups = groups
-        self._measure = measure
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """The planned batches; not prepared by accelerate, which would shard them once more."""
-        return PlannedLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=_as_it_is)
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ARG002
-        """The library's optimizer over our parameter groups."""
-        if self.optimizer is None:
-            optimizer, defaults = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = optimizer(self._groups, **defaults)
-        return self.optimizer
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float | None]:
-        """Validation metrics through the one forward loop of this package."""
-        values = {f"eval_{name}": value for name, value in self._measure(self.model).items()}
-        self.log(values)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, values
-        )
-        return values
+    steps: int
+    best: float | None
+    log: list[dict[str, float | None]]
 
 
 def _train_stage(  # noqa: PLR0913
@@ -186,72 +125,84 @@ def _train_stage(  # noqa: PLR0913
         f"{all_of_them:,}",
         100 * learning / all_of_them,
     )
-
-    def measure(current: PreTrainedModel) -> dict[str, float | None]:
-        tokens = config.evaluation.max_tokens
-        logits = predict_logits(current, validation.inputs, encoded.collator, tokens, machine)
-        return metrics.compute(logits, validation.labels)
-
-    finite = FiniteLoss(document_loss(config.training.label_smoothing))
-    in_terminal = config.training.progress and sys.stderr.isatty()
-    callbacks: list[TrainerCallback] = [
-        finite,
-        StageProgress(f"stage {stage.name}", metrics.best, in_terminal),
-    ]
-    if config.training.early_stopping is not None:
-        callbacks.append(EarlyStoppingCallback(config.training.early_stopping))
     start = time.perf_counter()
     features = trained_on_features(pretrained, encoded, stage, config.features, machine)
     with features as given, frozen_below(model, stage, anatomy):
-        encoding_seconds = time.perf_counter() - start
-        validation = given.splits["validation"]
-        if stage.solver is Solver.exact and _solve(pretrained, given, config, machine):
-            found = measure(model)
-            logger.info("  validation %s %.4f", metrics.best, found[metrics.best])
-            return StageHistory(
-                name=stage.name,
-                learns=stage.describe(anatomy),
-                parameters=learning,
-                all_parameters=all_of_them,
-                steps=0,
-                seconds=time.perf_counter() - start,
-                encoding_seconds=encoding_seconds,
-                best=found[metrics.best],
-                log=[{f"eval_{name}": value for name, value in found.items()}],
+        encoded_at = time.perf_counter()
+        measure = partial(_measure, metrics, given, config.evaluation.max_tokens, machine)
+        outcome = None
+        if stage.solver is Solver.exact:
+            outcome = _solve(pretrained, given, measure, config, machine)
+        if outcome is None:
+            # Planned by the texts' own lengths, whatever is stored of them.
+            batches = _batches(config.training, encoded, arguments, machine)
+            groups = parameter_groups(model, stage, anatomy, config.training.weight_decay)
+            trainer = StageTrainer(
+                model=model,
+                args=arguments,
+                train_dataset=TrainingRows(given.splits["train"], given.collator),
+                eval_dataset=TrainingRows(given.splits["validation"], given.collator),
+                batches=batches,
+                groups=groups,
+                measure=measure,
+                **_watched(stage, metrics, config.training),
             )
-        trainer = StageTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=TrainingRows(given.splits["train"], given.collator),
-            eval_dataset=TrainingRows(validation, given.collator),
-            compute_loss_func=finite,
-            callbacks=callbacks,
-            batches=_batches(config.training, encoded, arguments, machine),
-            groups=parameter_groups(model, stage, anatomy, config.training.weight_decay),
-            measure=measure,
-        )
-        trainer.remove_callback(ProgressCallback)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        # Under bf16 and fp16 accelerate puts its autocast over the model's forward; take it off.
-        vars(model).pop("forward", None)
-        vars(model).pop("_original_forward", None)
+            outcome = _descend(trainer)
     model.zero_grad(set_to_none=True)
     return StageHistory(
         name=stage.name,
         learns=stage.describe(anatomy),
         parameters=learning,
         all_parameters=all_of_them,
-        steps=trainer.state.global_step,
+        steps=outcome.steps,
         seconds=time.perf_counter() - start,
-        encoding_seconds=encoding_seconds,
-        best=trainer.state.best_metric,
-        log=[entry for entry in trainer.state.log_history if "train_runtime" not in entry],
+        encoding_seconds=encoded_at - start,
+        best=outcome.best,
+        log=outcome.log,
     )
 
 
-def _solve(pretrained: Pretrained, given: Encoded, config: Config, machine: Machine) -> bool:
-    """Solve the head; False where it has to be trained by gradient instead."""
+def _measure(
+    metrics: Metrics, given: Encoded, max_tokens: int, machine: Machine, model: PreTrainedModel
+) -> dict[str, float | None]:
+    """Validation metrics of the model as it is now."""
+    validation = given.splits["validation"]
+    logits = predict_logits(model, validation.inputs, given.collator, max_tokens, machine)
+    return metrics.compute(logits, validation.labels)
+
+
+def _watched(stage: Stage, metrics: Metrics, config: TrainingConfig) -> dict[str, Any]:
+    """The loss and the callbacks: progress, a loss that is not finite, early stopping."""
+    finite = FiniteLoss(document_loss(config.label_smoothing))
+    in_terminal = config.progress and sys.stderr.isatty()
+    progress = StageProgress(f"stage {stage.name}", metrics.best, in_terminal)
+    callbacks: list[TrainerCallback] = [finite, progress]
+    if config.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(config.early_stopping))
+    return {"compute_loss_func": finite, "callbacks": callbacks}
+
+
+def _descend(trainer: StageTrainer) -> _Outcome:
+    """Train by gradient, and leave nothing of the `Trainer` in the model."""
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    # Under bf16 and fp16 accelerate puts its autocast over the model's forward; take it off.
+    trainer.model.__dict__.pop("forward", None)
+    trainer.model.__dict__.pop("_original_forward", None)
+    state = trainer.state
+    log = [entry for entry in state.log_history if "train_runtime" not in entry]
+    return _Outcome(state.global_step, state.best_metric, log)
+
+
+def _solve(
+    pretrained: Pretrained,
+    given: Encoded,
+    measure: Callable[[PreTrainedModel], dict[str, float | None]],
+    config: Config,
+    machine: Machine,
+) -> _Outcome | None:
+    """Solve the head; None where it has to be trained by gradient instead."""
     strength = solve_head(
         pretrained,
         given.splits["train"],
@@ -263,9 +214,16 @@ def _solve(pretrained: Pretrained, given: Encoded, config: Config, machine: Mach
     )
     if strength is None:
         logger.info("  this head cannot hold a linear function: it is trained by gradient")
-        return False
-    logger.info("  the head is solved exactly, as a logistic regression with C = %g", strength)
-    return True
+        return None
+    found = measure(pretrained.model)
+    best = config.evaluation.best
+    logger.info(
+        "  solved exactly, as a logistic regression with C = %g; validation %s %.4f",
+        strength,
+        best,
+        found[best],
+    )
+    return _Outcome(0, found[best], [{f"eval_{name}": value for name, value in found.items()}])
 
 
 def _batches(
@@ -333,7 +291,3 @@ def _arguments(  # noqa: PLR0913
     # One process, one device: several GPUs are several processes, never a DataParallel.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -14,9 +14,10 @@ from conftest import make_tokenizer
 from rooms import Prepared, prepare
 
 from nlp_transfer.config import Cache, FeaturesConfig
-from nlp_transfer.features import Prefix, _difference, trained_on_features
+from nlp_transfer.features import trained_on_features
 from nlp_transfer.machine import join
 from nlp_transfer.model import Pretrained, find_anatomy
+from nlp_transfer.splitting import Prefix, difference
 from nlp_transfer.strategy import Stage
 from nlp_transfer.tokenization import encode
 
@@ -107,8 +108,8 @@ def test_every_boundary_is_split_exactly_and_the_frozen_part_never_runs_in_train
 def test_a_split_differs_by_rounding_only(any_architecture: Prepared) -> None:
     for layers in (3, 2, 1, 0):
         prefix = Prefix(layers, first_token=False, dtype=np.dtype(np.float32))
-        difference = _difference(any_architecture.pretrained, any_architecture.encoded, prefix)
-        assert difference < 1e-5
+        found = difference(any_architecture.pretrained, any_architecture.encoded, prefix)
+        assert found < 1e-5
 
 
 @pytest.mark.parametrize("frozen", [2, 1])
