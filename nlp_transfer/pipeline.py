@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer import report
-from nlp_transfer.config import Config, Solver
+from nlp_transfer.config import Config
 from nlp_transfer.data import Corpus, load_corpus
 from nlp_transfer.evaluation import (
     Metrics,
@@ -20,15 +20,14 @@ from nlp_transfer.evaluation import (
     refuse_undefined_best,
 )
 from nlp_transfer.export import Claim, export, verify
-from nlp_transfer.features import most_bytes
 from nlp_transfer.inference import predict_logits
 from nlp_transfer.machine import Machine, decide_precision, join, leave, logger
 from nlp_transfer.model import Pretrained, load_pretrained
-from nlp_transfer.pooling import pool
+from nlp_transfer.pooling import pool, with_pooling
 from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
-from nlp_transfer.strategy import Stage, plan_stages
+from nlp_transfer.strategy import plan_stages
 from nlp_transfer.tokenization import Encoded, encode, input_length
-from nlp_transfer.training import count_parameters, stage_steps, train
+from nlp_transfer.training import train
 
 
 @dataclass(frozen=True)
@@ -138,30 +137,9 @@ def _dry_run(config: Config, corpus: Corpus, machine: Machine) -> Result:
     """The plan in words; loads and tokenizes, but writes and trains nothing."""
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
     encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
-    path = run_path(config, corpus.fingerprint)
-    model = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
+    pretrained = with_pooling(pretrained, config.checkpoint.pooling)
     stages = plan_stages(config.strategy, pretrained.anatomy)
-    stored = max(most_bytes(pretrained, encoded, stage, config.features) for stage in stages)
-    rows = len(corpus.splits["train"])
+    path = run_path(config, corpus.fingerprint)
     if machine.is_first:
-        for stage in stages:
-            print(_plan_line(stage, pretrained, rows, config.training.batch_size))
-        # While training: the best checkpoint, the newest one, and at the end the export.
-        print(
-            f"Disk: {model / 1e6:.0f} MB in the end, {3 * model / 1e6:.0f} MB while training, "
-            f"at most {stored / 1e6:.0f} MB of features in {config.features.folder}."
-        )
-        print(f"Run folder: {path}. Nothing was trained (dry_run=true).")
+        print(report.plan(pretrained, encoded, stages, config, path))
     return Result(path, path / "model", {}, float("nan"))
-
-
-def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
-    learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
-    steps = stage_steps(stage, rows, batch_size)
-    how = f"{stage.epochs:g} epochs, {steps} steps of {batch_size} texts"
-    if stage.solver is Solver.exact:
-        how = "solved exactly"
-    return (
-        f"Stage {stage.name}: {stage.describe(pretrained.anatomy)} learns, {learning:,} of "
-        f"{all_of_them:,} parameters, {how}."
-    )

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import Config, Pooling, Solver
+from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import logger
 from nlp_transfer.model import Pretrained, find_anatomy
 from nlp_transfer.run_folder import RunFolder
@@ -73,23 +74,33 @@ def pool(pretrained: Pretrained, encoded: Encoded, config: Config, folder: RunFo
     """The classifier with the pooling that was asked for, or that `auto` decides for this run."""
     pooling = config.checkpoint.pooling
     solved = any(stage.solver is Solver.exact for stage in config.strategy.stages.values())
-    if pooling is Pooling.auto and solved:
+    if pooling is Pooling.auto and solved and pretrained.model.config.model_type in PARTS:
         choose = partial(choose_pooling, pretrained, encoded, config.seed)
         pooling = Pooling(folder.decide("pooling", lambda: choose().value))
     return with_pooling(pretrained, pooling)
 
 
 def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
-    """The classifier with one more layer that averages, where `mean` is asked for and possible."""
+    """The classifier as it is, or for `mean` with one more layer that averages.
+
+    Raises:
+        UserError: where `mean` is asked for and this architecture cannot compute it.
+    """
     kind = pretrained.model.config.model_type
-    if pooling is not Pooling.mean:
+    if pooling is Pooling.auto:
         return pretrained
-    if hasattr(pretrained.model.config, "classifier_pooling"):  # ModernBERT has its own
-        pretrained.model.config.classifier_pooling = "mean"
+    if hasattr(pretrained.model.config, "classifier_pooling"):  # ModernBERT has both
+        own = {Pooling.first: "cls", Pooling.mean: "mean"}
+        pretrained.model.config.classifier_pooling = own[pooling]
+        return pretrained
+    if pooling is Pooling.first:
         return pretrained
     if kind not in PARTS:
-        logger.info("checkpoint.pooling=mean is not possible for %s: its own stays", kind)
-        return pretrained
+        raise UserError(
+            ExitCode.CONFIG,
+            f"checkpoint.pooling=mean is not possible for {kind}; it is for {', '.join(PARTS)}. "
+            "Use checkpoint.pooling=auto.",
+        )
     _add_mean_layer(pretrained.model, PARTS[kind])
     anatomy = find_anatomy(pretrained.model)
     logger.info("mean pooling is layer %d of %d", anatomy.layers, anatomy.layers)
@@ -99,10 +110,8 @@ def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
 def choose_pooling(pretrained: Pretrained, encoded: Encoded, seed: int) -> Pooling:
     """`mean` or `first`: whichever a logistic regression on frozen features does better with.
 
-    By cross-validation on at most `ROWS` rows of train; `first` where `mean` is not possible.
+    By cross-validation on at most `ROWS` rows of train.
     """
-    if pretrained.model.config.model_type not in PARTS:
-        return Pooling.first
     train, collator = encoded.splits["train"], encoded.collator
     rows = np.random.default_rng(seed).permutation(len(train.labels))[:ROWS]
     labels = train.labels[rows]

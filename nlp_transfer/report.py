@@ -8,9 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from nlp_transfer.config import Config, Solver
 from nlp_transfer.evaluation import SplitEvaluation
+from nlp_transfer.features import most_bytes
+from nlp_transfer.model import Pretrained
 from nlp_transfer.strategy import Stage
-from nlp_transfer.training import Trained
+from nlp_transfer.tokenization import Encoded
+from nlp_transfer.training import Trained, count_parameters, stage_steps
 
 VERSIONS = (
     "torch",
@@ -49,6 +53,23 @@ def summary(run: dict[str, Any], metrics: dict[str, Any], model: Path) -> str:
     return "\n".join(line for part in parts for line in ("", *part))
 
 
+def plan(
+    pretrained: Pretrained, encoded: Encoded, stages: list[Stage], config: Config, path: Path
+) -> str:
+    """What a run would do: its stages, what learns in them, steps and disk."""
+    size = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
+    stored = max(most_bytes(pretrained, encoded, stage, config.features) for stage in stages)
+    rows = len(encoded.splits["train"].labels)
+    lines = [_plan_line(stage, pretrained, rows, config.training.batch_size) for stage in stages]
+    # While training: the best checkpoint, the newest one, and at the end the export.
+    lines.append(
+        f"Disk: {size / 1e6:.0f} MB in the end, {3 * size / 1e6:.0f} MB while training, "
+        f"at most {stored / 1e6:.0f} MB of features in {config.features.folder}."
+    )
+    lines.append(f"Run folder: {path}. Nothing was trained (dry_run=true).")
+    return "\n".join(lines)
+
+
 def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any]]:
     """The history of every stage for `run.json`."""
     return [
@@ -68,6 +89,18 @@ def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any
         }
         for stage, history in zip(stages, trained.history, strict=True)
     ]
+
+
+def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
+    learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
+    steps = stage_steps(stage, rows, batch_size)
+    how = f"{stage.epochs:g} epochs, {steps} steps of {batch_size} texts"
+    if stage.solver is Solver.exact:
+        how = "solved exactly"
+    return (
+        f"Stage {stage.name}: {stage.describe(pretrained.anatomy)} learns, {learning:,} of "
+        f"{all_of_them:,} parameters, {how}."
+    )
 
 
 def _stage_lines(run: dict[str, Any]) -> Iterator[str]:

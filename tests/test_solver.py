@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, ElectraConfig
 
 from nlp_transfer import compose, run
 from nlp_transfer.config import Pooling
+from nlp_transfer.errors import UserError
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.model import Pretrained, find_anatomy
 from nlp_transfer.pooling import choose_pooling, with_pooling
@@ -167,3 +168,12 @@ def test_the_two_poolings_are_compared_on_train(typed: Typed, tmp_path: Path) ->
     prepared = prepare(typed(), tmp_path / "run")
     # The label is a word somewhere in the text: an untrained first token knows little of it.
     assert choose_pooling(prepared.pretrained, prepared.encoded, 0) is Pooling.mean
+
+
+def test_mean_pooling_that_cannot_be_is_refused_and_not_left_out(
+    typed: Typed, tmp_path: Path
+) -> None:
+    prepared = prepare(typed(), tmp_path / "run")
+    prepared.pretrained.model.config.model_type = "mpnet"
+    with pytest.raises(UserError, match="not possible for mpnet"):
+        with_pooling(prepared.pretrained, Pooling.mean)
