@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
+AUTO = "auto"  # the strategy that is chosen by the data
 # What a file of labelled texts may be.
 FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
@@ -53,6 +54,14 @@ class Solver(Enum):
 
     gradient = "gradient"
     exact = "exact"  # the head alone: a logistic regression, solved
+
+
+class ClassWeights(Enum):
+    """How much a row counts in the loss, by its label."""
+
+    none = "none"
+    balanced = "balanced"  # every label as much as any other
+    sqrt = "sqrt"  # half-way
 
 
 class StoredAs(Enum):
@@ -110,6 +119,7 @@ class StageConfig:
     head_learning_rate: float | None = None  # None: the encoder's
     solver: Solver = Solver.gradient
     layer_decay: float = 1.0  # each layer learns this many times as fast as the one above it
+    lora_rank: int = 0  # train the layers through adapters of this rank; 0: the layers themselves
 
 
 @dataclass
@@ -121,7 +131,14 @@ class StrategyConfig:
     epochs: float | None = None  # of every stage
     learning_rate: float | None = None  # the encoder's; the head's where nothing else learns
     top_layers: int | None = None  # of every stage that trains some but not all layers
+    min_steps: int = 200  # of a stage, unless strategy.epochs is given: few rows need more epochs
+    solve_head: bool = False  # start from a head that is solved on frozen features
     allow_destructive_rate: bool = False  # fine-tune above 1e-3 all the same
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the stages are still to be chosen."""
+        return self.name == AUTO and not self.stages
 
 
 @dataclass
@@ -136,6 +153,7 @@ class TrainingConfig:
     weight_decay: float = 0.01  # not on biases and norms
     max_grad_norm: float = 1.0
     label_smoothing: float = 0.0
+    class_weights: ClassWeights = ClassWeights.none
     early_stopping: int | None = None  # epochs without a better metric before a stage ends
     keep_best: bool = True  # hand back the best epoch of a stage, not its last
     threads: int | None = None  # of the CPU, per process; None: torch's own choice

@@ -17,12 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import Cache, FeaturesConfig
 from nlp_transfer.machine import Machine, first_decides, logger, wait
-from nlp_transfer.model import Pretrained
+from nlp_transfer.model import Pretrained, evaluating
 from nlp_transfer.splitting import STATES, Prefix, difference, on_device, set_aside, states_by_row
 from nlp_transfer.strategy import Stage
 from nlp_transfer.tokenization import Encoded, EncodedSplit, Inputs
@@ -68,8 +67,8 @@ def _choose(
     """The prefix to store, or the reason to run the stage through the whole model."""
     if config.cache is Cache.off:
         return "features.cache=off"
-    if config.cache is Cache.auto and stage.epochs <= 1:
-        return "in one epoch its frozen part is computed once anyway"
+    if config.cache is Cache.auto and (wasted := _not_worth_it(stage)):
+        return wasted
     dtype = np.dtype(config.dtype.value)
     # With no layer above, a head that reads the first token needs only that one.
     firsts = (True, False) if stage.lowest > pretrained.anatomy.layers else (False,)
@@ -94,6 +93,15 @@ def _choose(
         size / 1e6,
     )
     return exact[0]
+
+
+def _not_worth_it(stage: Stage) -> str | None:
+    """Why storing would save nothing, or None: it saves frozen layers in every epoch but one."""
+    if stage.lowest == 1:
+        return "only the embeddings are frozen, and they cost next to nothing"
+    if stage.epochs <= 1:
+        return "in one epoch its frozen part is computed once anyway"
+    return None
 
 
 def _store(
@@ -154,14 +162,11 @@ def _write(  # noqa: PLR0913
         np.lib.format.open_memmap(path, "w+", prefix.dtype, shape).flush()
     wait(machine)
     states = np.lib.format.open_memmap(path, "r+")
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with evaluating(model):
         for rows in plan_inference(inputs.lengths, TOKENS)[machine.rank :: machine.world_size]:
             batch = on_device(encoded.collator.pad(inputs, rows), model)
             for row, values in zip(rows, states_by_row(pretrained, batch, prefix), strict=True):
                 states[offsets[row] : offsets[row + 1]] = values.cpu().numpy()
-    model.train(was_training)
     states.flush()
     wait(machine)
 

@@ -15,7 +15,7 @@ from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, gather, quiet
-from nlp_transfer.model import longest_input
+from nlp_transfer.model import evaluating, longest_input
 from nlp_transfer.tokenization import Collator, Inputs, collator_of, encode_texts
 
 
@@ -28,7 +28,6 @@ class Prediction:
     probabilities: dict[str, float]  # of every label, in the model's order
 
 
-@torch.inference_mode()
 def predict_logits(
     model: PreTrainedModel,
     inputs: Inputs,
@@ -44,15 +43,13 @@ def predict_logits(
     Returns:
         float32 [rows, labels].
     """
-    was_training = model.training
-    model.eval()
     batches = plan_inference(inputs.lengths, max_tokens)
     mine = batches if machine is None else batches[machine.rank :: machine.world_size]
     answers = []
-    for rows in mine:
-        batch = {name: t.to(model.device) for name, t in collator.pad(inputs, rows).items()}
-        answers.append((rows, model(**batch).logits.float().cpu().numpy()))
-    model.train(was_training)
+    with evaluating(model):
+        for rows in mine:
+            batch = {name: t.to(model.device) for name, t in collator.pad(inputs, rows).items()}
+            answers.append((rows, model(**batch).logits.float().cpu().numpy()))
     if machine is not None:
         answers = gather(answers, machine)
     logits = np.full((len(inputs), model.config.num_labels), np.nan, dtype=np.float32)

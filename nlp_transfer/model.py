@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from importlib.util import find_spec
@@ -150,6 +152,18 @@ def last_linear(model: PreTrainedModel) -> nn.Linear:
             f"{type(model).__name__} does not end in a linear layer with one output per label.",
         )
     return linears[-1]
+
+
+@contextmanager
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """No dropout and no gradients; afterwards the mode that the model was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def _is_below(name: str, prefix: str) -> bool:

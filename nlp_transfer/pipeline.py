@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nlp_transfer import report
+from nlp_transfer.choice import resolve
 from nlp_transfer.config import Config
 from nlp_transfer.data import Corpus, load_corpus
 from nlp_transfer.evaluation import (
@@ -25,7 +27,7 @@ from nlp_transfer.machine import Machine, decide_precision, join, leave, logger
 from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import pool, with_pooling
 from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
-from nlp_transfer.strategy import plan_stages
+from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode, input_length
 from nlp_transfer.training import train
 
@@ -68,11 +70,12 @@ def _run(
 ) -> dict[str, dict[str, Any]]:
     """From a loaded corpus to a finished folder; returns what `metrics.json` says."""
     start = time.time()
+    config = _with_strategy(config, corpus, folder.decide)
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
     pretrained.model.to(folder.machine.device)
     encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     pretrained = pool(pretrained, encoded, config, folder)
-    stages = plan_stages(config.strategy, pretrained.anatomy)
+    stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
     evaluations = _evaluate(pretrained, encoded, corpus, metrics, config, folder.machine)
     measured = report.measured(evaluations)
@@ -92,6 +95,19 @@ def _run(
             seconds=round(time.time() - start, 2),
         )
     return measured
+
+
+def _with_strategy(
+    config: Config, corpus: Corpus, decide: Callable[[str, Callable[[], str]], str]
+) -> Config:
+    """The configuration with the strategy that `auto` chooses for this corpus."""
+    rows, labels = len(corpus.splits["train"]), len(corpus.labels)
+    return replace(config, strategy=resolve(config.strategy, rows, labels, decide))
+
+
+def _stages(config: Config, pretrained: Pretrained, encoded: Encoded) -> list[Stage]:
+    rows = len(encoded.splits["train"].labels)
+    return plan_stages(config.strategy, pretrained.anatomy, rows, config.training.batch_size)
 
 
 def _evaluate(  # noqa: PLR0913
@@ -135,11 +151,12 @@ def _say(corpus: Corpus) -> None:
 
 def _dry_run(config: Config, corpus: Corpus, machine: Machine) -> Result:
     """The plan in words; loads and tokenizes, but writes and trains nothing."""
+    path = run_path(config, corpus.fingerprint)
+    config = _with_strategy(config, corpus, lambda _, choose: choose())
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
     encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
-    stages = plan_stages(config.strategy, pretrained.anatomy)
-    path = run_path(config, corpus.fingerprint)
+    stages = _stages(config, pretrained, encoded)
     if machine.is_first:
         print(report.plan(pretrained, encoded, stages, config, path))
     return Result(path, path / "model", {}, float("nan"))

@@ -24,7 +24,7 @@ from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import Config, Pooling, Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import logger
-from nlp_transfer.model import Pretrained, find_anatomy
+from nlp_transfer.model import Pretrained, evaluating, find_anatomy
 from nlp_transfer.run_folder import RunFolder
 from nlp_transfer.tokenization import Collator, Encoded, EncodedSplit
 
@@ -73,7 +73,9 @@ PARTS = {
 def pool(pretrained: Pretrained, encoded: Encoded, config: Config, folder: RunFolder) -> Pretrained:
     """The classifier with the pooling that was asked for, or that `auto` decides for this run."""
     pooling = config.checkpoint.pooling
-    solved = any(stage.solver is Solver.exact for stage in config.strategy.stages.values())
+    solved = config.strategy.solve_head or any(
+        stage.solver is Solver.exact for stage in config.strategy.stages.values()
+    )
     if pooling is Pooling.auto and solved and pretrained.model.config.model_type in PARTS:
         choose = partial(choose_pooling, pretrained, encoded, config.seed)
         pooling = Pooling(folder.decide("pooling", lambda: choose().value))
@@ -153,21 +155,21 @@ def _add_mean_layer(model: PreTrainedModel, parts: _Parts) -> None:
             config_holder.n_layers = len(layers)
 
 
-@torch.inference_mode()
 def _summaries(
     pretrained: Pretrained, train: EncodedSplit, collator: Collator, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """First token and mean of the last hidden states, float32 [rows, width] each."""
-    encoder = pretrained.model.base_model.eval()
+    encoder = pretrained.model.base_model
     width = pretrained.model.config.hidden_size
     first, mean = np.empty((len(rows), width), np.float32), np.empty((len(rows), width), np.float32)
-    for at in plan_inference(train.inputs.lengths[rows], TOKENS):
-        batch = collator.pad(train.inputs, rows[at])
-        batch = {name: tensor.to(encoder.device) for name, tensor in batch.items()}
-        states = encoder(**batch).last_hidden_state
-        mask = batch["attention_mask"].unsqueeze(-1)
-        first[at] = states[:, 0].cpu().numpy()
-        mean[at] = ((states * mask).sum(1) / mask.sum(1)).cpu().numpy()
+    with evaluating(pretrained.model):
+        for at in plan_inference(train.inputs.lengths[rows], TOKENS):
+            batch = collator.pad(train.inputs, rows[at])
+            batch = {name: tensor.to(encoder.device) for name, tensor in batch.items()}
+            states = encoder(**batch).last_hidden_state
+            mask = batch["attention_mask"].unsqueeze(-1)
+            first[at] = states[:, 0].cpu().numpy()
+            mean[at] = ((states * mask).sum(1) / mask.sum(1)).cpu().numpy()
     return first, _normalised(mean)
 
 

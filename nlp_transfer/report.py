@@ -11,10 +11,11 @@ from typing import Any
 from nlp_transfer.config import Config, Solver
 from nlp_transfer.evaluation import SplitEvaluation
 from nlp_transfer.features import most_bytes
+from nlp_transfer.lora import adapted
 from nlp_transfer.model import Pretrained
-from nlp_transfer.strategy import Stage
+from nlp_transfer.strategy import Stage, stage_steps
 from nlp_transfer.tokenization import Encoded
-from nlp_transfer.training import Trained, count_parameters, stage_steps
+from nlp_transfer.training import Trained, count_parameters
 
 VERSIONS = (
     "torch",
@@ -92,7 +93,8 @@ def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any
 
 
 def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
-    learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
+    with adapted(pretrained.model, stage, pretrained.anatomy):
+        learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
     steps = stage_steps(stage, rows, batch_size)
     how = f"{stage.epochs:g} epochs, {steps} steps of {batch_size} texts"
     if stage.solver is Solver.exact:

@@ -11,7 +11,15 @@ from typing import Any, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nlp_transfer.config import FILE_SUFFIXES, Config, Solver, StageConfig, StrategyConfig, plain
+from nlp_transfer.config import (
+    AUTO,
+    FILE_SUFFIXES,
+    Config,
+    Solver,
+    StageConfig,
+    StrategyConfig,
+    plain,
+)
 from nlp_transfer.errors import ExitCode, UserError
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
@@ -47,8 +55,8 @@ def to_config(tree: dict[str, Any]) -> Config:
         except (OmegaConfBaseException, TypeError) as error:
             problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
     missing = sorted(OmegaConf.missing_keys(merged))
-    stages = list(merged.strategy.stages)
-    problems += [_missing_message(key, stages) for key in missing if not _said(key, problems)]
+    strategy = merged.strategy
+    problems += [_missing_message(key, strategy) for key in missing if not _said(key, problems)]
     for key in missing:
         merged = OmegaConf.merge(merged, _nest(key, FILLED_IN))
     config = OmegaConf.to_object(merged)
@@ -142,16 +150,21 @@ def _said(key: str, problems: list[str]) -> bool:
     return any(problem.startswith(key) for problem in problems)
 
 
-def _missing_message(key: str, stages: list[str]) -> str:
+def _missing_message(key: str, strategy: Any) -> str:
     if key == "task":
         return (
             "No task is given. Type python -m nlp_transfer.train +task=sentiment, "
             "or --help for the list of tasks."
         )
+    if key.startswith("strategy.stages.") and OmegaConf.select(strategy, "name") == AUTO:
+        return (
+            f"{key} is missing: strategy=auto chooses its stages by the data. "
+            "Name a strategy to set a key of one of its stages."
+        )
     if key.startswith("strategy.stages."):
         return (
             f"{key} is missing: a stage says which layers learn. The strategy has the stages "
-            f"{', '.join(stages)}; is one of them misspelt?"
+            f"{', '.join(strategy.stages)}; is one of them misspelt?"
         )
     return f"{key} is missing: it has no default, so it must be given."
 
@@ -231,16 +244,15 @@ def _impossible_numbers(config: Config) -> Iterator[str]:
 
 
 def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
-    if not strategy.stages:
+    if not strategy.stages and not strategy.is_auto:
         yield f"strategy {strategy.name} has no stages; add strategy.stages.<name>.layers=all."
     if strategy.top_layers is not None:
         if strategy.top_layers < 1:
             yield f"strategy.top_layers={strategy.top_layers} must be at least 1."
         if not any(stage.layers not in ("0", "all") for stage in strategy.stages.values()):
             yield (
-                f"strategy.top_layers={strategy.top_layers} has no stage to apply to: every stage "
-                f"of strategy {strategy.name} trains the head alone or everything. "
-                "Type strategy=top_layers."
+                f"strategy.top_layers={strategy.top_layers} has no stage to apply to in strategy "
+                f"{strategy.name}. Type strategy=top_layers."
             )
     positive = {
         "strategy.epochs": strategy.epochs,
@@ -252,6 +264,8 @@ def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
         positive[f"{key}.epochs"] = stage.epochs
         positive[f"{key}.encoder_learning_rate"] = stage.encoder_learning_rate
         positive[f"{key}.head_learning_rate"] = stage.head_learning_rate
+    if strategy.min_steps < 0:
+        yield f"strategy.min_steps={strategy.min_steps} must be a number that is not negative."
     for key, amount in positive.items():
         if amount is not None and not 0 < amount < math.inf:
             yield f"{key}={amount} must be a number greater than 0."
@@ -263,6 +277,10 @@ def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
         yield f"{key}.layers={stage.layers!r} must be all, 0 (the head alone) or a number."
     if stage.solver is Solver.exact and stage.layers != "0":
         yield f"{key}.solver=exact is for layers=0, the head alone; layers={stage.layers} here."
+    if stage.lora_rank < 0:
+        yield f"{key}.lora_rank={stage.lora_rank} must be a number that is not negative."
+    if stage.lora_rank and stage.layers == "0":
+        yield f"{key}.lora_rank={stage.lora_rank} has nothing to adapt: layers=0 is the head alone."
     if not 0 < stage.layer_decay <= 1:
         yield f"{key}.layer_decay={stage.layer_decay} must be greater than 0 and at most 1."
 
@@ -270,14 +288,18 @@ def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
 def _destructive_rates(strategy: StrategyConfig) -> Iterator[str]:
     if strategy.allow_destructive_rate:
         return
-    for name, stage in strategy.stages.items():
-        key, rate = "strategy.learning_rate", strategy.learning_rate
-        if rate is None:
-            key = f"strategy.stages.{name}.encoder_learning_rate"
-            rate = stage.encoder_learning_rate
-        if stage.layers != "0" and rate > DESTRUCTIVE_LEARNING_RATE:
+    short = strategy.learning_rate
+    rates = {
+        f"strategy.stages.{name}.encoder_learning_rate": stage.encoder_learning_rate
+        for name, stage in strategy.stages.items()
+        if stage.layers != "0"
+    }
+    if short is not None and (rates or strategy.is_auto):
+        rates = {"strategy.learning_rate": short}
+    for key, rate in rates.items():
+        if rate > DESTRUCTIVE_LEARNING_RATE:
             yield (
-                f"{key}={rate:g} would destroy the pretrained weights in stage {name} "
+                f"{key}={rate:g} would destroy the pretrained weights "
                 f"(at most {DESTRUCTIVE_LEARNING_RATE:g}; 2e-5 to 1e-4 is usual). "
                 "If it is meant, add strategy.allow_destructive_rate=true."
             )

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.machine import logger
-from nlp_transfer.model import Anatomy, Pretrained
+from nlp_transfer.model import Anatomy, Pretrained, evaluating
 from nlp_transfer.tokenization import Encoded, Inputs
 
 STATES = "inputs_embeds"  # the name under which every encoder takes vectors for tokens
@@ -75,10 +75,8 @@ def difference(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> floa
     model, split = pretrained.model, encoded.splits["train"]
     lengths = split.inputs.lengths
     rows = np.unique([lengths.argmin(), lengths.argmax(), *range(min(4, len(lengths)))])
-    was_training = model.training
-    model.eval()
     try:
-        with torch.inference_mode():
+        with evaluating(model):
             batch = on_device(encoded.collator.pad(split.inputs, rows), model)
             whole = model(**batch).logits
             parts = [
@@ -93,8 +91,6 @@ def difference(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> floa
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         logger.info("splitting failed: %s", str(error).splitlines()[0])
         return math.inf
-    finally:
-        model.train(was_training)
     tolerance = 1.0 if prefix.dtype == np.float32 else 100.0  # float16 was asked for by name
     return float((whole - split_in_two).abs().max()) / tolerance
 

@@ -5,32 +5,55 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerControl
 
 from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches
+from nlp_transfer.config import ClassWeights
 
 
-def document_loss(label_smoothing: float) -> Callable[..., torch.Tensor]:
+def document_loss(
+    label_smoothing: float, label_weights: np.ndarray | None = None
+) -> Callable[..., torch.Tensor]:
     """The only loss: a sum over rows, divided by the documents of the global batch.
 
     Accumulation and the number of processes cannot change it: `num_items_in_batch` is counted by
     the `Trainer` over all micro-batches and processes of one step.
+
+    Args:
+        label_weights: how much a row of each label counts, float [labels]; None: the same.
     """
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
-        total = nn.functional.cross_entropy(
+        each = nn.functional.cross_entropy(
             outputs.logits.float(),
             labels,
             ignore_index=IGNORED_LABEL,
             label_smoothing=label_smoothing,
-            reduction="sum",
+            reduction="none",
         )
-        return total / num_items_in_batch
+        if label_weights is not None:
+            # An ignored row's loss is zero, whatever it is weighed by.
+            each = each * torch.from_numpy(label_weights).to(each)[labels.clamp(min=0)]
+        return each.sum() / num_items_in_batch
 
     return loss
+
+
+def weigh_labels(labels: np.ndarray, count: int, kind: ClassWeights) -> np.ndarray | None:
+    """How much a row of each label counts, float64 [count]; on average over train, as much as one.
+
+    None where all count the same.
+    """
+    if kind is ClassWeights.none:
+        return None
+    rows = np.bincount(labels, minlength=count)
+    power = {ClassWeights.balanced: 1.0, ClassWeights.sqrt: 0.5}[kind]
+    weights = np.maximum(rows, 1) ** -power  # a label without rows is met by no row of train
+    return weights * rows.sum() / (weights * rows).sum()
 
 
 class PlannedLoader(DataLoader[Any]):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MethodType
 from typing import Any
 
@@ -13,12 +14,18 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.config import Solver, StageConfig, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.machine import logger
 from nlp_transfer.model import Anatomy
+
+ADAPTER = ".lora_"  # in the names of an adapter's matrices
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One `Trainer.train()`: what is at least `lowest` deep learns, all else is frozen."""
+    """One `Trainer.train()`: what is at least `lowest` deep learns, all else is frozen.
+
+    With a `lora_rank` the layers themselves are frozen too: adapters beside them learn.
+    """
 
     name: str
     lowest: int  # depth in the anatomy: 0 is everything, layers + 1 the head alone
@@ -27,10 +34,14 @@ class Stage:
     encoder_learning_rate: float
     layer_decay: float
     solver: Solver = Solver.gradient
+    lora_rank: int = 0
 
     def learns(self, anatomy: Anatomy, name: str) -> bool:
         """Whether a parameter learns in this stage."""
-        return anatomy.depth(name) >= self.lowest
+        depth = anatomy.depth(name)
+        if self.lora_rank and depth <= anatomy.layers and ADAPTER not in name:
+            return False
+        return depth >= self.lowest
 
     def learning_rate(self, anatomy: Anatomy, name: str) -> float:
         """The peak rate of a parameter."""
@@ -44,18 +55,38 @@ class Stage:
         top = anatomy.layers + 1 - self.lowest
         if top == 0:
             return "the head"
+        if self.lora_rank:
+            return (
+                f"the head and adapters of rank {self.lora_rank} in the top {top} "
+                f"of {anatomy.layers} layers"
+            )
         if self.lowest == 0:
             return f"everything: the head, all {anatomy.layers} layers and the embeddings"
         return f"the head and the top {top} of {anatomy.layers} layers"
 
 
-def plan_stages(config: StrategyConfig, anatomy: Anatomy) -> list[Stage]:
+def plan_stages(
+    config: StrategyConfig, anatomy: Anatomy, rows: int, batch_size: int
+) -> list[Stage]:
     """The stages in their order, the short forms (`strategy.epochs` …) applied.
+
+    Args:
+        rows: of train; with few, a stage gets more epochs than it says (`strategy.min_steps`).
 
     Raises:
         UserError: if a stage asks for more layers than there are.
     """
-    return [_plan(name, stage, config, anatomy) for name, stage in config.stages.items()]
+    stages = [_plan(name, stage, config, anatomy) for name, stage in config.stages.items()]
+    if config.solve_head:
+        stages = _solved_first(stages, anatomy)
+    if config.epochs is not None:
+        return stages
+    return [_long_enough(stage, config.min_steps, rows, batch_size) for stage in stages]
+
+
+def stage_steps(stage: Stage, rows: int, batch_size: int) -> int:
+    """Optimizer steps of a stage."""
+    return math.ceil(stage.epochs * math.ceil(rows / batch_size))
 
 
 def parameter_groups(
@@ -82,7 +113,7 @@ def frozen_below(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> Iter
     frozen = [
         module
         for name, module in model.named_modules()
-        if name and not any(stage.learns(anatomy, n) for n in _names_below(name, module))
+        if name and not _takes_part(stage, anatomy, name, module)
     ]
 
     def train(self: nn.Module, mode: bool = True) -> nn.Module:
@@ -101,13 +132,46 @@ def frozen_below(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> Iter
         model.requires_grad_(True)
 
 
-def _names_below(name: str, module: nn.Module) -> list[str]:
-    """The parameters of a module; the module itself where it has none (a dropout)."""
-    return [f"{name}.{p}" for p, _ in module.named_parameters()] or [name]
+def _takes_part(stage: Stage, anatomy: Anatomy, name: str, module: nn.Module) -> bool:
+    """Whether something in a module learns; a dropout has no parameters and goes by its place."""
+    names = [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]
+    if not names:
+        return anatomy.depth(name) >= stage.lowest
+    return any(stage.learns(anatomy, parameter) for parameter in names)
+
+
+def _solved_first(stages: list[Stage], anatomy: Anatomy) -> list[Stage]:
+    """The same stages after a solved head: a first one for the head alone is solved itself."""
+    first = stages[0]
+    if first.lowest > anatomy.layers:
+        return [replace(first, solver=Solver.exact), *stages[1:]]
+    name = "head" if all(stage.name != "head" for stage in stages) else "solved_head"
+    # Its epochs and rate count only for a head that cannot be solved.
+    epochs, rate = 10.0, 1e-3
+    head = Stage(name, anatomy.layers + 1, epochs, rate, rate, 1.0, Solver.exact)
+    return [head, *stages]
+
+
+def _long_enough(stage: Stage, min_steps: int, rows: int, batch_size: int) -> Stage:
+    """The stage with as many whole epochs as `min_steps` takes, if it has fewer."""
+    if stage_steps(stage, rows, batch_size) >= min_steps:
+        return stage
+    epochs = math.ceil(min_steps / math.ceil(rows / batch_size))
+    if stage.solver is Solver.gradient:
+        logger.info(
+            "stage %s: %d epochs instead of %g, for %d steps (strategy.min_steps)",
+            stage.name,
+            epochs,
+            stage.epochs,
+            min_steps,
+        )
+    return replace(stage, epochs=float(epochs))
 
 
 def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatomy) -> Stage:
     layers = _layers(name, stage, config, anatomy)
+    if layers is None and stage.lora_rank:
+        layers = anatomy.layers  # the embeddings have nothing to put an adapter beside
     encoder_rate, head_rate = stage.encoder_learning_rate, stage.head_learning_rate
     if config.learning_rate is not None:
         if layers == 0:
@@ -124,6 +188,7 @@ def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatom
         encoder_learning_rate=encoder_rate,
         layer_decay=stage.layer_decay,
         solver=stage.solver,
+        lora_rank=stage.lora_rank,
     )
 
 

@@ -42,6 +42,11 @@ class Inputs:
         """int64 [rows], tokens of each row."""
         return np.diff(self.offsets)
 
+    def first(self, rows: int) -> Inputs:
+        """At most so many rows from the beginning."""
+        offsets = self.offsets[: rows + 1]
+        return Inputs({name: flat[: offsets[-1]] for name, flat in self.flat.items()}, offsets)
+
 
 @dataclass(frozen=True)
 class EncodedSplit:

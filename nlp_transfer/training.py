@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import nn
 from transformers import (
     EarlyStoppingCallback,
@@ -27,15 +28,18 @@ from nlp_transfer.config import Config, Solver, TrainingConfig
 from nlp_transfer.evaluation import Metrics
 from nlp_transfer.features import trained_on_features
 from nlp_transfer.inference import predict_logits
+from nlp_transfer.lora import adapted
 from nlp_transfer.machine import Machine, decide_precision, logger
 from nlp_transfer.model import Anatomy, Pretrained
 from nlp_transfer.run_folder import RunFolder
 from nlp_transfer.solver import solve_head
-from nlp_transfer.stage_trainer import StageTrainer, document_loss
-from nlp_transfer.strategy import Stage, frozen_below, parameter_groups
+from nlp_transfer.stage_trainer import StageTrainer, document_loss, weigh_labels
+from nlp_transfer.strategy import Stage, frozen_below, parameter_groups, stage_steps
 from nlp_transfer.tokenization import Encoded, TrainingRows
 
 LOGS_PER_STAGE = 50
+FEWEST_LOOKS = 5  # at validation, in a stage that has as many epochs
+COMPARED_ROWS = 16  # of validation, before and after adapters are merged
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,6 @@ def train(
     return Trained(pretrained.model, history)
 
 
-def stage_steps(stage: Stage, rows: int, batch_size: int) -> int:
-    """Optimizer steps of a stage."""
-    return math.ceil(stage.epochs * math.ceil(rows / batch_size))
-
-
 def count_parameters(model: nn.Module, stage: Stage, anatomy: Anatomy) -> tuple[int, int]:
     """How many parameters learn in a stage, of how many."""
     sizes = [(p.numel(), stage.learns(anatomy, name)) for name, p in model.named_parameters()]
@@ -116,38 +115,42 @@ def _train_stage(  # noqa: PLR0913
     arguments: TrainingArguments,
 ) -> StageHistory:
     model, anatomy = pretrained.model, pretrained.anatomy
-    learning, all_of_them = count_parameters(model, stage, anatomy)
-    logger.info(
-        "stage %s: %s learns, %s of %s parameters (%.1f%%)",
-        stage.name,
-        stage.describe(anatomy),
-        f"{learning:,}",
-        f"{all_of_them:,}",
-        100 * learning / all_of_them,
-    )
     start = time.perf_counter()
-    features = trained_on_features(pretrained, encoded, stage, config.features, machine)
-    with features as given, frozen_below(model, stage, anatomy):
-        encoded_at = time.perf_counter()
-        measure = partial(_measure, metrics, given, config.evaluation.max_tokens, machine)
-        outcome = None
-        if stage.solver is Solver.exact:
-            outcome = _solve(pretrained, given, measure, config, machine)
-        if outcome is None:
-            # Planned by the texts' own lengths, whatever is stored of them.
-            batches = _batches(config.training, encoded, arguments, machine)
-            groups = parameter_groups(model, stage, anatomy, config.training.weight_decay)
-            trainer = StageTrainer(
-                model=model,
-                args=arguments,
-                train_dataset=TrainingRows(given.splits["train"], given.collator),
-                eval_dataset=TrainingRows(given.splits["validation"], given.collator),
-                batches=batches,
-                groups=groups,
-                measure=measure,
-                **_watched(stage, metrics, config.training),
-            )
-            outcome = _descend(trainer)
+    some = encoded.splits["validation"].inputs.first(COMPARED_ROWS)
+    ask = partial(predict_logits, model, some, encoded.collator, config.evaluation.max_tokens)
+    with adapted(model, stage, anatomy, ask):
+        learning, all_of_them = count_parameters(model, stage, anatomy)
+        logger.info(
+            "stage %s: %s learns, %s of %s parameters (%.1f%%)",
+            stage.name,
+            stage.describe(anatomy),
+            f"{learning:,}",
+            f"{all_of_them:,}",
+            100 * learning / all_of_them,
+        )
+        features = trained_on_features(pretrained, encoded, stage, config.features, machine)
+        with features as given, frozen_below(model, stage, anatomy):
+            encoded_at = time.perf_counter()
+            measure = partial(_measure, metrics, given, config.evaluation.max_tokens, machine)
+            outcome = None
+            if stage.solver is Solver.exact:
+                outcome = _solve(pretrained, given, measure, config, machine)
+            if outcome is None:
+                # Planned by the texts' own lengths, whatever is stored of them.
+                batches = _batches(config.training, encoded, arguments, machine)
+                groups = parameter_groups(model, stage, anatomy, config.training.weight_decay)
+                outcome = _descend(
+                    StageTrainer(
+                        model=model,
+                        args=arguments,
+                        train_dataset=TrainingRows(given.splits["train"], given.collator),
+                        eval_dataset=TrainingRows(given.splits["validation"], given.collator),
+                        batches=batches,
+                        groups=groups,
+                        measure=measure,
+                        **_watched(stage, metrics, config, _weights(pretrained, given, config)),
+                    )
+                )
     model.zero_grad(set_to_none=True)
     return StageHistory(
         name=stage.name,
@@ -162,6 +165,12 @@ def _train_stage(  # noqa: PLR0913
     )
 
 
+def _weights(pretrained: Pretrained, encoded: Encoded, config: Config) -> np.ndarray | None:
+    """How much a row of each label counts."""
+    labels, count = encoded.splits["train"].labels, pretrained.model.config.num_labels
+    return weigh_labels(labels, count, config.training.class_weights)
+
+
 def _measure(
     metrics: Metrics, given: Encoded, max_tokens: int, machine: Machine, model: PreTrainedModel
 ) -> dict[str, float | None]:
@@ -171,14 +180,17 @@ def _measure(
     return metrics.compute(logits, validation.labels)
 
 
-def _watched(stage: Stage, metrics: Metrics, config: TrainingConfig) -> dict[str, Any]:
+def _watched(
+    stage: Stage, metrics: Metrics, config: Config, weights: np.ndarray | None
+) -> dict[str, Any]:
     """The loss and the callbacks: progress, a loss that is not finite, early stopping."""
-    finite = FiniteLoss(document_loss(config.label_smoothing))
-    in_terminal = config.progress and sys.stderr.isatty()
+    training = config.training
+    finite = FiniteLoss(document_loss(training.label_smoothing, weights))
+    in_terminal = training.progress and sys.stderr.isatty()
     progress = StageProgress(f"stage {stage.name}", metrics.best, in_terminal)
     callbacks: list[TrainerCallback] = [finite, progress]
-    if config.early_stopping is not None:
-        callbacks.append(EarlyStoppingCallback(config.early_stopping))
+    if training.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(training.early_stopping))
     return {"compute_loss_func": finite, "callbacks": callbacks}
 
 
@@ -211,6 +223,7 @@ def _solve(
         config.evaluation.max_tokens,
         machine,
         config.seed,
+        _weights(pretrained, given, config),
     )
     if strength is None:
         logger.info("  this head cannot hold a linear function: it is trained by gradient")
@@ -218,7 +231,7 @@ def _solve(
     found = measure(pretrained.model)
     best = config.evaluation.best
     logger.info(
-        "  solved exactly, as a logistic regression with C = %g; validation %s %.4f",
+        "  solved exactly, as a regression with C = %g; validation %s %.4f",
         strength,
         best,
         found[best],
@@ -239,6 +252,15 @@ def _batches(
     )
 
 
+def _epochs_between(stage: Stage, rows: int, held_out: int) -> int:
+    """How many epochs pass from one look at validation to the next.
+
+    One, unless validation is larger than train: then as much is learned from as is looked at, as
+    long as there are a few looks.
+    """
+    return max(min(math.ceil(held_out / rows), math.floor(stage.epochs / FEWEST_LOOKS)), 1)
+
+
 def _arguments(  # noqa: PLR0913
     config: Config,
     stage: Stage,
@@ -252,8 +274,10 @@ def _arguments(  # noqa: PLR0913
     accumulation = accumulation_steps(
         training.batch_size, training.micro_batch_size, machine.world_size
     )
-    steps = stage_steps(stage, len(encoded.splits["train"].inputs), training.batch_size)
-    keep_best = "epoch" if training.keep_best else "no"
+    rows, held_out = (len(encoded.splits[name].labels) for name in ("train", "validation"))
+    steps = stage_steps(stage, rows, training.batch_size)
+    measured_every = _epochs_between(stage, rows, held_out) * math.ceil(rows / training.batch_size)
+    keep_best = "steps" if training.keep_best else "no"
     # Else a launcher's variable of this name would decide.
     os.environ["ACCELERATE_MIXED_PRECISION"] = {"fp32": "no"}.get(precision, precision)
     arguments = TrainingArguments(
@@ -273,11 +297,13 @@ def _arguments(  # noqa: PLR0913
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=machine.device.type == "cpu",
-        eval_strategy="epoch",
+        eval_strategy="steps",
+        eval_steps=measured_every,
         save_strategy=keep_best,
+        save_steps=measured_every,
         save_only_model=True,
         save_total_limit=1,
-        load_best_model_at_end=keep_best == "epoch",
+        load_best_model_at_end=training.keep_best,
         metric_for_best_model=metrics.best,
         greater_is_better=metrics.greater_is_better,
         logging_steps=max(steps // LOGS_PER_STAGE, 1),

@@ -57,11 +57,12 @@ def prepare(overrides: list[str], folder: Path) -> Prepared:
     corpus = load_corpus(config.dataset, config.seed)
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
+    rows, batch_size = len(corpus.splits["train"]), config.training.batch_size
     return Prepared(
         config,
         corpus,
         pretrained,
         encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization),
-        plan_stages(config.strategy, pretrained.anatomy),
+        plan_stages(config.strategy, pretrained.anatomy, rows, batch_size),
         load_metrics(config.evaluation, corpus.labels),
     )

@@ -241,16 +241,26 @@ IMPOSSIBLE = [
     (("dataset=files",), r"dataset.train is missing.*dataset.train=reviews.csv"),
     (("strategy.learning_rate=0.01",), r"strategy.learning_rate=0.01 would destroy.*0.001.*allow"),
     (
-        ("strategy.stages.all.encoder_learning_rate=0.01",),
-        r"strategy.stages.all.encoder_learning_rate=0.01 would destroy.*stage all",
+        ("strategy=full", "strategy.stages.all.encoder_learning_rate=0.01"),
+        r"strategy.stages.all.encoder_learning_rate=0.01 would destroy",
     ),
+    (("strategy.stages.head.epochs=4",), r"head.layers is missing: strategy=auto chooses its"),
+    (("strategy=lora", "strategy.stages.adapters.lora_rank=-1"), r"lora_rank=-1 must be a number"),
+    (
+        ("strategy=feature_extraction", "strategy.stages.head.lora_rank=4"),
+        r"strategy.stages.head.lora_rank=4 has nothing to adapt",
+    ),
+    (("strategy.min_steps=-1",), r"strategy.min_steps=-1 must be a number that is not negative"),
     (("strategy.top_layers=2",), r"strategy.top_layers=2 has no stage.*strategy=top_layers"),
     (("strategy=two_phase", "strategy.top_layers=2"), r"top_layers=2 has no stage to apply to"),
     (("strategy=top_layers", "strategy.top_layers=0"), r"strategy.top_layers=0 must be at least 1"),
-    (("~strategy.stages.all",), r"strategy full has no stages"),
+    (("strategy=full", "~strategy.stages.all"), r"strategy full has no stages"),
     (("strategy.stages.all.layers=foo",), r"stages.all.layers='foo' must be all, 0 .* or a number"),
     (("strategy.stages.all.layers=-1",), r"strategy.stages.all.layers='-1' must be all"),
-    (("+strategy.stages.hed.epochs=3",), r"strategy.stages.hed.layers is missing"),
+    (
+        ("strategy=full", "+strategy.stages.hed.epochs=3"),
+        r"stages.hed.layers is missing.* all, hed",
+    ),
     (
         ("evaluation.best=f1",),
         r"evaluation.best='f1' is not measured.*accuracy, f1_macro",
@@ -364,12 +374,13 @@ def test_a_stage_is_changed_by_its_name() -> None:
 
 
 def test_a_key_that_the_strategy_leaves_at_its_default_can_be_set() -> None:
-    stages = compose(TASK, "strategy.stages.all.layer_decay=0.9").strategy.stages
+    stages = compose(TASK, "strategy=full", "strategy.stages.all.layer_decay=0.9").strategy.stages
     assert stages[STAGE].layer_decay == 0.9
 
 
 def test_a_stage_can_be_added() -> None:
-    stages = compose(TASK, "+strategy.stages.more={layers: 1, epochs: 2}").strategy.stages
+    more = "+strategy.stages.more={layers: 1, epochs: 2}"
+    stages = compose(TASK, "strategy=full", more).strategy.stages
     assert {name: stage.layers for name, stage in stages.items()} == {"all": "all", "more": "1"}
 
 
@@ -456,7 +467,7 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
             assert config.task == option
         case "strategy":
             assert config.strategy.name == option
-            assert config.strategy.stages
+            assert bool(config.strategy.stages) == (option != "auto")
         case "checkpoint":
             assert config.checkpoint.name
         case "dataset":

@@ -487,7 +487,7 @@ def test_a_folder_of_a_different_run_is_refused_naming_what_differs() -> None:
     message = refused_run(*SAME, "seed=7", "strategy=two_phase", "training.threads=1")
     assert "run holds a different run: " in message
     assert "seed (42 there, 7 here)" in message
-    assert "strategy.name ('full' there, 'two_phase' here)" in message
+    assert "strategy.name ('auto' there, 'two_phase' here)" in message
     assert "strategy.stages.head.layers (None there, '0' here)" in message
     assert "training.threads" not in message
     assert "overwrite=true" in message

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +17,7 @@ from conftest import make_tokenizer
 from rooms import Prepared, prepare
 
 from nlp_transfer.config import Cache, FeaturesConfig
-from nlp_transfer.features import trained_on_features
+from nlp_transfer.features import PART, trained_on_features
 from nlp_transfer.machine import join
 from nlp_transfer.model import Pretrained, find_anatomy
 from nlp_transfer.splitting import Prefix, difference
@@ -59,7 +62,7 @@ def stage_of(frozen_layers: int) -> Stage:
 @pytest.fixture
 def any_architecture(request: pytest.FixtureRequest, typed: Typed, tmp_path: Path) -> Prepared:
     """A tiny random classifier of a given architecture on the tiny corpus."""
-    prepared = prepare(typed(), tmp_path / "run")
+    prepared = prepare(typed("features.cache=on"), tmp_path / "run")
     torch.manual_seed(0)
     model = transformers.AutoModelForSequenceClassification.from_config(
         ARCHITECTURES[request.param]
@@ -84,7 +87,7 @@ def test_every_boundary_is_split_exactly_and_the_frozen_part_never_runs_in_train
     for frozen in (3, 2, 1, 0):
         before = {n: p.clone() for n, p in model.named_parameters()}
         machine = join(prepared.config.training)
-        features = FeaturesConfig()
+        features = prepared.config.features
         given = trained_on_features(
             pretrained, prepared.encoded, stage_of(frozen), features, machine
         )
@@ -189,3 +192,55 @@ def test_the_stores_that_were_not_used_for_longest_are_forgotten(
     assert list(Path("runs/.features").iterdir())
     prepare(typed("strategy=feature_extraction", "features.keep_gb=0"), tmp_path / "run").train()
     assert not list(Path("runs/.features").iterdir())
+
+
+def test_two_runs_at_once_want_the_same_store_and_neither_spoils_it(
+    typed: Typed, tmp_path: Path
+) -> None:
+    words = typed("strategy=feature_extraction", f"features.folder={tmp_path / 'stores'}")
+    start = [sys.executable, "-m", "nlp_transfer.train", *words]
+    runs = [
+        subprocess.Popen(
+            [*start, f"run_dir={tmp_path / name}", f"strategy.learning_rate={rate}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name, rate in (("one", "1e-3"), ("two", "2e-3"))
+    ]
+    for process in runs:
+        said, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, said
+    assert [PART in store.name for store in (tmp_path / "stores").iterdir()] == [False]
+    one, two = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("one", "two"))
+    assert one == two
+
+
+def test_who_finds_a_store_that_another_run_has_just_renamed_uses_it(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = typed("strategy=feature_extraction")
+    first = prepare(words, tmp_path / "one")
+    first.train()
+    (store,) = Path("runs/.features").iterdir()
+    written = store.stat().st_ino
+    # The other run was faster: the store appears between the look and the renaming.
+    looks = iter([False])
+    is_dir = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: next(looks, None) is None and is_dir(path))
+    second = prepare(words, tmp_path / "two")
+    looks = iter([False])
+    second.train()
+    assert [s.stat().st_ino for s in Path("runs/.features").iterdir()] == [written]
+    assert np.array_equal(first.logits("test"), second.logits("test"))
+
+
+def test_each_stage_of_gradual_unfreezing_stores_what_is_below_its_own_boundary(
+    typed: Typed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = typed("strategy=gradual_unfreezing", "strategy.top_layers=1", "strategy.epochs=2")
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        prepare(words, tmp_path / "run").train()
+    said = [line for line in caplog.messages if "the frozen part runs once" in line]
+    assert [line.split(":")[0] for line in said] == ["stage head", "stage top"]
+    assert len(list(Path("runs/.features").iterdir())) == 2

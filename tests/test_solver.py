@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES
+from conftest import ARCHITECTURES, make_rows, write_csv
 from rooms import Prepared, prepare
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 from transformers import AutoModelForSequenceClassification, ElectraConfig
 
 from nlp_transfer import compose, run
@@ -19,7 +20,7 @@ from nlp_transfer.errors import UserError
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.model import Pretrained, find_anatomy
 from nlp_transfer.pooling import choose_pooling, with_pooling
-from nlp_transfer.solver import solve_head
+from nlp_transfer.solver import STRENGTHS, Table, solve, solve_head
 
 Typed = Callable[..., list[str]]
 
@@ -52,6 +53,7 @@ def electra(prepared: Prepared) -> Prepared:
         intermediate_size=64,
     )
     model = AutoModelForSequenceClassification.from_config(config)
+    model.config.problem_type = "single_label_classification"
     pretrained = Pretrained(model, prepared.pretrained.tokenizer, find_anatomy(model), 64)
     return Prepared(**{**vars(prepared), "pretrained": pretrained})
 
@@ -124,6 +126,81 @@ def test_more_labels_than_two_and_one_that_train_has_not(typed: Typed, tmp_path:
     assert solve_head(*given, prepared.encoded.collator, 512, join(prepared), 0) is not None
     assert set(prepared.logits("test").argmax(axis=1)) <= {0, 1, 2}
     assert prepared.logits("test")[:, 3].max() < -50
+
+
+def table(x: np.ndarray, labels: np.ndarray, counts: np.ndarray | None = None) -> Table:
+    return Table(x, labels, np.ones(len(x)) if counts is None else counts)
+
+
+def made_up(rows: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features, and how much each label wants them."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(rows, 8))
+    wanted = x @ generator.normal(size=(8, labels)) + generator.normal(size=(rows, labels))
+    return x, wanted
+
+
+def test_several_labels_are_as_many_regressions_of_scikit_learn() -> None:
+    x, wanted = made_up(200, 3)
+    answers = (wanted > 0).astype(np.int64)
+    never = np.concatenate([answers, np.zeros((200, 1), np.int64)], axis=1)
+    strength, found = solve(
+        "multi_label_classification", 4, table(x, never), table(x, never), seed=0
+    )
+    logits = x @ found.weight.T + found.bias
+    for label in range(3):
+        oracle = LogisticRegression(C=strength, tol=1e-8).fit(x, answers[:, label])
+        assert np.abs(logits[:, label] - oracle.decision_function(x)).max() < 1e-2
+    assert logits[:, 3].max() < -50
+
+
+def test_scores_are_a_ridge_of_scikit_learn() -> None:
+    x, wanted = made_up(200, 1)
+    given = table(x, wanted[:, 0])
+    strength, found = solve("regression", 1, given, given, seed=0)
+    oracle = Ridge(alpha=1 / strength).fit(x, wanted[:, 0])
+    assert found.weight.shape == (1, 8)
+    assert np.allclose(x @ found.weight[0] + found.bias[0], oracle.predict(x))
+
+
+def test_rows_count_as_much_as_their_label_says() -> None:
+    x, wanted = made_up(300, 1)
+    labels = (wanted[:, 0] > 1.5).astype(np.int64)
+    counts = np.where(labels == 1, 5.0, 0.5)
+    given = table(x, labels, counts)
+    strength, found = solve("single_label_classification", 2, given, given, seed=0)
+    oracle = LogisticRegression(C=strength, tol=1e-8).fit(x, labels, counts)
+    logits = x @ found.weight.T + found.bias
+    assert np.abs(logits[:, 1] - logits[:, 0] - oracle.decision_function(x)).max() < 1e-2
+    even = LogisticRegression(C=strength, tol=1e-8).fit(x, labels)
+    assert np.abs(logits[:, 1] - logits[:, 0] - even.decision_function(x)).max() > 0.5
+
+
+def test_the_strength_is_the_one_with_the_lowest_cross_validated_loss() -> None:
+    x, wanted = made_up(60, 1)
+    labels = (wanted[:, 0] > 0).astype(np.int64)
+    given = table(x, labels)
+    strength, _ = solve("single_label_classification", 2, given, given, seed=3)
+    folds = StratifiedKFold(5, shuffle=True, random_state=3)
+    losses = {
+        c: -cross_val_score(
+            LogisticRegression(C=c, tol=1e-8), x, labels, cv=folds, scoring="neg_log_loss"
+        ).mean()
+        for c in STRENGTHS
+    }
+    assert losses[strength] == pytest.approx(min(losses.values()), abs=1e-3)
+
+
+def test_class_weights_reach_a_solved_head(typed: Typed, tmp_path: Path) -> None:
+    logits = []
+    for kind in ("none", "balanced"):
+        few = write_csv(tmp_path / "few.csv", [*make_rows(60)[1::2], *make_rows(10, 3)[::2]])
+        more = ("strategy=feature_extraction", f"dataset.train={few}")
+        prepared = prepare(typed(*more, f"training.class_weights={kind}"), tmp_path / "run")
+        prepared.train()
+        logits.append(prepared.logits("test"))
+    margins = [float((part[:, 0] - part[:, 1]).mean()) for part in logits]
+    assert margins[1] > margins[0] + 0.1  # the rare label is answered more readily
 
 
 def test_a_head_that_cannot_hold_a_linear_function_is_left_as_it_was(

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES
+from conftest import ARCHITECTURES, make_rows, write_csv
 from rooms import Prepared, prepare
 
 from nlp_transfer import compose, run
-from nlp_transfer.config import Solver
+from nlp_transfer.config import ClassWeights, Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.model import Anatomy
+from nlp_transfer.stage_trainer import weigh_labels
 from nlp_transfer.strategy import frozen_below, parameter_groups
 
 STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
@@ -70,7 +71,7 @@ def test_every_strategy_and_architecture_ends_in_a_folder_that_answers_the_same(
 ) -> None:
     claims = []
     for architecture in ARCHITECTURES:
-        for strategy in STRATEGIES:
+        for strategy in (*STRATEGIES, "lora"):
             overrides = typed(*shallow(strategy), *FAST, architecture=architecture)
             prepared = prepare(overrides, tmp_path / "run")
             prepared.train()
@@ -79,7 +80,7 @@ def test_every_strategy_and_architecture_ends_in_a_folder_that_answers_the_same(
             export(pretrained.model, pretrained.tokenizer, "tiny", pretrained.max_tokens, folder)
             texts = corpus.splits["validation"]["text"]
             claims.append(Claim(folder, list(texts), corpus.labels, prepared.logits("validation")))
-    assert len(claims) == 18
+    assert len(claims) == 21
     assert max(verify(claims)) <= 1e-5
 
 
@@ -258,6 +259,33 @@ def test_bf16_leaves_no_autocast_in_the_model(typed: Typed, tmp_path: Path) -> N
     assert "forward" not in vars(model)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert prepared.logits("validation").dtype == np.float32
+
+
+def test_class_weights_are_one_on_average_and_do_not_depend_on_accumulation(
+    typed: Typed, tmp_path: Path
+) -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    balanced = weigh_labels(labels, 3, ClassWeights.balanced)
+    halfway = weigh_labels(labels, 3, ClassWeights.sqrt)
+    assert balanced is not None
+    assert halfway is not None
+    assert balanced[1] / balanced[0] == pytest.approx(9)
+    assert halfway[1] / halfway[0] == pytest.approx(3)
+    assert balanced[labels].mean() == pytest.approx(1)
+    assert halfway[labels].mean() == pytest.approx(1)
+    assert weigh_labels(labels, 2, ClassWeights.none) is None
+    rows = [*make_rows(80)[1::2], *make_rows(30, 3)[::2]]
+    train = write_csv(tmp_path / "uneven.csv", rows)
+    weights = {}
+    for kind, micro_batch in (("none", 16), ("balanced", 16), ("balanced", 4)):
+        fast = ("checkpoint.dropout=0", "strategy.epochs=2", "strategy.learning_rate=5e-4")
+        more = (f"training.class_weights={kind}", f"training.micro_batch_size={micro_batch}")
+        prepared = prepare(typed(*fast, *more, f"dataset.train={train}"), tmp_path / "run")
+        prepared.train()
+        weights[kind, micro_batch] = prepared.weights()
+    even, one, four = weights.values()
+    assert max(float((one[n] - four[n]).abs().max()) for n in one) < 1e-6
+    assert max(float((one[n] - even[n]).abs().max()) for n in one) > 1e-4
 
 
 def test_label_smoothing_and_schedules_reach_the_trainer(typed: Typed, tmp_path: Path) -> None:
