@@ -91,6 +91,16 @@ class PlannedBatches(Sampler[list[tuple[int, bool]]]):
     def __len__(self) -> int:
         return math.ceil(len(self.lengths) / self.batch_size) * self.accumulation
 
+    def padded_tokens(self, lengths: np.ndarray) -> int:
+        """Tokens of an epoch over all processes, padding included, if rows were so long."""
+        parts = self.accumulation * self.world_size
+        return sum(
+            len(micro) * int(lengths[micro].max())
+            for batch in plan_epoch(self.lengths, self.batch_size, self.seed, self.epoch)
+            for micro in np.array_split(batch, parts)
+            if len(micro)
+        )
+
     def __iter__(self) -> Iterator[list[tuple[int, bool]]]:
         parts = self.accumulation * self.world_size
         for batch in plan_epoch(self.lengths, self.batch_size, self.seed, self.epoch):

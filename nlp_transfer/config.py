@@ -11,7 +11,8 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-AUTO = "auto"  # the strategy that is chosen by the data
+AUTO = "auto"
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 # What a file of labelled texts may be.
 FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
@@ -107,6 +108,7 @@ class TokenizationConfig:
     """How texts are cut into tokens."""
 
     max_length: int | None = None  # tokens; None: as many as the checkpoint can read
+    folder: str = "runs/.tokens"  # where tokens are kept for other processes and later runs
 
 
 @dataclass
@@ -131,7 +133,7 @@ class StrategyConfig:
     epochs: float | None = None  # of every stage
     learning_rate: float | None = None  # the encoder's; the head's where nothing else learns
     top_layers: int | None = None  # of every stage that trains some but not all layers
-    min_steps: int = 200  # of a stage, unless strategy.epochs is given: few rows need more epochs
+    min_steps: int = 100  # of a stage, unless strategy.epochs is given: few rows need more epochs
     solve_head: bool = False  # start from a head that is solved on frozen features
     allow_destructive_rate: bool = False  # fine-tune above 1e-3 all the same
 
@@ -146,7 +148,8 @@ class TrainingConfig:
     """How a stage is trained."""
 
     batch_size: int = 16  # documents of one optimizer step, over all processes
-    micro_batch_size: int | None = None  # of one forward pass on one process; None: as it comes
+    # Documents of one forward pass on one process: a number, `auto` (what fits), None: as it comes.
+    micro_batch_size: int | str | None = None
     precision: Precision = Precision.auto
     schedule: Schedule = Schedule.linear
     warmup: float = 0.1  # share of a stage's steps
@@ -158,6 +161,9 @@ class TrainingConfig:
     keep_best: bool = True  # hand back the best epoch of a stage, not its last
     threads: int | None = None  # of the CPU, per process; None: torch's own choice
     cpu: bool = False  # leave an accelerator unused
+    compile: bool = False  # the model, by torch.compile: minutes first, then faster steps on GPUs
+    gradient_checkpointing: bool = False  # less memory for a third more time
+    report_to: list[str] = field(default_factory=list)  # tensorboard, wandb, mlflow, trackio
     progress: bool = True
 
 
@@ -213,11 +219,13 @@ NOT_PART_OF_THE_RESULT = (
     "run_dir",
     "overwrite",
     "dry_run",
+    "tokenization.folder",
     "features.folder",
     "features.keep_gb",
     "features.max_gb",
     "training.threads",
     "training.progress",
+    "training.report_to",
     "export.verify_rows",
 )
 

@@ -9,11 +9,9 @@ be put back together.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +21,13 @@ from nlp_transfer.config import Cache, FeaturesConfig
 from nlp_transfer.machine import Machine, first_decides, logger, wait
 from nlp_transfer.model import Pretrained, evaluating
 from nlp_transfer.splitting import STATES, Prefix, difference, on_device, set_aside, states_by_row
+from nlp_transfer.stores import find_or_make, forget_the_oldest
 from nlp_transfer.strategy import Stage
 from nlp_transfer.tokenization import Encoded, EncodedSplit, Inputs
 
 # What a split must reproduce of the whole model's logits, in float32.
 EXACT = 1e-4
 STORED_SPLITS = ("train", "validation")  # test is run whole, once, at the end
-PART = ".part-"  # in the name of a store that is being written
 TOKENS = 4096  # of one forward pass of the prefix, padding included
 
 
@@ -58,7 +56,9 @@ def trained_on_features(
     with set_aside(pretrained.model, pretrained.anatomy, choice):
         yield Encoded({**encoded.splits, **stored}, encoded.collator)
     if machine.is_first:
-        _forget_the_oldest(Path(config.folder), config.keep_gb)
+        if not stage.pristine:  # of weights that only this run has: nobody will ask for it
+            shutil.rmtree(folder, ignore_errors=True)
+        forget_the_oldest(Path(config.folder), config.keep_gb)
 
 
 def _choose(
@@ -108,42 +108,13 @@ def _store(
     pretrained: Pretrained, encoded: Encoded, prefix: Prefix, home: Path, machine: Machine
 ) -> Path:
     """The folder with the states of every stored split: found by content, or computed now."""
+
+    def write(folder: Path) -> None:
+        for name in STORED_SPLITS:
+            _write(folder / f"{name}.npy", pretrained, encoded, name, prefix, machine)
+
     folder = home / first_decides(lambda: _key(pretrained, encoded, prefix), machine)
-    if first_decides(folder.is_dir, machine):
-        logger.info("  its features are there already: %s", folder)
-        if machine.is_first:
-            os.utime(folder)
-        return folder
-    aside = Path(first_decides(lambda: str(_make_aside(folder)), machine))
-    for name in STORED_SPLITS:
-        _write(aside / f"{name}.npy", pretrained, encoded, name, prefix, machine)
-    if machine.is_first:
-        try:
-            aside.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-            shutil.rmtree(aside)  # another run was faster; its files say the same
-    wait(machine)
-    return folder
-
-
-def _forget_the_oldest(home: Path, keep_gb: float) -> None:
-    """Delete the stores that were not used for longest, until the rest fits."""
-    used: list[tuple[float, int, Path]] = []
-    for store in home.iterdir():
-        if PART in store.name:
-            continue  # another run is writing it
-        with suppress(FileNotFoundError):  # another run has deleted it
-            size = sum(file.stat().st_size for file in store.iterdir())
-            used.append((store.stat().st_mtime, size, store))
-    used.sort()
-    while used and sum(size for _, size, _ in used) > keep_gb * 1e9:
-        shutil.rmtree(used.pop(0)[2], ignore_errors=True)
-
-
-def _make_aside(folder: Path) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f"{folder.name}{PART}", dir=folder.parent))
+    return find_or_make(folder, write, machine, lambda: logger.info("  found in %s", folder))
 
 
 def _write(  # noqa: PLR0913

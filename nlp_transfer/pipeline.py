@@ -29,7 +29,7 @@ from nlp_transfer.pooling import pool, with_pooling
 from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
 from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode, input_length
-from nlp_transfer.training import train
+from nlp_transfer.training import refuse_absent_trackers, train
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ def run(config: Config) -> Result:
     metrics = load_metrics(config.evaluation, corpus.labels)
     validation = np.array(corpus.splits["validation"]["label"])
     refuse_undefined_best(metrics, validation, len(corpus.labels))
-    decide_precision(config.training.precision, machine.device)  # refused now, not in the middle
+    # Refused now, not in the middle.
+    decide_precision(config.training.precision, machine.device)
+    refuse_absent_trackers(config.training.report_to)
     if config.dry_run:
         return _dry_run(config, corpus, machine)
     with open_run(config, corpus.fingerprint, machine) as folder:
@@ -73,7 +75,8 @@ def _run(
     config = _with_strategy(config, corpus, folder.decide)
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
     pretrained.model.to(folder.machine.device)
-    encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
+    given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
+    encoded = encode(*given, folder.machine)
     pretrained = pool(pretrained, encoded, config, folder)
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)

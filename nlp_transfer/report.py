@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any
             "seconds": round(history.seconds, 2),
             "encoding_seconds": round(history.encoding_seconds, 2),
             "best": history.best,
+            "speed": None if history.speed is None else asdict(history.speed),
             "log": history.log,
         }
         for stage, history in zip(stages, trained.history, strict=True)

@@ -219,7 +219,7 @@ def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
 
 def _empty(path: Path) -> None:
     """Remove what a run of ours wrote; whatever else a person keeps there stays."""
-    for name in ("checkpoints", "model", "model.part"):
+    for name in ("checkpoints", "model", "model.part", "tensorboard"):
         shutil.rmtree(path / name, ignore_errors=True)
     for name in (METRICS_FILE, f"{METRICS_FILE}.part", f"{CONFIG_FILE}.part"):
         (path / name).unlink(missing_ok=True)

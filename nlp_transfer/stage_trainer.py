@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerControl
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerControl,
+)
 
 from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches
 from nlp_transfer.config import ClassWeights
+from nlp_transfer.machine import logger
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a stage went, over all processes, validation not counted."""
+
+    texts_per_second: float
+    tokens_per_second: float  # padding not counted
+    padding: float  # share of what was computed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What finding the weights of one stage gave."""
+
+    steps: int
+    best: float | None
+    speed: Speed | None
+    log: list[dict[str, float | None]]
 
 
 def document_loss(
@@ -82,6 +110,7 @@ class StageTrainer(Trainer):
         self._batches = batches
         self._groups = groups
         self._measure = measure
+        self.evaluation_seconds = 0.0
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The planned batches; not prepared by accelerate, which would shard them once more."""
@@ -96,7 +125,9 @@ class StageTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float | None]:
         """Validation metrics through the one forward loop of this package."""
+        start = time.perf_counter()
         values = {f"eval_{name}": value for name, value in self._measure(self.model).items()}
+        self.evaluation_seconds += time.perf_counter() - start
         self.log(values)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, values
@@ -106,3 +137,39 @@ class StageTrainer(Trainer):
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray) -> Outcome:
+    """Train by gradient, and leave nothing of the `Trainer` in the model.
+
+    Args:
+        lengths: tokens of each row of train, as they are given to the model.
+    """
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    start = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - start - trainer.evaluation_seconds
+    # Under bf16 and fp16 accelerate puts its autocast over the model's forward; take it off.
+    trainer.model.__dict__.pop("forward", None)
+    trainer.model.__dict__.pop("_original_forward", None)
+    state = trainer.state
+    log = [entry for entry in state.log_history if "train_runtime" not in entry]
+    speed = _speed(state.epoch, seconds, batches, lengths)
+    logger.info(
+        "  %.1f s in steps: %.0f texts/s, %s tokens/s without padding (%.1f%% of all was padding)",
+        seconds,
+        speed.texts_per_second,
+        f"{speed.tokens_per_second:,.0f}",
+        100 * speed.padding,
+    )
+    return Outcome(state.global_step, state.best_metric, speed, log)
+
+
+def _speed(epochs: float, seconds: float, batches: PlannedBatches, lengths: np.ndarray) -> Speed:
+    padded = batches.padded_tokens(lengths)
+    return Speed(
+        texts_per_second=epochs * len(lengths) / seconds,
+        tokens_per_second=epochs * int(lengths.sum()) / seconds,
+        padding=1 - int(lengths.sum()) / padded,
+    )

@@ -35,6 +35,7 @@ class Stage:
     layer_decay: float
     solver: Solver = Solver.gradient
     lora_rank: int = 0
+    pristine: bool = True  # what is frozen here has not learned in an earlier stage either
 
     def learns(self, anatomy: Anatomy, name: str) -> bool:
         """Whether a parameter learns in this stage."""
@@ -79,6 +80,9 @@ def plan_stages(
     stages = [_plan(name, stage, config, anatomy) for name, stage in config.stages.items()]
     if config.solve_head:
         stages = _solved_first(stages, anatomy)
+    for i, stage in enumerate(stages):
+        learned = min((earlier.lowest for earlier in stages[:i]), default=stage.lowest)
+        stages[i] = replace(stage, pristine=learned >= stage.lowest)
     if config.epochs is not None:
         return stages
     return [_long_enough(stage, config.min_steps, rows, batch_size) for stage in stages]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 
 from nlp_transfer.batches import IGNORED_LABEL
 from nlp_transfer.config import TokenizationConfig
 from nlp_transfer.data import Corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.machine import logger
+from nlp_transfer.machine import Machine, first_decides, logger, wait
+from nlp_transfer.stores import find_or_make, forget_the_oldest
 
 BATCH = 1000  # texts of one tokenizer call
+ABOUT = "about.npz"
+KEEP_GB = 1.0  # of tokens, for later runs; those not used for longest go first
 
 
 @dataclass(frozen=True)
@@ -107,17 +112,32 @@ class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
         return {**batch, "labels": torch.tensor(labels, dtype=torch.int64)}
 
 
-def encode(corpus: Corpus, tokenizer: Any, max_tokens: int, config: TokenizationConfig) -> Encoded:
+def encode(
+    corpus: Corpus,
+    tokenizer: Any,
+    max_tokens: int,
+    config: TokenizationConfig,
+    machine: Machine | None = None,
+) -> Encoded:
     """Tokenize every split with the checkpoint's own tokenizer.
 
     Args:
         max_tokens: the longest input the checkpoint can read.
+        machine: where given, the first process tokenizes, keeps the tokens (`tokenization.folder`)
+            and the others, and later runs, read them.
 
     Raises:
         UserError: if `tokenization.max_length` is more than that.
     """
     length = input_length(max_tokens, config)
-    splits = {name: _encode_split(rows, tokenizer, length) for name, rows in corpus.splits.items()}
+    splits = {}
+    for name, rows in corpus.splits.items():
+        texts, labels = list(rows["text"]), np.array(rows["label"], dtype=np.int64)
+        if machine is None or not tokenizer.is_fast:  # of a slow one, the content cannot be named
+            inputs, cut = _encode_split(texts, tokenizer, length)
+        else:
+            inputs, cut = _kept(texts, tokenizer, length, Path(config.folder), machine)
+        splits[name] = EncodedSplit(inputs, labels, cut)
     for name, split in splits.items():
         if split.cut:
             share = split.cut / len(split.labels)
@@ -163,10 +183,45 @@ def collator_of(tokenizer: Any) -> Collator:
     return Collator(padding, tokenizer.padding_side)
 
 
-def _encode_split(rows: Dataset, tokenizer: Any, length: int) -> EncodedSplit:
-    texts = list(rows["text"])
+def _encode_split(texts: list[str], tokenizer: Any, length: int) -> tuple[Inputs, int]:
+    """The inputs, and how many texts are cut."""
     # One token of room tells a text that fits exactly from one that was cut.
     roomy = encode_texts(texts, tokenizer, length + 1)
     cut = int((roomy.lengths > length).sum())
-    inputs = encode_texts(texts, tokenizer, length) if cut else roomy
-    return EncodedSplit(inputs, np.array(rows["label"], dtype=np.int64), cut)
+    return encode_texts(texts, tokenizer, length) if cut else roomy, cut
+
+
+def _kept(
+    texts: list[str], tokenizer: Any, length: int, home: Path, machine: Machine
+) -> tuple[Inputs, int]:
+    """The same, computed by one process and once for all runs."""
+
+    def write(folder: Path) -> None:
+        if machine.is_first:
+            inputs, cut = _encode_split(texts, tokenizer, length)
+            for name, flat in inputs.flat.items():
+                np.save(folder / f"{name}.npy", flat)
+            np.savez(folder / ABOUT, offsets=inputs.offsets, cut=cut)
+
+    folder = home / first_decides(lambda: _key(texts, tokenizer, length), machine)
+    find_or_make(folder, write, machine, lambda: None)
+    with np.load(folder / ABOUT) as about:
+        offsets, cut = about["offsets"], int(about["cut"])
+    flat = {file.stem: np.load(file) for file in sorted(folder.glob("*.npy"))}
+    wait(machine)
+    if machine.is_first:
+        forget_the_oldest(home, KEEP_GB)
+    return Inputs(flat, offsets), cut
+
+
+def _key(texts: list[str], tokenizer: Any, length: int) -> str:
+    """The content that tokens are a function of."""
+    about = [type(tokenizer).__name__, length, tokenizer.padding_side, tokenizer.truncation_side]
+    digest = hashlib.sha256(repr(about).encode())
+    itself = json.loads(tokenizer.backend_tokenizer.to_str())
+    for name in ("truncation", "padding"):  # as the last call left them
+        itself.pop(name, None)
+    digest.update(json.dumps(itself).encode())
+    for text in texts:
+        digest.update(f"\0{text}".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:24]

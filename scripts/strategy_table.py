@@ -13,24 +13,13 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from measured_run import measured_run
+
 from nlp_transfer import compose
-from nlp_transfer.choice import resolve
-from nlp_transfer.config import Config
-from nlp_transfer.data import load_corpus
-from nlp_transfer.evaluation import load_metrics
-from nlp_transfer.inference import predict_logits
-from nlp_transfer.machine import join
-from nlp_transfer.model import load_pretrained
-from nlp_transfer.pooling import pool
-from nlp_transfer.run_folder import open_run
-from nlp_transfer.strategy import plan_stages
-from nlp_transfer.tokenization import encode
-from nlp_transfer.training import train
 
 STRATEGIES = (
     "feature_extraction",
@@ -105,43 +94,13 @@ def typed(cell: Cell, arguments: argparse.Namespace) -> list[str]:
 
 def measure(cell: Cell, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run; seconds are those of finding the weights, encoding included."""
+    splits = ("validation",) if arguments.no_test else ("validation", "test")
     with tempfile.TemporaryDirectory() as folder:
         config = compose(*typed(cell, arguments), f"run_dir={folder}/run")
         return {
             **dict(zip(("strategy", "rows", "seed"), cell, strict=True)),
-            **run(config, with_test=not arguments.no_test),
+            **measured_run(config, splits),
         }
-
-
-def run(config: Config, with_test: bool) -> dict[str, Any]:
-    machine = join(config.training)
-    corpus = load_corpus(config.dataset, config.seed)
-    rows = len(corpus.splits["train"])
-    with open_run(config, corpus.fingerprint, machine) as folder:
-        config.strategy = resolve(config.strategy, rows, len(corpus.labels), folder.decide)
-        metrics = load_metrics(config.evaluation, corpus.labels)
-        pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
-        given = (pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
-        encoded = encode(corpus, *given)
-        start = time.perf_counter()
-        pretrained = pool(pretrained, encoded, config, folder)
-        batch_size = config.training.batch_size
-        stages = plan_stages(config.strategy, pretrained.anatomy, rows, batch_size)
-        history = train(pretrained, encoded, stages, metrics, config, folder).history
-        seconds = time.perf_counter() - start
-    accuracy = {}
-    for split in ("validation", *(("test",) if with_test else ())):
-        inputs, labels = encoded.splits[split].inputs, encoded.splits[split].labels
-        tokens = config.evaluation.max_tokens
-        logits = predict_logits(pretrained.model, inputs, encoded.collator, tokens)
-        accuracy[split] = float((logits.argmax(axis=1) == labels).mean())
-    return {
-        **accuracy,
-        "seconds": seconds,
-        "encoding": sum(stage.encoding_seconds for stage in history),
-        "parameters": max(stage.parameters for stage in history),
-        "epochs": [stage.epochs for stage in stages],
-    }
 
 
 def table(lines: list[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import csv
+import logging
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ from transformers import (
     RobertaConfig,
     RobertaModel,
 )
+
+# As the first run of a process leaves it, so that no test depends on which one comes first.
+logging.getLogger("nlp_transfer").addHandler(logging.NullHandler())
+logging.getLogger("nlp_transfer").propagate = False
 
 NICE = [
     "lovely",

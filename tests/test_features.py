@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -17,10 +18,11 @@ from conftest import make_tokenizer
 from rooms import Prepared, prepare
 
 from nlp_transfer.config import Cache, FeaturesConfig
-from nlp_transfer.features import PART, trained_on_features
+from nlp_transfer.features import trained_on_features
 from nlp_transfer.machine import join
 from nlp_transfer.model import Pretrained, find_anatomy
 from nlp_transfer.splitting import Prefix, difference
+from nlp_transfer.stores import PART
 from nlp_transfer.strategy import Stage
 from nlp_transfer.tokenization import encode
 
@@ -194,6 +196,20 @@ def test_the_stores_that_were_not_used_for_longest_are_forgotten(
     assert not list(Path("runs/.features").iterdir())
 
 
+def test_a_store_that_was_never_finished_is_never_used_and_goes_in_time(
+    typed: Typed, tmp_path: Path
+) -> None:
+    words = typed("strategy=feature_extraction")
+    prepare(words, tmp_path / "run").train()
+    (store,) = Path("runs/.features").iterdir()
+    new = store.rename(f"{store}{PART}new")
+    old = Path(f"{store}{PART}old")
+    old.mkdir()
+    os.utime(old, (0, 0))
+    prepare(words, tmp_path / "run").train()
+    assert {path.name for path in Path("runs/.features").iterdir()} == {store.name, new.name}
+
+
 def test_two_runs_at_once_want_the_same_store_and_neither_spoils_it(
     typed: Typed, tmp_path: Path
 ) -> None:
@@ -239,8 +255,18 @@ def test_each_stage_of_gradual_unfreezing_stores_what_is_below_its_own_boundary(
     typed: Typed, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = typed("strategy=gradual_unfreezing", "strategy.top_layers=1", "strategy.epochs=2")
+    prepared = prepare(words, tmp_path / "run")
     with caplog.at_level("INFO", logger="nlp_transfer"):
-        prepare(words, tmp_path / "run").train()
+        prepared.train()
     said = [line for line in caplog.messages if "the frozen part runs once" in line]
     assert [line.split(":")[0] for line in said] == ["stage head", "stage top"]
     assert len(list(Path("runs/.features").iterdir())) == 2
+
+
+def test_a_store_that_no_other_run_can_need_is_deleted(typed: Typed, tmp_path: Path) -> None:
+    back_up = "+strategy.stages.again={layers: 0, epochs: 2}"
+    prepared = prepare(typed("strategy.epochs=2", back_up), tmp_path / "run")
+    assert [stage.pristine for stage in prepared.stages] == [True, False]
+    history = prepared.train()
+    assert history[1].steps > 0
+    assert not list(Path("runs/.features").iterdir())

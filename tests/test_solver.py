@@ -20,7 +20,8 @@ from nlp_transfer.errors import UserError
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.model import Pretrained, find_anatomy
 from nlp_transfer.pooling import choose_pooling, with_pooling
-from nlp_transfer.solver import STRENGTHS, Table, solve, solve_head
+from nlp_transfer.regression import STRENGTHS, Table, solve
+from nlp_transfer.solver import solve_head
 
 Typed = Callable[..., list[str]]
 

@@ -1,0 +1,57 @@
+"""Finds how many texts fit into one training step (`training.micro_batch_size=auto`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.tokenization import Collator, Inputs
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def largest_micro_batch(
+    model: PreTrainedModel, inputs: Inputs, collator: Collator, share: int, precision: str
+) -> int:
+    """The largest of `share`, half of it, a quarter … with which the longest texts fit.
+
+    Everything learns in the trial, and the optimizer's two moments of it are there: no stage of any
+    strategy needs more.
+
+    Args:
+        share: documents of a global batch that one process has to do.
+
+    Raises:
+        UserError: if not even one text fits.
+    """
+    longest = np.argsort(-inputs.lengths, kind="stable")
+    size = share
+    while size:
+        try:
+            _step(model, inputs, collator, longest[:size], precision)
+            return size
+        except torch.OutOfMemoryError:
+            size //= 2
+        finally:
+            model.zero_grad(set_to_none=True)
+            if model.device.type == "cuda":
+                torch.cuda.empty_cache()
+    raise UserError(
+        ExitCode.MACHINE,
+        f"Not even one text of {inputs.lengths.max()} tokens fits into the memory of "
+        f"{model.device}. Lower tokenization.max_length, or choose a smaller checkpoint.",
+    )
+
+
+def _step(
+    model: PreTrainedModel, inputs: Inputs, collator: Collator, rows: np.ndarray, precision: str
+) -> None:
+    moments = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]
+    kind = AUTOCAST.get(precision)
+    with torch.autocast(model.device.type, dtype=kind, enabled=kind is not None):
+        batch = {name: t.to(model.device) for name, t in collator.pad(inputs, rows).items()}
+        loss = model(**batch).logits.float().square().sum()
+    loss.backward()
+    del moments

@@ -1,0 +1,167 @@
+"""Says which values of a configuration have the right type and still cannot be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from nlp_transfer.config import (
+    AUTO,
+    FILE_SUFFIXES,
+    TRACKERS,
+    Config,
+    Solver,
+    StageConfig,
+    StrategyConfig,
+    TrainingConfig,
+)
+
+# Above this rate a few steps are enough to wipe out what pretraining has learned.
+DESTRUCTIVE_LEARNING_RATE = 1e-3
+LARGEST_SEED = 2**32 - 1  # that numpy takes
+
+
+def impossible(config: Config) -> Iterator[str]:
+    """Values that have the right type and still cannot be."""
+    yield from _impossible_numbers(config)
+    yield from _impossible_strategy(config.strategy)
+    for key, name in (("run_dir", config.run_dir), ("checkpoint.name", config.checkpoint.name)):
+        if name == "":
+            yield f"{key} is empty: give a name, or leave it out."
+    dataset = config.dataset
+    if dataset.name is None and dataset.train == "train":
+        yield (
+            "dataset.train is missing: name the file with the labelled texts "
+            "(dataset=files dataset.train=reviews.csv)."
+        )
+    if dataset.name is not None:
+        for split in ("train", "validation", "test"):
+            value = getattr(dataset, split)
+            if value is not None and value.lower().endswith(FILE_SUFFIXES):
+                yield (
+                    f"dataset.{split}={value!r} is a file, but the dataset is {dataset.name!r}. "
+                    f"Add dataset=files to train on your own files."
+                )
+    if config.evaluation.best not in config.evaluation.metrics:
+        yield (
+            f"evaluation.best={config.evaluation.best!r} is not measured; evaluation.metrics has "
+            f"{', '.join(config.evaluation.metrics)}."
+        )
+    yield from _impossible_training(config.training)
+
+
+def _impossible_training(training: TrainingConfig) -> Iterator[str]:
+    if training.early_stopping is not None and not training.keep_best:
+        yield "training.early_stopping needs the best epoch: leave out training.keep_best=false."
+    batch, micro = training.batch_size, training.micro_batch_size
+    if isinstance(micro, str) and micro != AUTO:
+        yield f"training.micro_batch_size={micro!r} must be a number or {AUTO}."
+    elif isinstance(micro, int) and micro > batch:
+        yield f"training.micro_batch_size={micro} is larger than training.batch_size={batch}."
+    unknown = [name for name in training.report_to if name not in TRACKERS]
+    if unknown:
+        known = ", ".join(TRACKERS)
+        yield f"training.report_to: {unknown[0]!r} is not a tracker; there are {known}."
+
+
+def _impossible_numbers(config: Config) -> Iterator[str]:
+    positive = {
+        "dataset.limit": config.dataset.limit,
+        "tokenization.max_length": config.tokenization.max_length,
+        "training.batch_size": config.training.batch_size,
+        "training.micro_batch_size": config.training.micro_batch_size,
+        "training.early_stopping": config.training.early_stopping,
+        "training.threads": config.training.threads,
+        "evaluation.max_tokens": config.evaluation.max_tokens,
+    }
+    for key, count in positive.items():
+        if isinstance(count, int) and count < 1:
+            yield f"{key}={count} must be at least 1."
+    shares = {
+        "checkpoint.dropout": config.checkpoint.dropout,
+        "dataset.validation_fraction": config.dataset.validation_fraction,
+        "dataset.test_fraction": config.dataset.test_fraction,
+        "training.warmup": config.training.warmup,
+        "training.label_smoothing": config.training.label_smoothing,
+    }
+    for key, share in shares.items():
+        if share is not None and not 0 <= share < 1:
+            yield f"{key}={share} must be at least 0 and less than 1."
+    if config.dataset.validation_fraction == 0:
+        yield "dataset.validation_fraction=0 leaves nothing to choose the best epoch by."
+    not_negative = {
+        "seed": config.seed,
+        "training.weight_decay": config.training.weight_decay,
+        "training.max_grad_norm": config.training.max_grad_norm,
+        "export.verify_rows": config.export.verify_rows,
+        "features.keep_gb": config.features.keep_gb,
+    }
+    for key, amount in not_negative.items():
+        if not 0 <= amount < math.inf:
+            yield f"{key}={amount} must be a number that is not negative."
+    if config.seed > LARGEST_SEED:
+        yield f"seed={config.seed} must be at most {LARGEST_SEED}."
+    if config.features.max_gb is not None and not config.features.max_gb >= 0:
+        yield f"features.max_gb={config.features.max_gb} must be a number that is not negative."
+
+
+def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
+    if not strategy.stages and not strategy.is_auto:
+        yield f"strategy {strategy.name} has no stages; add strategy.stages.<name>.layers=all."
+    if strategy.top_layers is not None:
+        if strategy.top_layers < 1:
+            yield f"strategy.top_layers={strategy.top_layers} must be at least 1."
+        if not any(stage.layers not in ("0", "all") for stage in strategy.stages.values()):
+            yield (
+                f"strategy.top_layers={strategy.top_layers} has no stage to apply to in strategy "
+                f"{strategy.name}. Type strategy=top_layers."
+            )
+    positive = {
+        "strategy.epochs": strategy.epochs,
+        "strategy.learning_rate": strategy.learning_rate,
+    }
+    for name, stage in strategy.stages.items():
+        key = f"strategy.stages.{name}"
+        yield from _impossible_stage(key, stage)
+        positive[f"{key}.epochs"] = stage.epochs
+        positive[f"{key}.encoder_learning_rate"] = stage.encoder_learning_rate
+        positive[f"{key}.head_learning_rate"] = stage.head_learning_rate
+    if strategy.min_steps < 0:
+        yield f"strategy.min_steps={strategy.min_steps} must be a number that is not negative."
+    for key, amount in positive.items():
+        if amount is not None and not 0 < amount < math.inf:
+            yield f"{key}={amount} must be a number greater than 0."
+    yield from _destructive_rates(strategy)
+
+
+def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
+    if stage.layers != "all" and not stage.layers.isdecimal():
+        yield f"{key}.layers={stage.layers!r} must be all, 0 (the head alone) or a number."
+    if stage.solver is Solver.exact and stage.layers != "0":
+        yield f"{key}.solver=exact is for layers=0, the head alone; layers={stage.layers} here."
+    if stage.lora_rank < 0:
+        yield f"{key}.lora_rank={stage.lora_rank} must be a number that is not negative."
+    if stage.lora_rank and stage.layers == "0":
+        yield f"{key}.lora_rank={stage.lora_rank} has nothing to adapt: layers=0 is the head alone."
+    if not 0 < stage.layer_decay <= 1:
+        yield f"{key}.layer_decay={stage.layer_decay} must be greater than 0 and at most 1."
+
+
+def _destructive_rates(strategy: StrategyConfig) -> Iterator[str]:
+    if strategy.allow_destructive_rate:
+        return
+    short = strategy.learning_rate
+    rates = {
+        f"strategy.stages.{name}.encoder_learning_rate": stage.encoder_learning_rate
+        for name, stage in strategy.stages.items()
+        if stage.layers != "0"
+    }
+    if short is not None and (rates or strategy.is_auto):
+        rates = {"strategy.learning_rate": short}
+    for key, rate in rates.items():
+        if rate > DESTRUCTIVE_LEARNING_RATE:
+            yield (
+                f"{key}={rate:g} would destroy the pretrained weights "
+                f"(at most {DESTRUCTIVE_LEARNING_RATE:g}; 2e-5 to 1e-4 is usual). "
+                "If it is meant, add strategy.allow_destructive_rate=true."
+            )

@@ -1,0 +1,79 @@
+"""One run of this package without its export, and what it took.
+
+python scripts/measured_run.py +task=classify dataset.train=… strategy=full
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from typing import Any
+
+from nlp_transfer import compose
+from nlp_transfer.choice import resolve
+from nlp_transfer.config import Config
+from nlp_transfer.data import load_corpus
+from nlp_transfer.evaluation import load_metrics
+from nlp_transfer.inference import predict_logits
+from nlp_transfer.machine import join
+from nlp_transfer.model import load_pretrained
+from nlp_transfer.pooling import pool
+from nlp_transfer.run_folder import open_run
+from nlp_transfer.strategy import plan_stages
+from nlp_transfer.tokenization import encode
+from nlp_transfer.training import train
+
+
+def measured_run(
+    config: Config, splits: tuple[str, ...] = ("validation", "test")
+) -> dict[str, Any]:
+    """Accuracy and seconds, from reading the data to the last evaluation.
+
+    Returns:
+        Accuracy by split; `total` (all of it), `seconds` (finding the weights), `encoding` (of
+        these, on frozen layers); the parameters that learn; the epochs of each stage.
+    """
+    start = time.perf_counter()
+    machine = join(config.training)
+    corpus = load_corpus(config.dataset, config.seed)
+    rows = len(corpus.splits["train"])
+    with open_run(config, corpus.fingerprint, machine) as folder:
+        config.strategy = resolve(config.strategy, rows, len(corpus.labels), folder.decide)
+        metrics = load_metrics(config.evaluation, corpus.labels)
+        pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+        tokenizer, tokens = pretrained.tokenizer, pretrained.max_tokens
+        encoded = encode(corpus, tokenizer, tokens, config.tokenization)
+        prepared = time.perf_counter()
+        pretrained = pool(pretrained, encoded, config, folder)
+        batch_size = config.training.batch_size
+        stages = plan_stages(config.strategy, pretrained.anatomy, rows, batch_size)
+        history = train(pretrained, encoded, stages, metrics, config, folder).history
+    trained = time.perf_counter()
+    accuracy = {}
+    for split in splits:
+        inputs, labels = encoded.splits[split].inputs, encoded.splits[split].labels
+        tokens = config.evaluation.max_tokens
+        logits = predict_logits(pretrained.model, inputs, encoded.collator, tokens)
+        accuracy[split] = float((logits.argmax(axis=1) == labels).mean())
+    return {
+        **accuracy,
+        "total": time.perf_counter() - start,
+        "until_trained": trained - start,
+        "seconds": trained - prepared,
+        "encoding": sum(stage.encoding_seconds for stage in history),
+        "parameters": max(stage.parameters for stage in history),
+        "epochs": [stage.epochs for stage in stages],
+    }
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = compose(*sys.argv[1:], f"run_dir={folder}/run")
+        found = measured_run(config, ("test",))
+    print(json.dumps({**found, "accuracy": found["test"]}))
+
+
+if __name__ == "__main__":
+    main()

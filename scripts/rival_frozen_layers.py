@@ -1,0 +1,56 @@
+"""A plain `Trainer` with dynamic padding and frozen lower layers: the head and the top ones learn.
+
+python scripts/rival_frozen_layers.py DATA CHECKPOINT EPOCHS TOP_LAYERS   (0: the head alone)
+"""
+
+import json
+import sys
+import tempfile
+import time
+
+import numpy as np
+from datasets import load_dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+)
+
+data, checkpoint, epochs, top_layers = sys.argv[1:]
+start = time.perf_counter()
+files = {split: f"{data}/{split}.parquet" for split in ("train", "validation", "test")}
+splits = load_dataset("parquet", data_files=files).class_encode_column("label")
+tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+labels = splits["train"].features["label"].num_classes
+model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=labels)
+layers = model.bert.encoder.layer
+for frozen in (model.bert.embeddings, *layers[: len(layers) - int(top_layers)]):
+    frozen.requires_grad_(False)
+splits = splits.map(
+    lambda rows: tokenizer(rows["text"], truncation=True, max_length=128), batched=True
+)
+arguments = TrainingArguments(
+    output_dir=tempfile.mkdtemp(),
+    num_train_epochs=float(epochs),
+    learning_rate=1e-3 if top_layers == "0" else 1e-4,
+    per_device_train_batch_size=32,
+    per_device_eval_batch_size=32,
+    eval_strategy="epoch",
+    save_strategy="no",
+    report_to=[],
+)
+trainer = Trainer(
+    model=model,
+    args=arguments,
+    train_dataset=splits["train"],
+    eval_dataset=splits["validation"],
+    data_collator=DataCollatorWithPadding(tokenizer),
+    compute_metrics=lambda given: {"accuracy": np.mean(given[0].argmax(-1) == given[1])},
+)
+trainer.train()
+trained = time.perf_counter()
+accuracy = trainer.evaluate(splits["test"])["eval_accuracy"]
+total = time.perf_counter() - start
+print(json.dumps({"total": total, "until_trained": trained - start, "accuracy": accuracy}))
