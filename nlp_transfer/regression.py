@@ -12,6 +12,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # scikit-learn's C, 1/alpha of a ridge
 FEW_ROWS = 2000  # up to here the strength is chosen by cross-validation, beyond by validation
 FOLDS = 5
+PRECISE = 1e-6  # the gradient at which a regression counts as solved
 NEVER = -100.0  # a logit
 
 
@@ -72,10 +73,10 @@ def _solver(problem: str, outputs: int) -> Solve:
     """A function from rows and strength to the solution; it starts where it ended last time."""
     match problem:
         case "single_label_classification":
-            one = LogisticRegression(max_iter=2000, warm_start=True)
+            one = LogisticRegression(tol=PRECISE, max_iter=5000, warm_start=True)
             return lambda rows, strength: _by_label(one.set_params(C=strength), rows, outputs)
         case "multi_label_classification":
-            each = [LogisticRegression(max_iter=2000, warm_start=True) for _ in range(outputs)]
+            each = [LogisticRegression(tol=PRECISE, max_iter=5000, warm_start=True) for _ in range(outputs)]
             return lambda rows, strength: _joined(
                 [
                     _yes_or_no(regression.set_params(C=strength), rows, column)

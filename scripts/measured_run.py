@@ -33,7 +33,8 @@ def measured_run(
 
     Returns:
         Accuracy by split; `total` (all of it), `seconds` (finding the weights), `encoding` (of
-        these, on frozen layers); the parameters that learn; the epochs of each stage.
+        these, on frozen layers); `epoch` (without that); the parameters that learn; the epochs of
+        each stage.
     """
     start = time.perf_counter()
     machine = join(config.training)
@@ -51,6 +52,8 @@ def measured_run(
         stages = plan_stages(config.strategy, pretrained.anatomy, rows, batch_size)
         history = train(pretrained, encoded, stages, metrics, config, folder).history
     trained = time.perf_counter()
+    after_the_first = sum(stage.seconds - stage.encoding_seconds for stage in history)
+    epoch = after_the_first / sum(stage.epochs for stage in stages)
     accuracy = {}
     for split in splits:
         inputs, labels = encoded.splits[split].inputs, encoded.splits[split].labels
@@ -60,11 +63,11 @@ def measured_run(
     return {
         **accuracy,
         "total": time.perf_counter() - start,
-        "until_trained": trained - start,
         "seconds": trained - prepared,
         "encoding": sum(stage.encoding_seconds for stage in history),
         "parameters": max(stage.parameters for stage in history),
         "epochs": [stage.epochs for stage in stages],
+        "epoch": epoch,
     }
 
 

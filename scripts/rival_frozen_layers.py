@@ -1,6 +1,6 @@
 """A plain `Trainer` with dynamic padding and frozen lower layers: the head and the top ones learn.
 
-python scripts/rival_frozen_layers.py DATA CHECKPOINT EPOCHS TOP_LAYERS   (0: the head alone)
+python scripts/rival_frozen_layers.py DATA CHECKPOINT EPOCHS SEED TOP_LAYERS   (0: the head alone)
 """
 
 import json
@@ -16,9 +16,11 @@ from transformers import (
     DataCollatorWithPadding,
     Trainer,
     TrainingArguments,
+    set_seed,
 )
 
-data, checkpoint, epochs, top_layers = sys.argv[1:]
+data, checkpoint, epochs, seed, top_layers = sys.argv[1:]
+set_seed(int(seed))
 start = time.perf_counter()
 files = {split: f"{data}/{split}.parquet" for split in ("train", "validation", "test")}
 splits = load_dataset("parquet", data_files=files).class_encode_column("label")
@@ -34,6 +36,7 @@ splits = splits.map(
 arguments = TrainingArguments(
     output_dir=tempfile.mkdtemp(),
     num_train_epochs=float(epochs),
+    seed=int(seed),
     learning_rate=1e-3 if top_layers == "0" else 1e-4,
     per_device_train_batch_size=32,
     per_device_eval_batch_size=32,
@@ -49,8 +52,10 @@ trainer = Trainer(
     data_collator=DataCollatorWithPadding(tokenizer),
     compute_metrics=lambda given: {"accuracy": np.mean(given[0].argmax(-1) == given[1])},
 )
+before = time.perf_counter()
 trainer.train()
 trained = time.perf_counter()
 accuracy = trainer.evaluate(splits["test"])["eval_accuracy"]
 total = time.perf_counter() - start
-print(json.dumps({"total": total, "until_trained": trained - start, "accuracy": accuracy}))
+epoch = (trained - before) / float(epochs)
+print(json.dumps({"total": total, "epoch": epoch, "accuracy": accuracy}))
