@@ -158,6 +158,8 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     class_weights: ClassWeights = ClassWeights.none
     early_stopping: int | None = None  # epochs without a better metric before a stage ends
+    # Between two checkpoints at most, and one whenever validation is looked at.
+    checkpoint_minutes: float = 10.0
     keep_best: bool = True  # hand back the best epoch of a stage, not its last
     threads: int | None = None  # of the CPU, per process; None: torch's own choice
     cpu: bool = False  # leave an accelerator unused
@@ -225,6 +227,7 @@ NOT_PART_OF_THE_RESULT = (
     "features.max_gb",
     "training.threads",
     "training.progress",
+    "training.checkpoint_minutes",
     "training.report_to",
     "export.verify_rows",
 )

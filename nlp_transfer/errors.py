@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     RUN_FOLDER = 6  # the run folder is locked, unwritable or belongs to another run
     TRAINING = 7  # training cannot go on (a loss that is not finite)
     EXPORT = 8  # the exported folder does not answer what was reported
+    STOPPED = 9  # told to by a signal: the same command goes on
 
 
 class UserError(Exception):

@@ -95,6 +95,7 @@ def _impossible_numbers(config: Config) -> Iterator[str]:
         "training.max_grad_norm": config.training.max_grad_norm,
         "export.verify_rows": config.export.verify_rows,
         "features.keep_gb": config.features.keep_gb,
+        "training.checkpoint_minutes": config.training.checkpoint_minutes,
     }
     for key, amount in not_negative.items():
         if not 0 <= amount < math.inf:

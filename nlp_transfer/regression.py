@@ -76,7 +76,10 @@ def _solver(problem: str, outputs: int) -> Solve:
             one = LogisticRegression(tol=PRECISE, max_iter=5000, warm_start=True)
             return lambda rows, strength: _by_label(one.set_params(C=strength), rows, outputs)
         case "multi_label_classification":
-            each = [LogisticRegression(tol=PRECISE, max_iter=5000, warm_start=True) for _ in range(outputs)]
+            each = [
+                LogisticRegression(tol=PRECISE, max_iter=5000, warm_start=True)
+                for _ in range(outputs)
+            ]
             return lambda rows, strength: _joined(
                 [
                     _yes_or_no(regression.set_params(C=strength), rows, column)

@@ -172,9 +172,10 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
     if begun and not config.overwrite:
         _refuse_another_run(path, config, fingerprint)
         state = State(read_json(path / RUN_FILE)["state"])
-        if state is State.finished:
+        if state is State.finished or (path / CONFIG_FILE).is_file():
+            if state is State.unfinished:
+                logger.info("%s is unfinished: it goes on (overwrite=true starts again)", path)
             return state
-        logger.info("%s is unfinished: it starts again from the beginning", path)
     # run.json first: it is what makes the folder ours, whenever the process may be killed.
     write_json(path / RUN_FILE, {"state": State.unfinished.value, "corpus": fingerprint})
     _empty(path)

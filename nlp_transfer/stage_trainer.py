@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import (
+    EarlyStoppingCallback,
     PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerControl,
+    TrainerState,
 )
 
 from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches
+from nlp_transfer.checkpoints import STATE, keep_only, newest_whole, seal
 from nlp_transfer.config import ClassWeights
-from nlp_transfer.machine import logger
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.machine import Machine, first_decides, logger, wait
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,7 @@ class StageTrainer(Trainer):
         batches: PlannedBatches,
         groups: list[dict[str, Any]],
         measure: Callable[[PreTrainedModel], dict[str, float | None]],
+        machine: Machine,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -110,6 +118,7 @@ class StageTrainer(Trainer):
         self._batches = batches
         self._groups = groups
         self._measure = measure
+        self._machine = machine
         self.evaluation_seconds = 0.0
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -134,28 +143,94 @@ class StageTrainer(Trainer):
         )
         return values
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The library's checkpoint, sealed when it is whole; only then do older ones go."""
+        home = Path(self.args.output_dir)
+        folder = home / f"checkpoint-{self.state.global_step}"
+        try:
+            if self._machine.is_first:
+                shutil.rmtree(folder, ignore_errors=True)  # half of one, from before
+            wait(self._machine)
+            super()._save_checkpoint(model, trial)
+            wait(self._machine)
+            if self._machine.is_first:
+                seal(folder)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise UserError(
+                ExitCode.RUN_FOLDER,
+                f"The checkpoint {folder} cannot be written: {error}. The one before it is whole: "
+                "make room, and the same command goes on from there.",
+            ) from error
+        if self._machine.is_first:
+            keep_only(home, {folder.name, Path(self.state.best_model_checkpoint or folder).name})
+
 
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
 def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray) -> Outcome:
-    """Train by gradient, and leave nothing of the `Trainer` in the model.
+    """Train by gradient, from the newest checkpoint there is, and leave nothing in the model.
 
     Args:
         lengths: tokens of each row of train, as they are given to the model.
+
+    Raises:
+        UserError: if a step does not fit into memory.
     """
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
+    home = Path(trainer.args.output_dir)
+    checkpoint = first_decides(lambda: newest_whole(home), trainer._machine)
     start = time.perf_counter()
-    trainer.train()
+    try:
+        _go_on(trainer, checkpoint)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            ExitCode.MACHINE,
+            f"Step {trainer.state.global_step + 1} does not fit into memory. Add "
+            "training.micro_batch_size=auto or training.gradient_checkpointing=true; the batches, "
+            "and so the model, stay the same.",
+        ) from error
     seconds = time.perf_counter() - start - trainer.evaluation_seconds
     # Under bf16 and fp16 accelerate puts its autocast over the model's forward; take it off.
     trainer.model.__dict__.pop("forward", None)
     trainer.model.__dict__.pop("_original_forward", None)
     state = trainer.state
     log = [entry for entry in state.log_history if "train_runtime" not in entry]
-    speed = _speed(state.epoch, seconds, batches, lengths)
+    before = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+    speed = None
+    if state.global_step > before:
+        epochs = state.epoch * (state.global_step - before) / state.global_step
+        speed = _speed(epochs, seconds, batches, lengths)
+    return Outcome(state.global_step, state.best_metric, speed, log)
+
+
+def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:
+    """From a checkpoint to the end of the stage, or from its beginning."""
+    if checkpoint is None:
+        trainer.train()
+        return
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
+    logger.info("  goes on from step %d of %d", state.global_step, state.max_steps)
+    patience = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+    if patience is not None:
+        waited = patience["attributes"]["early_stopping_patience_counter"]
+        if waited >= patience["args"]["early_stopping_patience"]:
+            trainer.state = state  # it had ended: the library would make one more epoch
+            trainer._load_best_model()
+            return
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
+def _speed(epochs: float, seconds: float, batches: PlannedBatches, lengths: np.ndarray) -> Speed:
+    padded = batches.padded_tokens(lengths)
+    speed = Speed(
+        texts_per_second=epochs * len(lengths) / seconds,
+        tokens_per_second=epochs * int(lengths.sum()) / seconds,
+        padding=1 - int(lengths.sum()) / padded,
+    )
     logger.info(
         "  %.1f s in steps: %.0f texts/s, %s tokens/s without padding (%.1f%% of all was padding)",
         seconds,
@@ -163,13 +238,4 @@ def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray)
         f"{speed.tokens_per_second:,.0f}",
         100 * speed.padding,
     )
-    return Outcome(state.global_step, state.best_metric, speed, log)
-
-
-def _speed(epochs: float, seconds: float, batches: PlannedBatches, lengths: np.ndarray) -> Speed:
-    padded = batches.padded_tokens(lengths)
-    return Speed(
-        texts_per_second=epochs * len(lengths) / seconds,
-        tokens_per_second=epochs * int(lengths.sum()) / seconds,
-        padding=1 - int(lengths.sum()) / padded,
-    )
+    return speed

@@ -143,9 +143,12 @@ def fail(code: int, message: str) -> None:
 def _compose_and_run(tree: DictConfig) -> float:
     try:
         config = to_config(plain(tree))
-        from nlp_transfer.pipeline import run  # imports torch, which `--help` need not wait for
+        # These import torch, which `--help` need not wait for.
+        from nlp_transfer.interruption import heeded
+        from nlp_transfer.pipeline import run
 
-        return run(config).best
+        with heeded():
+            return run(config).best
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the sweep goes on and reports it at its end

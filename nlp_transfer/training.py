@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
 from torch import nn
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
     TrainerCallback,
     TrainingArguments,
+    set_seed,
 )
 
 from nlp_transfer.batches import PlannedBatches
 from nlp_transfer.callbacks import FiniteLoss, StageProgress
+from nlp_transfer.checkpoints import is_whole, keep_only, seal
 from nlp_transfer.config import AUTO, Config, Solver, TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import Metrics
 from nlp_transfer.features import trained_on_features
 from nlp_transfer.fitting import largest_micro_batch
 from nlp_transfer.inference import predict_logits
+from nlp_transfer.interruption import SavesAndStops, stopped
 from nlp_transfer.lora import adapted
-from nlp_transfer.machine import Machine, decide_precision, logger
+from nlp_transfer.machine import Machine, decide_precision, first_decides, logger, wait
 from nlp_transfer.model import Anatomy, Pretrained
-from nlp_transfer.run_folder import RunFolder
+from nlp_transfer.run_folder import RunFolder, read_json, write_json
 from nlp_transfer.solver import solve_head
 from nlp_transfer.stage_arguments import stage_arguments
 from nlp_transfer.stage_trainer import (
@@ -46,6 +53,9 @@ from nlp_transfer.stage_trainer import (
 from nlp_transfer.strategy import Stage, frozen_below, parameter_groups
 from nlp_transfer.tokenization import Encoded, TrainingRows
 
+AFTER = "after"  # in a stage's folder: what it left
+WEIGHTS = "model.safetensors"
+HISTORY = "history.json"
 COMPARED_ROWS = 16  # of validation, before and after adapters are merged
 
 
@@ -91,12 +101,51 @@ def train(
     precision = folder.decide("precision", lambda: decide_precision(asked, machine.device))
     config = _with_micro_batches(pretrained, encoded, precision, config, folder)
     history = []
+    finished: Path | None = None  # the last of the stages that an earlier process has finished
     for index, stage in enumerate(stages):
         arguments = stage_arguments(config, stage, index, precision, metrics, encoded, folder)
-        history.append(
-            _train_stage(pretrained, encoded, stage, metrics, config, machine, arguments)
-        )
+        home = Path(arguments.output_dir)
+        if first_decides(partial(is_whole, home / AFTER), machine):
+            logger.info("stage %s is finished already", stage.name)
+            history.append(_read_history(home / AFTER))
+            finished = home / AFTER
+            continue
+        if finished is not None:
+            load_model(pretrained.model, finished / WEIGHTS)
+            finished = None
+        # Whatever came before, and in whichever process: the same adapters, the same dropout.
+        set_seed(arguments.seed)
+        given = (pretrained, encoded, stage, metrics, config, machine, arguments)
+        history.append(_train_stage(*given))
+        if machine.is_first:
+            _write_after(home, pretrained.model, history[-1])
+        wait(machine)
+    if finished is not None:
+        load_model(pretrained.model, finished / WEIGHTS)
     return Trained(pretrained.model, history)
+
+
+def _write_after(home: Path, model: PreTrainedModel, history: StageHistory) -> None:
+    """What a stage leaves: its weights and its history, sealed; its own checkpoints go."""
+    after = home / AFTER
+    shutil.rmtree(after, ignore_errors=True)
+    try:
+        after.mkdir(parents=True)
+        save_model(model, after / WEIGHTS)
+        write_json(after / HISTORY, asdict(history))
+        seal(after)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{after} cannot be written: {error}. Make room, and the same command goes on.",
+        ) from error
+    keep_only(home, set())
+
+
+def _read_history(after: Path) -> StageHistory:
+    said = read_json(after / HISTORY)
+    speed = None if said["speed"] is None else Speed(**said["speed"])
+    return StageHistory(**{**said, "speed": speed})
 
 
 def _with_micro_batches(
@@ -166,6 +215,8 @@ def _train_stage(  # noqa: PLR0913
                 # Planned by the texts' own lengths, whatever is stored of them.
                 batches = _batches(config.training, encoded, arguments, machine)
                 groups = parameter_groups(model, stage, anatomy, config.training.weight_decay)
+                weights = _weights(pretrained, given, config)
+                stops = SavesAndStops(machine, config.training.checkpoint_minutes)
                 outcome = descend(
                     StageTrainer(
                         model=model,
@@ -175,11 +226,14 @@ def _train_stage(  # noqa: PLR0913
                         batches=batches,
                         groups=groups,
                         measure=measure,
-                        **_watched(stage, metrics, config, _weights(pretrained, given, config)),
+                        machine=machine,
+                        **_watched(stage, metrics, config, weights, stops),
                     ),
                     batches,
                     given.splits["train"].inputs.lengths,
                 )
+                if stops.stopped_by is not None:
+                    raise stopped(stops.stopped_by, f"after step {outcome.steps}")
     model.zero_grad(set_to_none=True)
     return StageHistory(
         name=stage.name,
@@ -224,14 +278,18 @@ def _measure(
 
 
 def _watched(
-    stage: Stage, metrics: Metrics, config: Config, weights: np.ndarray | None
+    stage: Stage,
+    metrics: Metrics,
+    config: Config,
+    weights: np.ndarray | None,
+    stops: SavesAndStops,
 ) -> dict[str, Any]:
     """The loss and the callbacks: progress, a loss that is not finite, early stopping."""
     training = config.training
     finite = FiniteLoss(document_loss(training.label_smoothing, weights))
     in_terminal = training.progress and sys.stderr.isatty()
     progress = StageProgress(f"stage {stage.name}", metrics.best, in_terminal)
-    callbacks: list[TrainerCallback] = [finite, progress]
+    callbacks: list[TrainerCallback] = [finite, progress, stops]
     if training.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(training.early_stopping))
     return {"compute_loss_func": finite, "callbacks": callbacks}

@@ -50,9 +50,10 @@ class Prepared:
         return {name: p.clone() for name, p in self.pretrained.model.state_dict().items()}
 
 
-def prepare(overrides: list[str], folder: Path) -> Prepared:
+def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepared:
     """Compose, load and tokenize."""
-    config = compose(*overrides, f"run_dir={folder}", "overwrite=true")
+    more = ("overwrite=true",) if overwrite else ()
+    config = compose(*overrides, f"run_dir={folder}", *more)
     join(config.training)
     corpus = load_corpus(config.dataset, config.seed)
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)

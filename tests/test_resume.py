@@ -1,0 +1,246 @@
+"""A run that was killed goes on, and ends in the very weights of the unbroken run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rooms import prepare
+from safetensors.torch import load_file
+
+from nlp_transfer import compose, run
+from nlp_transfer.checkpoints import is_whole, keep_only, newest_whole, seal
+from nlp_transfer.errors import ExitCode, UserError
+
+Typed = Callable[..., list[str]]
+# Second stage, second epoch, in its middle: 7 steps an epoch, two micro-batches a step.
+IN_THE_MIDDLE = 2 * 7 * 2 + 7 * 2 + 5
+SLOWLY = ("strategy=two_phase", "strategy.epochs=2", "checkpoint.dropout=0.1")
+SLOWLY += ("training.micro_batch_size=8", "training.checkpoint_minutes=0")
+PROGRAM = """
+import os, signal, sys
+from transformers import Trainer
+
+if os.environ.get("GROUPED"):  # what the plan is there for
+    import numpy as np
+    import nlp_transfer.batches as batches
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+    def grouped(lengths, batch_size, seed, epoch):
+        order = list(LengthGroupedSampler(batch_size, lengths=[int(n) for n in lengths]))
+        rows = np.array(order)
+        return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    batches.plan_epoch = grouped
+
+step, seen = Trainer.training_step, 0
+def counting_step(self, *arguments):
+    global seen
+    seen += 1
+    with open(os.environ["REPORT"], "a") as file:
+        file.write(f"{self.state.global_step}" + chr(10))
+    if seen == int(os.environ.get("DIE_AT", 0)):
+        os.kill(os.getpid(), getattr(signal, os.environ.get("BY", "SIGKILL")))
+    return step(self, *arguments)
+Trainer.training_step = counting_step
+
+from nlp_transfer.train import main
+main()
+"""
+
+
+def start(words: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own, which may be told when to die."""
+    script = folder / "program.py"
+    script.write_text(PROGRAM, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, str(script), *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "REPORT": f"{folder}/steps", **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def difference(one: Path, two: Path) -> float:
+    first, second = (load_file(path / "model/model.safetensors") for path in (one, two))
+    assert set(first) == set(second)
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def test_killed_in_mid_epoch_of_the_second_stage_it_ends_in_the_same_weights_to_the_bit(
+    typed: Typed, tmp_path: Path
+) -> None:
+    words = typed(*SLOWLY)
+    unbroken = run(compose(*words, "run_dir=unbroken"))
+    killed = start([*words, "run_dir=killed"], tmp_path, DIE_AT=str(IN_THE_MIDDLE))
+    assert killed.returncode == -signal.SIGKILL
+    before = (tmp_path / "steps").read_text().split()
+    assert len(before) == IN_THE_MIDDLE
+    again = start([*words, "run_dir=killed"], tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "stage head is finished already" in again.stderr
+    assert "goes on from step 9 of 14" in again.stderr
+    after = (tmp_path / "steps").read_text().split()[len(before) :]
+    assert after == [str(step) for step in range(9, 14) for _ in range(2)]
+    assert difference(unbroken.folder, Path("killed")) == 0.0
+    one, two = (json.loads(Path(p, "metrics.json").read_text()) for p in ("unbroken", "killed"))
+    assert one == two
+    logs = [json.loads(Path(p, "run.json").read_text())["stages"] for p in ("unbroken", "killed")]
+    assert [stage["best"] for stage in logs[0]] == [stage["best"] for stage in logs[1]]
+    assert not Path("killed/checkpoints").exists()
+
+
+def test_it_is_the_plan_that_makes_the_weights_the_same(typed: Typed, tmp_path: Path) -> None:
+    words = typed(*SLOWLY, "strategy=full", "strategy.epochs=2")
+    grouped = {"GROUPED": "1"}
+    assert start([*words, "run_dir=unbroken"], tmp_path, **grouped).returncode == 0
+    assert start([*words, "run_dir=killed"], tmp_path, DIE_AT="19", **grouped).returncode < 0
+    assert start([*words, "run_dir=killed"], tmp_path, **grouped).returncode == 0
+    assert difference(Path("unbroken"), Path("killed")) > 0.0
+
+
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_run_that_is_told_to_stop_saves_leaves_and_goes_on(
+    by: str, typed: Typed, tmp_path: Path
+) -> None:
+    words = [*typed("strategy.epochs=2", "training.batch_size=16"), "run_dir=mine"]
+    told = start(words, tmp_path, DIE_AT="9", BY=by)
+    assert told.returncode == ExitCode.STOPPED, told.stderr
+    assert f"Stopped by {by} after step 9. The same command goes on from there." in told.stderr
+    assert "Traceback" not in told.stderr
+    result = run(compose(*words))
+    unbroken = run(compose(*words[:-1], "run_dir=unbroken"))
+    assert difference(result.folder, unbroken.folder) == 0.0
+
+
+def test_early_stopping_that_had_ended_a_stage_does_not_go_on(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A rate of next to nothing: the first epoch is as good as it gets.
+    words = typed("strategy.learning_rate=1e-12", "strategy.epochs=9", "training.early_stopping=2")
+    prepared = prepare(words, tmp_path / "unbroken")
+    unbroken = prepared.train()[0]
+    assert unbroken.steps == 21
+
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    prepared = prepare(words, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("nlp_transfer.training._write_after", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            prepared.train()
+    prepared = prepare(words, tmp_path / "run", overwrite=False)
+    again = prepared.train()[0]
+    assert (again.steps, again.best) == (unbroken.steps, unbroken.best)
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_left_out_whichever_of_its_files_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = tmp_path / "home"
+    for step in (1, 2):
+        folder = home / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        for name in ("model.safetensors", "optimizer.pt", "rng_state.pth"):
+            (folder / name).write_bytes(bytes(range(100)))
+        state = {"best_model_checkpoint": str(home / "checkpoint-1")}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+        seal(folder)
+    assert newest_whole(home) == home / "checkpoint-2"
+    for file in sorted((home / "checkpoint-2").iterdir()):
+        spoilt = tmp_path / "spoilt"
+        shutil.copytree(home, spoilt)
+        damage(spoilt / "checkpoint-2" / file.name)
+        with caplog.at_level("INFO", logger="nlp_transfer"):
+            assert newest_whole(spoilt) == spoilt / "checkpoint-1"
+        assert "checkpoint-2 is" in caplog.text
+        caplog.clear()
+        shutil.rmtree(spoilt)
+    (home / "checkpoint-2" / "optimizer.pt").unlink()
+    assert newest_whole(home) == home / "checkpoint-1"
+    # The best one is gone: without it the stage cannot hand it back.
+    damage(home / "checkpoint-1" / "model.safetensors")
+    assert newest_whole(home) is None
+    keep_only(home, set())
+    assert not list(home.iterdir())
+
+
+def test_a_checkpoint_without_a_seal_is_half_written(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-3"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"half")
+    assert not is_whole(folder)
+    assert newest_whole(tmp_path) is None
+    assert not is_whole(tmp_path / "nothing")
+
+
+def test_a_disk_that_is_full_while_saving_keeps_the_checkpoint_before(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = typed("strategy.epochs=3")
+    prepared = prepare(words, tmp_path / "run")
+    home = tmp_path / "run/checkpoints/0-all"
+    save, calls = torch.save, []
+
+    def full(*arguments: object, **named: object) -> None:
+        calls.append(arguments)
+        if len(calls) > 5:  # the second checkpoint's optimizer
+            raise OSError(28, "No space left on device")
+        save(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(UserError, match="No space left on device") as stopped:
+            prepared.train()
+    assert stopped.value.code is ExitCode.RUN_FOLDER
+    assert [path.name for path in home.iterdir()] == ["checkpoint-7"]
+    history = prepare(words, tmp_path / "run", overwrite=False).train()[0]
+    assert history.steps == 21
+
+
+def test_running_out_of_memory_says_at_which_step_and_what_to_try(
+    typed: Typed, tmp_path: Path
+) -> None:
+    prepared = prepare(typed("strategy.epochs=1"), tmp_path / "run")
+
+    def full(*_: object) -> None:
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("out of memory")
+
+    prepared.pretrained.model.bert.encoder.layer[1].register_forward_pre_hook(full)
+    with pytest.raises(UserError, match=r"Step 1 does not fit.*micro_batch_size=auto") as stopped:
+        prepared.train()
+    assert stopped.value.code is ExitCode.MACHINE
+
+
+def test_a_run_that_has_trained_but_not_exported_does_not_train_again(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = compose(*typed("strategy=two_phase", "strategy.epochs=1", "run_dir=mine"))
+
+    def power_cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nlp_transfer.pipeline.export", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        run(config)
+    assert caplog.text.count("is finished already") == 2
+    stages = json.loads(Path("mine/run.json").read_text())["stages"]
+    assert [stage["steps"] for stage in stages] == [7, 7]
