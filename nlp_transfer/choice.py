@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
@@ -11,10 +12,11 @@ from omegaconf import OmegaConf
 from nlp_transfer.config import StrategyConfig
 from nlp_transfer.machine import logger
 
-# Up to so many rows of train for each label: the strategy, and why. Measured on validation splits
-# (the README has the table); the last one has no end.
+# Up to so many rows of train for each label: the strategy, and why; the last one has no end.
+# Measured on the validation splits of three datasets at 8, 64 and 512 rows a label (README): once a
+# stage makes `strategy.min_steps`, no other strategy was better on average at any of these sizes.
 RULES: tuple[tuple[float, str, str], ...] = (
-    (float("inf"), "probe_then_full", "a solved head is the better start"),
+    (math.inf, "full", "with enough steps nothing else was better on average, few rows included"),
 )
 
 

@@ -85,6 +85,24 @@ def gather(rows: list[T], machine: Machine) -> list[T]:
     return rows if machine.world_size == 1 else gather_object(rows)
 
 
+def agree(what: str, said: Callable[[], str], machine: Machine) -> None:
+    """Stop where not every process says the same; one alone is not even asked.
+
+    Raises:
+        UserError: on every process, with the ranks that differ from the first.
+    """
+    if machine.world_size == 1:
+        return
+    answers = gather_object([said()])
+    different = [str(rank) for rank, answer in enumerate(answers) if answer != answers[0]]
+    if different:
+        raise UserError(
+            ExitCode.MACHINE,
+            f"The processes do not hold the same {what}: rank {', '.join(different)} differs from "
+            "rank 0. Give all of them the same files, packages and environment.",
+        )
+
+
 def decide_precision(asked: Precision, device: torch.device) -> str:
     """`fp32`, `bf16` or `fp16`.
 

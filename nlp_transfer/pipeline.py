@@ -23,7 +23,7 @@ from nlp_transfer.evaluation import (
 )
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.inference import predict_logits
-from nlp_transfer.machine import Machine, decide_precision, join, leave, logger
+from nlp_transfer.machine import Machine, agree, decide_precision, join, leave, logger
 from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import pool, with_pooling
 from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
@@ -46,6 +46,7 @@ def run(config: Config) -> Result:
     """Do all of it; a run that is finished already is reported."""
     machine = join(config.training)
     corpus = load_corpus(config.dataset, config.seed)
+    agree("data", lambda: corpus.fingerprint, machine)
     _say(corpus)
     metrics = load_metrics(config.evaluation, corpus.labels)
     validation = np.array(corpus.splits["validation"]["label"])

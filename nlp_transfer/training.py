@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 import sys
@@ -37,7 +38,14 @@ from nlp_transfer.fitting import largest_micro_batch
 from nlp_transfer.inference import predict_logits
 from nlp_transfer.interruption import SavesAndStops, stopped
 from nlp_transfer.lora import adapted
-from nlp_transfer.machine import Machine, decide_precision, first_decides, logger, wait
+from nlp_transfer.machine import (
+    Machine,
+    agree,
+    decide_precision,
+    first_decides,
+    logger,
+    wait,
+)
 from nlp_transfer.model import Anatomy, Pretrained
 from nlp_transfer.run_folder import RunFolder, read_json, write_json
 from nlp_transfer.solver import solve_head
@@ -100,6 +108,8 @@ def train(
     asked = config.training.precision
     precision = folder.decide("precision", lambda: decide_precision(asked, machine.device))
     config = _with_micro_batches(pretrained, encoded, precision, config, folder)
+    same_weights = partial(agree, "weights", partial(_digest, pretrained.model), machine)
+    same_weights()
     history = []
     finished: Path | None = None  # the last of the stages that an earlier process has finished
     for index, stage in enumerate(stages):
@@ -117,12 +127,21 @@ def train(
         set_seed(arguments.seed)
         given = (pretrained, encoded, stage, metrics, config, machine, arguments)
         history.append(_train_stage(*given))
+        same_weights()
         if machine.is_first:
             _write_after(home, pretrained.model, history[-1])
         wait(machine)
     if finished is not None:
         load_model(pretrained.model, finished / WEIGHTS)
     return Trained(pretrained.model, history)
+
+
+def _digest(model: PreTrainedModel) -> str:
+    """Of every weight, to the bit."""
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _write_after(home: Path, model: PreTrainedModel, history: StageHistory) -> None:

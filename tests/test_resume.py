@@ -25,6 +25,8 @@ Typed = Callable[..., list[str]]
 IN_THE_MIDDLE = 2 * 7 * 2 + 7 * 2 + 5
 SLOWLY = ("strategy=two_phase", "strategy.epochs=2", "checkpoint.dropout=0.1")
 SLOWLY += ("training.micro_batch_size=8", "training.checkpoint_minutes=0")
+# The last weights are to be the same, not those of an epoch before the kill.
+SLOWLY += ("training.keep_best=false", "strategy.learning_rate=5e-4")
 PROGRAM = """
 import os, signal, sys
 from transformers import Trainer
@@ -110,7 +112,7 @@ def test_it_is_the_plan_that_makes_the_weights_the_same(typed: Typed, tmp_path: 
 def test_a_run_that_is_told_to_stop_saves_leaves_and_goes_on(
     by: str, typed: Typed, tmp_path: Path
 ) -> None:
-    words = [*typed("strategy.epochs=2", "training.batch_size=16"), "run_dir=mine"]
+    words = [*typed("strategy.epochs=2", "training.keep_best=false"), "run_dir=mine"]
     told = start(words, tmp_path, DIE_AT="9", BY=by)
     assert told.returncode == ExitCode.STOPPED, told.stderr
     assert f"Stopped by {by} after step 9. The same command goes on from there." in told.stderr

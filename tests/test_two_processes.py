@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -105,3 +108,35 @@ def test_a_sweep_inside_a_launch_of_several_processes_is_refused(
     )
     assert done.returncode == 2
     assert "Start one torchrun for each run" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_told_to_stop_save_together_and_go_on(
+    typed: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    more = ("strategy.epochs=40", "strategy.learning_rate=5e-4", "training.keep_best=false")
+    overrides = typed(*more, "checkpoint.dropout=0", f"run_dir={tmp_path / 'run'}")
+    overrides.remove("training.cpu=true")
+    script = tmp_path / "reporting.py"
+    script.write_text(REPORTING, encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc-per-node", "2", str(script), *overrides]
+    environment = {**os.environ, "REPORT": f"{tmp_path}/rank-", "OMP_NUM_THREADS": "1"}
+    report = tmp_path / "rank-1"
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as told:
+        while not report.exists() or len(report.read_text().splitlines()) < 20:
+            assert told.poll() is None
+            time.sleep(0.05)
+        told.send_signal(signal.SIGTERM)
+        _, said = told.communicate(timeout=60)
+    assert told.returncode != 0
+    assert "The same command goes on from there" in said, said
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert again.returncode == 0, again.stderr
+    assert "goes on from step" in again.stderr
+    steps = [
+        [json.loads(line) for line in (tmp_path / f"rank-{rank}").read_text().splitlines()]
+        for rank in (0, 1)
+    ]
+    # Not one step of 280 was made twice.
+    assert [len(rank) for rank in steps] == [280, 280]
