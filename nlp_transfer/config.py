@@ -187,7 +187,7 @@ class EvaluationConfig:
     metrics: list[str] = field(default_factory=lambda: ["accuracy", "f1_macro", "log_loss"])
     best: str = "accuracy"
     positive_label: str | None = None  # of binary F1, precision and recall; None: the last of two
-    max_tokens: int = 4096  # of one forward pass, padding included
+    max_tokens: int | None = None  # of one forward pass, padding included; None: by the device
 
 
 @dataclass

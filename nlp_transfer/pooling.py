@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import Config, Pooling, Solver
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.machine import logger
+from nlp_transfer.machine import logger, tokens_at_once
 from nlp_transfer.model import Pretrained, evaluating, find_anatomy
 from nlp_transfer.run_folder import RunFolder
 from nlp_transfer.tokenization import Collator, Encoded, EncodedSplit
@@ -31,7 +31,6 @@ from nlp_transfer.tokenization import Collator, Encoded, EncodedSplit
 # Large enough to drown the residual (its share is 1/1024), small enough for fp16.
 LOUD = 1024.0
 ROWS = 1000  # of train, on which the two ways are compared
-TOKENS = 4096  # of one forward pass
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _summaries(
     width = pretrained.model.config.hidden_size
     first, mean = np.empty((len(rows), width), np.float32), np.empty((len(rows), width), np.float32)
     with evaluating(pretrained.model):
-        for at in plan_inference(train.inputs.lengths[rows], TOKENS):
+        for at in plan_inference(train.inputs.lengths[rows], tokens_at_once(encoder.device)):
             batch = collator.pad(train.inputs, rows[at])
             batch = {name: tensor.to(encoder.device) for name, tensor in batch.items()}
             states = encoder(**batch).last_hidden_state

@@ -172,9 +172,11 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
     if begun and not config.overwrite:
         _refuse_another_run(path, config, fingerprint)
         state = State(read_json(path / RUN_FILE)["state"])
-        if state is State.finished or (path / CONFIG_FILE).is_file():
-            if state is State.unfinished:
-                logger.info("%s is unfinished: it goes on (overwrite=true starts again)", path)
+        if state is State.finished:
+            return state
+        if (path / CONFIG_FILE).is_file():
+            logger.info("%s is unfinished: it goes on (overwrite=true starts again)", path)
+            _remove_results(path)
             return state
     # run.json first: it is what makes the folder ours, whenever the process may be killed.
     write_json(path / RUN_FILE, {"state": State.unfinished.value, "corpus": fingerprint})
@@ -220,9 +222,17 @@ def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
 
 def _empty(path: Path) -> None:
     """Remove what a run of ours wrote; whatever else a person keeps there stays."""
-    for name in ("checkpoints", "model", "model.part", "tensorboard"):
+    for name in ("checkpoints", "tensorboard"):
         shutil.rmtree(path / name, ignore_errors=True)
-    for name in (METRICS_FILE, f"{METRICS_FILE}.part", f"{CONFIG_FILE}.part"):
+    (path / f"{CONFIG_FILE}.part").unlink(missing_ok=True)
+    _remove_results(path)
+
+
+def _remove_results(path: Path) -> None:
+    """An unfinished run has none, whatever stands there."""
+    for name in ("model", "model.part"):
+        shutil.rmtree(path / name, ignore_errors=True)
+    for name in (METRICS_FILE, f"{METRICS_FILE}.part"):
         (path / name).unlink(missing_ok=True)
 
 

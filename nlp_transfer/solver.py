@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.batches import plan_inference
-from nlp_transfer.machine import Machine, first_decides
+from nlp_transfer.machine import Machine, first_decides, tokens_at_once
 from nlp_transfer.model import Pretrained, evaluating, last_linear
 from nlp_transfer.regression import Table, solve
 from nlp_transfer.tokenization import Collator, EncodedSplit, Inputs
@@ -30,7 +30,7 @@ def solve_head(  # noqa: PLR0913
     train: EncodedSplit,
     validation: EncodedSplit,
     collator: Collator,
-    max_tokens: int,
+    max_tokens: int | None,
     machine: Machine,
     seed: int,
     label_weights: np.ndarray | None = None,
@@ -122,11 +122,11 @@ def _around(
 
 
 def _head_inputs(
-    model: PreTrainedModel, inputs: Inputs, collator: Collator, max_tokens: int
+    model: PreTrainedModel, inputs: Inputs, collator: Collator, max_tokens: int | None
 ) -> np.ndarray:
     """What goes into the last linear layer, float64 [rows, width]."""
     found = np.empty((len(inputs), last_linear(model).in_features))
-    for rows in plan_inference(inputs.lengths, max_tokens):
+    for rows in plan_inference(inputs.lengths, max_tokens or tokens_at_once(model.device)):
         with _listening(last_linear(model)) as heard:
             batch = collator.pad(inputs, rows)
             model(**{name: tensor.to(model.device) for name, tensor in batch.items()})

@@ -140,7 +140,7 @@ def _digest(model: PreTrainedModel) -> str:
     """Of every weight, to the bit."""
     digest = hashlib.sha256()
     for tensor in model.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
     return digest.hexdigest()
 
 
@@ -288,7 +288,11 @@ def _recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
 
 
 def _measure(
-    metrics: Metrics, given: Encoded, max_tokens: int, machine: Machine, model: PreTrainedModel
+    metrics: Metrics,
+    given: Encoded,
+    max_tokens: int | None,
+    machine: Machine,
+    model: PreTrainedModel,
 ) -> dict[str, float | None]:
     """Validation metrics of the model as it is now."""
     validation = given.splits["validation"]
