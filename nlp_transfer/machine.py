@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -22,6 +23,8 @@ from nlp_transfer.errors import ExitCode, UserError
 
 T = TypeVar("T")
 logger = logging.getLogger("nlp_transfer")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+LARGE_TENSOR = 4 * 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def join(config: TrainingConfig) -> Machine:
     """Set up logging and threads, join the other processes of the launch, if there are any."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    _give_memory_back()
     # Told to use an accelerator that is not there, accelerate would not join the other processes.
     state = PartialState(cpu=config.cpu or not torch.accelerator.is_available())
     launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -162,6 +166,17 @@ def quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(before)
         if had_bars:
             transformers.logging.enable_progress_bar()
+
+
+def _give_memory_back() -> None:
+    """Let glibc return large tensors to the system as soon as they are freed.
+
+    Batches of ever different lengths fragment its heap: a fifth of the peak, for no gain in speed.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            library.mallopt(parameter, LARGE_TENSOR)
 
 
 def _has_amx() -> bool:
