@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,9 @@ _request = _Request()
 @contextmanager
 def heeded() -> Iterator[None]:
     """While this lasts, a signal to stop ends the run with a checkpoint, where there is a stage."""
-    before = {number: signal.signal(number, _heed) for number in SIGNALS}
+    # Only the main thread may set handlers; in a launcher's other threads none are heeded.
+    heeding = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, _heed) for number in SIGNALS if heeding}
     try:
         yield
     finally:

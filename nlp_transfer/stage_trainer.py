@@ -151,6 +151,8 @@ class StageTrainer(Trainer):
             if self._machine.is_first:
                 shutil.rmtree(folder, ignore_errors=True)  # half of one, from before
             wait(self._machine)
+            # After the last step nothing needs the optimizer any more: two thirds of the bytes.
+            self.args.save_only_model = self.state.global_step >= self.state.max_steps
             super()._save_checkpoint(model, trial)
             wait(self._machine)
             if self._machine.is_first:

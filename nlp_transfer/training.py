@@ -7,7 +7,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -30,7 +30,7 @@ from transformers import (
 from nlp_transfer.batches import PlannedBatches
 from nlp_transfer.callbacks import FiniteLoss, StageProgress
 from nlp_transfer.checkpoints import is_whole, keep_only, seal
-from nlp_transfer.config import AUTO, Config, Solver, TrainingConfig
+from nlp_transfer.config import AUTO, Config, Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import Metrics
 from nlp_transfer.features import trained_on_features
@@ -125,8 +125,8 @@ def train(
             finished = None
         # Whatever came before, and in whichever process: the same adapters, the same dropout.
         set_seed(arguments.seed)
-        given = (pretrained, encoded, stage, metrics, config, machine, arguments)
-        history.append(_train_stage(*given))
+        work = _Work(pretrained, encoded, stage, metrics, config, machine, arguments)
+        history.append(_train_stage(work))
         same_weights()
         if machine.is_first:
             _write_after(home, pretrained.model, history[-1])
@@ -199,16 +199,35 @@ def count_parameters(model: nn.Module, stage: Stage, anatomy: Anatomy) -> tuple[
     return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
 
 
-def _train_stage(  # noqa: PLR0913
-    pretrained: Pretrained,
-    encoded: Encoded,
-    stage: Stage,
-    metrics: Metrics,
-    config: Config,
-    machine: Machine,
-    arguments: TrainingArguments,
-) -> StageHistory:
-    model, anatomy = pretrained.model, pretrained.anatomy
+@dataclass(frozen=True)
+class _Work:
+    """One stage and all that it is done with."""
+
+    pretrained: Pretrained
+    encoded: Encoded
+    stage: Stage
+    metrics: Metrics
+    config: Config
+    machine: Machine
+    arguments: TrainingArguments
+
+    def measure(self, given: Encoded, model: PreTrainedModel) -> dict[str, float | None]:
+        """Validation metrics of the model as it is now."""
+        validation, tokens = given.splits["validation"], self.config.evaluation.max_tokens
+        found = predict_logits(model, validation.inputs, given.collator, tokens, self.machine)
+        return self.metrics.compute(found, validation.labels)
+
+    @property
+    def label_weights(self) -> np.ndarray | None:
+        """How much a row of each label counts."""
+        count = self.pretrained.model.config.num_labels
+        labels = self.encoded.splits["train"].labels
+        return weigh_labels(labels, count, self.config.training.class_weights)
+
+
+def _train_stage(work: _Work) -> StageHistory:
+    stage, config, encoded = work.stage, work.config, work.encoded
+    model, anatomy = work.pretrained.model, work.pretrained.anatomy
     start = time.perf_counter()
     some = encoded.splits["validation"].inputs.first(COMPARED_ROWS)
     ask = partial(predict_logits, model, some, encoded.collator, config.evaluation.max_tokens)
@@ -223,36 +242,12 @@ def _train_stage(  # noqa: PLR0913
             f"{all_of_them:,}",
             100 * learning / all_of_them,
         )
-        features = trained_on_features(pretrained, encoded, stage, config.features, machine)
-        with features as given, frozen_below(model, stage, anatomy):
+        stored = trained_on_features(work.pretrained, encoded, stage, config.features, work.machine)
+        with stored as given, frozen_below(model, stage, anatomy):
             encoded_at = time.perf_counter()
-            measure = partial(_measure, metrics, given, config.evaluation.max_tokens, machine)
-            outcome = None
-            if stage.solver is Solver.exact:
-                outcome = _solve(pretrained, given, measure, config, machine)
+            outcome = _solve(work, given) if stage.solver is Solver.exact else None
             if outcome is None:
-                # Planned by the texts' own lengths, whatever is stored of them.
-                batches = _batches(config.training, encoded, arguments, machine)
-                groups = parameter_groups(model, stage, anatomy, config.training.weight_decay)
-                weights = _weights(pretrained, given, config)
-                stops = SavesAndStops(machine, config.training.checkpoint_minutes)
-                outcome = descend(
-                    StageTrainer(
-                        model=model,
-                        args=arguments,
-                        train_dataset=TrainingRows(given.splits["train"], given.collator),
-                        eval_dataset=TrainingRows(given.splits["validation"], given.collator),
-                        batches=batches,
-                        groups=groups,
-                        measure=measure,
-                        machine=machine,
-                        **_watched(stage, metrics, config, weights, stops),
-                    ),
-                    batches,
-                    given.splits["train"].inputs.lengths,
-                )
-                if stops.stopped_by is not None:
-                    raise stopped(stops.stopped_by, f"after step {outcome.steps}")
+                outcome = _by_gradient(work, given)
     model.zero_grad(set_to_none=True)
     return StageHistory(
         name=stage.name,
@@ -268,12 +263,6 @@ def _train_stage(  # noqa: PLR0913
     )
 
 
-def _weights(pretrained: Pretrained, encoded: Encoded, config: Config) -> np.ndarray | None:
-    """How much a row of each label counts."""
-    labels, count = encoded.splits["train"].labels, pretrained.model.config.num_labels
-    return weigh_labels(labels, count, config.training.class_weights)
-
-
 @contextmanager
 def _recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     """Activations are thrown away in the forward pass, and computed again in the backward pass."""
@@ -287,60 +276,66 @@ def _recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
             model.activation_checkpointing_disable()
 
 
-def _measure(
-    metrics: Metrics,
-    given: Encoded,
-    max_tokens: int | None,
-    machine: Machine,
-    model: PreTrainedModel,
-) -> dict[str, float | None]:
-    """Validation metrics of the model as it is now."""
-    validation = given.splits["validation"]
-    logits = predict_logits(model, validation.inputs, given.collator, max_tokens, machine)
-    return metrics.compute(logits, validation.labels)
+def _by_gradient(work: _Work, given: Encoded) -> Outcome:
+    """Train on what is given: tokens, or what the frozen part of the model makes of them."""
+    config, machine = work.config, work.machine
+    # Planned by the texts' own lengths, whatever is stored of them.
+    batches = PlannedBatches(
+        work.encoded.splits["train"].inputs.lengths,
+        config.training.batch_size,
+        work.arguments.seed,
+        accumulation=work.arguments.gradient_accumulation_steps,
+        rank=machine.rank,
+        world_size=machine.world_size,
+    )
+    model, anatomy = work.pretrained.model, work.pretrained.anatomy
+    stops = SavesAndStops(machine, config.training.checkpoint_minutes)
+    trainer = StageTrainer(
+        model=model,
+        args=work.arguments,
+        train_dataset=TrainingRows(given.splits["train"], given.collator),
+        eval_dataset=TrainingRows(given.splits["validation"], given.collator),
+        batches=batches,
+        groups=parameter_groups(model, work.stage, anatomy, config.training.weight_decay),
+        measure=partial(work.measure, given),
+        machine=machine,
+        **_watched(work, stops),
+    )
+    outcome = descend(trainer, batches, given.splits["train"].inputs.lengths)
+    if stops.stopped_by is not None:
+        raise stopped(stops.stopped_by, f"after step {outcome.steps}")
+    return outcome
 
 
-def _watched(
-    stage: Stage,
-    metrics: Metrics,
-    config: Config,
-    weights: np.ndarray | None,
-    stops: SavesAndStops,
-) -> dict[str, Any]:
+def _watched(work: _Work, stops: SavesAndStops) -> dict[str, Any]:
     """The loss and the callbacks: progress, a loss that is not finite, early stopping."""
-    training = config.training
-    finite = FiniteLoss(document_loss(training.label_smoothing, weights))
+    training = work.config.training
+    finite = FiniteLoss(document_loss(training.label_smoothing, work.label_weights))
     in_terminal = training.progress and sys.stderr.isatty()
-    progress = StageProgress(f"stage {stage.name}", metrics.best, in_terminal)
+    progress = StageProgress(f"stage {work.stage.name}", work.metrics.best, in_terminal)
     callbacks: list[TrainerCallback] = [finite, progress, stops]
     if training.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(training.early_stopping))
     return {"compute_loss_func": finite, "callbacks": callbacks}
 
 
-def _solve(
-    pretrained: Pretrained,
-    given: Encoded,
-    measure: Callable[[PreTrainedModel], dict[str, float | None]],
-    config: Config,
-    machine: Machine,
-) -> Outcome | None:
+def _solve(work: _Work, given: Encoded) -> Outcome | None:
     """Solve the head; None where it has to be trained by gradient instead."""
     strength = solve_head(
-        pretrained,
+        work.pretrained,
         given.splits["train"],
         given.splits["validation"],
         given.collator,
-        config.evaluation.max_tokens,
-        machine,
-        config.seed,
-        _weights(pretrained, given, config),
+        work.config.evaluation.max_tokens,
+        work.machine,
+        work.config.seed,
+        work.label_weights,
     )
     if strength is None:
         logger.info("  this head cannot hold a linear function: it is trained by gradient")
         return None
-    found = measure(pretrained.model)
-    best = config.evaluation.best
+    found = work.measure(given, work.pretrained.model)
+    best = work.metrics.best
     logger.info(
         "  solved exactly, as a regression with C = %g; validation %s %.4f",
         strength,
@@ -348,16 +343,3 @@ def _solve(
         found[best],
     )
     return Outcome(0, found[best], None, [{f"eval_{name}": value for name, value in found.items()}])
-
-
-def _batches(
-    config: TrainingConfig, encoded: Encoded, arguments: TrainingArguments, machine: Machine
-) -> PlannedBatches:
-    return PlannedBatches(
-        encoded.splits["train"].inputs.lengths,
-        config.batch_size,
-        arguments.seed,
-        accumulation=arguments.gradient_accumulation_steps,
-        rank=machine.rank,
-        world_size=machine.world_size,
-    )
