@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from rooms import prepare
+from rooms import Prepared, prepare
 from safetensors.torch import load_file
 
 from nlp_transfer import compose, run
 from nlp_transfer.checkpoints import is_whole, keep_only, newest_whole, seal
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.interruption import heeded
 
 Typed = Callable[..., list[str]]
 # Second stage, second epoch, in its middle: 7 steps an epoch, two micro-batches a step.
@@ -99,6 +100,7 @@ def test_killed_in_mid_epoch_of_the_second_stage_it_ends_in_the_same_weights_to_
     assert not Path("killed/checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_it_is_the_plan_that_makes_the_weights_the_same(typed: Typed, tmp_path: Path) -> None:
     words = typed(*SLOWLY, "strategy=full", "strategy.epochs=2")
     grouped = {"GROUPED": "1"}
@@ -108,14 +110,63 @@ def test_it_is_the_plan_that_makes_the_weights_the_same(typed: Typed, tmp_path: 
     assert difference(Path("unbroken"), Path("killed")) > 0.0
 
 
-@pytest.mark.parametrize("by", ["SIGTERM", "SIGUSR1", "SIGINT"])
-def test_a_run_that_is_told_to_stop_saves_leaves_and_goes_on(
-    by: str, typed: Typed, tmp_path: Path
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_stage_that_is_told_to_stop_saves_leaves_and_goes_on(
+    by: signal.Signals, typed: Typed, tmp_path: Path
+) -> None:
+    words = typed("strategy.epochs=2", "strategy.learning_rate=5e-4", "training.keep_best=false")
+    told = prepare(words, tmp_path / "run")
+    tell_at_step(told, 9, by)
+    with heeded(), pytest.raises(UserError, match=f"{by.name} after step 9. The same") as stopped:
+        told.train()
+    assert stopped.value.code is ExitCode.STOPPED
+    assert [path.name for path in (tmp_path / "run/checkpoints/0-all").iterdir()] == [
+        "checkpoint-9"
+    ]
+    again = prepare(words, tmp_path / "run", overwrite=False)
+    assert again.train()[0].steps == 14
+    unbroken = prepare(words, tmp_path / "unbroken")
+    unbroken.train()
+    one, two = again.weights(), unbroken.weights()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def tell_at_step(prepared: Prepared, step: int, number: signal.Signals) -> None:
+    """Send this process a signal in the given training step."""
+    seen = 0
+
+    def hook(module: torch.nn.Module, *_: object) -> None:
+        nonlocal seen
+        seen += module.training
+        if module.training and seen == step:
+            os.kill(os.getpid(), number)
+
+    prepared.pretrained.model.classifier.register_forward_hook(hook)
+
+
+def test_a_second_ctrl_c_does_not_wait(typed: Typed, tmp_path: Path) -> None:
+    prepared = prepare(typed("strategy.epochs=2"), tmp_path / "run")
+    tell_at_step(prepared, 3, signal.SIGINT)
+    tell_at_step(prepared, 3, signal.SIGINT)
+    with heeded(), pytest.raises(KeyboardInterrupt):
+        prepared.train()
+
+
+def test_before_the_first_step_a_signal_ends_the_run_at_once() -> None:
+    with heeded(), pytest.raises(UserError, match="SIGTERM before the next step") as stopped:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.code is ExitCode.STOPPED
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.slow
+def test_a_command_that_is_told_to_stop_leaves_with_a_code_of_its_own(
+    typed: Typed, tmp_path: Path
 ) -> None:
     words = [*typed("strategy.epochs=2", "training.keep_best=false"), "run_dir=mine"]
-    told = start(words, tmp_path, DIE_AT="9", BY=by)
+    told = start(words, tmp_path, DIE_AT="9", BY="SIGTERM")
     assert told.returncode == ExitCode.STOPPED, told.stderr
-    assert f"Stopped by {by} after step 9. The same command goes on from there." in told.stderr
+    assert "Stopped by SIGTERM after step 9. The same command goes on from there." in told.stderr
     assert "Traceback" not in told.stderr
     result = run(compose(*words))
     unbroken = run(compose(*words[:-1], "run_dir=unbroken"))
