@@ -39,7 +39,7 @@ def heeded() -> Iterator[None]:
     try:
         yield
     finally:
-        _request.by = None
+        _request.by, _request.can_wait = None, False
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -280,6 +280,7 @@ def test_running_out_of_memory_says_at_which_step_and_what_to_try(
     assert stopped.value.code is ExitCode.MACHINE
 
 
+@pytest.mark.slow
 def test_a_run_that_has_trained_but_not_exported_does_not_train_again(
     typed: Typed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
