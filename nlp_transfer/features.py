@@ -18,7 +18,7 @@ import numpy as np
 
 from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import Cache, FeaturesConfig
-from nlp_transfer.machine import Machine, first_decides, logger, tokens_at_once, wait
+from nlp_transfer.machine import Machine, first_decides, logger, tokens_at_once, trim_memory, wait
 from nlp_transfer.model import Pretrained, evaluating
 from nlp_transfer.splitting import STATES, Prefix, difference, on_device, set_aside, states_by_row
 from nlp_transfer.stores import find_or_make, forget_the_oldest
@@ -139,6 +139,7 @@ def _write(  # noqa: PLR0913
             for row, values in zip(rows, states_by_row(pretrained, batch, prefix), strict=True):
                 states[offsets[row] : offsets[row + 1]] = values.cpu().numpy()
     states.flush()
+    trim_memory()
     wait(machine)
 
 

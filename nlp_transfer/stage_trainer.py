@@ -28,7 +28,7 @@ from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches
 from nlp_transfer.checkpoints import STATE, keep_only, newest_whole, seal
 from nlp_transfer.config import ClassWeights
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.machine import Machine, first_decides, logger, wait
+from nlp_transfer.machine import Machine, first_decides, logger, trim_memory, wait
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,7 @@ class StageTrainer(Trainer):
         """Validation metrics through the one forward loop of this package."""
         start = time.perf_counter()
         values = {f"eval_{name}": value for name, value in self._measure(self.model).items()}
+        trim_memory()
         self.evaluation_seconds += time.perf_counter() - start
         self.log(values)
         self.control = self.callback_handler.on_evaluate(
