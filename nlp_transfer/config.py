@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 
 AUTO = "auto"
+RUNS = "runs"  # the folder of everything that is written without being told where
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 # What a file of labelled texts may be.
 FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -108,7 +109,7 @@ class TokenizationConfig:
     """How texts are cut into tokens."""
 
     max_length: int | None = None  # tokens; None: as many as the checkpoint can read
-    folder: str = "runs/.tokens"  # where tokens are kept for other processes and later runs
+    folder: str = f"{RUNS}/.tokens"  # where tokens are kept for other processes and later runs
 
 
 @dataclass
@@ -176,7 +177,7 @@ class FeaturesConfig:
     cache: Cache = Cache.auto
     dtype: StoredAs = StoredAs.float32
     max_gb: float | None = None  # None: what is free on the disk
-    folder: str = "runs/.features"
+    folder: str = f"{RUNS}/.features"
     keep_gb: float = 5.0  # for later runs, a sweep say; those not used for longest go first
 
 
@@ -186,6 +187,7 @@ class EvaluationConfig:
 
     metrics: list[str] = field(default_factory=lambda: ["accuracy", "f1_macro", "log_loss"])
     best: str = "accuracy"
+    test: bool = True  # false while runs are compared: a test split that chooses is none
     positive_label: str | None = None  # of binary F1, precision and recall; None: the last of two
     max_tokens: int | None = None  # of one forward pass, padding included; None: by the device
 

@@ -12,6 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def trained_on_features(
     stored = {name: _open(folder, name, encoded.splits[name]) for name in STORED_SPLITS}
     with set_aside(pretrained.model, pretrained.anatomy, choice):
         yield Encoded({**encoded.splits, **stored}, encoded.collator)
-    if machine.is_first:
+    wait(machine)  # nodes may see the same disk
+    if machine.is_first_of_node:
         if not stage.pristine:  # of weights that only this run has: nobody will ask for it
             shutil.rmtree(folder, ignore_errors=True)
         forget_the_oldest(Path(config.folder), config.keep_gb)
@@ -108,44 +110,50 @@ def _store(
 ) -> Path:
     """The folder with the states of every stored split: found by content, or computed now."""
 
-    def write(folder: Path) -> None:
+    def begin(folder: Path) -> None:
         for name in STORED_SPLITS:
-            _write(folder / f"{name}.npy", pretrained, encoded, name, prefix, machine)
+            vectors = int(_offsets(encoded.splits[name], prefix)[-1])
+            shape = (vectors, pretrained.model.config.hidden_size)
+            np.lib.format.open_memmap(_file(folder, name), "w+", prefix.dtype, shape).flush()
+
+    def fill(folder: Path) -> None:
+        for name in STORED_SPLITS:
+            _fill(_file(folder, name), pretrained, encoded, name, prefix, machine)
+        trim_memory()
 
     folder = home / first_decides(lambda: _key(pretrained, encoded, prefix), machine)
-    return find_or_make(folder, write, machine, lambda: logger.info("  found in %s", folder))
+    say = partial(logger.info, "  found in %s", folder)
+    return find_or_make(folder, begin, fill, machine, say)
 
 
-def _write(  # noqa: PLR0913
-    path: Path,
+def _fill(  # noqa: PLR0913
+    file: Path,
     pretrained: Pretrained,
     encoded: Encoded,
     name: str,
     prefix: Prefix,
     machine: Machine,
 ) -> None:
-    """The states of one split, row after row; the processes share the work and the file."""
+    """This process's share of the states of one split; a node's processes share the file."""
     model, inputs = pretrained.model, encoded.splits[name].inputs
     offsets = _offsets(encoded.splits[name], prefix)
-    shape = (int(offsets[-1]), model.config.hidden_size)
-    if machine.is_first:
-        np.lib.format.open_memmap(path, "w+", prefix.dtype, shape).flush()
-    wait(machine)
-    states = np.lib.format.open_memmap(path, "r+")
+    states = np.lib.format.open_memmap(file, "r+")
     with evaluating(model):
         batches = plan_inference(inputs.lengths, tokens_at_once(model.device))
-        for rows in batches[machine.rank :: machine.world_size]:
+        for rows in batches[machine.local_rank :: machine.local_world_size]:
             batch = on_device(encoded.collator.pad(inputs, rows), model)
             for row, values in zip(rows, states_by_row(pretrained, batch, prefix), strict=True):
                 states[offsets[row] : offsets[row + 1]] = values.cpu().numpy()
     states.flush()
-    trim_memory()
-    wait(machine)
+
+
+def _file(folder: Path, split: str) -> Path:
+    return folder / f"{split}.npy"
 
 
 def _open(folder: Path, name: str, split: EncodedSplit) -> EncodedSplit:
     """A stored split in the shape of any other; its pages are read as they are needed."""
-    states = np.load(folder / f"{name}.npy", mmap_mode="r")
+    states = np.load(_file(folder, name), mmap_mode="r")
     whole = len(states) == split.inputs.offsets[-1]
     offsets = split.inputs.offsets if whole else np.arange(len(split.inputs) + 1)
     return EncodedSplit(Inputs({STATES: states}, offsets), split.labels, split.cut)

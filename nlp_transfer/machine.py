@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import datasets
@@ -24,6 +25,15 @@ from nlp_transfer.errors import ExitCode, UserError
 T = TypeVar("T")
 logger = logging.getLogger("nlp_transfer")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+# Of a process that waits for another: for one that encodes, exports or copies, hours are no fault,
+# and where one has died, the launcher ends the others at once.
+PATIENCE = timedelta(days=2)
+# What `accelerate launch` says to its processes.
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
 LARGE_TENSOR = 4 * 1024 * 1024  # bytes
 
 
@@ -34,11 +44,18 @@ class Machine:
     rank: int
     world_size: int
     device: torch.device
+    local_rank: int = 0  # among the processes of this node
+    local_world_size: int = 1
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
+
+    @property
+    def is_first_of_node(self) -> bool:
+        """Whether this process writes what every node keeps for itself."""
+        return self.local_rank == 0
 
 
 def join(config: TrainingConfig) -> Machine:
@@ -47,7 +64,9 @@ def join(config: TrainingConfig) -> Machine:
         torch.set_num_threads(config.threads)
     _give_memory_back()
     # Told to use an accelerator that is not there, accelerate would not join the other processes.
-    state = PartialState(cpu=config.cpu or not torch.accelerator.is_available())
+    _refuse_sharded_models()
+    without = config.cpu or not torch.accelerator.is_available()
+    state = PartialState(cpu=without, timeout=PATIENCE)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != launched:
         raise UserError(
@@ -55,10 +74,19 @@ def join(config: TrainingConfig) -> Machine:
             f"The launcher started {launched} processes, but this one sees {state.num_processes}. "
             "Start them with torchrun --nproc-per-node.",
         )
-    machine = Machine(state.process_index, state.num_processes, state.device)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", launched))
+    place = (state.process_index, state.num_processes, state.device)
+    machine = Machine(*place, state.local_process_index, here)
     _set_up_logging(machine)
     if machine.world_size > 1:
-        logger.info("%d processes, first on %s", machine.world_size, machine.device)
+        nodes = machine.world_size // machine.local_world_size
+        logger.info(
+            "%d processes on %d node%s, first on %s",
+            machine.world_size,
+            nodes,
+            "s" if nodes > 1 else "",
+            machine.device,
+        )
     return machine
 
 
@@ -76,6 +104,14 @@ def first_decides(decide: Callable[[], T], machine: Machine) -> T:
     said = [decide() if machine.is_first else None]
     broadcast_object_list(said)
     return said[0]  # type: ignore[return-value]
+
+
+def node_decides(decide: Callable[[], T], machine: Machine) -> T:
+    """What the first process of this node decides, on every process of it."""
+    if machine.world_size == 1:
+        return decide()
+    answers = gather_object([decide() if machine.is_first_of_node else None])
+    return answers[machine.rank - machine.local_rank]  # a launcher numbers node after node
 
 
 def wait(machine: Machine) -> None:
@@ -184,6 +220,19 @@ def trim_memory() -> None:
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
+
+
+def _refuse_sharded_models() -> None:
+    for variable, name in SHARDED.items():
+        if os.environ.get(variable, "false").lower() in ("1", "true", "yes"):
+            raise UserError(
+                ExitCode.MACHINE,
+                f"accelerate is configured for {name}, which spreads one model over processes. "
+                "Here each holds the whole model: what is frozen runs apart from what learns, "
+                "and replicas are proved equal to the bit. Use a configuration without it, or "
+                "torchrun; where memory is short, training.micro_batch_size=auto and "
+                "training.gradient_checkpointing=true.",
+            )
 
 
 def _has_amx() -> bool:

@@ -40,6 +40,7 @@ class Result:
     model: Path
     metrics: dict[str, dict[str, Any]]  # as in metrics.json
     best: float  # the validation metric that chose the epoch; NaN after a dry run
+    begun: str = State.absent.value  # what the folder held before
 
 
 def run(config: Config) -> Result:
@@ -65,7 +66,8 @@ def run(config: Config) -> Result:
         if machine.is_first:
             print(report.summary(folder.read(), measured, folder.model), flush=True)
     best = measured["validation"]["metrics"][config.evaluation.best]
-    return Result(folder.path, folder.model, measured, float("nan") if best is None else best)
+    best = float("nan") if best is None else best
+    return Result(folder.path, folder.model, measured, best, folder.state.value)
 
 
 def _run(
@@ -124,7 +126,7 @@ def _evaluate(  # noqa: PLR0913
 ) -> dict[str, SplitEvaluation]:
     """Validation, and the test split for the first and only time."""
     evaluations: dict[str, SplitEvaluation] = {}
-    for name in ("validation", "test"):
+    for name in ("validation", "test") if config.evaluation.test else ("validation",):
         if name in encoded.splits:
             split = encoded.splits[name]
             tokens = config.evaluation.max_tokens

@@ -16,11 +16,10 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config import NOT_PART_OF_THE_RESULT, Config, as_dict, plain
+from nlp_transfer.config import NOT_PART_OF_THE_RESULT, RUNS, Config, as_dict, plain
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, first_decides, logger
 
-RUNS = Path("runs")
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.json"
@@ -112,7 +111,7 @@ def run_path(config: Config, fingerprint: str) -> Path:
     digest = hashlib.sha256(asked.encode()).hexdigest()[:12]
     short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
     short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
-    return RUNS / f"{config.task}-{short}-{digest}"
+    return Path(RUNS) / f"{config.task}-{short}-{digest}"
 
 
 def _local_weights(config: Config) -> str:

@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from nlp_transfer.machine import Machine, first_decides, wait
+from nlp_transfer.machine import Machine, node_decides, wait
 
+LOCK = ".lock-"  # and the name of the store that a run makes just now
 PART = ".part-"  # in the name of a store that is being written
 ABANDONED = 2 * 24 * 3600  # seconds without a file begun, after which nobody is writing any more
 
 
 def find_or_make(
-    folder: Path, write: Callable[[Path], None], machine: Machine, found: Callable[[], None]
+    folder: Path,
+    begin: Callable[[Path], None],
+    fill: Callable[[Path], None],
+    machine: Machine,
+    found: Callable[[], None],
 ) -> Path:
-    """The store of this name: as it is there, or written now, by all processes together.
+    """The store of this name: as it is there, or written now. Every node has its own, or sees it.
+
+    A second run that wants the same store at once waits for the first.
 
     Args:
         folder: `home/key`; the key says all that the content depends on.
-        write: called on every process with the folder to fill.
+        begin: called on the first process of a node that lacks it, with the folder to prepare.
+        fill: called after that on every process of such a node.
         found: called where there is nothing to write.
     """
-    if first_decides(folder.is_dir, machine):
-        if machine.is_first:
+    with _alone(folder) if machine.is_first else nullcontext():
+        here = node_decides(folder.is_dir, machine)
+        if here and machine.is_first_of_node:
             os.utime(folder)
-        found()
-        return folder
-    aside = Path(first_decides(lambda: str(_make_aside(folder)), machine))
-    try:
-        write(aside)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    if machine.is_first:
-        try:
-            aside.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-            shutil.rmtree(aside)  # another run was faster; its files say the same
-    wait(machine)
+        aside = Path(node_decides(lambda: str(folder if here else _aside(folder, begin)), machine))
+        if here:
+            found()
+        else:
+            _fill(aside, fill)
+        wait(machine)
+        if not here and machine.is_first_of_node:
+            try:
+                aside.rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+                shutil.rmtree(aside)  # another node was faster; its files say the same
+        wait(machine)
     return folder
 
 
@@ -52,6 +60,8 @@ def forget_the_oldest(home: Path, keep_gb: float) -> None:
     """Delete the stores that were not used for longest, until the rest fits."""
     used: list[tuple[float, int, Path]] = []
     for store in home.iterdir():
+        if store.name.startswith(LOCK):
+            continue
         with suppress(FileNotFoundError):  # another run has deleted it
             if PART in store.name:  # another run is writing it, or was killed while it did
                 if time.time() - store.stat().st_mtime > ABANDONED:
@@ -64,6 +74,29 @@ def forget_the_oldest(home: Path, keep_gb: float) -> None:
         shutil.rmtree(used.pop(0)[2], ignore_errors=True)
 
 
-def _make_aside(folder: Path) -> Path:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While this lasts, no other run makes the same store."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f"{folder.name}{PART}", dir=folder.parent))
+    file = folder.parent / f"{LOCK}{folder.name}"
+    with file.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:  # whoever waits for it finds the store; who comes later makes a lock of its own
+            file.unlink(missing_ok=True)
+
+
+def _aside(folder: Path, begin: Callable[[Path], None]) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PART}", dir=folder.parent))
+    _fill(aside, begin)
+    return aside
+
+
+def _fill(aside: Path, fill: Callable[[Path], None]) -> None:
+    try:
+        fill(aside)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise

@@ -194,22 +194,21 @@ def _encode_split(texts: list[str], tokenizer: Any, length: int) -> tuple[Inputs
 def _kept(
     texts: list[str], tokenizer: Any, length: int, home: Path, machine: Machine
 ) -> tuple[Inputs, int]:
-    """The same, computed by one process and once for all runs."""
+    """The same, computed by one process of a node and once for all runs."""
 
     def write(folder: Path) -> None:
-        if machine.is_first:
-            inputs, cut = _encode_split(texts, tokenizer, length)
-            for name, flat in inputs.flat.items():
-                np.save(folder / f"{name}.npy", flat)
-            np.savez(folder / ABOUT, offsets=inputs.offsets, cut=cut)
+        inputs, cut = _encode_split(texts, tokenizer, length)
+        for name, flat in inputs.flat.items():
+            np.save(folder / f"{name}.npy", flat)
+        np.savez(folder / ABOUT, offsets=inputs.offsets, cut=cut)
 
     folder = home / first_decides(lambda: _key(texts, tokenizer, length), machine)
-    find_or_make(folder, write, machine, lambda: None)
+    find_or_make(folder, write, lambda _: None, machine, lambda: None)
     with np.load(folder / ABOUT) as about:
         offsets, cut = about["offsets"], int(about["cut"])
     flat = {file.stem: np.load(file) for file in sorted(folder.glob("*.npy"))}
     wait(machine)
-    if machine.is_first:
+    if machine.is_first_of_node:
         forget_the_oldest(home, KEEP_GB)
     return Inputs(flat, offsets), cut
 

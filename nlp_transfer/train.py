@@ -14,19 +14,27 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nlp_transfer.config import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.schema import default_tree, nearest_key, to_config, unknown_key
+from nlp_transfer.sweep import (
+    SWEEP_FLAGS,
+    in_a_sweep,
+    is_sweep,
+    note_failure,
+    note_job,
+    summary,
+    sweep_folder,
+)
 
 CONFIG_MODULE = "nlp_transfer.conf"
-GROUPS = ("task", "checkpoint", "dataset", "strategy")
+GROUPS = ("task", "checkpoint", "dataset", "strategy", "search")
+ADDED_GROUPS = ("task", "search")  # they are not in the defaults list
 
 # Untyped on purpose: Hydra would stop at the first wrong type, `to_config` reports them all.
 ConfigStore.instance().store(name="schema", node=default_tree())
@@ -43,8 +51,10 @@ def main() -> None:
     try:
         _refuse_a_sweep_of_many_processes(arguments)
         check_keys(arguments)
-        with tempfile.TemporaryDirectory() as aside:
-            sys.argv[1:] = _with_stage_keys(_with_sweep_dir(arguments, aside))
+        if is_sweep(arguments):
+            _sweep(arguments)
+        else:
+            sys.argv[1:] = _with_stage_keys(arguments)
             _compose_and_run()
     except UserError as error:
         fail(error.code, str(error))
@@ -94,7 +104,7 @@ def check_keys(arguments: Sequence[str]) -> None:
         key = override.key_or_group
         if key in GROUPS:
             # A mapping sets keys of the section that has the group's name; `to_config` checks them.
-            fits = str if key == "task" else str | dict
+            fits = str if key in ADDED_GROUPS else str | dict
             if not (override.is_sweep_override() or isinstance(override.value(), fits)):
                 names = ", ".join(name for name, _ in _options(key))
                 problems.append(f"{argument!r}: {key} is the name of one of {names}.")
@@ -117,7 +127,7 @@ def help_text() -> str:
         "  python -m nlp_transfer.train +task=classify dataset.train=my.csv checkpoint=distilbert",
     ]
     for group in GROUPS:
-        plus = "+" if group == "task" else ""
+        plus = "+" if group in ADDED_GROUPS else ""
         lines += ["", f"{plus}{group}=NAME"]
         for name, sentence in _options(group):
             lines.append(f"  {name:<20} {sentence}")
@@ -139,6 +149,19 @@ def fail(code: int, message: str) -> None:
     sys.exit(int(code))
 
 
+def _sweep(arguments: list[str]) -> None:
+    """Several runs, and what they gave, also where one of them failed."""
+    with tempfile.TemporaryDirectory() as aside:
+        planned = "dry_run=true" in arguments  # which leaves nothing
+        folder = Path(aside) if planned else sweep_folder(arguments)
+        sys.argv[1:] = _with_stage_keys(_with_sweep_dir(arguments, folder))
+        try:
+            _compose_and_run()
+        finally:
+            if not planned:
+                print(summary(folder), flush=True)
+
+
 @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")
 def _compose_and_run(tree: DictConfig) -> float:
     try:
@@ -148,16 +171,21 @@ def _compose_and_run(tree: DictConfig) -> float:
         from nlp_transfer.pipeline import run
 
         with heeded():
-            return run(config).best
+            result = run(config)
     except UserError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # the sweep goes on and reports it at its end
+        # The sweep goes on and reports it at its end, unless it is to stop.
+        if in_a_sweep() and error.code != ExitCode.STOPPED:
+            note_failure(error)
+            raise
         fail(error.code, str(error))
         raise
+    if in_a_sweep() and not config.dry_run:
+        note_job(config.evaluation.best, result.folder, result.best, result.begun)
+    return result.best
 
 
 def _refuse_a_sweep_of_many_processes(arguments: list[str]) -> None:
-    if {"-m", "--multirun"} & set(arguments) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if is_sweep(arguments) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
             ExitCode.CONFIG,
             "--multirun does not work inside a launch of several processes: their group cannot be "
@@ -165,14 +193,15 @@ def _refuse_a_sweep_of_many_processes(arguments: list[str]) -> None:
         )
 
 
-def _with_sweep_dir(arguments: list[str], folder: str) -> list[str]:
-    """Where Hydra's multirun.yaml goes: runs have folders of their own.
+def _with_sweep_dir(arguments: list[str], folder: Path) -> list[str]:
+    """Where Hydra's own files of a sweep go: runs have folders of their own.
 
-    It stands beside the first override, because Hydra's parser takes them in one row only.
+    Hydra's parser takes overrides in one row only: --multirun may not stand among them.
     """
-    overrides = [i for i, a in enumerate(arguments) if "=" in a and not a.startswith("-")]
-    at = overrides[0] if overrides else len(arguments)
-    return [*arguments[:at], f"hydra.sweep.dir={folder}", *arguments[at:]]
+    others = [a for a in arguments if a not in SWEEP_FLAGS]
+    overrides = [i for i, a in enumerate(others) if "=" in a and not a.startswith("-")]
+    at = overrides[0] if overrides else len(others)
+    return [SWEEP_FLAGS[0], *others[:at], f"hydra.sweep.dir={folder}", *others[at:]]
 
 
 def _with_stage_keys(arguments: Sequence[str]) -> list[str]:

@@ -224,9 +224,12 @@ def test_two_runs_at_once_want_the_same_store_and_neither_spoils_it(
         )
         for name, rate in (("one", "1e-3"), ("two", "2e-3"))
     ]
+    found = 0
     for process in runs:
         said, _ = process.communicate(timeout=240)
         assert process.returncode == 0, said
+        found += said.count("found in")
+    assert found == 1  # the one that came second, or waited
     assert [PART in store.name for store in (tmp_path / "stores").iterdir()] == [False]
     one, two = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("one", "two"))
     assert one == two

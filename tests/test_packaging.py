@@ -19,12 +19,13 @@ from nlp_transfer import compose
 from nlp_transfer.data import load_corpus
 
 composed = {}
-for group in ("task", "checkpoint", "dataset", "strategy"):
+for group in ("task", "checkpoint", "dataset", "strategy", "search"):
     for file in resources.files("nlp_transfer.conf").joinpath(group).iterdir():
         if not file.name.endswith(".yaml"):
             continue
         name = file.name.removesuffix(".yaml")
-        overrides = [f"+task={name}"] if group == "task" else ["+task=sentiment", f"{group}={name}"]
+        plus = "+" if group in ("task", "search") else ""
+        overrides = [*([] if group == "task" else ["+task=sentiment"]), f"{plus}{group}={name}"]
         if name in ("classify", "files"):
             overrides.append("dataset.train=mine.csv")
         config = compose(*overrides)

@@ -6,13 +6,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from killing import start
 from rooms import Prepared, prepare
 from safetensors.torch import load_file
 
@@ -28,47 +27,6 @@ SLOWLY = ("strategy=two_phase", "strategy.epochs=2", "checkpoint.dropout=0.1")
 SLOWLY += ("training.micro_batch_size=8", "training.checkpoint_minutes=0")
 # The last weights are to be the same, not those of an epoch before the kill.
 SLOWLY += ("training.keep_best=false", "strategy.learning_rate=5e-4")
-PROGRAM = """
-import os, signal, sys
-from transformers import Trainer
-
-if os.environ.get("GROUPED"):  # what the plan is there for
-    import numpy as np
-    import nlp_transfer.batches as batches
-    from transformers.trainer_pt_utils import LengthGroupedSampler
-    def grouped(lengths, batch_size, seed, epoch):
-        order = list(LengthGroupedSampler(batch_size, lengths=[int(n) for n in lengths]))
-        rows = np.array(order)
-        return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    batches.plan_epoch = grouped
-
-step, seen = Trainer.training_step, 0
-def counting_step(self, *arguments):
-    global seen
-    seen += 1
-    with open(os.environ["REPORT"], "a") as file:
-        file.write(f"{self.state.global_step}" + chr(10))
-    if seen == int(os.environ.get("DIE_AT", 0)):
-        os.kill(os.getpid(), getattr(signal, os.environ.get("BY", "SIGKILL")))
-    return step(self, *arguments)
-Trainer.training_step = counting_step
-
-from nlp_transfer.train import main
-main()
-"""
-
-
-def start(words: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The real command in a process of its own, which may be told when to die."""
-    script = folder / "program.py"
-    script.write_text(PROGRAM, encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, str(script), *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "REPORT": f"{folder}/steps", **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
 
 
 def difference(one: Path, two: Path) -> float:

@@ -15,6 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nlp_transfer.config import TrainingConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.machine import SHARDED, join
+
 REPORTING = """
 import json, os, sys
 import torch.distributed as dist
@@ -108,6 +112,16 @@ def test_a_sweep_inside_a_launch_of_several_processes_is_refused(
     )
     assert done.returncode == 2
     assert "Start one torchrun for each run" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(SHARDED))
+def test_a_model_that_is_spread_over_processes_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "true")  # as accelerate launch says it
+    with pytest.raises(UserError, match=f"configured for {SHARDED[name]}") as refused:
+        join(TrainingConfig())
+    assert refused.value.code is ExitCode.MACHINE
 
 
 @pytest.mark.slow
