@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_training import FAST, STRATEGIES, shallow
 
 from nlp_transfer.config import TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import SHARDED, join
 
+Typed = Callable[..., list[str]]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 REPORTING = """
 import json, os, sys
 import torch.distributed as dist
@@ -40,19 +43,15 @@ main()
 """
 
 
-def test_two_processes_train_the_same_model_as_one(
-    typed: Callable[..., list[str]], tmp_path: Path
-) -> None:
+def test_two_processes_train_the_same_model_as_one(typed: Typed, tmp_path: Path) -> None:
     more = ("strategy=two_phase", "strategy.epochs=2", "training.batch_size=16")
     overrides = [*typed(*more, "checkpoint.dropout=0")]
     # As a person without a GPU would type it.
     overrides.remove("training.cpu=true")
     script = tmp_path / "reporting.py"
     script.write_text(REPORTING, encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launcher += ["--nproc-per-node", "2"]
     two = subprocess.run(
-        [*launcher, str(script), *overrides, f"run_dir={tmp_path / 'two'}"],
+        [*TWO, str(script), *overrides, f"run_dir={tmp_path / 'two'}"],
         env={**os.environ, "REPORT": f"{tmp_path}/rank-", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -100,7 +99,7 @@ def test_two_processes_train_the_same_model_as_one(
 
 
 def test_a_sweep_inside_a_launch_of_several_processes_is_refused(
-    typed: Callable[..., list[str]],
+    typed: Typed,
 ) -> None:
     command = [sys.executable, "-m", "nlp_transfer.train", "--multirun", *typed("seed=1,2")]
     done = subprocess.run(
@@ -112,6 +111,55 @@ def test_a_sweep_inside_a_launch_of_several_processes_is_refused(
     )
     assert done.returncode == 2
     assert "Start one torchrun for each run" in done.stderr
+
+
+HEAD = ("bert.pooler.", "classifier.")
+LEARNS = {
+    "head": lambda name: name.startswith(HEAD),
+    "top": lambda name: name.startswith((*HEAD, "bert.encoder.layer.1.")),
+    "all": lambda _: True,
+    # The linear maps of the layers, beside which there are adapters, and the head.
+    "adapters": lambda name: (
+        name.startswith(HEAD)
+        or (".layer." in name and name.endswith("weight") and "LayerNorm" not in name)
+    ),
+}
+
+
+def test_on_two_processes_each_stage_of_every_strategy_changes_exactly_what_it_says(
+    typed: Typed, tmp_path: Path
+) -> None:
+    strategies = {}
+    for name in (*STRATEGIES, "lora"):
+        words = typed(*shallow(name), *FAST, "features.cache=on")
+        words.remove("training.cpu=true")
+        strategies[name] = words
+    done = subprocess.run(
+        [*TWO, str(Path(__file__).with_name("two_processes.py")), tmp_path, json.dumps(strategies)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
+    pids = set()
+    for one, two in zip(*ranks, strict=True):
+        about = (one["strategy"], one["stage"])
+        assert one["weights"] == two["weights"], about
+        assert one["changed"] == two["changed"], about
+        expected = {name for name in one["names"] if LEARNS[one["stage"]](name)}
+        found = set(one["changed"])
+        if one["steps"]:
+            assert found == expected, about
+        else:  # solved: a new dense layer's bias is zero, and may be just what the solution wants
+            assert {name for name in expected if name.endswith("weight")} <= found <= expected
+        for rank, said in enumerate((one, two)):
+            for step in said["steps"]:
+                assert (step["rank"], step["world_size"]) == (rank, 2), about
+                assert step["wrapped"] == "DistributedDataParallel", about
+                pids.add((rank, step["pid"]))
+    assert len(pids) == 2
 
 
 @pytest.mark.parametrize("name", sorted(SHARDED))
@@ -126,15 +174,14 @@ def test_a_model_that_is_spread_over_processes_is_refused(
 
 @pytest.mark.slow
 def test_two_processes_that_are_told_to_stop_save_together_and_go_on(
-    typed: Callable[..., list[str]], tmp_path: Path
+    typed: Typed, tmp_path: Path
 ) -> None:
     more = ("strategy.epochs=40", "strategy.learning_rate=5e-4", "training.keep_best=false")
     overrides = typed(*more, "checkpoint.dropout=0", f"run_dir={tmp_path / 'run'}")
     overrides.remove("training.cpu=true")
     script = tmp_path / "reporting.py"
     script.write_text(REPORTING, encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*launcher, "--nproc-per-node", "2", str(script), *overrides]
+    command = [*TWO, str(script), *overrides]
     environment = {**os.environ, "REPORT": f"{tmp_path}/rank-", "OMP_NUM_THREADS": "1"}
     report = tmp_path / "rank-1"
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as told:
