@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from test_training import FAST, STRATEGIES, shallow
 
+from nlp_transfer import compose, run
 from nlp_transfer.config import TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import SHARDED, join
@@ -201,3 +204,75 @@ def test_two_processes_that_are_told_to_stop_save_together_and_go_on(
     ]
     # Not one step of 280 was made twice.
     assert [len(rank) for rank in steps] == [280, 280]
+
+
+@pytest.mark.slow
+def test_what_two_processes_began_one_goes_on_with(
+    typed: Typed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = ("strategy.epochs=6", "strategy.learning_rate=5e-4", "training.keep_best=false")
+    words = typed(*more, "checkpoint.dropout=0", "training.checkpoint_minutes=0")
+    words.remove("training.cpu=true")
+    unbroken = run(compose(*words, "run_dir=unbroken"))
+    script = tmp_path / "reporting.py"
+    script.write_text(REPORTING, encoding="utf-8")
+    environment = {**os.environ, "REPORT": f"{tmp_path}/rank-", "OMP_NUM_THREADS": "1"}
+    report = tmp_path / "rank-1"
+    command = [*TWO, str(script), *words, "run_dir=killed"]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as killed:
+        while not report.exists() or len(report.read_text().splitlines()) < 20:
+            assert killed.poll() is None
+            time.sleep(0.02)
+        os.killpg(killed.pid, signal.SIGKILL)
+        for rank in (0, 1):  # the launcher puts them into sessions of their own
+            last = (tmp_path / f"rank-{rank}").read_text().splitlines()[-1]
+            with suppress(ProcessLookupError):
+                os.kill(json.loads(last)["pid"], signal.SIGKILL)
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        one = run(compose(*words, "run_dir=killed"))
+    assert "goes on from step" in caplog.text
+    weights = [load_file(result.model / "model.safetensors") for result in (unbroken, one)]
+    apart = max(float((weights[0][n] - weights[1][n]).abs().max()) for n in weights[0])
+    assert apart < 1e-6
+    accuracies = [result.metrics["test"]["metrics"]["accuracy"] for result in (unbroken, one)]
+    assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.slow
+def test_two_nodes_keep_their_stores_apart_and_train_the_same_model(
+    typed: Typed, tmp_path: Path
+) -> None:
+    words = typed("strategy=top_layers", "strategy.top_layers=1", "features.cache=on")
+    words += ["checkpoint.dropout=0", "strategy.epochs=2", "strategy.learning_rate=1e-3"]
+    words.remove("training.cpu=true")
+    one = run(compose(*words, "run_dir=one"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
+    launcher += ["--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    nodes = []
+    for node in (0, 1):
+        home = tmp_path / f"node-{node}"
+        own = [f"{room}.folder={home / room}" for room in ("features", "tokenization")]
+        command = [*launcher, "--node-rank", str(node), "-m", "nlp_transfer.train", *words, *own]
+        nodes.append(
+            subprocess.Popen(
+                [*command, "run_dir=two"],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    said = [node.communicate(timeout=240)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "2 processes on 2 nodes" in said[0]
+    stores = [list((tmp_path / f"node-{node}/features").iterdir()) for node in (0, 1)]
+    assert [len(kept) for kept in stores] == [1, 1]
+    for name in ("train.npy", "validation.npy"):
+        assert (stores[0][0] / name).read_bytes() == (stores[1][0] / name).read_bytes()
+    weights = [load_file(Path(name) / "model/model.safetensors") for name in ("one", "two")]
+    apart = max(float((weights[0][n] - weights[1][n]).abs().max()) for n in weights[0])
+    assert apart < 1e-6
+    measured = [one.metrics, json.loads(Path("two/metrics.json").read_text())]
+    assert measured[0]["test"]["per_class"] == measured[1]["test"]["per_class"]
