@@ -46,17 +46,29 @@ def newest_whole(home: Path) -> Path | None:
     """The checkpoint with the most steps that is whole, as is the best one that it goes back to."""
     for folder in reversed(_by_step(home)):
         if is_whole(folder):
-            best = json.loads((folder / STATE).read_text())["best_model_checkpoint"]
-            if best is None or Path(best).name == folder.name or is_whole(home / Path(best).name):
+            best = _goes_back_to(folder)
+            if best == folder or is_whole(best):
                 return folder
     return None
 
 
-def keep_only(home: Path, wanted: set[str]) -> None:
-    """Delete the other checkpoints."""
+def keep_newest(home: Path, count: int) -> None:
+    """Delete the others, but for those that these go back to.
+
+    Two are worth their room: should the newest be damaged, there is the one before it.
+    """
+    sealed = [folder for folder in _by_step(home) if (folder / SEAL).is_file()]
+    kept = sealed[len(sealed) - count :] if count else []
+    wanted = {*kept, *map(_goes_back_to, kept)}
     for folder in _by_step(home):
-        if folder.name not in wanted:
+        if folder not in wanted:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _goes_back_to(folder: Path) -> Path:
+    """The best checkpoint so far, when this one was written."""
+    best = json.loads((folder / STATE).read_text(encoding="utf-8"))["best_model_checkpoint"]
+    return folder if best is None else folder.with_name(Path(best).name)
 
 
 def _by_step(home: Path) -> list[Path]:

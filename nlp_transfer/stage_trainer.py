@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches
-from nlp_transfer.checkpoints import STATE, keep_only, newest_whole, seal
+from nlp_transfer.checkpoints import STATE, keep_newest, newest_whole, seal
 from nlp_transfer.config import ClassWeights
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, first_decides, logger, trim_memory, wait
@@ -159,14 +159,15 @@ class StageTrainer(Trainer):
             if self._machine.is_first:
                 seal(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
+            free = shutil.disk_usage(home).free / 1e6
             shutil.rmtree(folder, ignore_errors=True)
             raise UserError(
                 ExitCode.RUN_FOLDER,
-                f"The checkpoint {folder} cannot be written: {error}. The one before it is whole: "
-                "make room, and the same command goes on from there.",
+                f"The checkpoint {folder} cannot be written ({free:.1f} MB are free): {error}. The "
+                "one before it is whole: make room, and the same command goes on from there.",
             ) from error
         if self._machine.is_first:
-            keep_only(home, {folder.name, Path(self.state.best_model_checkpoint or folder).name})
+            keep_newest(home, 2)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, node_decides, wait
 
 LOCK = ".lock-"  # and the name of the store that a run makes just now
@@ -77,9 +78,11 @@ def forget_the_oldest(home: Path, keep_gb: float) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """While this lasts, no other run makes the same store."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     file = folder.parent / f"{LOCK}{folder.name}"
-    with file.open("a") as lock:
+    with _written(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.open("a")
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield
@@ -87,16 +90,31 @@ def _alone(folder: Path) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
+@contextmanager
+def _written(home: Path) -> Iterator[None]:
+    """What cannot be written here is for a person to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{home} cannot be written: {error.strerror or error}. Make room, or set "
+            "tokenization.folder and features.folder elsewhere; the same command goes on.",
+        ) from error
+
+
 def _aside(folder: Path, begin: Callable[[Path], None]) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PART}", dir=folder.parent))
+    with _written(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PART}", dir=folder.parent))
     _fill(aside, begin)
     return aside
 
 
 def _fill(aside: Path, fill: Callable[[Path], None]) -> None:
     try:
-        fill(aside)
+        with _written(aside.parent):
+            fill(aside)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

@@ -29,7 +29,7 @@ from transformers import (
 
 from nlp_transfer.batches import PlannedBatches
 from nlp_transfer.callbacks import FiniteLoss, StageProgress
-from nlp_transfer.checkpoints import is_whole, keep_only, seal
+from nlp_transfer.checkpoints import is_whole, keep_newest, seal
 from nlp_transfer.config import AUTO, Config, Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import Metrics
@@ -158,7 +158,7 @@ def _write_after(home: Path, model: PreTrainedModel, history: StageHistory) -> N
             ExitCode.RUN_FOLDER,
             f"{after} cannot be written: {error}. Make room, and the same command goes on.",
         ) from error
-    keep_only(home, set())
+    keep_newest(home, 0)
 
 
 def _read_history(after: Path) -> StageHistory:

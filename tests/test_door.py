@@ -417,6 +417,14 @@ def test_one_impossible_run_of_several_is_reported_and_the_others_are_not_lost(
     assert "steps of 7 texts" in outcome.out
 
 
+def test_a_folder_for_tokens_that_cannot_be_written_is_one_clear_error(
+    typed: Typed, door: Callable[..., Outcome]
+) -> None:
+    Path("taken").write_text("a file, not a folder", encoding="utf-8")
+    said = door(*typed("tokenization.folder=taken", "run_dir=mine"))
+    said.refused(ExitCode.RUN_FOLDER, "taken cannot be written", "tokenization.folder")
+
+
 def test_a_second_run_on_the_same_folder_is_refused(
     typed: Typed, door: Callable[..., Outcome]
 ) -> None:

@@ -16,7 +16,7 @@ from rooms import Prepared, prepare
 from safetensors.torch import load_file
 
 from nlp_transfer import compose, run
-from nlp_transfer.checkpoints import is_whole, keep_only, newest_whole, seal
+from nlp_transfer.checkpoints import is_whole, keep_newest, newest_whole, seal
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.interruption import heeded
 
@@ -186,8 +186,44 @@ def test_a_damaged_checkpoint_is_left_out_whichever_of_its_files_it_is(
     # The best one is gone: without it the stage cannot hand it back.
     damage(home / "checkpoint-1" / "model.safetensors")
     assert newest_whole(home) is None
-    keep_only(home, set())
+    keep_newest(home, 0)
     assert not list(home.iterdir())
+
+
+def test_with_the_newest_checkpoint_damaged_the_one_before_gives_the_same_weights(
+    typed: Typed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = typed(*SLOWLY, "strategy=full", "strategy.epochs=2")
+    unbroken = prepare(words, tmp_path / "unbroken")
+    unbroken.train()
+    told = prepare(words, tmp_path / "run")
+    tell_at_step(told, 2 * 9, signal.SIGTERM)
+    with heeded(), pytest.raises(UserError, match="SIGTERM after step 9"):
+        told.train()
+    home = tmp_path / "run/checkpoints/0-all"
+    assert {path.name for path in home.iterdir()} == {"checkpoint-8", "checkpoint-9"}
+    damage(home / "checkpoint-9/optimizer.pt")
+    again = prepare(words, tmp_path / "run", overwrite=False)
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        again.train()
+    assert "checkpoint-9 is damaged (optimizer.pt): it is left out" in caplog.text
+    assert "goes on from step 8 of 14" in caplog.text
+    one, two = again.weights(), unbroken.weights()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_what_a_kept_checkpoint_goes_back_to_is_kept(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for step, best in ((1, 1), (2, 1), (3, 1), (4, 4)):
+        folder = home / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        state = {"best_model_checkpoint": f"elsewhere/checkpoint-{best}"}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+        seal(folder)
+    (home / "checkpoint-5").mkdir()  # killed while it was written
+    keep_newest(home, 2)
+    names = {path.name for path in home.iterdir()}
+    assert names == {"checkpoint-1", "checkpoint-3", "checkpoint-4"}
 
 
 def test_a_checkpoint_without_a_seal_is_half_written(tmp_path: Path) -> None:
