@@ -27,7 +27,7 @@ from transformers import (
     set_seed,
 )
 
-from nlp_transfer.batches import PlannedBatches
+from nlp_transfer.batches import PlannedBatches, accumulation_steps
 from nlp_transfer.callbacks import FiniteLoss, StageProgress
 from nlp_transfer.checkpoints import is_whole, keep_newest, seal
 from nlp_transfer.config import AUTO, Config, Solver
@@ -108,6 +108,7 @@ def train(
     asked = config.training.precision
     precision = folder.decide("precision", lambda: decide_precision(asked, machine.device))
     config = _with_micro_batches(pretrained, encoded, precision, config, folder)
+    _say_how_a_step_is_shared(config, machine)
     same_weights = partial(agree, "weights", partial(_digest, pretrained.model), machine)
     same_weights()
     history = []
@@ -180,6 +181,20 @@ def _with_micro_batches(
     )
     found = folder.decide("micro_batch_size", find)
     return replace(config, training=replace(config.training, micro_batch_size=found))
+
+
+def _say_how_a_step_is_shared(config: Config, machine: Machine) -> None:
+    batch, micro = config.training.batch_size, config.training.micro_batch_size
+    assert not isinstance(micro, str), "auto is decided by now"
+    accumulation = accumulation_steps(batch, micro, machine.world_size)
+    if machine.world_size * accumulation > 1:
+        logger.info(
+            "each step: %d texts, by %d processes each in %d passes of at most %d",
+            batch,
+            machine.world_size,
+            accumulation,
+            math.ceil(batch / (machine.world_size * accumulation)),
+        )
 
 
 def refuse_absent_trackers(report_to: list[str]) -> None:

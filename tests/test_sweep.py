@@ -98,8 +98,9 @@ def test_a_sweep_that_is_told_to_stop_begins_no_further_job(
 def test_a_sweep_killed_in_its_middle_goes_on_and_repeats_nothing(
     typed: Typed, tmp_path: Path
 ) -> None:
-    # Two strategies by three seeds: 7 steps a job, and the fourth is under way.
-    words = typed("strategy.epochs=1", "export.verify_rows=2", "strategy=full")
+    # Two sizes of a batch by three seeds: 7 steps a job at first, and the fourth is under way.
+    words = typed("strategy=top_layers", "strategy.top_layers=1", "strategy.epochs=1")
+    words += ["export.verify_rows=2", "features.cache=on"]
     words += ["--multirun", "training.batch_size=16,32", "seed=1,2,3"]
     killed = start(words, tmp_path, DIE_AT=str(7 * 3 + 2))
     assert killed.returncode == -signal.SIGKILL
@@ -109,6 +110,9 @@ def test_a_sweep_killed_in_its_middle_goes_on_and_repeats_nothing(
     assert "6 jobs, 3 were finished before, 0 failed" in again.stdout
     more = (tmp_path / "steps").read_text().split()[len(steps) :]
     assert len(more) == 4 * 3  # 101 rows in batches of 32; the three before are not repeated
+    # What is frozen was computed by the first job; the second launch begins with the fourth.
+    assert [done.stderr.count("found in") for done in (killed, again)] == [3, 3]
+    assert len(list(Path("runs/.features").iterdir())) == 1
 
 
 @pytest.mark.slow
