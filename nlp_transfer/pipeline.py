@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer import report
+from nlp_transfer.card import write_card
 from nlp_transfer.choice import resolve
 from nlp_transfer.config import Config
 from nlp_transfer.data import Corpus, load_corpus
@@ -90,14 +91,19 @@ def _run(
         claim = _claim(corpus, evaluations, config.export.verify_rows, folder.model)
         worst = verify([claim])[0]
         write_json(folder.metrics, measured)
-        folder.finish(
-            seed=config.seed,
-            labels=corpus.labels,
-            versions=report.versions(),
-            stages=report.describe_stages(stages, trained),
-            verified={"rows": len(claim.texts), "difference": worst},
-            seconds=round(time.time() - start, 2),
-        )
+        entries = {
+            "seed": config.seed,
+            "labels": corpus.labels,
+            "rows": {name: len(split.labels) for name, split in encoded.splits.items()},
+            "cut": {name: split.cut for name, split in encoded.splits.items()},
+            "max_length": length,
+            "versions": report.versions(),
+            "stages": report.describe_stages(stages, trained),
+            "verified": {"rows": len(claim.texts), "difference": worst},
+            "seconds": round(time.time() - start, 2),
+        }
+        write_card(folder.model, config, entries, measured)
+        folder.finish(**entries)
     return measured
 
 
