@@ -7,7 +7,7 @@ the data is in it, unless `hub.examples=true` asks for some.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from nlp_transfer.config import (
     DatasetConfig,
     as_dict,
 )
+from nlp_transfer.examples import cell
 from nlp_transfer.model import EMBEDDED
 from nlp_transfer.run_folder import write_text
 from nlp_transfer.schema import default_tree
@@ -34,28 +35,11 @@ HUB_METRICS = {"matthews": "matthews_correlation"}
 AVERAGES = ("macro", "weighted")
 WEAK = 0.1  # this far below the mean F1 of the classes, a class is called weak
 FEW = 30  # rows of a class, below which its figures say little
-EXAMPLES = "## Examples from the data"
 
 
 def write_card(folder: Path, config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     """Write `README.md` into an exported folder, from what `run.json` and `metrics.json` say."""
     write_text(folder / CARD_FILE, model_card(config, run, metrics))
-
-
-def show_examples(folder: Path, rows: Sequence[tuple[str, str]]) -> None:
-    """Let the card end in these rows of the data (text, label), or, if there are none, in none."""
-    card = folder / CARD_FILE
-    text = card.read_text(encoding="utf-8").split(f"\n{EXAMPLES}\n")[0]
-    if rows:
-        table = [f"| {_cell(row_text)} | {_cell(label)} |" for row_text, label in rows]
-        text = "\n".join([text, EXAMPLES, "", "| text | label |", "|---|---|", *table, ""])
-    write_text(card, text)
-
-
-def shows_examples(folder: Path) -> bool:
-    """Whether the card holds rows of the data."""
-    card = folder / CARD_FILE
-    return card.is_file() and f"\n{EXAMPLES}\n" in card.read_text(encoding="utf-8")
 
 
 def model_card(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -137,7 +121,7 @@ def _purpose(config: Config, run: dict[str, Any], base: str | None) -> Iterator[
     encoder = _private(config.checkpoint.name)
     if base is not None:
         encoder = f"[{base}](https://huggingface.co/{base})"
-    labels = ", ".join(f"`{_cell(label)}`" for label in run["labels"])
+    labels = ", ".join(f"`{cell(label)}`" for label in run["labels"])
     yield f"# {_title(config)}"
     yield ""
     yield (
@@ -166,14 +150,14 @@ def _worth(metrics: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for row in classes:
         figures = " | ".join(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
-        yield f"| {_cell(row['label'])} | {figures} | {row['support']:,} |"
+        yield f"| {cell(row['label'])} | {figures} | {row['support']:,} |"
 
 
 def _limits(run: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
     split, classes = _classes(metrics)
     mean = sum(row["f1"] for row in classes) / len(classes)
-    weak = [f"`{_cell(row['label'])}`" for row in classes if row["f1"] < mean - WEAK]
-    few = [f"`{_cell(row['label'])}`" for row in classes if row["support"] < FEW]
+    weak = [f"`{cell(row['label'])}`" for row in classes if row["f1"] < mean - WEAK]
+    few = [f"`{cell(row['label'])}`" for row in classes if row["support"] < FEW]
     cut = {name: count for name, count in run["cut"].items() if count}
     yield "## Limits"
     yield ""
@@ -291,8 +275,3 @@ def _figure(name: str, found: dict[str, Any]) -> str:
         return "undefined"
     low_to_high = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
     return f"{value:.4f}{low_to_high}"
-
-
-def _cell(text: str) -> str:
-    """A text in a table of Markdown."""
-    return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")

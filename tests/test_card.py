@@ -15,8 +15,9 @@ from conftest import make_rows, write_csv
 from huggingface_hub import ModelCard
 
 from nlp_transfer import compose, run
-from nlp_transfer.card import model_card, show_examples, shows_examples
+from nlp_transfer.card import model_card
 from nlp_transfer.config import Config
+from nlp_transfer.examples import shows_examples, with_examples
 from nlp_transfer.run_folder import run_path
 
 Typed = Callable[..., list[str]]
@@ -100,14 +101,12 @@ def test_no_text_of_the_data_is_in_the_exported_folder(
 
 
 def test_examples_come_and_go_with_the_wish_for_them(carded: Carded) -> None:
-    model = carded.folder / "model"
-    before = (model / "README.md").read_text(encoding="utf-8")
-    assert not shows_examples(model)
-    show_examples(model, [("a text with | and\nlines", "positive")])
-    assert "| a text with \\| and lines | positive |" in (model / "README.md").read_text("utf-8")
-    assert shows_examples(model)
-    show_examples(model, [])
-    assert (model / "README.md").read_text(encoding="utf-8") == before
+    assert not shows_examples(carded.folder / "model" / "README.md")
+    shown = with_examples(carded.text, [("a text with | and\nlines", "positive")])
+    assert "| a text with \\| and lines | positive |" in shown
+    Path("README.md").write_text(shown)
+    assert shows_examples(Path("README.md"))
+    assert with_examples(shown, []) == carded.text
 
 
 def test_what_the_card_says_of_repeating_is_the_same_run(carded: Carded) -> None:
