@@ -49,7 +49,7 @@ class _Client(httpx2.Client):
 
     def __init__(self, delays: Sequence[float]) -> None:
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [_http.hf_request_event_hook]}
-        super().__init__(event_hooks=hooks, follow_redirects=True, timeout=SILENCE)
+        super().__init__(event_hooks=hooks, follow_redirects=True)
         self._delays = delays
 
     def request(self, method: str, url: Any, **given: Any) -> httpx2.Response:
@@ -58,6 +58,8 @@ class _Client(httpx2.Client):
         if hasattr(given.get("data"), "seek"):
             file = given["content"] = given.pop("data")  # as httpx calls a file nowadays
             start = file.tell()
+        if given.get("timeout") is None:  # some calls of the library would wait forever
+            given["timeout"] = SILENCE
         what = f"{method} {httpx2.URL(url).path}"
         is_commit = re.match(r"POST /api/models/[^/]+/[^/]+/commit/", what) is not None
         delays = [] if is_commit else list(self._delays)
@@ -111,7 +113,7 @@ def _reason(error: BaseException) -> str:
 
 def refusal(repository: str, reason: str) -> UserError:
     """Why something is not on the Hub."""
-    return UserError(ExitCode.HUB, f"{repository} on the Hub: {reason}.")
+    return UserError(ExitCode.HUB, f"{repository} on the Hub: {reason.rstrip('.')}.")
 
 
 def _seconds_asked(response: httpx2.Response) -> float:

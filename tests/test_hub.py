@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -25,7 +26,7 @@ from huggingface_hub.utils import get_session
 from rooms import prepare
 from test_resume import tell_at_step
 
-from nlp_transfer import Classifier, cli, compose, run
+from nlp_transfer import Classifier, cli, compose, hub_client, run
 from nlp_transfer.config import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.hub import Pushed, check, push
@@ -439,6 +440,18 @@ def test_delays_grow_and_what_the_hub_asks_for_is_kept(
     assert on(hub) == whole(model)
 
 
+def test_a_hub_that_falls_silent_is_not_waited_for_forever(
+    hub: Hub, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_client, "SILENCE", 0.3)
+    hub.failing = {route: ["stall"] for route in ("whoami", "info", "lfs_upload", "commit")}
+    check(HubConfig("user/tiny"), QUICKLY)
+    push(model, HubConfig("user/tiny"), QUICKLY)
+    assert not any(hub.failing.values())
+    assert on(hub) == whole(model)
+    assert hub.history("user/tiny") == 1
+
+
 def test_a_byte_that_is_flipped_on_the_way_is_caught(hub: Hub, model: Path) -> None:
     def fails(*said: str) -> None:
         refused(lambda: push(model, HubConfig("user/tiny"), QUICKLY), *said)
@@ -595,6 +608,7 @@ def test_whoever_talks_to_the_hub_afterwards_does_so_as_before(model: Path) -> N
 def test_300_megabytes_take_the_road_of_large_files(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    weights = (model / "model.safetensors").read_bytes()
     with (model / "large.safetensors").open("wb") as file:
         for _ in range(300):
             file.write(os.urandom(1_000_000))
@@ -603,3 +617,15 @@ def test_300_megabytes_take_the_road_of_large_files(
             large.failing = {"lfs_upload": ["half_body"], "lfs_part": ["", "half_body"]}
             push(model, HubConfig("user/tiny"), QUICKLY)
             assert on(large) == whole(model)
+    with a_hub(monkeypatch) as killing:
+        # The Hub has read 150 of them when the process dies.
+        killing.objects[hashlib.sha256(weights).hexdigest()] = weights
+        killing.failing = {"lfs_upload": ["stall"]}
+        with typed_push(killing, model) as killed:
+            assert killing.stalled.wait(60)
+            killed.send_signal(signal.SIGKILL)
+        killing.go_on.set()
+        with typed_push(killing, model) as again:
+            assert "On the Hub" in again.communicate(timeout=120)[0]
+        assert on(killing) == whole(model)
+        assert killing.history("user/tiny") == 1

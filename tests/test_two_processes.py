@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_server import Hub, serving
 from safetensors.torch import load_file
 
 REPORTING = """
@@ -47,13 +48,17 @@ def test_two_processes_train_the_same_model_as_one(
     script.write_text(REPORTING, encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launcher += ["--nproc-per-node", "2"]
-    two = subprocess.run(
-        [*launcher, str(script), *overrides, f"run_dir={tmp_path / 'two'}"],
-        env={**os.environ, "REPORT": f"{tmp_path}/rank-", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    with serving(Hub()) as hub:
+        asked = (f"run_dir={tmp_path / 'two'}", "hub.repository=user/tiny")
+        online = {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_right"}
+        environment = {**os.environ, **online, "HF_ENDPOINT": hub.endpoint, "OMP_NUM_THREADS": "1"}
+        two = subprocess.run(
+            [*launcher, str(script), *overrides, *asked],
+            env={**environment, "REPORT": f"{tmp_path}/rank-"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
     assert two.returncode == 0, two.stderr
     one = subprocess.run(
         [
@@ -91,6 +96,9 @@ def test_two_processes_train_the_same_model_as_one(
     assert scores[0] == scores[1]
     # Only the first process prints.
     assert two.stdout.count("What learned") == 1
+    # Only the first process asks the Hub and uploads.
+    assert [len(hub.sent(route)) for route in ("auth_check", "create", "commit")] == [1, 1, 1]
+    assert two.stdout.count("On the Hub: ") == 1
     assert "2 processes" in two.stderr
     assert torch.isfinite(torch.tensor(scores)).all()
 
