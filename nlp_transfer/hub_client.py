@@ -49,7 +49,7 @@ class _Client(httpx2.Client):
 
     def __init__(self, delays: Sequence[float]) -> None:
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [_http.hf_request_event_hook]}
-        super().__init__(event_hooks=hooks, follow_redirects=True)
+        super().__init__(event_hooks=hooks, follow_redirects=True, timeout=SILENCE)
         self._delays = delays
 
     def request(self, method: str, url: Any, **given: Any) -> httpx2.Response:
