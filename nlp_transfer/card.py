@@ -196,9 +196,10 @@ def _making(config: Config, run: dict[str, Any]) -> Iterator[str]:
     yield ""
     for stage in run["stages"]:
         share = 100 * stage["parameters"] / stage["all_parameters"]
+        steps = f"{stage['steps']:,} steps" if stage["steps"] else "solved exactly"
         yield (
             f"- {stage['name']}: {stage['learns']} ({stage['parameters']:,} of "
-            f"{stage['all_parameters']:,} parameters, {share:.1f}%), {stage['steps']:,} steps"
+            f"{stage['all_parameters']:,} parameters, {share:.1f}%), {steps}"
         )
     yield ""
     yield (
@@ -212,7 +213,8 @@ def _making(config: Config, run: dict[str, Any]) -> Iterator[str]:
 def _repeating(config: Config) -> Iterator[str]:
     yield "## How to repeat it"
     yield ""
-    yield "Save this as `mine/task/repeat.yaml`, with files of texts where you stand:"
+    files = ", the files with the texts where you stand" if config.dataset.name is None else ""
+    yield f"Save this as `mine/task/repeat.yaml`{files}:"
     yield ""
     yield "```yaml"
     yield "# @package _global_"

@@ -47,11 +47,11 @@ class Pushed:
 
     url: str
     revision: str  # the commit, or the pull request
-    sent: tuple[str, ...]  # the files that the Hub did not have
+    new: tuple[str, ...]  # the files that the Hub did not have
 
     def describe(self) -> str:
         """One line for a person."""
-        what = f"{len(self.sent)} files were sent" if self.sent else "everything was there already"
+        what = f"{len(self.new)} files are new" if self.new else "everything was there already"
         return f"On the Hub: {self.url} ({self.revision}); {what}, all hashes are equal"
 
 
@@ -137,7 +137,7 @@ def _push(api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[
     if hub.revision is not None:
         api.create_branch(_name(hub), branch=hub.revision, exist_ok=True)
     _refuse_tag(api, hub, files)
-    revision, sent = _commit(api, hub, files, delays)
+    revision, new = _commit(api, hub, files, delays)
     there = _there(api, hub, revision)
     different = [name for name, file in files.items() if not file.is_there(there.get(name))]
     if different:
@@ -147,7 +147,7 @@ def _push(api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[
         logger.info("%s also holds, from before: %s", hub.repository, ", ".join(others))
     if hub.tag is not None:
         api.create_tag(_name(hub), tag=hub.tag, revision=revision, exist_ok=True)
-    return Pushed(f"{api.endpoint}/{hub.repository}", revision, tuple(sent))
+    return Pushed(f"{api.endpoint}/{hub.repository}", revision, tuple(new))
 
 
 def _commit(
@@ -155,14 +155,14 @@ def _commit(
 ) -> tuple[str, list[str]]:
     """The revision that has these files, and those that it was given for that."""
     left = list(delays)
-    sent: list[str] = []
+    new: list[str] = []
     while True:
         revision = _latest(api, hub, files)
         there = _there(api, hub, revision)
         missing = [name for name, file in files.items() if not file.is_there(there.get(name))]
         if not missing:
-            return revision, sent
-        sent = sent or missing
+            return revision, new
+        new = new or missing
         try:
             commit = api.create_commit(
                 _name(hub),
@@ -171,7 +171,7 @@ def _commit(
                 revision=hub.revision,
                 create_pr=hub.pull_request,
             )
-            return commit.pr_revision or commit.oid, sent
+            return commit.pr_revision or commit.oid, new
         except Unanswered as error:
             if not error.commit or not left:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,12 @@ from typing import Any
 import httpx2
 from huggingface_hub import HfApi, get_token, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import _http
+from huggingface_hub.utils import (
+    _http,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -86,6 +92,9 @@ def asking(repository: str, delays: Sequence[float]) -> Iterator[HfApi]:
         raise refusal(repository, "there is no token; set HF_TOKEN or type hf auth login")
     before = _http._GLOBAL_CLIENT_FACTORY  # which has no getter
     set_client_factory(lambda: _Client(delays))
+    bars = not are_progress_bars_disabled()
+    if bars and not sys.stderr.isatty():
+        disable_progress_bars()
     try:
         yield HfApi(library_name="nlp_transfer")
     except UserError:
@@ -94,6 +103,8 @@ def asking(repository: str, delays: Sequence[float]) -> Iterator[HfApi]:
         raise refusal(repository, _reason(error)) from error
     finally:
         set_client_factory(before)
+        if bars:
+            enable_progress_bars()
 
 
 def _reason(error: BaseException) -> str:

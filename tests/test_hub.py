@@ -167,7 +167,7 @@ def test_a_run_is_pushed_and_the_hub_s_model_gives_the_same_logits_in_a_fresh_pr
     assert (again.model / "model.safetensors").stat().st_mtime_ns == weights
     said = capfd.readouterr()
     assert f"On the Hub: {hub.endpoint}/user/tiny" in said.out
-    assert "5 files were sent, all hashes are equal" in said.out
+    assert "5 files are new, all hashes are equal" in said.out
     assert hub.repos["user/tiny"].private
     assert on(hub) == whole(again.model)
     assert hub.history("user/tiny") == 1
@@ -277,7 +277,7 @@ def test_a_pull_request_is_opened_once(hub: Hub, model: Path) -> None:
     assert push(model, pull, QUICKLY).revision == "refs/pr/1"
     assert on(hub, "refs/pr/1") == whole(model)
     assert on(hub, "main") != whole(model)
-    assert push(model, pull, QUICKLY).sent == ()
+    assert push(model, pull, QUICKLY).new == ()
     assert len(hub.repos["user/tiny"].pulls) == 1
 
 
@@ -288,13 +288,13 @@ def test_a_second_push_sends_nothing_and_a_changed_file_is_sent_alone(
     hub: Hub, model: Path
 ) -> None:
     first = push(model, HubConfig("user/tiny"), QUICKLY)
-    assert set(first.sent) == set(whole(model))
+    assert set(first.new) == set(whole(model))
     hub.seen.clear()
     second = push(model, HubConfig("user/tiny"), QUICKLY)
-    assert second.sent == () and second.revision == first.revision
+    assert second.new == () and second.revision == first.revision
     assert not {"preupload", "lfs_batch", "lfs_upload", "commit"} & set(routes(hub))
     (model / "README.md").write_text((model / "README.md").read_text() + "\nMore.\n")
-    assert push(model, HubConfig("user/tiny"), QUICKLY).sent == ("README.md",)
+    assert push(model, HubConfig("user/tiny"), QUICKLY).new == ("README.md",)
     assert hub.sent("lfs_upload") == []
     assert on(hub) == whole(model)
     assert hub.history("user/tiny") == 2
@@ -380,7 +380,7 @@ def test_a_fault_that_passes_at_any_request_costs_nothing(
         with a_hub(monkeypatch, part_size=70_000) as failing:
             begun(failing, asked)
             failing.faults[at] = kind
-            assert set(push(model, asked, QUICKLY).sent) == set(whole(model)), at
+            assert set(push(model, asked, QUICKLY).new) == set(whole(model)), at
             pushed_after(failing, asked, model)
             if failing.faults:  # there were fewer requests
                 break
@@ -467,7 +467,7 @@ def test_a_byte_that_is_flipped_on_the_way_is_caught(hub: Hub, model: Path) -> N
     hub.repos.clear()
     hub.failing["commit"] = ["flip"]
     fails("what arrived is not what was sent: tokenizer_config.json")
-    assert push(model, HubConfig("user/tiny"), QUICKLY).sent == ("tokenizer_config.json",)
+    assert push(model, HubConfig("user/tiny"), QUICKLY).new == ("tokenizer_config.json",)
     assert on(hub) == whole(model)
 
 
@@ -578,7 +578,7 @@ def test_the_door_pushes_a_run_and_says_what_it_will_not_push(
     folder = str(finished.result.folder)
     to = ("--repository", "user/tiny")
     code, said = enter("push", folder, *to, "--private", "--tag", "v1", "--revision", "next")
-    assert (code, "5 files were sent" in said) == (0, True), said
+    assert (code, "5 files are new" in said) == (0, True), said
     assert on(hub, "v1") == whole(finished.result.model)
     code, said = enter("push", folder, *to, "--pull-request")
     assert (code, "refs/pr/1" in said) == (0, True), said
