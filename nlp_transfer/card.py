@@ -29,6 +29,7 @@ from nlp_transfer.sources import EMBEDDED as EMBEDDED_REVIEWS
 
 CARD_FILE = "README.md"
 TASK = "text-classification"
+PACKAGED = "embedded:"  # before the names of what ships with this package
 EMBEDDED_BASE = {"base_model": "sentence-transformers/all-MiniLM-L6-v2", "license": "apache-2.0"}
 # The Hub's name of a metric, where ours says more.
 HUB_METRICS = {"matthews": "matthews_correlation"}
@@ -82,7 +83,7 @@ def _results(dataset: DatasetConfig, metrics: dict[str, Any]) -> Iterator[EvalRe
             yield EvalResult(
                 task_type=TASK,
                 task_name="Text Classification",
-                dataset_type=dataset.name or "files",
+                dataset_type=(dataset.name or "files").removeprefix(PACKAGED),
                 dataset_name=_data_name(dataset),
                 dataset_config=dataset.subset,
                 dataset_split=split,
@@ -262,7 +263,7 @@ def _private(checkpoint: str) -> str:
 def _data_name(dataset: DatasetConfig) -> str:
     if dataset.name is None:
         return "local files"
-    name = dataset.name.removeprefix("embedded:")
+    name = dataset.name.removeprefix(PACKAGED)
     return f"{name} ({dataset.subset})" if dataset.subset else name
 
 

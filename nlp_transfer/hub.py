@@ -256,17 +256,18 @@ def _refuse_creating(who: dict[str, Any], hub: HubConfig) -> None:
     token = who.get("auth", {}).get("accessToken", {})
     writes = [org["name"] for org in who.get("orgs", ()) if org.get("roleInOrg") != "read"]
     allowed = owner in (who["name"], *writes) and token.get("role") != "read"
-    if token.get("role") == "fineGrained":
-        scoped = token.get("fineGrained", {}).get("scoped", ())
-        allowed = any(
-            scope["entity"].get("name") == owner and "repo.write" in scope["permissions"]
+    scoped = token.get("fineGrained", {}).get("scoped")
+    if scoped is not None:
+        allowed = allowed and any(
+            scope.get("entity", {}).get("name") == owner
+            and "repo.write" in scope.get("permissions", ())
             for scope in scoped
         )
     if not allowed:
         raise refusal(
             _name(hub),
             f"it does not exist, and the token of {who['name']} may not create it "
-            "(it needs write access to repositories of " + owner + ")",
+            f"(it needs write access to repositories of {owner})",
         )
 
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -452,6 +453,16 @@ def test_a_hub_that_falls_silent_is_not_waited_for_forever(
     assert not any(hub.failing.values())
     assert on(hub) == whole(model)
     assert hub.history("user/tiny") == 1
+
+
+def test_a_signal_does_not_wait_for_the_hub(hub: Hub, model: Path) -> None:
+    hub.failing["info"] = ["500"]
+    told = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    told.start()
+    with heeded():
+        said = ("Stopped by SIGTERM", f"The model is whole in {model}")
+        refused(lambda: push(model, HubConfig("user/tiny"), (60.0,)), *said, code=ExitCode.STOPPED)
+    assert push(model, HubConfig("user/tiny"), QUICKLY).new
 
 
 def test_a_byte_that_is_flipped_on_the_way_is_caught(hub: Hub, model: Path) -> None:
