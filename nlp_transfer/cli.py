@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from nlp_transfer.config import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.train import fail
 
@@ -16,11 +18,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="nlp-transfer", description=__doc__)
     doors = parser.add_subparsers(required=True, metavar="COMMAND")
     _push(doors)
-    arguments = parser.parse_args()
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("nlp_transfer").setLevel(logging.INFO)
+    asked = parser.parse_args()
     try:
-        arguments.run(arguments)
+        asked.run(asked)
     except UserError as error:
         fail(error.code, str(error))
     except KeyboardInterrupt:
@@ -29,25 +29,23 @@ def main() -> None:
 
 def _push(doors: Any) -> None:
     door = doors.add_parser("push", help="upload a finished run or an exported folder to the Hub")
-    door.add_argument("folder", type=Path, metavar="RUN", help="a run, or the folder of a model")
+    door.set_defaults(run=_run_push)
+    door.add_argument("folder", type=Path, help="a finished run, or an exported folder")
     door.add_argument("--repository", required=True, metavar="USER/NAME")
     door.add_argument("--private", action="store_true", help="never where everybody can read")
-    door.add_argument("--revision", metavar="BRANCH", help="made where it is missing; else main")
+    door.add_argument("--revision", metavar="BRANCH", help="made where it is missing (main)")
     door.add_argument("--tag", help="a name for the uploaded commit")
     door.add_argument("--pull-request", action="store_true", help="to a repository that exists")
     door.add_argument("--examples", action="store_true", help="with the rows that the card shows")
-    door.set_defaults(run=_run_push)
 
 
-def _run_push(arguments: argparse.Namespace) -> None:
-    from nlp_transfer.config import HubConfig
+def _run_push(asked: Any) -> None:
     from nlp_transfer.hub import exported, push
     from nlp_transfer.limits import impossible_hub
 
-    asked = {
-        name: value for name, value in vars(arguments).items() if name not in ("run", "folder")
-    }
-    hub = HubConfig(**asked)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nlp_transfer").setLevel(logging.INFO)  # why it waits, what it leaves out
+    hub = HubConfig(**{field.name: getattr(asked, field.name) for field in fields(HubConfig)})
     if problems := list(impossible_hub(hub)):
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
-    print(push(exported(arguments.folder), hub).describe())
+    print(push(exported(asked.folder), hub).describe())

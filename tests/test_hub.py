@@ -129,7 +129,8 @@ def log() -> Iterator[io.StringIO]:
 
 def whole(model: Path) -> dict[str, bytes]:
     """What is to be on the Hub."""
-    return {file.name: file.read_bytes() for file in model.iterdir()}
+    files = [path for path in model.rglob("*") if path.is_file()]
+    return {str(file.relative_to(model)): file.read_bytes() for file in files}
 
 
 def on(hub: Hub, revision: str = "main", repository: str = "user/tiny") -> dict[str, bytes]:
@@ -310,6 +311,8 @@ def test_large_objects_come_in_parts(model: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_only_what_a_model_is_made_of_is_sent(hub: Hub, model: Path, log: io.StringIO) -> None:
+    (model / "onnx").mkdir()
+    (model / "onnx" / "model.onnx").write_bytes(b"a graph")
     is_sent = whole(model)
     (model / "answers.csv").write_text("text,label\na secret,positive\n")
     (model / "training_args.bin").write_bytes(b"pickled")
