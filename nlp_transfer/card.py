@@ -188,6 +188,11 @@ def _use() -> Iterator[str]:
         "It is a plain Transformers checkpoint. With `nlp_transfer` installed, "
         '`Classifier.load("FOLDER").predict(["a text"])` does the same, and faster.'
     )
+    yield ""
+    yield "```bash"
+    yield "nlp-transfer predict FOLDER --file texts.csv --text review --out answers.parquet"
+    yield "nlp-transfer export FOLDER --onnx  # then predict with --backend onnx, without torch"
+    yield "```"
 
 
 def _making(config: Config, run: dict[str, Any]) -> Iterator[str]:
