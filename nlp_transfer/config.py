@@ -200,6 +200,18 @@ class ExportConfig:
 
 
 @dataclass
+class HubConfig:
+    """Where the finished model is uploaded; the token is HF_TOKEN's or that of `hf auth login`."""
+
+    repository: str | None = None  # user/name; None: nowhere
+    private: bool = False  # refuse to upload where everybody can read
+    revision: str | None = None  # a branch, made where it is missing; None: main
+    tag: str | None = None  # a name for the uploaded commit
+    pull_request: bool = False  # propose it to an existing repository
+    examples: bool = False  # let a few validation texts stand on the card, and be uploaded with it
+
+
+@dataclass
 class Config:
     """One run."""
 
@@ -216,6 +228,7 @@ class Config:
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
 
 
 # Two runs that differ only here give the same model, so they are the same run.
@@ -232,6 +245,12 @@ NOT_PART_OF_THE_RESULT = (
     "training.checkpoint_minutes",
     "training.report_to",
     "export.verify_rows",
+    "hub.repository",
+    "hub.private",
+    "hub.revision",
+    "hub.tag",
+    "hub.pull_request",
+    "hub.examples",
 )
 
 

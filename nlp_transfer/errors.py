@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     TRAINING = 7  # training cannot go on (a loss that is not finite)
     EXPORT = 8  # the exported folder does not answer what was reported
     STOPPED = 9  # told to by a signal: the same command goes on
+    HUB = 10  # not uploaded: the model is on this disk, the same command uploads what is missing
 
 
 class UserError(Exception):

@@ -10,6 +10,7 @@ from nlp_transfer.config import (
     FILE_SUFFIXES,
     TRACKERS,
     Config,
+    HubConfig,
     Solver,
     StageConfig,
     StrategyConfig,
@@ -48,6 +49,32 @@ def impossible(config: Config) -> Iterator[str]:
             f"{', '.join(config.evaluation.metrics)}."
         )
     yield from _impossible_training(config.training)
+    yield from impossible_hub(config.hub)
+
+
+def impossible_hub(hub: HubConfig) -> Iterator[str]:
+    """Of an upload: a name that the Hub does not take, or wishes that exclude one another."""
+    if hub.repository is None:
+        for name in ("private", "revision", "tag", "pull_request"):
+            if getattr(hub, name):
+                yield f"hub.{name}={getattr(hub, name)} needs hub.repository=user/name."
+        return
+    # Imported here: nobody else need wait for it.
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(hub.repository)
+        valid = hub.repository.count("/") == 1
+    except HFValidationError:
+        valid = False
+    if not valid:
+        yield (
+            f"hub.repository={hub.repository!r} must be user/name, of letters, digits, '-', '_' "
+            "and '.', at most 96 of them."
+        )
+    for name in ("revision", "tag"):
+        if hub.pull_request and getattr(hub, name) is not None:
+            yield f"hub.pull_request=true goes to main and has no {name}: leave out hub.{name}."
 
 
 def _impossible_training(training: TrainingConfig) -> Iterator[str]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer import report
+from nlp_transfer import hub, report
+from nlp_transfer.card import CARD_FILE, write_card
 from nlp_transfer.choice import resolve
-from nlp_transfer.config import Config
+from nlp_transfer.config import Config, HubConfig
 from nlp_transfer.data import Corpus, load_corpus
 from nlp_transfer.evaluation import (
     Metrics,
@@ -21,12 +22,29 @@ from nlp_transfer.evaluation import (
     load_metrics,
     refuse_undefined_best,
 )
+from nlp_transfer.examples import one_of_each, shows_examples, with_examples
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.inference import predict_logits
-from nlp_transfer.machine import Machine, agree, decide_precision, join, leave, logger
+from nlp_transfer.machine import (
+    Machine,
+    agree,
+    decide_precision,
+    first_decides,
+    join,
+    leave,
+    logger,
+)
 from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import pool, with_pooling
-from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
+from nlp_transfer.run_folder import (
+    RunFolder,
+    State,
+    open_run,
+    read_json,
+    run_path,
+    write_json,
+    write_text,
+)
 from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode, input_length
 from nlp_transfer.training import refuse_absent_trackers, train
@@ -55,16 +73,20 @@ def run(config: Config) -> Result:
     # Refused now, not in the middle.
     decide_precision(config.training.precision, machine.device)
     refuse_absent_trackers(config.training.report_to)
+    if config.hub.repository is not None:
+        first_decides(lambda: hub.check(config.hub), machine)
     if config.dry_run:
         return _dry_run(config, corpus, machine)
     with open_run(config, corpus.fingerprint, machine) as folder:
         if folder.state is State.finished:
             logger.info("%s is finished (overwrite=true starts it again)", folder.path)
             measured = read_json(folder.metrics)
+            leave(machine)
         else:
             measured = _run(config, corpus, metrics, folder)
         if machine.is_first:
             print(report.summary(folder.read(), measured, folder.model), flush=True)
+            _publish(config.hub, corpus, folder.model)
     best = measured["validation"]["metrics"][config.evaluation.best]
     best = float("nan") if best is None else best
     return Result(folder.path, folder.model, measured, best, folder.state.value)
@@ -92,15 +114,31 @@ def _run(
         claim = _claim(corpus, evaluations, config.export.verify_rows, folder.model)
         worst = verify([claim])[0]
         write_json(folder.metrics, measured)
-        folder.finish(
-            seed=config.seed,
-            labels=corpus.labels,
-            versions=report.versions(),
-            stages=report.describe_stages(stages, trained),
-            verified={"rows": len(claim.texts), "difference": worst},
-            seconds=round(time.time() - start, 2),
-        )
+        entries = {
+            "seed": config.seed,
+            "labels": corpus.labels,
+            "rows": {name: len(split.labels) for name, split in encoded.splits.items()},
+            "cut": {name: split.cut for name, split in encoded.splits.items()},
+            "max_length": length,
+            "versions": report.versions(),
+            "stages": report.describe_stages(stages, trained),
+            "verified": {"rows": len(claim.texts), "difference": worst},
+            "seconds": round(time.time() - start, 2),
+        }
+        write_card(folder.model, config, entries, measured)
+        folder.finish(**entries)
     return measured
+
+
+def _publish(config: HubConfig, corpus: Corpus, model: Path) -> None:
+    """Show rows of the data on the card where that was asked for, and upload."""
+    card, rows = model / CARD_FILE, corpus.splits["validation"]
+    labels = [corpus.labels[label] for label in rows["label"]]
+    chosen = one_of_each(rows["text"], labels) if config.examples else []
+    if chosen or shows_examples(card):
+        write_text(card, with_examples(card.read_text(encoding="utf-8"), chosen))
+    if config.repository is not None:
+        print(hub.push(model, config).describe(), flush=True)
 
 
 def _with_strategy(

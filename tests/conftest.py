@@ -161,7 +161,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def typed(checkpoints: dict[str, Path], reviews: dict[str, Path]) -> Callable[..., list[str]]:
     """What a person types to train a tiny checkpoint on the tiny corpus."""
 

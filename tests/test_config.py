@@ -15,7 +15,7 @@ import pytest
 
 from nlp_transfer.config import Config, Precision
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.train import CONFIG_MODULE, GROUPS, compose, help_text
+from nlp_transfer.train import ADDED_GROUPS, CONFIG_MODULE, GROUPS, compose, help_text
 
 TASK = "+task=sentiment"
 STAGE = "all"  # the one stage of the default strategy
@@ -457,11 +457,11 @@ OPTIONS = [(group, file.stem) for group in GROUPS for file in options(group)]
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_every_group_composes(group: str, option: str) -> None:
-    task = f"+task={option}" if group == "task" else TASK
-    chosen = [] if group == "task" else [f"{group}={option}"]
+    chosen = [f"{'+' if group in ADDED_GROUPS else ''}{group}={option}"]
+    task = [] if group == "task" else [TASK]
     # Your own texts have no default: the person names the file.
     files = ["dataset.train=x.csv"] if option in ("files", "classify") else []
-    config = compose(task, *chosen, *files)
+    config = compose(*task, *chosen, *files)
     match group:
         case "task":
             assert config.task == option
@@ -472,6 +472,8 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
             assert config.checkpoint.name
         case "dataset":
             assert (config.dataset.name is None) == (option == "files")
+        case "search":
+            assert not config.evaluation.test
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

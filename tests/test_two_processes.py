@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_server import Hub, serving
 from safetensors.torch import load_file
 from test_training import FAST, STRATEGIES, shallow
 
@@ -53,13 +54,17 @@ def test_two_processes_train_the_same_model_as_one(typed: Typed, tmp_path: Path)
     overrides.remove("training.cpu=true")
     script = tmp_path / "reporting.py"
     script.write_text(REPORTING, encoding="utf-8")
-    two = subprocess.run(
-        [*TWO, str(script), *overrides, f"run_dir={tmp_path / 'two'}"],
-        env={**os.environ, "REPORT": f"{tmp_path}/rank-", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    with serving(Hub()) as hub:
+        asked = (f"run_dir={tmp_path / 'two'}", "hub.repository=user/tiny")
+        online = {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_right"}
+        environment = {**os.environ, **online, "HF_ENDPOINT": hub.endpoint, "OMP_NUM_THREADS": "1"}
+        two = subprocess.run(
+            [*TWO, str(script), *overrides, *asked],
+            env={**environment, "REPORT": f"{tmp_path}/rank-"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
     assert two.returncode == 0, two.stderr
     one = subprocess.run(
         [
@@ -99,6 +104,9 @@ def test_two_processes_train_the_same_model_as_one(typed: Typed, tmp_path: Path)
     assert two.stdout.count("What learned") == 1
     assert "2 processes on 1 node" in two.stderr
     assert "each step: 16 texts, by 2 processes each in 1 passes of at most 8" in two.stderr
+    # Only the first process asks the Hub and uploads.
+    assert [len(hub.sent(route)) for route in ("auth_check", "create", "commit")] == [1, 1, 1]
+    assert two.stdout.count("On the Hub: ") == 1
     assert torch.isfinite(torch.tensor(scores)).all()
 
 

@@ -1,0 +1,285 @@
+"""Writes the model card: what a stranger has to know about an exported folder, from the run itself.
+
+Everything in it stands in the run's own files; the numbers are those of `metrics.json`. No row of
+the data is in it, unless `hub.examples=true` asks for some.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, hf_hub_download
+from omegaconf import OmegaConf
+
+from nlp_transfer.config import (
+    NOT_PART_OF_THE_RESULT,
+    CheckpointConfig,
+    Config,
+    DatasetConfig,
+    as_dict,
+)
+from nlp_transfer.examples import cell
+from nlp_transfer.model import EMBEDDED
+from nlp_transfer.run_folder import write_text
+from nlp_transfer.schema import default_tree
+from nlp_transfer.sources import EMBEDDED as EMBEDDED_REVIEWS
+
+CARD_FILE = "README.md"
+TASK = "text-classification"
+PACKAGED = "embedded:"  # before the names of what ships with this package
+EMBEDDED_BASE = {"base_model": "sentence-transformers/all-MiniLM-L6-v2", "license": "apache-2.0"}
+# The Hub's name of a metric, where ours says more.
+HUB_METRICS = {"matthews": "matthews_correlation"}
+AVERAGES = ("macro", "weighted")
+WEAK = 0.1  # this far below the mean F1 of the classes, a class is called weak
+FEW = 30  # rows of a class, below which its figures say little
+
+
+def write_card(folder: Path, config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Write `README.md` into an exported folder, from what `run.json` and `metrics.json` say."""
+    write_text(folder / CARD_FILE, model_card(config, run, metrics))
+
+
+def model_card(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """The text of the card; its head is metadata that the Hub reads (`model-index`)."""
+    base = _base(config.checkpoint)
+    parts = (
+        _purpose(config, run, base.get("base_model")),
+        _worth(metrics),
+        _limits(run, metrics),
+        _use(),
+        _making(config, run),
+        _repeating(config),
+    )
+    body = "\n".join(line for part in parts for line in (*part, ""))
+    return f"---\n{_metadata(config, metrics, base).to_yaml()}\n---\n\n{body}"
+
+
+def _metadata(config: Config, metrics: dict[str, Any], base: dict[str, Any]) -> ModelCardData:
+    name = config.dataset.name
+    return ModelCardData(
+        **base,
+        datasets=None if name in (None, EMBEDDED_REVIEWS) else name,
+        eval_results=list(_results(config.dataset, metrics)),
+        library_name="transformers",
+        metrics=sorted(
+            {_hub_metric(name) for split in metrics.values() for name in split["metrics"]}
+        ),
+        model_name=_title(config),
+        pipeline_tag=TASK,
+        tags=["nlp_transfer"],
+    )
+
+
+def _results(dataset: DatasetConfig, metrics: dict[str, Any]) -> Iterator[EvalResult]:
+    for split, found in metrics.items():
+        for name, value in found["metrics"].items():
+            if value is None:
+                continue
+            average = [average for average in AVERAGES if name.endswith(f"_{average}")]
+            yield EvalResult(
+                task_type=TASK,
+                task_name="Text Classification",
+                dataset_type=(dataset.name or "files").removeprefix(PACKAGED),
+                dataset_name=_data_name(dataset),
+                dataset_config=dataset.subset,
+                dataset_split=split,
+                dataset_revision=dataset.revision,
+                metric_type=_hub_metric(name),
+                metric_name=name,
+                metric_value=value,
+                metric_args={"average": average[0]} if average else None,
+            )
+
+
+def _hub_metric(name: str) -> str:
+    for average in AVERAGES:
+        name = name.removesuffix(f"_{average}")
+    return HUB_METRICS.get(name, name)
+
+
+def _base(checkpoint: CheckpointConfig) -> dict[str, Any]:
+    """What the base checkpoint's own card says of its licence; a local folder's name is private."""
+    if checkpoint.name == EMBEDDED:
+        return dict(EMBEDDED_BASE)
+    local = Path(checkpoint.name)
+    try:
+        card = local / CARD_FILE
+        if not local.is_dir():
+            given = (checkpoint.name, CARD_FILE)
+            card = Path(hf_hub_download(*given, revision=checkpoint.revision))
+        said = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
+        licence = {name: said.get(name) for name in ("license", "license_name", "license_link")}
+    except (OSError, ValueError):  # no card there, or no Hub: its licence is not known
+        licence = {}
+    return licence if local.is_dir() else {"base_model": checkpoint.name, **licence}
+
+
+def _purpose(config: Config, run: dict[str, Any], base: str | None) -> Iterator[str]:
+    encoder = _private(config.checkpoint.name)
+    if base is not None:
+        encoder = f"[{base}](https://huggingface.co/{base})"
+    labels = ", ".join(f"`{cell(label)}`" for label in run["labels"])
+    yield f"# {_title(config)}"
+    yield ""
+    yield (
+        f"Answers a text with one of {len(run['labels'])} labels: {labels}. It is {encoder}, "
+        f"fine-tuned on {run['rows']['train']:,} texts of {_data_name(config.dataset)}."
+    )
+
+
+def _worth(metrics: dict[str, Any]) -> Iterator[str]:
+    names = list(next(iter(metrics.values()))["metrics"])
+    yield "## What it is worth"
+    yield ""
+    yield f"| split | rows | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 2) + "|"
+    for split, found in metrics.items():
+        cells = [_figure(name, found) for name in names]
+        yield f"| {split} | {found['rows']:,} | {' | '.join(cells)} |"
+    yield ""
+    if "test" in metrics:
+        yield "The test split was used once, at the end; validation chose among the epochs."
+    else:
+        yield f"There was no labelled test split: {metrics['validation']['note']}."
+    split, classes = _classes(metrics)
+    yield ""
+    yield f"| label ({split}) | precision | recall | F1 | rows |"
+    yield "|---|---|---|---|---|"
+    for row in classes:
+        figures = " | ".join(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+        yield f"| {cell(row['label'])} | {figures} | {row['support']:,} |"
+
+
+def _limits(run: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
+    split, classes = _classes(metrics)
+    mean = sum(row["f1"] for row in classes) / len(classes)
+    weak = [f"`{cell(row['label'])}`" for row in classes if row["f1"] < mean - WEAK]
+    few = [f"`{cell(row['label'])}`" for row in classes if row["support"] < FEW]
+    cut = {name: count for name, count in run["cut"].items() if count}
+    yield "## Limits"
+    yield ""
+    yield "- Every text gets one of the labels above, also one that is about something else."
+    yield f"- It reads {run['max_length']} tokens of a text, special ones included, not the rest."
+    if cut:
+        counts = ", ".join(f"{n:,} of {run['rows'][name]:,} ({name})" for name, n in cut.items())
+        yield f"- Texts that were longer, and were cut here too: {counts}."
+    if weak:
+        yield f"- Weak classes, F1 on {split} more than {WEAK} below the mean: {', '.join(weak)}."
+    if few:
+        yield f"- Figures that say little, of fewer than {FEW} rows on {split}: {', '.join(few)}."
+    yield "- Texts of another language, time or source than its data's were not measured."
+
+
+def _use() -> Iterator[str]:
+    yield "## How to use it"
+    yield ""
+    yield "```python"
+    yield "from transformers import pipeline"
+    yield ""
+    yield f'classify = pipeline("{TASK}", "FOLDER")  # or its name on the Hub'
+    yield 'classify(["a text", "another"], truncation=True)  # without it, long texts raise'
+    yield "```"
+    yield ""
+    yield (
+        "It is a plain Transformers checkpoint. With `nlp_transfer` installed, "
+        '`Classifier.load("FOLDER").predict(["a text"])` does the same, and faster.'
+    )
+    yield ""
+    yield "```bash"
+    yield "nlp-transfer predict FOLDER --file texts.csv --text review --out answers.parquet"
+    yield "nlp-transfer export FOLDER --onnx  # then predict with --backend onnx, without torch"
+    yield "```"
+
+
+def _making(config: Config, run: dict[str, Any]) -> Iterator[str]:
+    yield "## How it was made"
+    yield ""
+    yield f"Strategy `{config.strategy.name}`, seed {config.seed}:"
+    yield ""
+    for stage in run["stages"]:
+        share = 100 * stage["parameters"] / stage["all_parameters"]
+        steps = f"{stage['steps']:,} steps" if stage["steps"] else "solved exactly"
+        yield (
+            f"- {stage['name']}: {stage['learns']} ({stage['parameters']:,} of "
+            f"{stage['all_parameters']:,} parameters, {share:.1f}%), {steps}"
+        )
+    yield ""
+    yield (
+        f"A fresh process answered {run['verified']['rows']:,} validation texts from this folder "
+        f"as was measured: probabilities equal within {run['verified']['difference']:.1e}."
+    )
+    yield ""
+    yield "Versions: " + ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+
+
+def _repeating(config: Config) -> Iterator[str]:
+    yield "## How to repeat it"
+    yield ""
+    files = ", the files with the texts where you stand" if config.dataset.name is None else ""
+    yield f"Save this as `mine/task/repeat.yaml`{files}:"
+    yield ""
+    yield "```yaml"
+    yield "# @package _global_"
+    yield from OmegaConf.to_yaml(repeatable(config)).rstrip().splitlines()
+    yield "```"
+    yield ""
+    yield "```bash"
+    yield "python -m nlp_transfer.train --config-dir mine +task=repeat"
+    yield "```"
+
+
+def repeatable(config: Config) -> dict[str, Any]:
+    """What was asked for and changes the result; of local paths, the last part alone."""
+    tree = as_dict(config)
+    if config.dataset.name is None:
+        for split in ("train", "validation", "test"):
+            path = tree["dataset"][split]
+            tree["dataset"][split] = None if path is None else Path(path).name
+    tree["checkpoint"]["name"] = _private(config.checkpoint.name)
+    return _different(tree, default_tree())
+
+
+def _different(tree: dict[str, Any], default: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if name in NOT_PART_OF_THE_RESULT or value == default.get(key):
+            continue
+        if isinstance(value, dict) and isinstance(default.get(key), dict):
+            value = _different(value, default[key], f"{name}.")
+        if value != {}:
+            kept[key] = value
+    return kept
+
+
+def _title(config: Config) -> str:
+    return f"{config.task}-{re.split('[/:]', _private(config.checkpoint.name))[-1]}"
+
+
+def _private(checkpoint: str) -> str:
+    """Where a folder lies on this machine is nobody's business."""
+    return Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
+
+
+def _data_name(dataset: DatasetConfig) -> str:
+    if dataset.name is None:
+        return "local files"
+    name = dataset.name.removeprefix(PACKAGED)
+    return f"{name} ({dataset.subset})" if dataset.subset else name
+
+
+def _classes(metrics: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    split = "test" if "test" in metrics else "validation"
+    return split, metrics[split]["per_class"]
+
+
+def _figure(name: str, found: dict[str, Any]) -> str:
+    value, interval = found["metrics"][name], found["intervals"].get(name)
+    if value is None:
+        return "undefined"
+    low_to_high = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+    return f"{value:.4f}{low_to_high}"
