@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nlp_transfer.classifier import BACKENDS
 from nlp_transfer.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from nlp_transfer.prediction import Question
 
 Doors = Any  # argparse keeps the type of `add_subparsers` to itself
 
@@ -46,7 +51,7 @@ def _fail(code: int, message: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nlp-transfer", description="What can be done with a finished run.")
     doors = parser.add_subparsers(required=True, metavar="DOOR")
-    for declare in (_export,):
+    for declare in (_export, _predict):
         declare(doors)
     return parser
 
@@ -97,3 +102,73 @@ def _run_export(asked: Any) -> None:
             f"int8 was not written: {exported.refused}. "
             "Use float32, or add --force if that is good enough.",
         )
+
+
+def _predict(doors: Doors) -> None:
+    door = _door(doors, "predict", "Answer a table of texts.", _run_predict)
+    _backend(door)
+    door.add_argument("--file", default="-", help="CSV, TSV, JSON lines or Parquet (-: stdin)")
+    door.add_argument("--text", required=True, metavar="COLUMN", help="the texts")
+    door.add_argument("--text-pair", metavar="COLUMN", help="the second text of each")
+    door.add_argument("--out", default="-", metavar="FILE", help="as --file (-: stdout)")
+    door.add_argument("--format", choices=("csv", "tsv", "jsonl"), help="of stdin and stdout")
+    door.add_argument("--probabilities", action="store_true", help="of every label, too")
+    door.add_argument("--prefix", default="", help="of the new columns' names")
+    door.add_argument("--force", action="store_true", help="replace --out if it is there")
+
+
+def _backend(door: Any) -> None:
+    door.add_argument("--backend", choices=BACKENDS, default="torch", help="what runs (torch)")
+
+
+def _run_predict(asked: Any) -> None:
+    from nlp_transfer.classifier import Classifier
+    from nlp_transfer.prediction import Worker, identity_of, predict_file, predict_stream
+
+    worker = Worker.of_launch()
+    question = _question(asked, worker.count)
+    classifier = Classifier.load(asked.folder, asked.backend, asked.threads)
+    began = time.monotonic()
+    if question.out is None:
+        done = predict_stream(classifier, question, sys.stdout.buffer)
+    else:
+        identity = identity_of(question, asked.folder, asked.backend)
+        done = predict_file(classifier, question, identity, worker)
+    if worker.rank == 0:
+        seconds = time.monotonic() - began
+        blank = f", {done.blank:,} of them without a text and an answer" if done.blank else ""
+        again = f"; {done.kept:,} windows were there" if done.kept else ""
+        where = question.out or "the standard output"
+        said = f"{done.rows:,} rows{blank} in {seconds:.1f} s{again}: {where}"
+        print(said, file=sys.stderr)
+
+
+def _question(asked: Any, workers: int) -> Question:
+    """What is asked, refused where it cannot be before anything is loaded."""
+    from nlp_transfer.prediction import Question
+    from nlp_transfer.tables import kind_of
+
+    source = None if asked.file == "-" else Path(asked.file)
+    out = None if asked.out == "-" else Path(asked.out)
+    streamed = [name for name, path in (("--file", source), ("--out", out)) if path is None]
+    if workers > 1 and streamed:
+        raise UserError(ExitCode.CONFIG, f"Several workers need a file: {streamed[0]}.")
+    kind = asked.format if source is None else kind_of(source)
+    out_kind = (asked.format or kind) if out is None else kind_of(out)
+    if kind is None or (out is None and out_kind == "parquet"):
+        where = "Standard input" if kind is None else "Standard output"
+        raise UserError(ExitCode.CONFIG, f"{where} needs --format csv, tsv or jsonl.")
+    if source is not None and not source.is_file():
+        raise UserError(ExitCode.DATA, f"--file {source}: there is no such file.")
+    if out is not None and not out.parent.is_dir():
+        raise UserError(ExitCode.CONFIG, f"--out {out}: there is no folder {out.parent}.")
+    if out is not None and out.exists() and not asked.force:
+        raise UserError(ExitCode.CONFIG, f"--out {out} is there already. Add --force, or move it.")
+    if out is not None and source is not None and out.exists() and out.samefile(source):
+        raise UserError(ExitCode.CONFIG, "--out and --file are the same file.")
+    given = (asked.text, asked.text_pair, asked.probabilities, asked.prefix)
+    return Question(source, kind, out, out_kind, *given)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, make_rows, write_csv
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from conftest import ARCHITECTURES, ASKED, LABELS, save_classifier, write_csv
+from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli import main
@@ -21,41 +21,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.onnx_engine import OnnxEngine
 from nlp_transfer.onnx_export import Exported, Questions, export_onnx, interval, table
 
-LABELS = ("bad", "good", "neither")
-TEXTS = [text for text, _ in make_rows(60, seed=7)]
 ODD = ["a", "was " * 300, "Ünïcode ☃ and \t tabs", "", "the cold soup"]
-
-
-def save_classifier(encoder: Path, folder: Path) -> Path:
-    """A classifier with random weights that finds each of its three labels somewhere."""
-    names = {"id2label": dict(enumerate(LABELS)), "label2id": {n: i for i, n in enumerate(LABELS)}}
-    config = AutoConfig.from_pretrained(encoder, num_labels=3, **names)
-    torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_pretrained(encoder, config=config)
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
-    with torch.no_grad():
-        last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
-        last.weight.mul_(50)
-        batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
-        last.bias.sub_(model.eval()(**batch).logits.mean(dim=0))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def exported(
-    checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Exported]:
-    """Every architecture with ONNX, and int8 whatever it is worth."""
-    home = tmp_path_factory.mktemp("onnx")
-    references = np.arange(len(TEXTS)) % 3
-    questions = Questions(TEXTS, references, "made-up texts")
-    found = {}
-    for architecture in ARCHITECTURES:
-        folder = save_classifier(checkpoints[architecture], home / architecture)
-        found[architecture] = export_onnx(folder, questions, int8=True, force=True, threads=1)
-    return found
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -65,7 +31,7 @@ def test_onnx_answers_what_torch_does_from_raw_text(
     folder = exported[architecture].folder
     by_torch, by_onnx = (Classifier.load(folder, backend) for backend in ("torch", "onnx"))
     assert by_onnx.labels == by_torch.labels == LABELS
-    asked = [*TEXTS, *ODD]
+    asked = [*ASKED, *ODD]
     np.testing.assert_allclose(
         by_onnx.probabilities(asked), by_torch.probabilities(asked), atol=1e-5
     )
@@ -92,8 +58,8 @@ def test_batch_and_length_are_free(shape: tuple[int, int], exported: dict[str, E
 
 def test_an_int8_answer_does_not_depend_on_its_neighbours(exported: dict[str, Exported]) -> None:
     classifier = Classifier.load(exported["bert"].folder, "int8", threads=1)
-    together = classifier.probabilities(TEXTS)
-    apart = np.concatenate([classifier.probabilities([text]) for text in TEXTS])
+    together = classifier.probabilities(ASKED)
+    apart = np.concatenate([classifier.probabilities([text]) for text in ASKED])
     assert (together == apart).all()
 
 
@@ -105,7 +71,7 @@ def test_the_report_says_what_the_export_is_worth(exported: dict[str, Exported])
         "model_int8.onnx",
     ]
     written = json.loads((result.folder / "onnx" / "export.json").read_text())
-    assert written["data"] == {"source": "made-up texts", "rows": len(TEXTS)}
+    assert written["data"] == {"source": "made-up texts", "rows": len(ASKED)}
     assert set(written["backends"]) == {"torch", "onnx", "int8"}
     onnx, int8 = written["backends"]["onnx"], written["backends"]["int8"]
     assert onnx["difference"] <= 1e-4
@@ -122,7 +88,7 @@ def test_a_graph_that_differs_is_not_written(
     folder = save_classifier(checkpoints["bert"], tmp_path / "model")
     monkeypatch.setattr("nlp_transfer.onnx_export.TOLERANCE", -1.0)
     with pytest.raises(UserError, match="does not answer what torch does") as refused:
-        export_onnx(folder, Questions(TEXTS, None, "texts"))
+        export_onnx(folder, Questions(ASKED, None, "texts"))
     assert refused.value.code is ExitCode.EXPORT
     assert not any(path.name.startswith("onnx") for path in folder.iterdir())
 
