@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def _fail(code: int, message: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nlp-transfer", description="What can be done with a finished run.")
     doors = parser.add_subparsers(required=True, metavar="DOOR")
-    for declare in (_export, _predict):
+    for declare in (_export, _predict, _serve):
         declare(doors)
     return parser
 
@@ -168,6 +169,41 @@ def _question(asked: Any, workers: int) -> Question:
         raise UserError(ExitCode.CONFIG, "--out and --file are the same file.")
     given = (asked.text, asked.text_pair, asked.probabilities, asked.prefix)
     return Question(source, kind, out, out_kind, *given)
+
+
+def _serve(doors: Doors) -> None:
+    door = _door(doors, "serve", "Answer over HTTP, with a page to try it.", _run_serve)
+    _backend(door)
+    door.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every address (127.0.0.1)")
+    door.add_argument("--port", type=int, default=8000, help="0: any that is free (8000)")
+    door.add_argument("--max-body", type=_positive, default=1 << 20, metavar="BYTES")
+    door.add_argument("--max-texts", type=_positive, default=64, metavar="N", help="a request")
+    door.add_argument("--max-queue", type=_positive, default=1024, metavar="N", help="texts")
+
+
+def _run_serve(asked: Any) -> None:
+    try:
+        from nlp_transfer import serving
+    except ImportError as error:
+        raise UserError(
+            ExitCode.MACHINE,
+            f"serve needs {error.name}. Type pip install 'nlp_transfer[serve]'",
+        ) from error
+    from nlp_transfer.classifier import Classifier
+
+    try:
+        listening = socket.create_server((asked.host, asked.port))
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            ExitCode.MACHINE, f"{asked.host}:{asked.port} cannot be listened on: {error}."
+        ) from error
+    with listening:
+        classifier = Classifier.load(asked.folder, asked.backend, asked.threads)
+        limits = serving.Limits(asked.max_body, asked.max_texts, asked.max_queue)
+        app = serving.make_app(classifier, limits, title=str(asked.folder))
+        where = "{}:{}".format(*listening.getsockname()[:2])
+        print(f"{asked.folder} by {asked.backend}: http://{where}", file=sys.stderr, flush=True)
+        serving.serve(app, listening)
 
 
 if __name__ == "__main__":
