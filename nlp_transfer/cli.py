@@ -17,6 +17,11 @@ from nlp_transfer.errors import ExitCode, UserError
 if TYPE_CHECKING:
     from nlp_transfer.prediction import Question
 
+# What a door may find missing, and what brings it.
+PACKAGES = {
+    **dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "'nlp_transfer[serve]'"),
+    **dict.fromkeys(("torch", "transformers", "pyarrow", "tqdm"), "nlp_transfer"),
+}
 Doors = Any  # argparse keeps the type of `add_subparsers` to itself
 
 
@@ -34,6 +39,11 @@ def main(arguments: list[str] | None = None) -> None:
         asked.run(asked)
     except UserError as error:
         _fail(error.code, str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        missing = f"This needs {error.name}, which is not installed."
+        _fail(ExitCode.MACHINE, f"{missing} Type pip install {PACKAGES[error.name]}")
     except BrokenPipeError:
         # Whoever read our answers has gone; nothing more can be written, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -182,13 +192,7 @@ def _serve(doors: Doors) -> None:
 
 
 def _run_serve(asked: Any) -> None:
-    try:
-        from nlp_transfer import serving
-    except ImportError as error:
-        raise UserError(
-            ExitCode.MACHINE,
-            f"serve needs {error.name}. Type pip install 'nlp_transfer[serve]'",
-        ) from error
+    from nlp_transfer import serving
     from nlp_transfer.classifier import Classifier
 
     try:

@@ -254,3 +254,18 @@ def test_a_port_that_is_taken_is_one_clear_error(
         main(["serve", str(folder), "--backend", "onnx", "--port", str(taken.getsockname()[1])])
     assert refused.value.code == ExitCode.MACHINE
     assert "cannot be listened on" in capsys.readouterr().err
+
+
+def test_a_package_that_is_missing_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "nlp_transfer.serving")
+    monkeypatch.delattr("nlp_transfer.serving")
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    with pytest.raises(SystemExit) as refused:
+        main(["serve", str(folder), "--backend", "onnx"])
+    assert refused.value.code == ExitCode.MACHINE
+    said = capsys.readouterr().err
+    assert said == "Error: This needs fastapi, which is not installed. " + (
+        "Type pip install 'nlp_transfer[serve]'\n"
+    )
