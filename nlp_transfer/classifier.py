@@ -133,7 +133,7 @@ def find_model(folder: Path) -> Path:
                 f"The run {folder} is not finished: it has no model yet. "
                 "The command that started it goes on with it.",
             )
-        return _one_label(folder / "model")
+        folder = folder / "model"
     if not (folder / "config.json").is_file():
         raise UserError(
             ExitCode.CHECKPOINT,

@@ -48,6 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our answers has gone; nothing more can be written, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail(130, "The reader of the answers has gone.")
+    except OSError as error:  # no room, no right: whatever was answered before is kept
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(ExitCode.RUN_FOLDER, f"The disk says: {error.strerror or error}{where}.")
     except KeyboardInterrupt:
         _fail(130, "Interrupted.")
 
@@ -134,7 +137,8 @@ def _backend(door: Any) -> None:
 
 def _run_predict(asked: Any) -> None:
     from nlp_transfer.classifier import Classifier
-    from nlp_transfer.prediction import Worker, identity_of, predict_file, predict_stream
+    from nlp_transfer.parts import Worker
+    from nlp_transfer.prediction import identity_of, predict_file, predict_stream
 
     worker = Worker.of_launch()
     question = _question(asked, worker.count)

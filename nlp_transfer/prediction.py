@@ -1,14 +1,10 @@
-"""Answers a table of any size: window by window, from where an interrupted run stopped."""
+"""Answers a table of any size, window by window."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +16,7 @@ from tqdm import tqdm
 
 from nlp_transfer.classifier import Classifier, find_model
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.parts import Worker, enter, finish, locked, parts_of, write_part
 from nlp_transfer.tables import (
     WINDOW,
     Window,
@@ -30,9 +27,6 @@ from nlp_transfer.tables import (
     read_windows,
     with_columns,
 )
-
-ABOUT = "about.json"
-WAIT = 0.2  # seconds between two looks for other workers
 
 
 @dataclass(frozen=True)
@@ -52,29 +46,6 @@ class Question:
     def name(self) -> str:
         """What a person calls the source."""
         return "the standard input" if self.source is None else str(self.source)
-
-
-@dataclass(frozen=True)
-class Worker:
-    """One process of a launch; it answers every `count`-th window."""
-
-    rank: int
-    count: int
-
-    @classmethod
-    def of_launch(cls) -> Worker:
-        """As `torchrun` and `accelerate launch` say in the environment.
-
-        Raises:
-            UserError: if the launch is on several machines.
-        """
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        if int(os.environ.get("LOCAL_WORLD_SIZE", count)) != count:
-            raise UserError(
-                ExitCode.MACHINE,
-                "predict runs on one machine. Cut the file, and start it once on each.",
-            )
-        return cls(int(os.environ.get("RANK", "0")), count)
 
 
 @dataclass(frozen=True)
@@ -114,15 +85,15 @@ def predict_file(
     """
     assert question.out is not None
     home = question.out.with_name(f"{question.out.name}.part")
-    _enter(home, identity)
-    with _locked(home, worker):
+    enter(home, identity)
+    with locked(home, worker):
         try:
             writer, parts, answered = _answer_parts(classifier, question, home, worker)
         except UserError:
-            if worker.count == 1 and not _parts(home):
+            if worker.count == 1 and not parts_of(home):
                 shutil.rmtree(home)
             raise
-        _finish(home, worker)
+        finish(home, worker)
         if worker.rank == 0:
             whole = home / "whole"
             with whole.open("wb") as file:
@@ -136,7 +107,7 @@ def _answer_parts(
     classifier: Classifier, question: Question, home: Path, worker: Worker
 ) -> tuple[WindowWriter, list[Path], Answered]:
     """This worker's windows as files of their own, but for those that are there."""
-    there = _parts(home)
+    there = parts_of(home)
     writer, parts, rows, blank = None, [], 0, 0
     with _opened(question) as (windows, source), _progress(source, question, worker) as advance:
         for number, window in enumerate(windows):
@@ -146,7 +117,7 @@ def _answer_parts(
             parts.append(home / f"{number:08}")
             if parts[-1].name not in there and number % worker.count == worker.rank:
                 answered, without = answer(classifier, window, question)
-                _write_part(writer, answered, parts[-1])
+                write_part(writer, answered, parts[-1])
                 blank += without
             rows += len(window)
             advance(len(window))
@@ -243,57 +214,6 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _enter(home: Path, identity: dict[str, Any]) -> None:
-    """The folder of the parts, which says what they answer."""
-    about = home / ABOUT
-    if about.is_file():
-        there = json.loads(about.read_text(encoding="utf-8"))
-        different = sorted(name for name in identity if there.get(name) != identity[name])
-        if different and _parts(home):
-            raise UserError(
-                ExitCode.CONFIG,
-                f"{home} holds unfinished answers to another question ({', '.join(different)} "
-                "differ). Remove that folder, or write to another file with --out.",
-            )
-        if "bytes" not in identity["source"]:
-            shutil.rmtree(home)  # a stream cannot be read a second time
-    elif home.exists() and any(home.iterdir()):
-        raise UserError(ExitCode.CONFIG, f"{home} is in the way: its content is not ours.")
-    home.mkdir(parents=True, exist_ok=True)
-    aside = home / f"{ABOUT}.{os.getpid()}"
-    aside.write_text(json.dumps(identity), encoding="utf-8")
-    aside.replace(about)
-
-
-def _parts(home: Path) -> set[str]:
-    """The windows that are answered."""
-    return {part.name for part in home.iterdir() if part.name.isdecimal()}
-
-
-def _finish(home: Path, worker: Worker) -> None:
-    """Say that this worker is done; the first waits until all are."""
-    launch = os.getppid()  # an earlier launch, which was killed, may have left its own marks
-    if worker.rank:
-        (home / f"done-{worker.rank}.{launch}").touch()
-        return
-    others = [home / f"done-{rank}.{launch}" for rank in range(1, worker.count)]
-    while not all(mark.exists() for mark in others):
-        time.sleep(WAIT)
-
-
-@contextmanager
-def _locked(home: Path, worker: Worker) -> Iterator[None]:
-    with (home / f"lock-{worker.rank}").open("a") as lock:
-        try:
-            # The kernel frees it when its owner dies, also by kill -9.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                ExitCode.RUN_FOLDER, f"Another process is writing these answers ({home})."
-            ) from error
-        yield
-
-
 @contextmanager
 def _opened(question: Question) -> Iterator[tuple[Iterator[Window], BinaryIO]]:
     file = question.source
@@ -320,10 +240,3 @@ def _progress(source: BinaryIO, question: Question, worker: Worker) -> Iterator[
                 bar.update(source.tell() - bar.n)
 
         yield advance
-
-
-def _write_part(writer: WindowWriter, window: Window, part: Path) -> None:
-    aside = part.with_name(f"{part.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        writer.write(window, file)
-    aside.replace(part)

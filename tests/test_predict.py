@@ -206,6 +206,9 @@ def test_unfinished_answers_to_another_question_are_left_alone(predict: Predict)
     code, _, err = predict(*asked)
     assert code == ExitCode.CONFIG
     assert "is in the way" in err
+    # As a process that was killed, or another worker, may leave it.
+    (home / "00000000").rename(home / "about.json.123")
+    assert predict(*asked)[0] == 0
 
 
 def test_a_mistake_leaves_nothing_behind(predict: Predict) -> None:
@@ -287,3 +290,11 @@ def test_what_cannot_be_asked_is_one_clear_error(
     assert (out, err[:7]) == ("", "Error: ")
     assert said in err
     assert Path("t.csv").read_text() == "review\nthe cold soup\n"
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(predict: Predict) -> None:
+    Path("t.csv").write_text("review\nthe cold soup\n")
+    # Root may write everywhere but where the system itself is kept.
+    code, _, err = predict("--file", "t.csv", "--text", "review", "--out", "/proc/answers.csv")
+    assert code == ExitCode.RUN_FOLDER
+    assert err.startswith("Error: The disk says: ")

@@ -25,7 +25,7 @@ from conftest import ASKED, LABELS
 from nlp_transfer import Classifier
 from nlp_transfer.cli import main
 from nlp_transfer.errors import ExitCode
-from nlp_transfer.serving import Batcher, Limits, Metrics, Refused
+from nlp_transfer.micro_batches import Batcher, Limits, Metrics, Refused
 
 LARGEST, MOST = 20_000, 8  # bytes of a body, texts of a request
 
