@@ -12,10 +12,12 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.inputs import Inputs, plan_inference
+from nlp_transfer.inputs import FEW_TOKENS, Inputs, plan_inference
 from nlp_transfer.machine import Machine, gather, quiet, tokens_at_once
 from nlp_transfer.model import evaluating, longest_input
 from nlp_transfer.tokenization import Collator, collator_of, encode_texts
+
+FEW_ROWS = 64  # so many cannot be sorted into batches without padding
 
 
 def predict_logits(
@@ -93,7 +95,8 @@ class TorchEngine:
 
     def logits(self, inputs: Inputs) -> np.ndarray:
         """float32 [rows, labels], in the order of the rows."""
-        return predict_logits(self.model, inputs, self.collator)
+        few = len(inputs) <= FEW_ROWS and self.model.device.type == "cpu"
+        return predict_logits(self.model, inputs, self.collator, FEW_TOKENS if few else None)
 
 
 def _device() -> torch.device:

@@ -9,6 +9,9 @@ import numpy as np
 
 # Of one forward pass, padding included: a CPU is at its matrix rate with so few.
 CPU_TOKENS = 1024
+# Among few rows neighbours differ in length, and smaller batches lose less to padding: of 40 SST-2
+# sentences, 256 tokens at a time cost 8.9 ms each by torch and 7.6 by ONNX, 1024 11.2 and 9.8.
+FEW_TOKENS = 256
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.inputs import CPU_TOKENS, Inputs, joined, pad_rows, plan_inference
+from nlp_transfer.inputs import FEW_TOKENS, Inputs, joined, pad_rows, plan_inference
 
 FOLDER = "onnx"  # inside the exported folder, where transformers.js looks for it too
 FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
@@ -86,7 +86,7 @@ class OnnxEngine:
     def logits(self, inputs: Inputs) -> np.ndarray:
         """float32 [rows, labels], in the order of the rows."""
         logits = np.empty((len(inputs), len(self.labels)), dtype=np.float32)
-        for rows in plan_inference(inputs.lengths, 1 if self.alone else CPU_TOKENS):
+        for rows in plan_inference(inputs.lengths, 1 if self.alone else FEW_TOKENS):
             batch = pad_rows(inputs, rows, self.reading.padding, self.reading.padding_side)
             logits[rows] = self.run(batch)
         return logits

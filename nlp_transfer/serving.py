@@ -24,6 +24,7 @@ from nlp_transfer.classifier import Classifier
 from nlp_transfer.micro_batches import Batcher, Limits, Metrics, Refused
 
 SHUTDOWN_SECONDS = 30  # for what is in flight
+THROWN_AWAY = 16 << 20  # bytes of a body that is too large; then the line is cut
 BODY_SECONDS = 20.0  # a body that comes slower than this is given up
 
 
@@ -151,21 +152,22 @@ def _add_watching(app: FastAPI, batcher: Batcher, metrics: Metrics) -> None:
 
 
 async def _read(request: Request, most: int) -> bytes:
-    """The body, given up as soon as it is too large or too slow."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > most:
-        raise Refused(413, f"the body has {declared} bytes, at most {most} are read.")
-    content = bytearray()
+    """The body; of one that is too large the rest is thrown away, so that its sender can listen."""
+    content, size = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
-                content += chunk
-                if len(content) > most:
-                    raise Refused(413, f"the body has more than the {most} bytes that are read.")
+                size += len(chunk)
+                if size <= most:
+                    content += chunk
+                elif size > most + THROWN_AWAY:
+                    break
     except ClientDisconnect as error:
         raise Refused(400, "the body ended early.") from error
     except TimeoutError as error:
         raise Refused(408, f"the body did not come within {BODY_SECONDS:g} s.") from error
+    if size > most:
+        raise Refused(413, f"the body has more than the {most} bytes that are read.")
     return bytes(content)
 
 
