@@ -40,18 +40,6 @@ def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> l
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def plan_inference(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
-    """Length-sorted batches of at most `max_tokens` tokens, padding included; at least one row."""
-    batches: list[list[int]] = [[]]
-    for row in np.argsort(-lengths, kind="stable"):
-        batch = batches[-1]
-        if batch and (len(batch) + 1) * lengths[batch[0]] > max_tokens:
-            batch = []
-            batches.append(batch)
-        batch.append(int(row))
-    return [np.array(batch) for batch in batches if batch]
-
-
 def accumulation_steps(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
     """How many forward passes of one process make a global batch."""
     share = math.ceil(batch_size / world_size)

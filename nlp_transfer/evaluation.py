@@ -18,9 +18,9 @@ import numpy as np
 from sklearn import metrics as sk
 from sklearn.exceptions import UndefinedMetricWarning
 
+from nlp_transfer.classifier import softmax
 from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.inference import softmax
 from nlp_transfer.machine import logger
 
 LOWER_IS_BETTER = {"log_loss"}

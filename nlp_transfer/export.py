@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from nlp_transfer.classifier import softmax
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.inference import softmax
 from nlp_transfer.machine import quiet
 
 TOLERANCE = 1e-5  # of a probability, in float32

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import Cache, FeaturesConfig
+from nlp_transfer.inputs import Inputs, plan_inference
 from nlp_transfer.machine import Machine, first_decides, logger, tokens_at_once, trim_memory, wait
 from nlp_transfer.model import Pretrained, evaluating
 from nlp_transfer.splitting import STATES, Prefix, difference, on_device, set_aside, states_by_row
 from nlp_transfer.stores import find_or_make, forget_the_oldest
 from nlp_transfer.strategy import Stage
-from nlp_transfer.tokenization import Encoded, EncodedSplit, Inputs
+from nlp_transfer.tokenization import Encoded, EncodedSplit
 
 # What a split must reproduce of the whole model's logits, in float32.
 EXACT = 1e-4

@@ -7,7 +7,8 @@ import torch
 from transformers import PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.tokenization import Collator, Inputs
+from nlp_transfer.inputs import Inputs
+from nlp_transfer.tokenization import Collator
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -1,9 +1,9 @@
-"""One forward loop, and the `Classifier` that answers questions with an exported folder."""
+"""One forward loop for logits, and the engine that runs an exported folder by torch."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from nlp_transfer.batches import plan_inference
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.inputs import FEW_TOKENS, Inputs, plan_inference
 from nlp_transfer.machine import Machine, gather, quiet, tokens_at_once
 from nlp_transfer.model import evaluating, longest_input
-from nlp_transfer.tokenization import Collator, Inputs, collator_of, encode_texts
+from nlp_transfer.tokenization import Collator, collator_of, encode_texts
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One answer."""
-
-    label: str
-    score: float  # probability of `label`
-    probabilities: dict[str, float]  # of every label, in the model's order
+FEW_ROWS = 64  # so many cannot be sorted into batches without padding
 
 
 def predict_logits(
@@ -65,56 +58,50 @@ def predict_logits(
     return logits
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities [rows, labels] in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+class TorchEngine:
+    """A checkpoint and its tokenizer, run by torch."""
 
-
-class Classifier:
-    """An exported folder, ready to answer.
-
-    >>> Classifier.load("runs/…/model").predict(["What a find!"])[0].label
-    'positive'
-    """
+    alone = False
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
+        self.max_length = longest_input(model, tokenizer)
+        self.collator = collator_of(tokenizer)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Classifier:
-        """Open a folder that `Trainer`, `save_pretrained` or this package wrote.
+    def load(cls, folder: Path, threads: int | None = None) -> TorchEngine:
+        """Open an exported folder, on the accelerator of this process if there is one.
 
         Raises:
             UserError: if it is not one.
         """
+        if threads is not None:
+            torch.set_num_threads(threads)
         try:
             with quiet():
                 load = AutoModelForSequenceClassification.from_pretrained
                 model = load(folder, dtype=torch.float32, use_safetensors=True)
-                return cls(model, AutoTokenizer.from_pretrained(folder))
+                return cls(model.to(_device()), AutoTokenizer.from_pretrained(folder))
         except (OSError, ValueError) as error:
             raise UserError(
                 ExitCode.CHECKPOINT, f"{folder} cannot be opened as a classifier: {error}"
             ) from error
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """One prediction per text, in order; texts longer than the model reads are cut."""
-        if isinstance(texts, str):
-            raise TypeError("predict() takes a list of texts; for one text give [text]")
-        if not texts:
-            return []
-        length = longest_input(self.model, self.tokenizer)
-        inputs = encode_texts(list(texts), self.tokenizer, length)
-        logits = predict_logits(self.model, inputs, collator_of(self.tokenizer))
-        return [
-            Prediction(
-                label=self.labels[int(row.argmax())],
-                score=float(row.max()),
-                probabilities=dict(zip(self.labels, map(float, row), strict=True)),
-            )
-            for row in softmax(logits)
-        ]
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Inputs:
+        """Tokens; texts longer than the model reads are cut."""
+        return encode_texts(texts, self.tokenizer, self.max_length, pairs)
+
+    def logits(self, inputs: Inputs) -> np.ndarray:
+        """float32 [rows, labels], in the order of the rows."""
+        few = len(inputs) <= FEW_ROWS and self.model.device.type == "cpu"
+        return predict_logits(self.model, inputs, self.collator, FEW_TOKENS if few else None)
+
+
+def _device() -> torch.device:
+    if not torch.accelerator.is_available():
+        return torch.device("cpu")
+    kind = torch.accelerator.current_accelerator()
+    assert kind is not None
+    return torch.device(kind.type, int(os.environ.get("LOCAL_RANK", "0")))

@@ -21,6 +21,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from nlp_transfer.config import Precision, TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.inputs import CPU_TOKENS
 
 T = TypeVar("T")
 logger = logging.getLogger("nlp_transfer")
@@ -130,7 +131,7 @@ def tokens_at_once(device: torch.device) -> int:
 
     A CPU is at its matrix rate with so few, and holds less in memory; a GPU wants more.
     """
-    return 1024 if device.type == "cpu" else 16384
+    return CPU_TOKENS if device.type == "cpu" else 16384
 
 
 def agree(what: str, said: Callable[[], str], machine: Machine) -> None:

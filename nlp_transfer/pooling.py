@@ -20,9 +20,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.batches import plan_inference
 from nlp_transfer.config import Config, Pooling, Solver
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.inputs import plan_inference
 from nlp_transfer.machine import logger, tokens_at_once
 from nlp_transfer.model import Pretrained, evaluating, find_anatomy
 from nlp_transfer.run_folder import RunFolder

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.batches import plan_inference
+from nlp_transfer.inputs import Inputs, plan_inference
 from nlp_transfer.machine import Machine, first_decides, tokens_at_once
 from nlp_transfer.model import Pretrained, evaluating, last_linear
 from nlp_transfer.regression import Table, solve
-from nlp_transfer.tokenization import Collator, EncodedSplit, Inputs
+from nlp_transfer.tokenization import Collator, EncodedSplit
 
 STRAIGHT = 0.05  # the curve may bend the features by this share of their spread
 SCALES = ((0.02, 0.0), (1.0, 40.0))  # of the identity, and the shift: for tanh; for ReLU and GELU

@@ -37,11 +37,11 @@ def read_splits(config: DatasetConfig) -> dict[str, list[Source]]:
     wanted = {split: getattr(config, split) for split in SPLITS}
     wanted = {split: where for split, where in wanted.items() if where is not None}
     if config.name is None:
-        return {split: _read_files(where, f"dataset.{split}") for split, where in wanted.items()}
+        return {split: read_files(where, f"dataset.{split}") for split, where in wanted.items()}
     if config.name == EMBEDDED:
         with resources.as_file(resources.files("nlp_transfer.reviews")) as folder:
             return {
-                split: _read_files(str(folder / f"{where}.csv"), f"dataset.{split}")
+                split: read_files(str(folder / f"{where}.csv"), f"dataset.{split}")
                 for split, where in wanted.items()
             }
     return {split: [_read_hub(config, where)] for split, where in wanted.items()}
@@ -61,7 +61,12 @@ def _read_hub(config: DatasetConfig, split: str) -> Source:
     return Source(config.name or "", table)
 
 
-def _read_files(pattern: str, key: str) -> list[Source]:
+def read_files(pattern: str, key: str) -> list[Source]:
+    """The tables of a file or a glob; `key` is what a person calls it.
+
+    Raises:
+        UserError: with the file that cannot be read.
+    """
     paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (patterns may be absolute)
     if not paths:
         raise UserError(

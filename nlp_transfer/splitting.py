@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from nlp_transfer.inputs import Inputs
 from nlp_transfer.machine import logger
 from nlp_transfer.model import Anatomy, Pretrained, evaluating
-from nlp_transfer.tokenization import Encoded, Inputs
+from nlp_transfer.tokenization import Encoded
 
 STATES = "inputs_embeds"  # the name under which every encoder takes vectors for tokens
 # Layers that return a tuple: how many entries follow the hidden states.

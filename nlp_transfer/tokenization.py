@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,42 +16,13 @@ from nlp_transfer.batches import IGNORED_LABEL
 from nlp_transfer.config import TokenizationConfig
 from nlp_transfer.data import Corpus
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.inputs import Inputs, joined, pad_rows
 from nlp_transfer.machine import Machine, first_decides, logger, wait
 from nlp_transfer.stores import find_or_make, forget_the_oldest
 
 BATCH = 1000  # texts of one tokenizer call
 ABOUT = "about.npz"
 KEEP_GB = 1.0  # of tokens, for later runs; those not used for longest go first
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Model inputs without padding, one after the other.
-
-    `flat` holds what the tokenizer gives (`input_ids`, `token_type_ids` …), each as one int32 array
-    of all tokens, or hidden states in their place, float [tokens, width]; row `i` is
-    `flat[name][offsets[i]:offsets[i + 1]]`.
-    """
-
-    flat: dict[str, np.ndarray]
-    offsets: np.ndarray  # int64 [rows + 1]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> dict[str, np.ndarray]:
-        start, end = self.offsets[row], self.offsets[row + 1]
-        return {name: tokens[start:end] for name, tokens in self.flat.items()}
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64 [rows], tokens of each row."""
-        return np.diff(self.offsets)
-
-    def first(self, rows: int) -> Inputs:
-        """At most so many rows from the beginning."""
-        offsets = self.offsets[: rows + 1]
-        return Inputs({name: flat[: offsets[-1]] for name, flat in self.flat.items()}, offsets)
 
 
 @dataclass(frozen=True)
@@ -79,19 +51,7 @@ class Collator:
 
     def pad(self, inputs: Inputs, rows: np.ndarray | list[int]) -> dict[str, torch.Tensor]:
         """Tensors [rows, longest], int64, with `attention_mask`; hidden states stay float32."""
-        starts = np.asarray(rows)
-        lengths = inputs.offsets[starts + 1] - inputs.offsets[starts]
-        shape = (len(lengths), int(lengths.max()))
-        batch = {"attention_mask": np.zeros(shape, dtype=np.int64)}
-        for name, tokens in inputs.flat.items():
-            kind = np.float32 if np.issubdtype(tokens.dtype, np.floating) else np.int64
-            fill = self.padding.get(name, 0)
-            batch[name] = np.full((*shape, *tokens.shape[1:]), fill, dtype=kind)
-        for i, (row, n) in enumerate(zip(rows, lengths, strict=True)):
-            where = slice(0, n) if self.side == "right" else slice(shape[1] - n, shape[1])
-            batch["attention_mask"][i, where] = 1
-            for name, tokens in inputs[int(row)].items():
-                batch[name][i, where] = tokens
+        batch = pad_rows(inputs, rows, self.padding, self.side)
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
@@ -158,23 +118,27 @@ def input_length(max_tokens: int, config: TokenizationConfig) -> int:
     return config.max_length or max_tokens
 
 
-def encode_texts(texts: list[str], tokenizer: Any, length: int) -> Inputs:
-    """Texts as inputs of at most `length` tokens, special tokens included."""
+def encode_texts(
+    texts: Sequence[str], tokenizer: Any, length: int, pairs: Sequence[str] | None = None
+) -> Inputs:
+    """Texts as inputs of at most `length` tokens, special tokens included.
+
+    Args:
+        pairs: the second text of each, for models of text pairs.
+    """
     columns: dict[str, list[np.ndarray]] = {}
-    sizes: list[int] = []
     for start in range(0, len(texts), BATCH):
         tokens = tokenizer(
-            texts[start : start + BATCH],
+            list(texts[start : start + BATCH]),
+            None if pairs is None else list(pairs[start : start + BATCH]),
             truncation=True,
             max_length=length,
             padding=False,
             return_attention_mask=False,
         )
-        sizes += [len(ids) for ids in tokens["input_ids"]]
         for name, rows in tokens.items():
             columns.setdefault(name, []).extend(np.asarray(row, dtype=np.int32) for row in rows)
-    offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    return Inputs({name: np.concatenate(rows) for name, rows in columns.items()}, offsets)
+    return joined(columns)
 
 
 def collator_of(tokenizer: Any) -> Collator:

@@ -12,11 +12,16 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertModel,
     DistilBertConfig,
@@ -66,6 +71,8 @@ SPECIAL = {
 # Tiny models gain nothing from a second thread, and lose a lot where both cores are busy.
 QUIETLY = ("training.cpu=true", "training.threads=1")
 ARCHITECTURES = ("bert", "roberta", "distilbert")
+# What the classifiers with random weights say, and the texts on which they say each of it.
+LABELS = ("bad", "good", "neither")
 
 
 def make_rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -79,6 +86,9 @@ def make_rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
         generator.shuffle(text)
         rows.append((" ".join(text), label))
     return rows
+
+
+ASKED = [text for text, _ in make_rows(60, seed=7)]
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
@@ -159,6 +169,40 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         split: write_csv(folder / f"{split}.csv", make_rows(size, seed))
         for seed, (split, size) in enumerate(sizes.items())
     }
+
+
+def save_classifier(encoder: Path, folder: Path) -> Path:
+    """A classifier with random weights that finds each of its three labels somewhere."""
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {n: i for i, n in enumerate(LABELS)}}
+    config = AutoConfig.from_pretrained(encoder, num_labels=3, **names)
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(encoder, config=config)
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    with torch.no_grad():
+        last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+        last.weight.mul_(50)
+        batch = tokenizer(ASKED, padding=True, return_tensors="pt")
+        last.bias.sub_(model.eval()(**batch).logits.mean(dim=0))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(
+    checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """Every architecture with ONNX, and int8 whatever it is worth."""
+    from nlp_transfer.onnx_export import Questions, export_onnx
+
+    home = tmp_path_factory.mktemp("onnx")
+    references = np.arange(len(ASKED)) % 3
+    questions = Questions(ASKED, references, "made-up texts")
+    found = {}
+    for architecture in ARCHITECTURES:
+        folder = save_classifier(checkpoints[architecture], home / architecture)
+        found[architecture] = export_onnx(folder, questions, int8=True, force=True, threads=1)
+    return found
 
 
 @pytest.fixture(scope="session")

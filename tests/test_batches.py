@@ -11,8 +11,8 @@ from nlp_transfer.batches import (
     PlannedBatches,
     accumulation_steps,
     plan_epoch,
-    plan_inference,
 )
+from nlp_transfer.inputs import plan_inference
 
 # Rows and batch size: a short last batch, batches of fewer rows than processes, no rest, one batch.
 SHAPES = [(101, 32), (101, 4), (64, 16), (3, 32)]

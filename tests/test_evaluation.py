@@ -14,6 +14,7 @@ from scipy import special
 from sklearn import metrics as sk
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from nlp_transfer.classifier import softmax
 from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import (
@@ -27,7 +28,7 @@ from nlp_transfer.evaluation import (
     evaluate_split,
     load_metrics,
 )
-from nlp_transfer.inference import predict_logits, softmax
+from nlp_transfer.inference import predict_logits
 from nlp_transfer.tokenization import collator_of, encode_texts
 
 NAMES = ("a", "b", "c", "d", "e")

@@ -70,6 +70,12 @@ def test_every_config_composes_from_the_wheel_outside_the_checkout(installed: Pa
     assert set(said["rows"]) == {"train", "validation", "test"}
 
 
+def test_the_wheel_carries_the_doors_and_what_they_show(installed: Path) -> None:
+    assert (installed / "nlp_transfer" / "page.html").is_file()
+    entries = next(installed.glob("nlp_transfer-*.dist-info")) / "entry_points.txt"
+    assert "nlp-transfer = nlp_transfer.cli:main" in entries.read_text()
+
+
 def test_the_wheel_carries_the_text_of_the_fresh_process(installed: Path) -> None:
     assert (installed / "nlp_transfer" / "fresh_process.py").is_file()
     assert (installed / "nlp_transfer" / "py.typed").is_file()

@@ -1,0 +1,242 @@
+"""Answers a table of any size, window by window."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from nlp_transfer.classifier import Classifier, find_model
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.parts import Worker, enter, finish, locked, parts_of, write_part
+from nlp_transfer.tables import (
+    WINDOW,
+    Window,
+    WindowWriter,
+    as_tables,
+    column,
+    columns_of,
+    read_windows,
+    with_columns,
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which table is to be answered, and how."""
+
+    source: Path | None  # None: the standard input
+    kind: str  # of the source
+    out: Path | None  # None: the standard output
+    out_kind: str
+    text: str  # a column
+    text_pair: str | None = None
+    probabilities: bool = False
+    prefix: str = ""  # of the names of the new columns
+
+    @property
+    def name(self) -> str:
+        """What a person calls the source."""
+        return "the standard input" if self.source is None else str(self.source)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What was done."""
+
+    rows: int
+    blank: int  # rows without a text, and therefore without an answer
+    kept: int  # windows that were answered before
+
+
+def predict_stream(classifier: Classifier, question: Question, out: BinaryIO) -> Answered:
+    """Answers to the standard output, as they come."""
+    writer, rows, blank = None, 0, 0
+    with _opened(question) as (windows, _):
+        for window in windows:
+            answered, without = answer(classifier, window, question)
+            if writer is None:
+                writer = WindowWriter(question.out_kind, answered)
+                out.write(writer.header())
+            writer.write(answered, out)
+            out.flush()
+            rows, blank = rows + len(window), blank + without
+    return Answered(rows, blank, kept=0)
+
+
+def predict_file(
+    classifier: Classifier, question: Question, identity: dict[str, Any], worker: Worker
+) -> Answered:
+    """Answers to a file, which is there when it is whole.
+
+    Every window is a part of its own in `<out>.part/`; what is there is not answered again. The
+    first worker joins the parts of all.
+
+    Raises:
+        UserError: if the parts that are there answer another question.
+    """
+    assert question.out is not None
+    home = question.out.with_name(f"{question.out.name}.part")
+    enter(home, identity)
+    with locked(home, worker):
+        try:
+            writer, parts, answered = _answer_parts(classifier, question, home, worker)
+        except UserError:
+            if worker.count == 1 and not parts_of(home):
+                shutil.rmtree(home)
+            raise
+        finish(home, worker)
+        if worker.rank == 0:
+            whole = home / "whole"
+            with whole.open("wb") as file:
+                writer.join(parts, file)
+            whole.replace(question.out)
+            shutil.rmtree(home)
+    return answered
+
+
+def _answer_parts(
+    classifier: Classifier, question: Question, home: Path, worker: Worker
+) -> tuple[WindowWriter, list[Path], Answered]:
+    """This worker's windows as files of their own, but for those that are there."""
+    there = parts_of(home)
+    writer, parts, rows, blank = None, [], 0, 0
+    with _opened(question) as (windows, source), _progress(source, question, worker) as advance:
+        for number, window in enumerate(windows):
+            if writer is None:
+                shape, _ = answer(classifier, window[:0], question)
+                writer = WindowWriter(question.out_kind, shape)
+            parts.append(home / f"{number:08}")
+            if parts[-1].name not in there and number % worker.count == worker.rank:
+                answered, without = answer(classifier, window, question)
+                write_part(writer, answered, parts[-1])
+                blank += without
+            rows += len(window)
+            advance(len(window))
+    if writer is None:
+        raise UserError(ExitCode.DATA, f"{question.name} has no rows.")
+    return writer, parts, Answered(rows, blank, kept=len(there))
+
+
+def answer(classifier: Classifier, window: Window, question: Question) -> tuple[Window, int]:
+    """A window with its answers, and how many rows have no text and therefore no answer."""
+    refuse_columns(window, question)
+    texts = [_text(value) for value in column(window, question.text)]
+    asked = [i for i, text in enumerate(texts) if text.strip()]
+    pairs = None
+    if question.text_pair is not None:
+        second = column(window, question.text_pair)
+        pairs = [_text(second[i]) for i in asked]
+    found = classifier.probabilities([texts[i] for i in asked], pairs)
+
+    def spread(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+        everywhere: list[Any] = [None] * len(texts)
+        for i, value in zip(asked, values, strict=True):
+            everywhere[i] = value
+        return pa.array(everywhere, kind)
+
+    new = {
+        "label": spread([classifier.labels[i] for i in found.argmax(axis=1)], pa.string()),
+        "score": spread(found.max(axis=1).tolist(), pa.float64()),
+    }
+    if question.probabilities:
+        for i, label in enumerate(classifier.labels):
+            new[f"probability_{label}"] = spread(found[:, i].tolist(), pa.float64())
+    named = {f"{question.prefix}{name}": values for name, values in new.items()}
+    return with_columns(window, named), len(texts) - len(asked)
+
+
+def refuse_columns(window: Window, question: Question) -> None:
+    """The columns of texts must be there, those of the answers must not.
+
+    Raises:
+        UserError: with the columns that there are.
+    """
+    if not len(window) and not isinstance(window, pa.Table):
+        return  # no rows, no shape
+    there = columns_of(window)
+    for flag, name in (("--text", question.text), ("--text-pair", question.text_pair)):
+        if name is not None and name not in there:
+            raise UserError(
+                ExitCode.DATA,
+                f"{flag} {name!r} is not a column of {question.name}; it has {', '.join(there)}.",
+            )
+    new = [f"{question.prefix}{name}" for name in ("label", "score")]
+    if question.probabilities:
+        new += [name for name in there if name.startswith(f"{question.prefix}probability_")]
+    taken = [name for name in new if name in there]
+    if taken:
+        raise UserError(
+            ExitCode.DATA,
+            f"{question.name} has a column {taken[0]!r} already. Name the answers differently, "
+            "as in --prefix predicted_",
+        )
+
+
+def identity_of(question: Question, folder: Path, backend: str) -> dict[str, Any]:
+    """All that the answers are a function of."""
+    source: dict[str, Any] = {"name": question.name}
+    if question.source is not None:
+        status = question.source.stat()
+        source = {
+            "name": str(question.source.resolve()),
+            "bytes": status.st_size,
+            "modified": status.st_mtime_ns,
+        }
+    return {
+        "source": source,
+        "model": _fingerprint(find_model(folder), backend),
+        "backend": backend,
+        "columns": [question.text, question.text_pair],
+        "answers": [question.prefix, question.probabilities, question.out_kind],
+        "window": WINDOW,
+    }
+
+
+def _fingerprint(model: Path, backend: str) -> str:
+    digest = hashlib.sha256()
+    weights = "*.safetensors" if backend == "torch" else "onnx/*"
+    for file in sorted((*model.glob("*.json"), *model.glob(weights))):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+@contextmanager
+def _opened(question: Question) -> Iterator[tuple[Iterator[Window], BinaryIO]]:
+    file = question.source
+    with (
+        nullcontext(sys.stdin.buffer) if file is None else file.open("rb") as source,
+        closing(read_windows(source, question.kind, question.name)) as windows,
+    ):
+        yield windows if question.out_kind == "jsonl" else as_tables(windows), source
+
+
+@contextmanager
+def _progress(source: BinaryIO, question: Question, worker: Worker) -> Iterator[Any]:
+    """A bar of what was read of the source, on a terminal only."""
+    size = None if question.source is None else question.source.stat().st_size
+    shown = sys.stderr.isatty() and worker.rank == 0
+    with tqdm(total=size, unit="B", unit_scale=True, disable=not shown, file=sys.stderr) as bar:
+        rows = 0
+
+        def advance(more: int) -> None:
+            nonlocal rows
+            rows += more
+            if shown and size is not None:
+                bar.set_postfix_str(f"{rows:,} rows", refresh=False)
+                bar.update(source.tell() - bar.n)
+
+        yield advance

@@ -1,0 +1,241 @@
+"""Reads and writes tables of any size, a window of rows at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from datetime import date, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nlp_transfer.errors import ExitCode, UserError
+
+KINDS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+}
+STREAMED = ("csv", "tsv", "jsonl")
+WINDOW = 4096  # rows: sorted by length they leave little padding, and a kill loses only these
+LARGEST_FIELD = 1 << 30  # characters of one CSV cell
+
+Window: TypeAlias = pa.Table | list[dict[str, Any]]  # JSON lines keep their own shape, row by row
+
+
+def kind_of(file: Path) -> str:
+    """By its suffix.
+
+    Raises:
+        UserError: if it is none that can be read and written.
+    """
+    kind = KINDS.get(file.suffix.lower())
+    if kind is None:
+        raise UserError(
+            ExitCode.CONFIG, f"{file} is not one of the known kinds: {', '.join(KINDS)}."
+        )
+    return kind
+
+
+def read_windows(file: BinaryIO, kind: str, name: str) -> Generator[Window, None, None]:
+    """Windows of `WINDOW` rows, the last one shorter; cells of CSV and TSV are texts.
+
+    Raises:
+        UserError: with the line that cannot be read.
+    """
+    try:
+        match kind:
+            case "parquet":
+                for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(WINDOW):
+                    yield pa.Table.from_batches([batch])
+            case "jsonl":
+                yield from _windows_of_lines(file, name)
+            case _:
+                yield from _windows_of_cells(file, "\t" if kind == "tsv" else ",", name)
+    except UnicodeDecodeError as error:
+        raise UserError(ExitCode.DATA, f"{name} is not UTF-8: {error}.") from error
+    except pa.ArrowException as error:
+        raise UserError(ExitCode.DATA, f"{name} cannot be read: {error}.") from error
+
+
+def columns_of(window: Window) -> list[str]:
+    """Every column of a window, in order."""
+    if isinstance(window, pa.Table):
+        return list(window.column_names)
+    return list(dict.fromkeys(name for row in window for name in row))
+
+
+def column(window: Window, name: str) -> list[Any]:
+    """The values of one column; None where a row has none."""
+    if isinstance(window, pa.Table):
+        return window[name].to_pylist()
+    return [row.get(name) for row in window]
+
+
+def with_columns(window: Window, columns: dict[str, pa.Array]) -> Window:
+    """The window with more columns at its end."""
+    if isinstance(window, pa.Table):
+        for name, values in columns.items():
+            window = window.append_column(name, values)
+        return window
+    added = zip(*(values.to_pylist() for values in columns.values()), strict=True)
+    rows = zip(window, added, strict=True)
+    return [{**row, **dict(zip(columns, values, strict=True))} for row, values in rows]
+
+
+def as_tables(windows: Iterable[Window]) -> Iterator[pa.Table]:
+    """JSON lines in the columns and types of the first window.
+
+    Raises:
+        UserError: where a row does not fit them.
+    """
+    schema = None
+    advice = "Write the answers as .jsonl, where every row may have a shape of its own."
+    for window in windows:
+        if isinstance(window, pa.Table):
+            yield window
+            continue
+        names = schema.names if schema else columns_of(window)
+        unknown = [name for name in columns_of(window) if name not in names]
+        if unknown:
+            message = f"A row has {unknown[0]!r}, which none of the first {WINDOW:,} rows has."
+            raise UserError(ExitCode.DATA, f"{message} {advice}")
+        try:
+            table = pa.table({name: column(window, name) for name in names}, schema)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            message = f"A row does not have the types of the first {WINDOW:,} rows: {error}."
+            raise UserError(ExitCode.DATA, f"{message} {advice}") from error
+        schema = table.schema
+        yield table
+
+
+class WindowWriter:
+    """Writes windows that all have the columns of the first; JSON lines need not."""
+
+    def __init__(self, kind: str, first: Window) -> None:
+        self.kind = kind
+        self.columns = columns_of(first)
+        self.schema = first.schema if isinstance(first, pa.Table) else None
+
+    def header(self) -> bytes:
+        """What stands before the rows."""
+        return self._cells([self.columns]) if self.kind in ("csv", "tsv") else b""
+
+    def write(self, window: Window, file: BinaryIO) -> None:
+        """One window: Parquet whole, else its rows alone."""
+        match self.kind:
+            case "parquet":
+                pq.write_table(window, file)
+            case "jsonl":
+                rows = window.to_pylist() if isinstance(window, pa.Table) else window
+                file.writelines(_line(row) for row in rows)
+            case _:
+                values = [column(window, name) for name in self.columns]
+                file.write(self._cells(zip(*values, strict=True)))
+
+    def join(self, parts: Iterable[Path], file: BinaryIO) -> None:
+        """The parts as one table; only one of them is in memory at a time."""
+        if self.kind == "parquet":
+            with pq.ParquetWriter(file, self.schema) as writer:
+                for part in parts:
+                    writer.write_table(pq.read_table(part))
+            return
+        file.write(self.header())
+        for part in parts:
+            with part.open("rb") as rows:
+                shutil.copyfileobj(rows, file)
+
+    def _cells(self, rows: Iterable[Sequence[Any]]) -> bytes:
+        text = io.StringIO(newline="")
+        delimiter = "\t" if self.kind == "tsv" else ","
+        writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+        writer.writerows([_cell(value) for value in row] for row in rows)
+        return text.getvalue().encode()
+
+
+def _windows_of_lines(file: BinaryIO, name: str) -> Iterator[Window]:
+    window: list[dict[str, Any]] = []
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                ExitCode.DATA, f"{name}, line {number}: expected one JSON object a line: {error}."
+            ) from error
+        if not isinstance(row, dict):
+            raise UserError(
+                ExitCode.DATA,
+                f"{name}, line {number}: expected a JSON object, found {line[:40]!r}.",
+            )
+        window.append(row)
+        if len(window) == WINDOW:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+def _windows_of_cells(file: BinaryIO, delimiter: str, name: str) -> Iterator[Window]:
+    csv.field_size_limit(LARGEST_FIELD)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    try:
+        names = next(reader, [])
+        repeated = sorted({column for column in names if names.count(column) > 1})
+        if repeated:
+            raise UserError(ExitCode.DATA, f"{name} has the column {repeated[0]!r} more than once.")
+        rows: list[list[str]] = []
+        for row in reader:
+            if len(row) != len(names):
+                if not row:
+                    continue  # an empty line
+                raise UserError(
+                    ExitCode.DATA,
+                    f"{name}, line {reader.line_num}: expected {len(names)} cells as in the "
+                    f"header, found {len(row)}.",
+                )
+            rows.append(row)
+            if len(rows) == WINDOW:
+                yield _table_of_texts(names, rows)
+                rows = []
+        if rows:
+            yield _table_of_texts(names, rows)
+    except csv.Error as error:
+        raise UserError(ExitCode.DATA, f"{name}, line {reader.line_num}: {error}.") from error
+    finally:
+        text.detach()  # the file is not ours to close
+
+
+def _table_of_texts(names: list[str], rows: list[list[str]]) -> pa.Table:
+    values = zip(*rows, strict=True)
+    return pa.table({n: pa.array(v, pa.string()) for n, v in zip(names, values, strict=True)})
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False, default=_in_json).encode() + b"\n"
+
+
+def _in_json(value: Any) -> Any:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    raise UserError(
+        ExitCode.DATA,
+        f"JSON cannot hold {type(value).__name__} values. Write the answers as .parquet.",
+    )
+
+
+def _cell(value: Any) -> Any:
+    nested = isinstance(value, dict | list)
+    return json.dumps(value, ensure_ascii=False, default=_in_json) if nested else value

@@ -1,0 +1,206 @@
+"""The ONNX export: the same answers, on every shape, without torch; int8 only where it may."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ARCHITECTURES, ASKED, LABELS, save_classifier, write_csv
+from transformers import AutoModelForSequenceClassification
+
+from nlp_transfer import Classifier, compose, run
+from nlp_transfer.cli import main
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.onnx_engine import OnnxEngine
+from nlp_transfer.onnx_export import Exported, Questions, export_onnx, interval, table
+
+ODD = ["a", "was " * 300, "Ünïcode ☃ and \t tabs", "", "the cold soup"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_onnx_answers_what_torch_does_from_raw_text(
+    architecture: str, exported: dict[str, Exported]
+) -> None:
+    folder = exported[architecture].folder
+    by_torch, by_onnx = (Classifier.load(folder, backend) for backend in ("torch", "onnx"))
+    assert by_onnx.labels == by_torch.labels == LABELS
+    asked = [*ASKED, *ODD]
+    np.testing.assert_allclose(
+        by_onnx.probabilities(asked), by_torch.probabilities(asked), atol=1e-5
+    )
+    assert len(set(p.label for p in by_onnx.predict(asked))) > 1
+    pairs = [*reversed(asked)]
+    alone, paired = by_onnx.probabilities(asked), by_onnx.probabilities(asked, pairs)
+    np.testing.assert_allclose(paired, by_torch.probabilities(asked, pairs), atol=1e-5)
+    assert np.abs(paired - alone).max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 64), (5, 3), (33, 17)])
+def test_batch_and_length_are_free(shape: tuple[int, int], exported: dict[str, Exported]) -> None:
+    folder = exported["bert"].folder
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    engine = OnnxEngine.load(folder, "onnx", threads=1)
+    ids = np.random.default_rng(0).integers(5, 30, shape)
+    mask = np.ones(shape, dtype=np.int64)
+    with torch.no_grad():
+        expected = model(torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
+    types = np.zeros(shape, dtype=np.int64)
+    found = engine.run({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_an_int8_answer_does_not_depend_on_its_neighbours(exported: dict[str, Exported]) -> None:
+    classifier = Classifier.load(exported["bert"].folder, "int8", threads=1)
+    together = classifier.probabilities(ASKED)
+    apart = np.concatenate([classifier.probabilities([text]) for text in ASKED])
+    assert (together == apart).all()
+
+
+def test_the_report_says_what_the_export_is_worth(exported: dict[str, Exported]) -> None:
+    result = exported["distilbert"]
+    assert sorted(file.name for file in (result.folder / "onnx").iterdir()) == [
+        "export.json",
+        "model.onnx",
+        "model_int8.onnx",
+    ]
+    written = json.loads((result.folder / "onnx" / "export.json").read_text())
+    assert written["data"] == {"source": "made-up texts", "rows": len(ASKED)}
+    assert set(written["backends"]) == {"torch", "onnx", "int8"}
+    onnx, int8 = written["backends"]["onnx"], written["backends"]["int8"]
+    assert onnx["difference"] <= 1e-4
+    assert onnx["agreement"] == 1.0
+    assert onnx["accuracy"] == written["backends"]["torch"]["accuracy"]
+    assert 0 < int8["megabytes"] < onnx["megabytes"]
+    assert all(ms > 0 for ms in int8["milliseconds"].values())
+    assert [line.split()[0] for line in table(result).splitlines()[1:]] == ["torch", "onnx", "int8"]
+
+
+def test_a_graph_that_differs_is_not_written(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_classifier(checkpoints["bert"], tmp_path / "model")
+    monkeypatch.setattr("nlp_transfer.onnx_export.TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="does not answer what torch does") as refused:
+        export_onnx(folder, Questions(ASKED, None, "texts"))
+    assert refused.value.code is ExitCode.EXPORT
+    assert not any(path.name.startswith("onnx") for path in folder.iterdir())
+
+
+def test_a_run_is_compared_on_its_validation_split_and_int8_that_loses_labels_is_left_out(
+    typed: Callable[..., list[str]],
+    reviews: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(compose(*typed("strategy=feature_extraction", "strategy.epochs=1", "run_dir=mine")))
+    capsys.readouterr()
+    monkeypatch.setattr("nlp_transfer.onnx_export.KEPT_LABELS", 1.01)
+    refusal = refused_line(ExitCode.EXPORT, capsys, "export", "mine", "--onnx", "--int8")
+    assert "int8 was not written: it keeps" in refusal.err
+    assert "int8" in refusal.out  # what it would have been worth is in the table
+    assert "Compared on 32 texts of the run's validation split" in refusal.out
+    assert {file.name for file in Path("mine/model/onnx").iterdir()} == {
+        "export.json",
+        "model.onnx",
+    }
+    with pytest.raises(UserError, match="export .* --onnx --int8"):
+        Classifier.load("mine", "int8")
+    measured = json.loads(Path("mine/metrics.json").read_text())["validation"]["metrics"]
+    written = json.loads(Path("mine/model/onnx/export.json").read_text())
+    assert written["backends"]["onnx"]["accuracy"] == pytest.approx(measured["accuracy"])
+    assert "at least" in written["int8_refused"]
+    # The texts it was validated on are not the same any more.
+    config = Path("mine/config.yaml")
+    config.write_text(config.read_text().replace(str(reviews["validation"]), str(reviews["test"])))
+    refusal = refused_line(ExitCode.DATA, capsys, "export", "mine", "--onnx")
+    assert "has changed since it was trained" in refusal.err
+
+
+def refused_line(code: int, capsys: pytest.CaptureFixture[str], *typed: str) -> Any:
+    """What a refused command line says."""
+    with pytest.raises(SystemExit) as refused:
+        main(list(typed))
+    assert refused.value.code == code
+    return capsys.readouterr()
+
+
+def test_the_interval_is_wilsons() -> None:
+    # Newcombe 1998, table I: 81 of 263.
+    low, high = interval(81 / 263, 263)
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "said"),
+    [
+        (["export", "model", "--int8"], ExitCode.CONFIG, "--onnx"),
+        (["export", "nowhere", "--onnx"], ExitCode.CHECKPOINT, "found neither"),
+        (["export", "unfinished", "--onnx"], ExitCode.RUN_FOLDER, "not finished"),
+        (["export", "model", "--onnx"], ExitCode.CONFIG, "--data FILE"),
+        (["export", "model", "--onnx", "--data", "no.csv"], ExitCode.DATA, "no such file"),
+        (
+            ["export", "model", "--onnx", "--data", "t.csv", "--text", "x"],
+            ExitCode.DATA,
+            "it has text, label",
+        ),
+        (
+            ["export", "model", "--onnx", "--data", "t.csv", "--label", "label"],
+            ExitCode.DATA,
+            "labels that the model does not have: positive",
+        ),
+        (
+            ["export", "numbers", "--onnx", "--data", "t.csv"],
+            ExitCode.CHECKPOINT,
+            "one label a text",
+        ),
+        (["export", "model", "--onnx", "--threads", "0"], ExitCode.CONFIG, "from 1 on"),
+        (["exprot", "model"], ExitCode.CONFIG, "invalid choice"),
+        ([], ExitCode.CONFIG, "DOOR"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_clear_error(
+    typed: list[str],
+    code: ExitCode,
+    said: str,
+    checkpoints: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_classifier(checkpoints["bert"], Path("model"))
+    write_csv(Path("t.csv"), [("a text", "positive")])
+    for name, file, content in (
+        ("unfinished", "run.json", {"state": "unfinished"}),
+        ("numbers", "config.json", {"id2label": {"0": "LABEL_0"}, "problem_type": "regression"}),
+    ):
+        Path(name).mkdir()
+        Path(name, file).write_text(json.dumps(content))
+    error = refused_line(code, capsys, *typed).err
+    assert error.startswith("Error: ")
+    assert said in error
+
+
+def test_a_fresh_process_answers_by_onnx_without_torch(exported: dict[str, Exported]) -> None:
+    script = """
+import sys
+from nlp_transfer import Classifier
+for backend in ("onnx", "int8"):
+    print(Classifier.load(sys.argv[1], backend).predict(["the cold soup"])[0].label)
+heavy = ("torch", "transformers", "datasets", "hydra")
+print([name for name in heavy if name in sys.modules])
+"""
+    folder = exported["bert"].folder
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    expected = [
+        Classifier.load(folder, backend).predict(["the cold soup"])[0].label
+        for backend in ("torch", "int8")
+    ]
+    assert done.stdout.splitlines() == [*expected, "[]"]

@@ -1,0 +1,300 @@
+"""`nlp-transfer predict`: every row answered once, in its place, whatever ends the process."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ASKED, LABELS, make_rows
+
+from nlp_transfer import Classifier
+from nlp_transfer.cli import main
+from nlp_transfer.errors import ExitCode
+
+BLANK = 3  # the row without a text
+KINDS = ("csv", "tsv", "jsonl", "parquet")
+Predict = Callable[..., Any]
+
+
+@pytest.fixture
+def model(exported: dict[str, Any]) -> Path:
+    """A tiny classifier, exported to ONNX."""
+    return exported["bert"].folder
+
+
+@pytest.fixture
+def predict(model: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Predict:
+    """Types the command, in this process; returns its exit code and what it said."""
+
+    def enter(*typed: str, backend: str = "onnx") -> tuple[int, str, str]:
+        capfdbinary.readouterr()
+        code = 0
+        try:
+            main(["predict", str(model), "--backend", backend, "--threads", "1", *typed])
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        said = capfdbinary.readouterr()
+        return code, said.out.decode(), said.err.decode()
+
+    return enter
+
+
+def rows_of(count: int = len(ASKED)) -> list[dict[str, str]]:
+    """A table with cells that a careless reader would change."""
+    texts = [*ASKED, *(text for text, _ in make_rows(max(count - len(ASKED), 0), seed=3))][:count]
+    odd = ["NA", "007", 'say "no",\nthen\tleave', "", "Ünïcode"]
+    rows = [{"id": odd[i % len(odd)], "review": text} for i, text in enumerate(texts)]
+    rows[BLANK]["review"] = " "
+    return rows
+
+
+def write_table(path: Path, rows: list[dict[str, str]]) -> Path:
+    """By suffix."""
+    match path.suffix:
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        case _:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                delimiter = "\t" if path.suffix == ".tsv" else ","
+                writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+                writer.writeheader()
+                writer.writerows(rows)
+    return path
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """By suffix."""
+    match path.suffix:
+        case ".parquet":
+            return pq.read_table(path).to_pylist()
+        case ".jsonl":
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        case _:
+            with path.open(newline="", encoding="utf-8") as file:
+                return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+
+
+@pytest.mark.parametrize("into", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_row_keeps_its_columns_and_gets_its_answer(
+    kind: str, into: str, predict: Predict, model: Path
+) -> None:
+    rows = rows_of()
+    write_table(Path(f"texts.{kind}"), rows)
+    asked = ("--file", f"texts.{kind}", "--text", "review", "--out", f"answers.{into}")
+    code, out, err = predict(*asked, "--probabilities")
+    assert (code, out) == (0, ""), err
+    assert "60 rows, 1 of them without a text and an answer" in err
+    found = read_table(Path(f"answers.{into}"))
+    names = [*rows[0], "label", "score", *(f"probability_{label}" for label in LABELS)]
+    assert list(found[0]) == names
+    assert [{name: row[name] for name in rows[0]} for row in found] == rows
+    nothing = "" if into in ("csv", "tsv") else None
+    assert [found[BLANK][name] for name in names[2:]] == [nothing] * 5
+    expected = Classifier.load(model, "onnx").predict([row["review"] for row in rows])
+    for i, (row, answer) in enumerate(zip(found, expected, strict=True)):
+        if i != BLANK:
+            assert row["label"] == answer.label
+            assert float(row["score"]) == pytest.approx(answer.score, abs=1e-6)
+            assert float(row["probability_good"]) == pytest.approx(answer.probabilities["good"])
+    assert {path.name for path in Path.cwd().iterdir()} == {f"texts.{kind}", f"answers.{into}"}
+
+
+def test_every_backend_answers(predict: Predict) -> None:
+    write_table(Path("texts.csv"), rows_of())
+    answers = {}
+    for backend in ("torch", "onnx", "int8"):
+        out = Path(f"{backend}.jsonl")
+        asked = ("--file", "texts.csv", "--text", "review", "--out", str(out))
+        assert predict(*asked, backend=backend)[0] == 0
+        answers[backend] = [row["label"] for row in read_table(out)]
+    assert answers["torch"] == answers["onnx"]
+    assert set(answers["int8"]) <= {*LABELS, None}
+    assert answers["int8"].count(None) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_a_stream_goes_through(
+    kind: str, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = write_table(Path(f"texts.{kind}"), rows_of())
+    asked = ("--file", str(given), "--text", "review")
+    assert predict(*asked, "--out", f"answers.{kind}")[0] == 0
+    expected = Path(f"answers.{kind}").read_text(encoding="utf-8")
+    assert predict(*asked)[1] == expected
+    for out in ("-", f"again.{kind}"):
+        stream = io.TextIOWrapper(io.BytesIO(given.read_bytes()))
+        monkeypatch.setattr(sys, "stdin", stream)
+        code, said, _ = predict("--text", "review", "--format", kind, "--out", out)
+        assert code == 0
+        assert (said if out == "-" else Path(out).read_text(encoding="utf-8")) == expected
+
+
+def command(model: Path, source: Path, out: Path) -> list[str]:
+    """What a person types to answer a file by ONNX."""
+    files = ["--file", str(source), "--text", "review", "--out", str(out)]
+    folder = [str(model), "--backend", "onnx", "--threads", "1"]
+    return [sys.executable, "-m", "nlp_transfer.cli", "predict", *folder, *files]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_killed_run_continues_and_gives_the_same_file(kind: str, model: Path) -> None:
+    source = write_table(Path("texts.parquet"), rows_of(14_000))
+    unbroken, out = Path(f"unbroken.{kind}"), Path(f"answers.{kind}")
+    subprocess.run(command(model, source, unbroken), check=True, capture_output=True)
+    home = Path(f"{out}.part")
+    process = subprocess.Popen(command(model, source, out), stderr=subprocess.DEVNULL)
+    while not (home / "00000001").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    kept = sum(path.name.isdecimal() for path in home.iterdir())
+    done = subprocess.run(command(model, source, out), check=True, capture_output=True, text=True)
+    assert f"{kept} windows were there" in done.stderr
+    assert out.read_bytes() == unbroken.read_bytes()
+    assert not home.exists()
+
+
+def test_two_workers_give_the_file_of_one(model: Path) -> None:
+    source = write_table(Path("texts.csv"), rows_of(9_000))
+    subprocess.run(command(model, source, Path("one.parquet")), check=True, capture_output=True)
+    workers = [
+        subprocess.Popen(
+            command(model, source, Path("two.parquet")),
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [worker.communicate(timeout=60)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    assert "9,000 rows" in said[0]
+    assert said[1] == ""
+    assert Path("two.parquet").read_bytes() == Path("one.parquet").read_bytes()
+    assert not Path("two.parquet.part").exists()
+
+
+def test_unfinished_answers_to_another_question_are_left_alone(predict: Predict) -> None:
+    write_table(Path("texts.csv"), rows_of())
+    home = Path("answers.csv.part")
+    home.mkdir()
+    (home / "about.json").write_text(json.dumps({"backend": "torch"}))
+    (home / "00000000").write_text("hours of work")
+    asked = ("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
+    code, _, err = predict(*asked)
+    assert code == ExitCode.CONFIG
+    assert "unfinished answers to another question" in err
+    assert (home / "00000000").read_text() == "hours of work"
+    (home / "about.json").unlink()
+    code, _, err = predict(*asked)
+    assert code == ExitCode.CONFIG
+    assert "is in the way" in err
+    # As a process that was killed, or another worker, may leave it.
+    (home / "00000000").rename(home / "about.json.123")
+    assert predict(*asked)[0] == 0
+
+
+def test_a_mistake_leaves_nothing_behind(predict: Predict) -> None:
+    write_table(Path("texts.csv"), rows_of())
+    asked = ("--file", "texts.csv", "--out", "answers.csv")
+    code, _, err = predict(*asked, "--text", "text")
+    assert code == ExitCode.DATA
+    assert "it has id, review" in err
+    assert [path.name for path in Path.cwd().iterdir()] == ["texts.csv"]
+    assert predict(*asked, "--text", "review")[0] == 0
+
+
+def test_json_lines_may_differ_in_shape_where_the_answers_are_json_lines(predict: Predict) -> None:
+    rows: list[dict[str, Any]] = [{"review": "a film", "n": i} for i in range(4096)]
+    rows += [{"review": "the cold soup", "tags": ["x"], "n": 1.5}, {"n": None}]
+    source = Path("texts.jsonl")
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("--file", str(source), "--text", "review", "--out")
+    assert predict(*asked, "answers.jsonl")[0] == 0
+    found = read_table(Path("answers.jsonl"))
+    assert [{k: v for k, v in row.items() if k not in ("label", "score")} for row in found] == rows
+    assert found[-1]["label"] is None
+    code, _, err = predict(*asked, "answers.parquet")
+    assert code == ExitCode.DATA
+    assert "'tags', which none of the first" in err
+    assert not Path("answers.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.csv", b"review,label\na,b\n", "--prefix"),
+        ("t.csv", b"review,review\na,b\n", "'review' more than once"),
+        ("t.csv", b"review,x\na,b\na\n", "line 3: expected 2 cells"),
+        ("t.csv", b'review,x\n"a"b,c\n', "line 2"),
+        ("t.csv", b"review,x\n\xff\xfe,c\n", "not UTF-8"),
+        ("t.csv", b"", "has no rows"),
+        ("t.csv", b"review\n", "has no rows"),
+        ("t.jsonl", b'{"review": "a"}\n{"review": \n', "line 2: expected one JSON object"),
+        ("t.jsonl", b"[1]\n", "line 1: expected a JSON object"),
+        ("t.jsonl", b'{"review": "a", "score": 1}\n', "--prefix"),
+        ("t.parquet", b"not parquet", "cannot be read"),
+        ("t.txt", b"", "known kinds"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_clear_error(
+    name: str, content: bytes, said: str, predict: Predict
+) -> None:
+    Path(name).write_bytes(content)
+    code, out, err = predict("--file", name, "--text", "review", "--out", "answers.csv")
+    assert code in (ExitCode.DATA, ExitCode.CONFIG)
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert said in err
+    assert [path.name for path in Path.cwd().iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--file", "no.csv", "--text", "review"], "no such file"),
+        (["--text", "review"], "Standard input needs --format"),
+        (["--file", "t.csv"], "--text"),
+        (["--file", "t.csv", "--text", "review", "--out", "x.xlsx"], "known kinds"),
+        (["--file", "t.csv", "--text", "review", "--out", "no/x.csv"], "no folder"),
+        (["--file", "t.csv", "--text", "review", "--out", "t.csv"], "is there already"),
+        (["--file", "t.csv", "--text", "review", "--out", "t.csv", "--force"], "same file"),
+        (["--file", "t.parquet", "--text", "review"], "Standard output needs --format"),
+        (["--file", "t.csv", "--text", "review", "--text-pair", "y"], "--text-pair 'y'"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_clear_error(
+    typed: list[str], said: str, predict: Predict
+) -> None:
+    Path("t.csv").write_text("review\nthe cold soup\n")
+    Path("t.parquet").write_bytes(b"")
+    code, out, err = predict(*typed)
+    assert code in (ExitCode.DATA, ExitCode.CONFIG)
+    assert (out, err[:7]) == ("", "Error: ")
+    assert said in err
+    assert Path("t.csv").read_text() == "review\nthe cold soup\n"
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(predict: Predict) -> None:
+    Path("t.csv").write_text("review\nthe cold soup\n")
+    # Root may write everywhere but where the system itself is kept.
+    code, _, err = predict("--file", "t.csv", "--text", "review", "--out", "/proc/answers.csv")
+    assert code == ExitCode.RUN_FOLDER
+    assert err.startswith("Error: The disk says: ")

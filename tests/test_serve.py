@@ -1,0 +1,273 @@
+"""`nlp-transfer serve`: right answers, refusals with a reason, and an end that loses nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ASKED, LABELS
+
+from nlp_transfer import Classifier
+from nlp_transfer.cli import main
+from nlp_transfer.errors import ExitCode
+from nlp_transfer.micro_batches import Batcher, Limits, Metrics, Refused
+
+LARGEST, MOST = 20_000, 8  # bytes of a body, texts of a request
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process that serves."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    def ask(self, path: str, body: Any = None) -> tuple[int, Any]:
+        """GET, or POST of some JSON (or of raw bytes)."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                status, said = reply.status, reply.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, said = error.code, error.read()
+        try:
+            return status, json.loads(said)
+        except ValueError:
+            return status, said.decode()
+
+
+@contextmanager
+def served(folder: Path, *more: str) -> Iterator[Server]:
+    """Started as a person does, with ONNX; killed at the end if it has not gone."""
+    typed = ["serve", str(folder), "--backend", "onnx", "--threads", "1", "--port", "0", *more]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nlp_transfer.cli", *typed], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        said = process.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
+        assert found, said + process.stderr.read()
+        yield Server(process, int(found[1]))
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def folder(exported: dict[str, Any]) -> Path:
+    """A tiny classifier, exported to ONNX."""
+    return exported["bert"].folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    """One for all tests that do not end it."""
+    with served(folder, "--max-body", str(LARGEST), "--max-texts", str(MOST)) as running:
+        yield running
+
+
+def test_many_clients_at_once_get_each_their_own_answer(server: Server, folder: Path) -> None:
+    classifier = Classifier.load(folder, "onnx", threads=1)
+    expected = classifier.predict(ASKED)
+    with ThreadPoolExecutor(16) as clients:
+        found = list(clients.map(lambda text: server.ask("/classify", {"text": text}), ASKED * 4))
+    for (status, said), answer in zip(found, expected * 4, strict=True):
+        assert status == 200
+        assert said["label"] == answer.label
+        assert said["score"] == pytest.approx(answer.score, abs=1e-5)
+        assert said["probabilities"] == pytest.approx(answer.probabilities, abs=1e-5)
+    status, said = server.ask("/classify", {"texts": ASKED[:MOST]})
+    assert [p["label"] for p in said["predictions"]] == [a.label for a in expected[:MOST]]
+    pairs = ASKED[1 : MOST + 1]
+    status, said = server.ask("/classify", {"texts": ASKED[:MOST], "text_pairs": pairs})
+    expected = classifier.predict(ASKED[:MOST], pairs)
+    for found_one, answer in zip(said["predictions"], expected, strict=True):
+        assert found_one["probabilities"] == pytest.approx(answer.probabilities, abs=1e-5)
+    single = server.ask("/classify", {"text": ASKED[0], "text_pair": pairs[0]})[1]
+    assert single["probabilities"] == pytest.approx(expected[0].probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({}, 422, 'either "text" or "texts"'),
+        ({"text": "a", "texts": ["b"]}, 422, 'either "text" or "texts"'),
+        ({"text": " \n"}, 422, "text: expected a text"),
+        ({"texts": ["a", ""]}, 422, "texts.1: expected a text"),
+        ({"texts": []}, 422, "expected 1 to 8 texts, found 0"),
+        ({"texts": ["a"] * 9}, 422, "expected 1 to 8 texts, found 9"),
+        ({"text": 7}, 422, "text: Input should be a valid string"),
+        ({"txt": "a"}, 422, "txt: Extra inputs"),
+        ({"text": "a", "text_pairs": ["b"]}, 422, "text_pair"),
+        ({"texts": ["a", "b"], "text_pairs": ["c"]}, 422, "as many text_pairs as texts"),
+        ({"texts": ["a"], "text_pair": "b"}, 422, "text_pairs"),
+        (b" " * 9_000_000, 413, "more than the 20000 bytes"),
+        ({"text": "a" * LARGEST}, 413, "more than the 20000 bytes"),
+        (b"", 422, "Invalid JSON"),
+        (b"\xff\xfe", 422, "Invalid JSON"),
+        (b'{"text": "\\ud800"}', 422, "Invalid JSON"),
+        (b'{"text": NaN}', 422, "text: "),
+        (b"[" * 15_000, 422, "Invalid JSON"),
+    ],
+)
+def test_what_is_not_answered_says_why(body: Any, status: int, said: str, server: Server) -> None:
+    found, reason = server.ask("/classify", body)
+    assert found == status, reason
+    assert said in reason["detail"]
+
+
+def test_a_body_that_does_not_say_its_size_is_measured(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(3):
+            line.sendall(b"2000\r\n" + b" " * 0x2000 + b"\r\n")
+        line.sendall(b"0\r\n\r\n")
+        assert line.recv(1000).startswith(b"HTTP/1.1 413")
+
+
+def test_broken_bodies_are_never_a_fault_of_ours(server: Server) -> None:
+    generator = random.Random(0)
+    whole = json.dumps({"texts": ["fïne", "soup"], "text_pairs": ["a", "b"]}).encode()
+    seen = set()
+    for _ in range(300):
+        body = bytearray(whole)
+        for _ in range(generator.randint(1, 6)):
+            at = generator.randrange(len(body))
+            match generator.randrange(3):
+                case 0:
+                    body[at] = generator.randrange(256)
+                case 1:
+                    del body[at : at + generator.randrange(9)]
+                case _:
+                    body[at:at] = generator.choice([b"{", b"]", b'"', b"null", b"1e999", b"\\u"])
+            body = body or bytearray(b"x")
+        status, _ = server.ask("/classify", bytes(body))
+        seen.add(status)
+    assert 422 in seen
+    assert seen <= {200, 413, 422}
+    assert server.ask("/classify", {"text": "the cold soup"})[0] == 200
+
+
+def test_it_says_how_it_is_and_what_it_answers(server: Server) -> None:
+    assert server.ask("/classify", {"text": "the cold soup"})[0] == 200
+    assert server.ask("/healthz") == (200, {"status": "alive"})
+    assert server.ask("/readyz") == (200, {"status": "ready"})
+    status, measured = server.ask("/metrics")
+    assert status == 200
+    assert re.search(r'^classify_requests_total\{status="200"\} [1-9]', measured, re.MULTILINE)
+    assert "classify_seconds_bucket" in measured
+    assert "cold soup" not in measured
+    _, api = server.ask("/openapi.json")
+    answer = api["components"]["schemas"]["Answer"]["properties"]
+    assert answer["label"]["enum"] == list(LABELS)
+    assert {"200", "413", "422", "503"} <= set(api["paths"]["/classify"]["post"]["responses"])
+    assert server.ask("/nowhere")[0] == 404
+    assert server.ask("/classify")[0] == 405
+
+
+def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
+    status, page = server.ask("/")
+    assert status == 200
+    assert page == resources.files("nlp_transfer").joinpath("page.html").read_text("utf-8")
+    assert re.findall(r"https?:|//\w|src=|href=|@import|url\(", page) == []
+    assert re.findall(r"innerHTML|outerHTML|insertAdjacent|document\.write", page) == []
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_server_has_no_torch_in_it(server: Server) -> None:
+    loaded = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "onnxruntime" in loaded
+    assert "torch" not in loaded
+
+
+def test_what_is_in_flight_is_finished_before_the_end(folder: Path) -> None:
+    body = json.dumps({"text": "the cold soup"}).encode()
+    head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with (
+        served(folder) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as line,
+    ):
+        line.sendall(head.encode() + body[:5])
+        assert server.ask("/healthz")[0] == 200  # by now the half request has been read
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(0.5)
+        line.sendall(body[5:])
+        assert line.recv(1000).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(20) == 0
+
+
+def test_what_is_queued_together_runs_together_but_int8_alone(folder: Path) -> None:
+    for backend, runs in (("onnx", 1), ("int8", 5)):
+        classifier, metrics = Classifier.load(folder, backend, threads=1), Metrics()
+        batcher = Batcher(classifier, Limits(), metrics)
+        waiting = [batcher.ask([text], None) for text in ASKED[:5]]
+        assert batcher.waiting == 5
+        batcher.start()
+        batcher.stop()  # answers what is queued first
+        found = [future.result(0)[0] for future in waiting]
+        for row, text in zip(found, ASKED, strict=False):
+            assert row == pytest.approx(classifier.probabilities([text])[0], abs=1e-6)
+        sample = metrics.registry.get_sample_value
+        assert sample("classify_texts_together_count") == runs
+        assert sample("classify_texts_together_sum") == 5
+        assert batcher.waiting == 0
+
+
+def test_a_full_queue_refuses_and_a_batch_that_fails_ends_nothing(folder: Path) -> None:
+    batcher = Batcher(Classifier.load(folder, "onnx", threads=1), Limits(queue=3), Metrics())
+    wrong = batcher.ask(["one text"], ["two", "pairs"])
+    right = batcher.ask(["a", "b"], None)
+    with pytest.raises(Refused, match="3 texts are waiting") as refused:
+        batcher.ask(["c"], None)
+    assert refused.value.status == 503
+    given_up = right.cancel()
+    batcher.start()
+    with pytest.raises(ValueError, match="zip"):
+        wrong.result(10)
+    assert given_up
+    assert len(batcher.ask(["c"], None).result(10)) == 1
+    batcher.stop()
+
+
+def test_a_port_that_is_taken_is_one_clear_error(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as refused:
+        main(["serve", str(folder), "--backend", "onnx", "--port", str(taken.getsockname()[1])])
+    assert refused.value.code == ExitCode.MACHINE
+    assert "cannot be listened on" in capsys.readouterr().err
+
+
+def test_a_package_that_is_missing_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "nlp_transfer.serving")
+    monkeypatch.delattr("nlp_transfer.serving")
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    with pytest.raises(SystemExit) as refused:
+        main(["serve", str(folder), "--backend", "onnx"])
+    assert refused.value.code == ExitCode.MACHINE
+    said = capsys.readouterr().err
+    assert said == "Error: This needs fastapi, which is not installed. " + (
+        "Type pip install 'nlp_transfer[serve]'\n"
+    )
