@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Result:
     model: Path
     metrics: dict[str, dict[str, Any]]  # as in metrics.json
     best: float  # the validation metric that chose the epoch; NaN after a dry run
-    begun: str = State.absent.value  # what the folder held before
+    begun: str = field(default=State.absent.value, compare=False)  # what the folder held before
 
 
 def run(config: Config) -> Result:
