@@ -31,13 +31,14 @@ ALSO_SELECTION = "validation, also used for selection"
 
 
 def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any]]:
-    """What `metrics.json` says: rows, metrics and intervals of each split, its per-class table."""
+    """What `metrics.json` says: rows, metrics and intervals of each split, its tables by class."""
     return {
         split: {
             "rows": len(evaluation.references),
             "metrics": evaluation.metrics,
-            "intervals": {},
+            "intervals": {name: [*pair] for name, pair in evaluation.intervals.items()},
             "per_class": evaluation.per_class,
+            "confusion": evaluation.confusion.tolist(),
             **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
         }
         for split, evaluation in evaluations.items()
@@ -121,11 +122,13 @@ def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
 
 def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     names = list(next(iter(metrics.values()))["metrics"])
-    width = max(len(name) for name in [*names, "validation"]) + 2
-    yield f"  {'':<12}{'rows':>7}" + "".join(f"{name:>{width}}" for name in names)
-    for split, found in metrics.items():
-        values = "".join(f"{_number(found['metrics'][name]):>{width}}" for name in names)
-        yield f"  {split:<12}{found['rows']:>7}{values}"
+    widest = max(map(len, names)) + 2
+    titles = [f"{split} ({found['rows']:,} rows)" for split, found in metrics.items()]
+    yield f"  {'':<{widest}}" + "".join(f"{title:<28}" for title in titles).rstrip()
+    for name in names:
+        values = "".join(f"{_with_interval(name, found):<28}" for found in metrics.values())
+        yield f"  {name:<{widest}}{values}".rstrip()
+    yield "  In brackets: 95% intervals, the documents drawn again."
     if "test" not in metrics:
         yield f"  There is no labelled test split: these figures are {ALSO_SELECTION}."
     split = "test" if "test" in metrics else "validation"
@@ -152,5 +155,7 @@ def _where_lines(run: dict[str, Any], model: Path) -> Iterator[str]:
     yield f"  transformers.pipeline('text-classification', '{model}')"
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
+def _with_interval(name: str, found: dict[str, Any]) -> str:
+    value, between = found["metrics"][name], found["intervals"].get(name)
+    said = "undefined" if value is None else f"{value:.3f}"
+    return said if between is None else f"{said} [{between[0]:.3f}, {between[1]:.3f}]"
