@@ -192,6 +192,7 @@ class EvaluationConfig:
     test: bool = True  # false while runs are compared: a test split that chooses is none
     positive_label: str | None = None  # of binary F1, precision and recall; None: the last of two
     max_tokens: int | None = None  # of one forward pass, padding included; None: by the device
+    calibrate: bool = True  # fold a temperature, fitted on validation, into the last layer
 
 
 @dataclass

@@ -125,6 +125,11 @@ class SplitEvaluation:
     per_class: list[dict[str, Any]]  # label, precision, recall, f1, support
     confusion: np.ndarray  # int64 [references, predictions]
 
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float64 [rows, labels]."""
+        return softmax(self.logits)
+
 
 def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
     """The metrics that were asked for, each tried on two made-up rows.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer import report
+from nlp_transfer.calibration import calibrate
 from nlp_transfer.choice import resolve
 from nlp_transfer.config import Config
 from nlp_transfer.data import Corpus, load_corpus
@@ -83,6 +84,7 @@ def _run(
     pretrained = pool(pretrained, encoded, config, folder)
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
+    calibration = calibrate(trained.model, encoded, config.evaluation, folder.machine)
     evaluations = _evaluate(pretrained, encoded, corpus, metrics, config, folder.machine)
     measured = report.measured(evaluations)
     leave(folder.machine)
@@ -97,6 +99,7 @@ def _run(
             labels=corpus.labels,
             versions=report.versions(),
             stages=report.describe_stages(stages, trained),
+            calibration=report.describe_calibration(calibration, evaluations),
             verified={"rows": len(claim.texts), "difference": worst},
             seconds=round(time.time() - start, 2),
         )

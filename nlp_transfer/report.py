@@ -9,11 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from nlp_transfer.calibration import Calibration
+from nlp_transfer.confidence import accuracy_by_coverage, reliability
 from nlp_transfer.config import Config, Solver
 from nlp_transfer.evaluation import SplitEvaluation
 from nlp_transfer.features import most_bytes
+from nlp_transfer.inference import softmax
 from nlp_transfer.lora import adapted
 from nlp_transfer.model import Pretrained
+from nlp_transfer.scores import gaps, log_losses
 from nlp_transfer.strategy import Stage, stage_steps
 from nlp_transfer.tokenization import Encoded
 from nlp_transfer.training import Trained, count_parameters
@@ -39,6 +45,8 @@ def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any
             "intervals": {name: [*pair] for name, pair in evaluation.intervals.items()},
             "per_class": evaluation.per_class,
             "confusion": evaluation.confusion.tolist(),
+            "reliability": reliability(evaluation.references, evaluation.probabilities),
+            "coverage": accuracy_by_coverage(evaluation.references, evaluation.probabilities),
             **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
         }
         for split, evaluation in evaluations.items()
@@ -52,7 +60,12 @@ def versions() -> dict[str, str]:
 
 def summary(run: dict[str, Any], metrics: dict[str, Any], model: Path) -> str:
     """The end of a run on the screen, from `run.json` and `metrics.json`."""
-    parts = (_stage_lines(run), _metric_lines(metrics), _where_lines(run, model))
+    parts = (
+        _stage_lines(run),
+        _metric_lines(metrics),
+        _calibration_lines(run["calibration"]),
+        _where_lines(run, model),
+    )
     return "\n".join(line for part in parts for line in ("", *part))
 
 
@@ -93,6 +106,28 @@ def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any
         }
         for stage, history in zip(stages, trained.history, strict=True)
     ]
+
+
+def describe_calibration(
+    calibration: Calibration, evaluations: dict[str, SplitEvaluation]
+) -> dict[str, Any]:
+    """For `run.json`: the temperature, and what confidence was worth before it and after."""
+    said: dict[str, Any] = asdict(calibration)
+    for split, evaluation in evaluations.items():
+        before = softmax(calibration.before(evaluation.logits))
+        said[split] = {
+            "before": _confidence(evaluation.references, before),
+            "after": _confidence(evaluation.references, evaluation.probabilities),
+        }
+    return said
+
+
+def _confidence(references: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    return {
+        "log_loss": float(log_losses(references, probabilities).mean()),
+        "ece": float(np.abs(gaps(references, probabilities).mean(axis=0)).sum()),
+        "reliability": reliability(references, probabilities),
+    }
 
 
 def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
@@ -143,6 +178,23 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"  {row['label']:<{width}}{row['precision']:>11.4f}{row['recall']:>9.4f}"
             f"{row['f1']:>9.4f}{row['support']:>8}"
         )
+
+
+def _calibration_lines(said: dict[str, Any]) -> Iterator[str]:
+    if said["left_out"] is not None:
+        yield f"Confidence is as trained: {said['left_out']}."
+        return
+    yield (
+        f"Confidence: the logits are divided by {said['temperature']:.3f}, fitted on validation; "
+        "the last layer holds it"
+    )
+    for split in ("validation", "test"):
+        if split in said:
+            before, after = said[split]["before"], said[split]["after"]
+            told = (
+                f"{name} {before[name]:.4f} → {after[name]:.4f}" for name in ("log_loss", "ece")
+            )
+            yield f"  {split:<12}{'   '.join(told)}"
 
 
 def _where_lines(run: dict[str, Any], model: Path) -> Iterator[str]:

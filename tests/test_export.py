@@ -124,7 +124,9 @@ def test_a_finished_run_is_reported_and_not_trained_again(
     again = run(config)
     assert (again.model, again.metrics) == (first.model, first.metrics)
     assert (first.model / "model.safetensors").stat().st_mtime_ns == weights
-    assert "What learned" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "What learned" in said
+    assert "Confidence" in said
     assert not first.folder.is_absolute()
     assert not (first.folder / "checkpoints").exists()
 
