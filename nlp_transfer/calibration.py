@@ -47,8 +47,9 @@ def calibrate(
         return Calibration(1.0, "evaluation.calibrate=false")
     validation, collator = encoded.splits["validation"], encoded.collator
     layer = scalable_layer(model, validation.inputs, collator)
-    if layer is None:
+    if first_decides(lambda: layer is None, machine):
         return _left_out("the logits are not the output of a last linear layer")
+    assert layer is not None, "the processes hold the same model"
     logits = predict_logits(model, validation.inputs, collator, config.max_tokens, machine)
     found = first_decides(lambda: _decide(logits, validation.labels), machine)
     if found.left_out is not None:

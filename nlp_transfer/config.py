@@ -193,6 +193,7 @@ class EvaluationConfig:
     positive_label: str | None = None  # of binary F1, precision and recall; None: the last of two
     max_tokens: int | None = None  # of one forward pass, padding included; None: by the device
     calibrate: bool = True  # fold a temperature, fitted on validation, into the last layer
+    slices: list[str] = field(default_factory=list)  # columns; also measured for each value
 
 
 @dataclass

@@ -29,6 +29,7 @@ from nlp_transfer.scores import (
     Counts,
     confusion_matrix,
 )
+from nlp_transfer.slices import Slices
 
 
 class _OurMetric(evaluate.Metric):
@@ -113,6 +114,16 @@ class Metrics:
         defined = {name: value for name, value in values.items() if value is not None}
         return intervals(defined, references, softmax(logits), self.classes)
 
+    def of_rows(self, logits: np.ndarray, references: np.ndarray) -> dict[str, Any]:
+        """How many rows there are, the metrics and their intervals, as in `metrics.json`."""
+        values = self.compute(logits, references)
+        between = self.intervals(values, logits, references)
+        return {
+            "rows": len(references),
+            "metrics": values,
+            "intervals": {name: [*pair] for name, pair in between.items()},
+        }
+
 
 @dataclass(frozen=True)
 class SplitEvaluation:
@@ -124,6 +135,7 @@ class SplitEvaluation:
     intervals: dict[str, Interval]
     per_class: list[dict[str, Any]]  # label, precision, recall, f1, support
     confusion: np.ndarray  # int64 [references, predictions]
+    slices: dict[str, list[dict[str, Any]]]  # by what: value, rows, metrics, intervals
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -190,9 +202,13 @@ def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int)
 
 
 def evaluate_split(
-    logits: np.ndarray, references: np.ndarray, metrics: Metrics, labels: tuple[str, ...]
+    logits: np.ndarray,
+    references: np.ndarray,
+    metrics: Metrics,
+    labels: tuple[str, ...],
+    slices: Slices | None = None,
 ) -> SplitEvaluation:
-    """Metrics with their intervals, and the tables by class, of one split."""
+    """Metrics with their intervals, the tables by class, and the metrics of slices of one split."""
     values = metrics.compute(logits, references)
     confusion = confusion_matrix(references, logits.argmax(axis=1), len(labels))
     counts = Counts.of(confusion)
@@ -207,7 +223,14 @@ def evaluate_split(
         for i, label in enumerate(labels)
     ]
     between = metrics.intervals(values, logits, references)
-    return SplitEvaluation(logits, references, values, between, per_class, confusion)
+    sliced = {
+        by: [
+            {"value": value, **metrics.of_rows(logits[rows], references[rows])}
+            for value, rows in parts.items()
+        ]
+        for by, parts in (slices or {}).items()
+    }
+    return SplitEvaluation(logits, references, values, between, per_class, confusion, sliced)
 
 
 def _positive(config: EvaluationConfig, labels: tuple[str, ...]) -> int:

@@ -28,6 +28,7 @@ from nlp_transfer.machine import Machine, agree, decide_precision, join, leave, 
 from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import pool, with_pooling
 from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
+from nlp_transfer.slices import slices_of
 from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode, input_length
 from nlp_transfer.training import refuse_absent_trackers, train
@@ -47,7 +48,7 @@ class Result:
 def run(config: Config) -> Result:
     """Do all of it; a run that is finished already is reported."""
     machine = join(config.training)
-    corpus = load_corpus(config.dataset, config.seed)
+    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
     agree("data", lambda: corpus.fingerprint, machine)
     _say(corpus)
     metrics = load_metrics(config.evaluation, corpus.labels)
@@ -136,7 +137,9 @@ def _evaluate(  # noqa: PLR0913
             logits = predict_logits(
                 pretrained.model, split.inputs, encoded.collator, tokens, machine
             )
-            evaluations[name] = evaluate_split(logits, split.labels, metrics, corpus.labels)
+            slices = slices_of(corpus.splits[name], config.evaluation.slices)
+            given = (logits, split.labels, metrics, corpus.labels, slices)
+            evaluations[name] = evaluate_split(*given)
     return evaluations
 
 

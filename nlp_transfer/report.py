@@ -20,6 +20,7 @@ from nlp_transfer.inference import softmax
 from nlp_transfer.lora import adapted
 from nlp_transfer.model import Pretrained
 from nlp_transfer.scores import gaps, log_losses
+from nlp_transfer.slices import LENGTH
 from nlp_transfer.strategy import Stage, stage_steps
 from nlp_transfer.tokenization import Encoded
 from nlp_transfer.training import Trained, count_parameters
@@ -47,6 +48,7 @@ def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any
             "confusion": evaluation.confusion.tolist(),
             "reliability": reliability(evaluation.references, evaluation.probabilities),
             "coverage": accuracy_by_coverage(evaluation.references, evaluation.probabilities),
+            "slices": evaluation.slices,
             **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
         }
         for split, evaluation in evaluations.items()
@@ -178,6 +180,19 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"  {row['label']:<{width}}{row['precision']:>11.4f}{row['recall']:>9.4f}"
             f"{row['f1']:>9.4f}{row['support']:>8}"
         )
+    for by, slices in metrics[split]["slices"].items():
+        if by != LENGTH:  # what was asked for; the rest is in metrics.json
+            yield from _slice_lines(by, split, slices)
+
+
+def _slice_lines(by: str, split: str, slices: list[dict[str, Any]]) -> Iterator[str]:
+    first = next(iter(slices[0]["metrics"]))
+    title = f"{by} ({split})"
+    width = max(len(title), *(len(part["value"]) for part in slices))
+    yield ""
+    yield f"  {title:<{width}}{'rows':>8}  {first}"
+    for part in slices:
+        yield f"  {part['value']:<{width}}{part['rows']:>8}  {_with_interval(first, part)}"
 
 
 def _calibration_lines(said: dict[str, Any]) -> Iterator[str]:
