@@ -185,11 +185,15 @@ class FeaturesConfig:
 class EvaluationConfig:
     """What is measured, and by what the best epoch is chosen."""
 
-    metrics: list[str] = field(default_factory=lambda: ["accuracy", "f1_macro", "log_loss"])
+    metrics: list[str] = field(
+        default_factory=lambda: ["accuracy", "f1_macro", "log_loss", "brier", "ece"]
+    )
     best: str = "accuracy"
     test: bool = True  # false while runs are compared: a test split that chooses is none
     positive_label: str | None = None  # of binary F1, precision and recall; None: the last of two
     max_tokens: int | None = None  # of one forward pass, padding included; None: by the device
+    calibrate: bool = True  # fold a temperature, fitted on validation, into the last layer
+    slices: list[str] = field(default_factory=list)  # columns; also measured for each value
 
 
 @dataclass

@@ -17,6 +17,7 @@ from datasets import ClassLabel, Dataset
 
 from nlp_transfer.config import DatasetConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.slices import KEPT
 from nlp_transfer.sources import SPLITS, Source, read_splits
 
 UNLABELLED = -1  # how the Hub marks the rows of a split whose labels are kept secret
@@ -49,17 +50,21 @@ class _Table:
     texts: Sequence[str]
     labels: Sequence[Any]
     order: tuple[str, ...] | None  # of the labels, where a `ClassLabel` says so
+    kept: dict[str, list[str]]  # columns to slice by, by our name
 
 
-def load_corpus(config: DatasetConfig, seed: int) -> Corpus:
+def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) -> Corpus:
     """Read, check and complete the splits.
+
+    Args:
+        slices: columns that stay beside ours, as texts, named `KEPT` and their name.
 
     Raises:
         UserError: with the file, the rows and what to do.
     """
     notes: list[str] = []
     tables = {
-        split: [_our_columns(source, split, config) for source in sources]
+        split: [_our_columns(source, split, config, slices) for source in sources]
         for split, sources in read_splits(config).items()
     }
     tables = _without_unlabelled(tables, notes)
@@ -101,10 +106,13 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def _our_columns(source: Source, split: str, config: DatasetConfig) -> _Table:
+def _our_columns(
+    source: Source, split: str, config: DatasetConfig, slices: Sequence[str]
+) -> _Table:
     """The text and label columns; refuses missing columns and empty cells."""
     table = source.table
-    for key, column in (("dataset.text", config.text), ("dataset.label", config.label)):
+    asked = [("dataset.text", config.text), ("dataset.label", config.label)]
+    for key, column in [*asked, *(("evaluation.slices", column) for column in slices)]:
         if column not in table.column_names:
             raise UserError(
                 ExitCode.DATA,
@@ -119,12 +127,21 @@ def _our_columns(source: Source, split: str, config: DatasetConfig) -> _Table:
     if isinstance(feature, ClassLabel):
         order = tuple(feature.names)
         labels = [order[label] if label is not None and label >= 0 else label for label in labels]
-    raw = _Table(f"{source.name} ({split})", texts, labels, order)
+    kept = {f"{KEPT}{column}": _as_texts(table, column) for column in slices}
+    raw = _Table(f"{source.name} ({split})", texts, labels, order, kept)
     empty = [i for i, text in enumerate(texts) if text is None or not str(text).strip()]
     _refuse_rows(empty, "an empty text", raw)
     empty = [i for i, label in enumerate(labels) if label is None or label == ""]
     _refuse_rows(empty, "no label", raw)
-    return _Table(raw.source, [str(text) for text in texts], labels, order)
+    return _Table(raw.source, [str(text) for text in texts], labels, order, kept)
+
+
+def _as_texts(table: Dataset, column: str) -> list[str]:
+    """The cells of a column to slice by; a `ClassLabel`'s by name."""
+    feature = table.features[column]
+    if isinstance(feature, ClassLabel):
+        return ["" if cell in (None, -1) else feature.names[cell] for cell in table[column]]
+    return ["" if cell is None else str(cell) for cell in table[column]]
 
 
 def _refuse_rows(rows: list[int], what: str, table: _Table) -> None:
@@ -215,6 +232,7 @@ def _with_label_ids(parts: list[_Table], names: dict[str, str]) -> Dataset:
     position = {label: i for i, label in enumerate(names)}
     texts: list[str] = []
     ids: list[int] = []
+    kept: dict[str, list[str]] = {name: [] for name in parts[0].kept}
     for table in parts:
         found = [position.get(str(label), UNLABELLED) for label in table.labels]
         unknown = [i for i, label_id in enumerate(found) if label_id == UNLABELLED]
@@ -222,7 +240,9 @@ def _with_label_ids(parts: list[_Table], names: dict[str, str]) -> Dataset:
         _refuse_rows(unknown, f"a label that train does not have (it has {known})", table)
         texts += table.texts
         ids += found
-    return Dataset.from_dict({"text": texts, "label": ids})
+        for name, cells in table.kept.items():
+            kept[name] += cells
+    return Dataset.from_dict({"text": texts, "label": ids, **kept})
 
 
 def _refuse_one_class(train: Dataset, names: dict[str, str]) -> None:
@@ -269,4 +289,7 @@ def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:
             digest.update(f"\0{split}\0".encode())
             for text, label in zip(splits[split]["text"], splits[split]["label"], strict=True):
                 digest.update(f"{label}\0{text}\0".encode("utf-8", "surrogatepass"))
+            for name in splits[split].column_names:
+                if name.startswith(KEPT):
+                    digest.update(repr((name, list(splits[split][name]))).encode())
     return digest.hexdigest()

@@ -7,7 +7,6 @@ the Hub; a name we do not have is loaded from there, and tried before training s
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,74 +14,22 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
-from sklearn import metrics as sk
-from sklearn.exceptions import UndefinedMetricWarning
 
 from nlp_transfer.classifier import softmax
 from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.intervals import Interval, intervals
 from nlp_transfer.machine import logger
-
-LOWER_IS_BETTER = {"log_loss"}
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What a metric has to know about the labels."""
-
-    names: tuple[str, ...]
-    positive: int  # index of the positive label of a binary metric
-
-    @property
-    def ids(self) -> list[int]:
-        """All of them, whether a split has them or not."""
-        return list(range(len(self.names)))
-
-
-def _averaged(score: Callable[..., float], average: str) -> Callable[..., float]:
-    def compute(references: np.ndarray, predictions: np.ndarray, classes: Classes) -> float:
-        wanted = [classes.positive] if average == "binary" else classes.ids
-        return score(
-            references,
-            predictions,
-            labels=wanted,
-            average="macro" if average == "binary" else average,
-            zero_division=0.0,
-        )
-
-    return compute
-
-
-def _roc_auc(references: np.ndarray, probabilities: np.ndarray, classes: Classes) -> float:
-    if len(classes.names) == 2:
-        return sk.roc_auc_score(references == classes.positive, probabilities[:, classes.positive])
-    # One label against the rest, averaged over the labels that the split has.
-    present = [i for i in classes.ids if 0 < (references == i).sum() < len(references)]
-    if not present:
-        return math.nan
-    return float(np.mean([sk.roc_auc_score(references == i, probabilities[:, i]) for i in present]))
-
-
-# name: (score of references, predicted label ids and the classes)
-BY_LABEL: dict[str, Callable[[np.ndarray, np.ndarray, Classes], float]] = {
-    "accuracy": lambda references, predictions, _: sk.accuracy_score(references, predictions),
-    "f1": _averaged(sk.f1_score, "binary"),
-    "f1_macro": _averaged(sk.f1_score, "macro"),
-    "f1_weighted": _averaged(sk.f1_score, "weighted"),
-    "precision": _averaged(sk.precision_score, "binary"),
-    "precision_macro": _averaged(sk.precision_score, "macro"),
-    "recall": _averaged(sk.recall_score, "binary"),
-    "recall_macro": _averaged(sk.recall_score, "macro"),
-    "matthews": lambda references, predictions, _: sk.matthews_corrcoef(references, predictions),
-}
-# name: (score of references, probabilities [rows, labels] and the classes)
-BY_PROBABILITY: dict[str, Callable[[np.ndarray, np.ndarray, Classes], float]] = {
-    "roc_auc": _roc_auc,
-    "log_loss": lambda references, probabilities, classes: sk.log_loss(
-        references, probabilities, labels=classes.ids
-    ),
-}
-BINARY = ("f1", "precision", "recall")
+from nlp_transfer.scores import (
+    BINARY,
+    BY_LABEL,
+    BY_PROBABILITY,
+    LOWER_IS_BETTER,
+    Classes,
+    Counts,
+    confusion_matrix,
+)
+from nlp_transfer.slices import Slices
 
 
 class _OurMetric(evaluate.Metric):
@@ -90,7 +37,7 @@ class _OurMetric(evaluate.Metric):
 
     prediction: Any
 
-    def __init__(self, name: str, score: Callable[..., float], classes: Classes) -> None:
+    def __init__(self, name: str, score: Callable[..., np.ndarray], classes: Classes) -> None:
         self._score_name = name
         self._score = score
         self._classes = classes
@@ -106,10 +53,7 @@ class _OurMetric(evaluate.Metric):
         )
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedMetricWarning)
-            warnings.filterwarnings("ignore", "A single label was found", UserWarning)
-            value = self._score(np.asarray(references), np.asarray(predictions), self._classes)
+        value = self._of(np.asarray(references), np.asarray(predictions))
         return {self._score_name: float(value)}
 
 
@@ -118,11 +62,19 @@ class LabelMetric(_OurMetric):
 
     prediction = datasets.Value("int64")
 
+    def _of(self, references: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        confusion = confusion_matrix(references, predictions, len(self._classes.names))
+        return self._score(Counts.of(confusion), self._classes)
+
 
 class ProbabilityMetric(_OurMetric):
     """A score of probabilities (`predictions`: one per label a row)."""
 
     prediction = datasets.Sequence(datasets.Value("float64"))
+
+    def _of(self, references: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        once = np.ones(len(references))
+        return self._score(references, probabilities, self._classes, once)
 
 
 @dataclass(frozen=True)
@@ -130,6 +82,7 @@ class Metrics:
     """The metrics of a run."""
 
     best: str
+    classes: Classes
     by_label: Any  # evaluate.CombinedEvaluations or None
     by_probability: Any
 
@@ -154,6 +107,23 @@ class Metrics:
                 values |= metrics.compute(predictions=predictions, references=references)
         return {name: None if math.isnan(value) else float(value) for name, value in values.items()}
 
+    def intervals(
+        self, values: dict[str, float | None], logits: np.ndarray, references: np.ndarray
+    ) -> dict[str, Interval]:
+        """Of what `compute` gave for these rows; none for a metric of the Hub."""
+        defined = {name: value for name, value in values.items() if value is not None}
+        return intervals(defined, references, softmax(logits), self.classes)
+
+    def of_rows(self, logits: np.ndarray, references: np.ndarray) -> dict[str, Any]:
+        """How many rows there are, the metrics and their intervals, as in `metrics.json`."""
+        values = self.compute(logits, references)
+        between = self.intervals(values, logits, references)
+        return {
+            "rows": len(references),
+            "metrics": values,
+            "intervals": {name: [*pair] for name, pair in between.items()},
+        }
+
 
 @dataclass(frozen=True)
 class SplitEvaluation:
@@ -162,7 +132,15 @@ class SplitEvaluation:
     logits: np.ndarray  # float32 [rows, labels]
     references: np.ndarray  # int64 [rows]
     metrics: dict[str, float | None]
+    intervals: dict[str, Interval]
     per_class: list[dict[str, Any]]  # label, precision, recall, f1, support
+    confusion: np.ndarray  # int64 [references, predictions]
+    slices: dict[str, list[dict[str, Any]]]  # by what: value, rows, metrics, intervals
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float64 [rows, labels]."""
+        return softmax(self.logits)
 
 
 def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
@@ -195,6 +173,7 @@ def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
         )
     metrics = Metrics(
         config.best,
+        classes,
         evaluate.combine(by_label) if by_label else None,
         evaluate.combine(by_probability) if by_probability else None,
     )
@@ -223,23 +202,35 @@ def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int)
 
 
 def evaluate_split(
-    logits: np.ndarray, references: np.ndarray, metrics: Metrics, labels: tuple[str, ...]
+    logits: np.ndarray,
+    references: np.ndarray,
+    metrics: Metrics,
+    labels: tuple[str, ...],
+    slices: Slices | None = None,
 ) -> SplitEvaluation:
-    """Metrics and the per-class table of one split."""
-    precision, recall, f1, support = sk.precision_recall_fscore_support(
-        references, logits.argmax(axis=1), labels=range(len(labels)), zero_division=0.0
-    )
+    """Metrics with their intervals, the tables by class, and the metrics of slices of one split."""
+    values = metrics.compute(logits, references)
+    confusion = confusion_matrix(references, logits.argmax(axis=1), len(labels))
+    counts = Counts.of(confusion)
     per_class = [
         {
             "label": label,
-            "precision": float(precision[i]),
-            "recall": float(recall[i]),
-            "f1": float(f1[i]),
-            "support": int(support[i]),
+            "precision": float(counts.precision[i]),
+            "recall": float(counts.recall[i]),
+            "f1": float(counts.f1[i]),
+            "support": int(counts.actual[i]),
         }
         for i, label in enumerate(labels)
     ]
-    return SplitEvaluation(logits, references, metrics.compute(logits, references), per_class)
+    between = metrics.intervals(values, logits, references)
+    sliced = {
+        by: [
+            {"value": value, **metrics.of_rows(logits[rows], references[rows])}
+            for value, rows in parts.items()
+        ]
+        for by, parts in (slices or {}).items()
+    }
+    return SplitEvaluation(logits, references, values, between, per_class, confusion, sliced)
 
 
 def _positive(config: EvaluationConfig, labels: tuple[str, ...]) -> int:

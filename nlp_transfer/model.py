@@ -145,7 +145,12 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
 
 def last_linear(model: PreTrainedModel) -> nn.Linear:
     """The layer whose outputs are the logits."""
-    linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    encoder = model.base_model_prefix  # XLM-RoBERTa lists it after its head
+    linears = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not _is_below(name, encoder)
+    ]
     if not linears or linears[-1].out_features != model.config.num_labels:
         raise UserError(
             ExitCode.CHECKPOINT,

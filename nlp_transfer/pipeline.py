@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer import hub, report
+from nlp_transfer.calibration import calibrate
 from nlp_transfer.card import CARD_FILE, write_card
 from nlp_transfer.choice import resolve
 from nlp_transfer.config import Config, HubConfig
@@ -45,6 +46,7 @@ from nlp_transfer.run_folder import (
     write_json,
     write_text,
 )
+from nlp_transfer.slices import slices_of
 from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode, input_length
 from nlp_transfer.training import refuse_absent_trackers, train
@@ -64,7 +66,7 @@ class Result:
 def run(config: Config) -> Result:
     """Do all of it; a run that is finished already is reported."""
     machine = join(config.training)
-    corpus = load_corpus(config.dataset, config.seed)
+    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
     agree("data", lambda: corpus.fingerprint, machine)
     _say(corpus)
     metrics = load_metrics(config.evaluation, corpus.labels)
@@ -105,6 +107,7 @@ def _run(
     pretrained = pool(pretrained, encoded, config, folder)
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
+    calibration = calibrate(trained.model, encoded, config.evaluation, folder.machine)
     evaluations = _evaluate(pretrained, encoded, corpus, metrics, config, folder.machine)
     measured = report.measured(evaluations)
     leave(folder.machine)
@@ -122,6 +125,7 @@ def _run(
             "max_length": length,
             "versions": report.versions(),
             "stages": report.describe_stages(stages, trained),
+            "calibration": report.describe_calibration(calibration, evaluations),
             "verified": {"rows": len(claim.texts), "difference": worst},
             "seconds": round(time.time() - start, 2),
         }
@@ -171,7 +175,9 @@ def _evaluate(  # noqa: PLR0913
             logits = predict_logits(
                 pretrained.model, split.inputs, encoded.collator, tokens, machine
             )
-            evaluations[name] = evaluate_split(logits, split.labels, metrics, corpus.labels)
+            slices = slices_of(corpus.splits[name], config.evaluation.slices)
+            given = (logits, split.labels, metrics, corpus.labels, slices)
+            evaluations[name] = evaluate_split(*given)
     return evaluations
 
 

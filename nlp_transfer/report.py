@@ -9,11 +9,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from nlp_transfer.calibration import Calibration
+from nlp_transfer.classifier import softmax
+from nlp_transfer.confidence import accuracy_by_coverage, reliability
 from nlp_transfer.config import Config, Solver
 from nlp_transfer.evaluation import SplitEvaluation
 from nlp_transfer.features import most_bytes
 from nlp_transfer.lora import adapted
 from nlp_transfer.model import Pretrained
+from nlp_transfer.scores import gaps, log_losses
+from nlp_transfer.slices import LENGTH
 from nlp_transfer.strategy import Stage, stage_steps
 from nlp_transfer.tokenization import Encoded
 from nlp_transfer.training import Trained, count_parameters
@@ -31,13 +38,17 @@ ALSO_SELECTION = "validation, also used for selection"
 
 
 def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any]]:
-    """What `metrics.json` says: rows, metrics and intervals of each split, its per-class table."""
+    """What `metrics.json` says: rows, metrics and intervals of each split, its tables by class."""
     return {
         split: {
             "rows": len(evaluation.references),
             "metrics": evaluation.metrics,
-            "intervals": {},
+            "intervals": {name: [*pair] for name, pair in evaluation.intervals.items()},
             "per_class": evaluation.per_class,
+            "confusion": evaluation.confusion.tolist(),
+            "reliability": reliability(evaluation.references, evaluation.probabilities),
+            "coverage": accuracy_by_coverage(evaluation.references, evaluation.probabilities),
+            "slices": evaluation.slices,
             **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
         }
         for split, evaluation in evaluations.items()
@@ -51,7 +62,12 @@ def versions() -> dict[str, str]:
 
 def summary(run: dict[str, Any], metrics: dict[str, Any], model: Path) -> str:
     """The end of a run on the screen, from `run.json` and `metrics.json`."""
-    parts = (_stage_lines(run), _metric_lines(metrics), _where_lines(run, model))
+    parts = (
+        _stage_lines(run),
+        _metric_lines(metrics),
+        _calibration_lines(run["calibration"]),
+        _where_lines(run, model),
+    )
     return "\n".join(line for part in parts for line in ("", *part))
 
 
@@ -94,6 +110,28 @@ def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any
     ]
 
 
+def describe_calibration(
+    calibration: Calibration, evaluations: dict[str, SplitEvaluation]
+) -> dict[str, Any]:
+    """For `run.json`: the temperature, and what confidence was worth before it and after."""
+    said: dict[str, Any] = asdict(calibration)
+    for split, evaluation in evaluations.items():
+        before = softmax(calibration.before(evaluation.logits))
+        said[split] = {
+            "before": _confidence(evaluation.references, before),
+            "after": _confidence(evaluation.references, evaluation.probabilities),
+        }
+    return said
+
+
+def _confidence(references: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    return {
+        "log_loss": float(log_losses(references, probabilities).mean()),
+        "ece": float(np.abs(gaps(references, probabilities).mean(axis=0)).sum()),
+        "reliability": reliability(references, probabilities),
+    }
+
+
 def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
     with adapted(pretrained.model, stage, pretrained.anatomy):
         learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
@@ -121,11 +159,13 @@ def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
 
 def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     names = list(next(iter(metrics.values()))["metrics"])
-    width = max(len(name) for name in [*names, "validation"]) + 2
-    yield f"  {'':<12}{'rows':>7}" + "".join(f"{name:>{width}}" for name in names)
-    for split, found in metrics.items():
-        values = "".join(f"{_number(found['metrics'][name]):>{width}}" for name in names)
-        yield f"  {split:<12}{found['rows']:>7}{values}"
+    widest = max(map(len, names)) + 2
+    titles = [f"{split} ({found['rows']:,} rows)" for split, found in metrics.items()]
+    yield f"  {'':<{widest}}" + "".join(f"{title:<28}" for title in titles).rstrip()
+    for name in names:
+        values = "".join(f"{_with_interval(name, found):<28}" for found in metrics.values())
+        yield f"  {name:<{widest}}{values}".rstrip()
+    yield "  In brackets: 95% intervals, the documents drawn again."
     if "test" not in metrics:
         yield f"  There is no labelled test split: these figures are {ALSO_SELECTION}."
     split = "test" if "test" in metrics else "validation"
@@ -140,6 +180,36 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"  {row['label']:<{width}}{row['precision']:>11.4f}{row['recall']:>9.4f}"
             f"{row['f1']:>9.4f}{row['support']:>8}"
         )
+    for by, slices in metrics[split]["slices"].items():
+        if by != LENGTH:  # what was asked for; the rest is in metrics.json
+            yield from _slice_lines(by, split, slices)
+
+
+def _slice_lines(by: str, split: str, slices: list[dict[str, Any]]) -> Iterator[str]:
+    first = next(iter(slices[0]["metrics"]))
+    title = f"{by} ({split})"
+    width = max(len(title), *(len(part["value"]) for part in slices))
+    yield ""
+    yield f"  {title:<{width}}{'rows':>8}  {first}"
+    for part in slices:
+        yield f"  {part['value']:<{width}}{part['rows']:>8}  {_with_interval(first, part)}"
+
+
+def _calibration_lines(said: dict[str, Any]) -> Iterator[str]:
+    if said["left_out"] is not None:
+        yield f"Confidence is as trained: {said['left_out']}."
+        return
+    yield (
+        f"Confidence: the logits are divided by {said['temperature']:.3f}, fitted on validation; "
+        "the last layer holds it"
+    )
+    for split in ("validation", "test"):
+        if split in said:
+            before, after = said[split]["before"], said[split]["after"]
+            told = (
+                f"{name} {before[name]:.4f} → {after[name]:.4f}" for name in ("log_loss", "ece")
+            )
+            yield f"  {split:<12}{'   '.join(told)}"
 
 
 def _where_lines(run: dict[str, Any], model: Path) -> Iterator[str]:
@@ -152,5 +222,7 @@ def _where_lines(run: dict[str, Any], model: Path) -> Iterator[str]:
     yield f"  transformers.pipeline('text-classification', '{model}')"
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
+def _with_interval(name: str, found: dict[str, Any]) -> str:
+    value, between = found["metrics"][name], found["intervals"].get(name)
+    said = "undefined" if value is None else f"{value:.3f}"
+    return said if between is None else f"{said} [{between[0]:.3f}, {between[1]:.3f}]"

@@ -74,7 +74,11 @@ def test_the_numbers_are_those_of_metrics_json_to_the_last_digit(carded: Carded)
         "log_loss",
     }
     for found in measured.values():
-        row = " | ".join(f"{value:.4f}" for value in found["metrics"].values())
+        cells = [
+            f"{value:.4f} [{found['intervals'][name][0]:.4f}, {found['intervals'][name][1]:.4f}]"
+            for name, value in found["metrics"].items()
+        ]
+        row = " | ".join(cells)
         assert f"| {found['rows']} | {row} |" in carded.text
 
 

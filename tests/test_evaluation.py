@@ -18,10 +18,6 @@ from nlp_transfer.classifier import softmax
 from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import (
-    BINARY,
-    BY_LABEL,
-    BY_PROBABILITY,
-    Classes,
     LabelMetric,
     Metrics,
     ProbabilityMetric,
@@ -29,6 +25,7 @@ from nlp_transfer.evaluation import (
     load_metrics,
 )
 from nlp_transfer.inference import predict_logits
+from nlp_transfer.scores import BINARY, BY_LABEL, BY_PROBABILITY, LOWER_IS_BETTER, Classes
 from nlp_transfer.tokenization import collator_of, encode_texts
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -40,7 +37,9 @@ def labels(count: int) -> tuple[str, ...]:
 
 
 def asked(metrics: list[str], count: int, positive: str | None = None) -> Metrics:
-    return load_metrics(EvaluationConfig(metrics, metrics[0], positive), labels(count))
+    return load_metrics(
+        EvaluationConfig(metrics, metrics[0], positive_label=positive), labels(count)
+    )
 
 
 def answers(count: int, rows: int = 80, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +56,16 @@ def sk_auc(references: np.ndarray, probabilities: np.ndarray) -> float:
     return sk.roc_auc_score(references, probabilities, multi_class="ovr", average="macro")
 
 
+def by_hand_ece(references: np.ndarray, probabilities: np.ndarray) -> float:
+    """Guo et al. 2017, row by row."""
+    bins: dict[int, list[float]] = {}
+    for reference, row in zip(references, probabilities, strict=True):
+        confidence = max(row)
+        right = float(list(row).index(confidence) == reference)
+        bins.setdefault(min(int(confidence * 15), 14), []).append(right - confidence)
+    return sum(abs(sum(gaps)) for gaps in bins.values()) / len(references)
+
+
 # name: what scikit-learn says of references, predicted ids and probabilities
 EXPECTED: dict[str, Score] = {
     "accuracy": lambda r, p, _: sk.accuracy_score(r, p),
@@ -70,6 +79,8 @@ EXPECTED: dict[str, Score] = {
     "matthews": lambda r, p, _: sk.matthews_corrcoef(r, p),
     "roc_auc": lambda r, _, q: sk_auc(r, q),
     "log_loss": lambda r, _, q: sk.log_loss(r, q),
+    "brier": lambda r, _, q: sk.brier_score_loss(r, q if q.shape[1] > 2 else q[:, 1]),
+    "ece": lambda r, _, q: by_hand_ece(r, q),
 }
 
 
@@ -130,9 +141,14 @@ def test_an_unknown_metric_is_one_error_that_lists_ours(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("best", "more"), [("accuracy", True), ("log_loss", False)])
-def test_the_metric_that_chooses_the_epoch_knows_which_way_is_better(best: str, more: bool) -> None:
-    assert asked([best], 2).greater_is_better is more
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_metric_that_chooses_the_epoch_knows_which_way_is_better(name: str) -> None:
+    logits, references = answers(2)
+    right = np.where(np.eye(2)[references] == 1, 30.0, -30.0)
+    metrics = asked([name], 2)
+    gained = metrics.compute(right, references)[name] - metrics.compute(logits, references)[name]
+    assert metrics.greater_is_better is (gained > 0)
+    assert (name in LOWER_IS_BETTER) is (gained < 0)
 
 
 def test_choosing_by_what_is_not_measured_is_an_error() -> None:
@@ -218,6 +234,8 @@ def test_the_table_by_class_is_that_of_scikit_learn() -> None:
         for ours, theirs in (("f1", "f1-score"), *((n, n) for n in ("precision", "recall"))):
             assert row[ours] == pytest.approx(expected[theirs])
         assert row["support"] == expected["support"]
+    theirs = sk.confusion_matrix(references, logits.argmax(axis=1), labels=range(5))
+    assert found.confusion.tolist() == theirs.tolist()
     assert found.metrics == asked(["accuracy"], 5).compute(logits, references)
 
 

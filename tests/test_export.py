@@ -122,9 +122,11 @@ def test_a_finished_run_is_reported_and_not_trained_again(
     assert "a fresh process answered 32 validation texts" in capsys.readouterr().out
     weights = (first.model / "model.safetensors").stat().st_mtime_ns
     again = run(config)
-    assert again == first
+    assert (again.model, again.metrics) == (first.model, first.metrics)
     assert (first.model / "model.safetensors").stat().st_mtime_ns == weights
-    assert "What learned" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "What learned" in said
+    assert "Confidence" in said
     assert not first.folder.is_absolute()
     assert not (first.folder / "checkpoints").exists()
 
@@ -140,8 +142,11 @@ def test_a_run_writes_down_what_it_did(typed: Callable[..., list[str]]) -> None:
     metrics = json.loads(Path("mine/metrics.json").read_text())
     assert {"validation", "test"} == set(metrics)
     assert metrics["test"]["rows"] == 33
-    assert set(metrics["test"]["metrics"]) == {"accuracy", "f1_macro", "log_loss"}
-    assert "intervals" in metrics["test"]
+    names = {"accuracy", "f1_macro", "log_loss", "brier", "ece"}
+    assert set(metrics["test"]["metrics"]) == set(metrics["test"]["intervals"]) == names
+    for name, (low, high) in metrics["test"]["intervals"].items():
+        assert low <= metrics["test"]["metrics"][name] <= high
+    assert np.sum(metrics["test"]["confusion"]) == 33
     assert {file.name for file in Path("mine").iterdir()} == {
         ".lock",
         "config.yaml",

@@ -189,8 +189,8 @@ def test_a_run_is_pushed_and_the_hub_s_model_gives_the_same_logits_in_a_fresh_pr
     done = subprocess.run(command, input=asked, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     classifier = Classifier.load(again.model)
-    batch = classifier.tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
-    here = classifier.model(**batch).logits.detach().numpy()
+    batch = classifier.engine.tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
+    here = classifier.engine.model(**batch).logits.detach().numpy()
     assert np.abs(np.array(json.loads(done.stdout)) - here).max() < 1e-6
 
 

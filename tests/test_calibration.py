@@ -1,0 +1,224 @@
+"""Temperature against scikit-learn, in the last layer of real architectures, and to the end."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import make_rows, make_tokenizer, write_csv
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from test_features import ARCHITECTURES
+
+from nlp_transfer import compose, run
+from nlp_transfer.calibration import Calibration, calibrate, fit_temperature, scale
+from nlp_transfer.classifier import softmax
+from nlp_transfer.confidence import COVERAGES, accuracy_by_coverage, reliability
+from nlp_transfer.config import EvaluationConfig
+from nlp_transfer.export import export
+from nlp_transfer.inference import predict_logits
+from nlp_transfer.machine import Machine
+from nlp_transfer.model import last_linear
+from nlp_transfer.scores import log_losses
+from nlp_transfer.tokenization import Encoded, EncodedSplit, collator_of, encode_texts
+
+Typed = Callable[..., list[str]]
+ALONE = Machine(0, 1, torch.device("cpu"))
+WITHOUT_BIAS = transformers.GPT2Config(
+    vocab_size=48, n_embd=32, n_layer=2, n_head=2, n_positions=64, pad_token_id=0
+)
+
+
+class Given(ClassifierMixin, BaseEstimator):
+    """Logits as scikit-learn wants to be given them."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> Given:
+        self.classes_ = np.unique(y)
+        self.is_fitted_ = len(x) > 0
+        return self
+
+    def decision_function(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return x.argmax(axis=1)
+
+
+def answers(over: float, rows: int = 300, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are `over` times too large for their references, which are drawn from them."""
+    generator = np.random.default_rng(0)
+    right = generator.normal(size=(rows, labels)) * 1.5
+    drawn = [generator.choice(labels, p=row) for row in softmax(right)]
+    return (over * right).astype(np.float32), np.array(drawn)
+
+
+@pytest.mark.parametrize("over", [0.4, 1.0, 3.0])
+def test_the_temperature_is_the_one_of_scikit_learn(over: float) -> None:
+    logits, references = answers(over)
+    given = FrozenEstimator(Given().fit(logits, references))
+    theirs = CalibratedClassifierCV(given, method="temperature").fit(logits, references)
+    ours = fit_temperature(logits, references)
+    assert ours is not None
+    np.testing.assert_allclose(softmax(logits / ours), theirs.predict_proba(logits), atol=1e-4)
+    assert ours == pytest.approx(over, rel=0.15)
+    # No temperature near it gives a lower log loss.
+    losses = [log_losses(references, softmax(logits / t)).mean() for t in (ours, ours / 1.01)]
+    assert losses[0] < losses[1]
+    assert losses[0] < log_losses(references, softmax(logits / (ours * 1.01))).mean()
+
+
+def test_where_every_row_is_right_or_none_is_known_there_is_no_temperature() -> None:
+    logits, references = answers(1.0)
+    assert fit_temperature(logits, logits.argmax(axis=1)) is None
+    assert fit_temperature(logits, logits.argmin(axis=1)) is None
+    assert fit_temperature(logits, references) is not None
+
+
+def classifier(architecture: str) -> Any:
+    """Random, tiny, of three labels, with logits that differ from text to text."""
+    torch.manual_seed(0)
+    config = copy.deepcopy({**ARCHITECTURES, "gpt2_without_bias": WITHOUT_BIAS}[architecture])
+    config.num_labels, config.initializer_range = 3, 0.5
+    return transformers.AutoModelForSequenceClassification.from_config(config)
+
+
+def told(model: Any, over: float) -> tuple[Encoded, list[str]]:
+    """Validation whose references are drawn from logits that the model gives `over` times."""
+    tokenizer = make_tokenizer("bert")
+    texts = [text for text, _ in make_rows(120)]
+    inputs, collator = encode_texts(texts, tokenizer, 64), collator_of(tokenizer)
+    scale(last_linear(model), over * 2 / predict_logits(model, inputs, collator).std())
+    right = softmax(predict_logits(model, inputs, collator) / over)
+    generator = np.random.default_rng(0)
+    references = np.array([generator.choice(3, p=row) for row in right])
+    return Encoded({"validation": EncodedSplit(inputs, references, 0)}, collator), texts
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "gpt2_without_bias"])
+def test_a_plain_pipeline_gives_the_calibrated_probabilities_and_the_same_answers(
+    architecture: str, tmp_path: Path
+) -> None:
+    model = classifier(architecture)
+    encoded, texts = told(model, 3.0)
+    validation = encoded.splits["validation"]
+    before = predict_logits(model, validation.inputs, encoded.collator)
+    found = calibrate(model, encoded, EvaluationConfig(), ALONE)
+    assert found.left_out is None
+    assert 2 < found.temperature < 4.5
+    after = predict_logits(model, validation.inputs, encoded.collator)
+    np.testing.assert_allclose(found.before(after), before, rtol=1e-5, atol=1e-5)
+    assert (after.argmax(axis=1) == before.argmax(axis=1)).all()
+    losses = [log_losses(validation.labels, softmax(x)).mean() for x in (after, before)]
+    assert losses[0] < losses[1]
+    export(model, make_tokenizer("bert"), "tiny", 64, tmp_path / "model")
+    classify = transformers.pipeline("text-classification", str(tmp_path / "model"), top_k=None)
+    expected_rows = softmax(before / found.temperature)[:20]
+    for answers_of_text, expected in zip(classify(texts[:20]), expected_rows, strict=True):
+        answer = {row["label"]: row["score"] for row in answers_of_text}
+        given = [answer[f"LABEL_{i}"] for i in range(3)]
+        np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("bent", ["tanh", "shifted", "no layer"])
+def test_a_model_whose_last_layer_does_not_give_the_logits_stays_as_it_is(bent: str) -> None:
+    model = classifier("bert")
+    encoded, _ = told(model, 3.0)
+    if bent == "tanh":
+        model.classifier = torch.nn.Sequential(model.classifier, torch.nn.Tanh())
+    elif bent == "shifted":
+        model.classifier.register_forward_hook(lambda _, __, out: out + 1)
+    else:
+        model.classifier = torch.nn.Sequential(torch.nn.Linear(32, 6), torch.nn.GLU())
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    found = calibrate(model, encoded, EvaluationConfig(), ALONE)
+    assert found == Calibration(1.0, "the logits are not the output of a last linear layer")
+    assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
+
+
+def test_what_would_not_help_is_left_out_and_said() -> None:
+    model = classifier("bert")
+    encoded, _ = told(model, 1.0)
+    split = encoded.splits["validation"]
+    logits = predict_logits(model, split.inputs, encoded.collator)
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    cases = {
+        "every validation text is right": logits.argmax(axis=1),
+        "no temperature fits validation": logits.argmin(axis=1),
+    }
+    for why, references in cases.items():
+        other = replace(encoded, splits={"validation": replace(split, labels=references)})
+        assert calibrate(model, other, EvaluationConfig(), ALONE) == Calibration(1.0, why)
+    off = EvaluationConfig(calibrate=False)
+    assert calibrate(model, encoded, off, ALONE).left_out == "evaluation.calibrate=false"
+    # As good as it can be: a temperature fitted on some rows does not help the others.
+    right = calibrate(model, encoded, EvaluationConfig(), ALONE)
+    assert right.left_out is None or "unseen validation texts" in right.left_out
+    if right.left_out is not None:
+        assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
+
+
+def test_reliability_and_coverage_are_those_counted_by_hand() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.05, 0.95], [0.94, 0.06], [0.4, 0.6], [0.55, 0.45]])
+    references = np.array([0, 1, 1, 1, 1])
+    bins = reliability(references, probabilities)
+    assert [row["rows"] for row in bins] == [1, 1, 3]
+    assert bins[2]["confidence"] == pytest.approx((0.95 + 0.95 + 0.94) / 3)
+    assert bins[2]["accuracy"] == pytest.approx(2 / 3)
+    assert bins[2]["low"] <= 0.94 < 0.95 <= bins[2]["high"]
+    curve = {row["coverage"]: row for row in accuracy_by_coverage(references, probabilities)}
+    assert tuple(curve) == COVERAGES
+    assert curve[1.0]["accuracy"] == 0.6
+    assert curve[0.6] == {"coverage": 0.6, "rows": 3, "accuracy": 2 / 3, "confidence": 0.94}
+    assert curve[0.4]["accuracy"] == 1
+    assert curve[0.1]["rows"] == 1
+
+
+def test_what_is_measured_exported_and_answered_is_one_calibrated_model(
+    typed: Typed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = random.Random(0)
+    files = []
+    for seed, (split, size) in enumerate({"train": 101, "validation": 90, "test": 90}.items()):
+        rows = [
+            (text, label if generator.random() > 0.25 else "negative")
+            for text, label in make_rows(size, seed)
+        ]
+        files.append(f"dataset.{split}={write_csv(tmp_path / f'{split}.csv', rows)}")
+    learns = ("strategy.learning_rate=1e-3", "strategy.epochs=12", "training.keep_best=false")
+    names = "evaluation.metrics=[accuracy,log_loss,ece]"
+    result = run(compose(*typed(*files, *learns, names, "run_dir=on")))
+    said = json.loads(Path("on/run.json").read_text())["calibration"]
+    assert said["left_out"] is None
+    assert abs(np.log(said["temperature"])) > 0.1
+    assert said["validation"]["after"]["log_loss"] < said["validation"]["before"]["log_loss"]
+    for split in ("validation", "test"):
+        measured = result.metrics[split]["metrics"]
+        assert said[split]["after"]["log_loss"] == pytest.approx(measured["log_loss"])
+        assert said[split]["after"]["ece"] == pytest.approx(measured["ece"])
+    printed = capsys.readouterr().out
+    assert f"the logits are divided by {said['temperature']:.3f}" in printed
+    low, high = result.metrics["test"]["intervals"]["accuracy"]
+    value = result.metrics["test"]["metrics"]["accuracy"]
+    assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in printed
+
+    # As whoever is given the folder would find out.
+    with (tmp_path / "test.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    classify = transformers.pipeline("text-classification", str(result.model), top_k=None)
+    losses = []
+    for row, answer in zip(rows, classify([row["text"] for row in rows]), strict=True):
+        scores = {found["label"]: found["score"] for found in answer}
+        losses.append(-np.log(scores[row["label"]]))
+    measured = result.metrics["test"]["metrics"]["log_loss"]
+    assert np.mean(losses) == pytest.approx(measured, abs=1e-6)

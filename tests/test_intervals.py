@@ -1,0 +1,218 @@
+"""Intervals against scipy's bootstrap, a weighted scikit-learn, and a truth that is known."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from nlp_transfer.classifier import softmax
+from nlp_transfer.config import EvaluationConfig
+from nlp_transfer.evaluation import Metrics, load_metrics
+from nlp_transfer.intervals import intervals, resampled, resampled_confusion
+from nlp_transfer.scores import (
+    BINARY,
+    BY_LABEL,
+    BY_PROBABILITY,
+    LOSSES,
+    Classes,
+    Counts,
+    confusion_matrix,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from interval_coverage import SETTINGS, Population, coverage  # noqa: E402
+
+NAMES = tuple("abcdefgh")
+
+
+def answers(rows: int, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """References, and logits that know a little; some scores are the same."""
+    generator = np.random.default_rng(seed)
+    references = generator.integers(0, labels, rows)
+    logits = generator.normal(size=(rows, labels)) + 1.5 * np.eye(labels)[references]
+    return references, logits.round(1).astype(np.float32)
+
+
+def asked(names: list[str], labels: int) -> Metrics:
+    return load_metrics(EvaluationConfig(names, names[0]), NAMES[:labels])
+
+
+def between(
+    names: list[str], references: np.ndarray, logits: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    metrics = asked(names, logits.shape[1])
+    return metrics.intervals(metrics.compute(logits, references), logits, references)
+
+
+# name: what scikit-learn says with weights
+BY_PREDICTION: dict[str, Callable[..., float]] = {
+    "accuracy": sk.accuracy_score,
+    "f1_macro": partial(sk.f1_score, average="macro"),
+    "f1_weighted": partial(sk.f1_score, average="weighted"),
+    "precision_macro": partial(sk.precision_score, average="macro"),
+    "recall_macro": partial(sk.recall_score, average="macro"),
+    "matthews": sk.matthews_corrcoef,
+}
+
+
+def one_against_rest(references: np.ndarray, scores: np.ndarray, sample_weight: Any) -> float:
+    aucs = [
+        sk.roc_auc_score(references == i, scores[:, i], sample_weight=sample_weight)
+        for i in range(scores.shape[1])
+    ]
+    return float(np.mean(aucs))
+
+
+BY_SCORE: dict[str, Callable[..., float]] = {
+    "roc_auc": one_against_rest,
+    "log_loss": sk.log_loss,
+    "brier": sk.brier_score_loss,
+}
+
+
+def expected(
+    name: str, references: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None
+) -> float:
+    if name in BY_PREDICTION:
+        predicted = probabilities.argmax(axis=1)
+        return BY_PREDICTION[name](references, predicted, sample_weight=weights)
+    return BY_SCORE[name](references, probabilities, sample_weight=weights)
+
+
+def test_every_metric_over_many_weightings_at_once_is_that_of_scikit_learn() -> None:
+    references, logits = answers(120, 4)
+    probabilities, predicted = softmax(logits), logits.argmax(axis=1)
+    classes = Classes(NAMES[:4], 3)
+    (weights,) = resampled(120, 7)
+    cells = np.eye(16)[references * 4 + predicted]
+    counts = Counts.of((weights @ cells).reshape(7, 4, 4))
+    compared = {*BY_LABEL, *BY_PROBABILITY} - {*BINARY, "ece"}
+    assert compared == {*BY_PREDICTION, *BY_SCORE}
+    for name in compared:
+        if name in BY_LABEL:
+            ours = BY_LABEL[name](counts, classes)
+        else:
+            ours = BY_PROBABILITY[name](references, probabilities, classes, weights)
+        assert ours.shape == (7,)
+        for value, drawn in zip(ours, weights, strict=True):
+            assert value == pytest.approx(expected(name, references, probabilities, drawn)), name
+
+
+def test_weights_are_documents_drawn_again_and_the_same_every_time() -> None:
+    weights = np.concatenate(list(resampled(300_000, 2)))
+    assert weights.sum(axis=1).tolist() == [300_000, 300_000]
+    # With replacement: a share of 1/e is not drawn at all, as many are drawn once.
+    assert np.mean(weights == 0) == pytest.approx(np.exp(-1), abs=0.003)
+    assert np.mean(weights == 1) == pytest.approx(np.exp(-1), abs=0.003)
+    again = np.concatenate(list(resampled(300_000, 2)))
+    np.testing.assert_array_equal(weights, again)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "matthews", "log_loss"])
+def test_draws_are_distributed_as_those_of_scipy(name: str) -> None:
+    references, logits = answers(250, 3)
+    probabilities, predicted = softmax(logits), logits.argmax(axis=1)
+    classes = Classes(NAMES[:3], 2)
+    if name in BY_LABEL:
+        confusion = confusion_matrix(references, predicted, 3)
+        drawn = [Counts.of(c) for c in resampled_confusion(confusion, 4000, unseen=0)]
+        ours = np.concatenate([BY_LABEL[name](counts, classes) for counts in drawn])
+    else:
+        given = (references, probabilities, classes)
+        ours = np.concatenate([BY_PROBABILITY[name](*given, w) for w in resampled(250, 4000)])
+    theirs = stats.bootstrap(
+        (np.arange(250),),
+        lambda rows: expected(name, references[rows], probabilities[rows], None),
+        vectorized=False,
+        n_resamples=800,
+        method="percentile",
+        rng=1,
+    )
+    spread = theirs.standard_error
+    quantiles = np.percentile(ours, [2.5, 97.5])
+    np.testing.assert_allclose(quantiles, theirs.confidence_interval, atol=spread / 4)
+    assert ours.std() == pytest.approx(spread, rel=0.1)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_interval_of_a_mean_of_many_rows_is_the_normal_one(name: str) -> None:
+    references, logits = answers(4000, 3)
+    losses = LOSSES[name](references, softmax(logits))
+    low, high = between(["accuracy", name], references, logits)[name]
+    error = losses.std() / np.sqrt(4000)
+    normal = losses.mean() + 1.96 * error * np.array([-1, 1])
+    np.testing.assert_allclose((low, high), normal, atol=error / 4)
+
+
+@pytest.mark.parametrize("labels", [2, 8])
+def test_intervals_enclose_every_metric_and_come_out_the_same_again(labels: int) -> None:
+    names = [name for name in (*BY_LABEL, *BY_PROBABILITY) if labels == 2 or name not in BINARY]
+    references, logits = answers(60, labels)
+    values = asked(names, labels).compute(logits, references)
+    found = between(names, references, logits)
+    assert set(found) == set(names)
+    for name, (low, high) in found.items():
+        assert low <= values[name] <= high
+        assert low < high
+    assert found == between(names, references, logits)
+
+
+def test_all_right_is_not_certain() -> None:
+    references = np.arange(33) % 2
+    logits = np.where(np.eye(2)[references] == 1, 6.0, -6.0)
+    found = between(["accuracy", "f1", "roc_auc"], references, logits)
+    for low, high in found.values():
+        assert high == 1
+        assert 0.8 < low < 0.97
+
+
+def test_what_is_undefined_or_one_row_has_no_interval() -> None:
+    one_label = np.zeros(20, dtype=int)
+    logits = answers(20, 2)[1]
+    assert set(between(["accuracy", "roc_auc"], one_label, logits)) == {"accuracy"}
+    assert between(["accuracy", "log_loss", "ece"], one_label[:1], logits[:1]) == {}
+    same = np.tile(logits[:1], (20, 1))  # every row alike
+    for low, high in between(["accuracy", "log_loss", "ece"], one_label, same).values():
+        assert np.isfinite((low, high)).all()
+
+
+def test_a_model_that_is_calibrated_may_have_no_calibration_error() -> None:
+    generator = np.random.default_rng(0)
+    references, probabilities = Population(0.5, 2.5, 1.0).draw(500, generator)
+    right = between(["accuracy", "ece"], references, np.log(probabilities))
+    assert right["ece"][0] == 0
+    _, probabilities = Population(0.5, 2.5, 4.0).draw(500, np.random.default_rng(0))
+    wrong = between(["accuracy", "ece"], references, np.log(np.clip(probabilities, 1e-9, 1)))
+    assert wrong["ece"][0] > 0.02
+
+
+def test_ten_thousand_rows_take_less_than_two_seconds() -> None:
+    references, logits = answers(10_000, 4)
+    names = ["accuracy", "f1_macro", "log_loss", "brier", "ece", "roc_auc"]
+    metrics = asked(names, 4)
+    values = metrics.compute(logits, references)
+    defined = {name: value for name, value in values.items() if value is not None}
+    probabilities = softmax(logits)
+    start = time.process_time()
+    intervals(defined, references, probabilities, metrics.classes)
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_intervals_hold_the_truth_in_95_of_100_samples(setting: str) -> None:
+    share, apart = SETTINGS[setting]
+    names = ("accuracy", "f1_macro", "log_loss", "brier", "ece")
+    found = coverage(Population(share, apart, 1.5), names, rows=300, simulations=120)
+    # The script makes 2,000; the share of 120 may itself be off by 4 points.
+    for name, share_held in found.items():
+        assert share_held >= 0.91, name
+    assert np.mean(list(found.values())) < 0.985
