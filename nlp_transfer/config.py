@@ -97,6 +97,7 @@ class DatasetConfig:
     validation: str | None = None  # None: cut from train
     test: str | None = None
     text: str = "text"
+    text_pair: str | None = None  # the column of the second text, where each row is a pair
     label: str = "label"
     label_names: dict[str, str] | None = None  # {0: ham, 1: spam} gives names to numbers
     limit: int | None = None  # a stratified, seeded part of train

@@ -20,6 +20,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.sources import SPLITS, Source, read_splits
 
 UNLABELLED = -1  # how the Hub marks the rows of a split whose labels are kept secret
+COLUMNS = ("label", "text", "text_pair")
 SHOWN = 3  # offending rows in an error
 
 
@@ -27,6 +28,7 @@ SHOWN = 3  # offending rows in an error
 class Corpus:
     """Labelled texts with our column names: `text` (str), `label` (int, index into `labels`).
 
+    Rows that are pairs have their second text in `text_pair`.
     `splits` has train and validation, and test where there is one.
     """
 
@@ -47,8 +49,15 @@ class _Table:
 
     source: str
     texts: Sequence[str]
+    pairs: Sequence[str] | None  # the second texts
     labels: Sequence[Any]
     order: tuple[str, ...] | None  # of the labels, where a `ClassLabel` says so
+
+    def select(self, rows: list[int]) -> _Table:
+        """Some of its rows."""
+        pairs = None if self.pairs is None else [self.pairs[i] for i in rows]
+        texts, labels = [self.texts[i] for i in rows], [self.labels[i] for i in rows]
+        return _Table(self.source, texts, pairs, labels, self.order)
 
 
 def load_corpus(config: DatasetConfig, seed: int) -> Corpus:
@@ -104,8 +113,9 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 def _our_columns(source: Source, split: str, config: DatasetConfig) -> _Table:
     """The text and label columns; refuses missing columns and empty cells."""
     table = source.table
-    for key, column in (("dataset.text", config.text), ("dataset.label", config.label)):
-        if column not in table.column_names:
+    for key in ("text", "text_pair", "label"):
+        key, column = f"dataset.{key}", getattr(config, key)
+        if column is not None and column not in table.column_names:
             raise UserError(
                 ExitCode.DATA,
                 f"{key}={column!r} is not a column of {source.name} ({split}); it has "
@@ -114,17 +124,23 @@ def _our_columns(source: Source, split: str, config: DatasetConfig) -> _Table:
     if not len(table):
         raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
     texts, labels = list(table[config.text]), list(table[config.label])
+    pairs = None if config.text_pair is None else list(table[config.text_pair])
     order = None
     feature = table.features[config.label]
     if isinstance(feature, ClassLabel):
         order = tuple(feature.names)
         labels = [order[label] if label is not None and label >= 0 else label for label in labels]
-    raw = _Table(f"{source.name} ({split})", texts, labels, order)
-    empty = [i for i, text in enumerate(texts) if text is None or not str(text).strip()]
-    _refuse_rows(empty, "an empty text", raw)
+    raw = _Table(f"{source.name} ({split})", texts, pairs, labels, order)
+    _refuse_rows(_empty(texts), "an empty text", raw)
+    _refuse_rows(_empty(pairs or []), "an empty second text", raw)
     empty = [i for i, label in enumerate(labels) if label is None or label == ""]
     _refuse_rows(empty, "no label", raw)
-    return _Table(raw.source, [str(text) for text in texts], labels, order)
+    seconds = None if pairs is None else [str(text) for text in pairs]
+    return _Table(raw.source, [str(text) for text in texts], seconds, labels, order)
+
+
+def _empty(texts: Sequence[Any]) -> list[int]:
+    return [i for i, text in enumerate(texts) if text is None or not str(text).strip()]
 
 
 def _refuse_rows(rows: list[int], what: str, table: _Table) -> None:
@@ -157,7 +173,23 @@ def _without_unlabelled(
     ]
     for split in absent:
         notes.append(f"the {split} split has no labels (all are -1) and is left out")
-    return {split: parts for split, parts in tables.items() if split not in absent}
+    return {
+        split: [_without_undecided(table, notes) for table in parts]
+        for split, parts in tables.items()
+        if split not in absent
+    }
+
+
+def _without_undecided(table: _Table, notes: list[str]) -> _Table:
+    """Without the rows of a `ClassLabel` that are -1: the Hub's word for no label agreed upon."""
+    if table.order is None or UNLABELLED not in table.labels:
+        return table
+    kept = [i for i, label in enumerate(table.labels) if label != UNLABELLED]
+    notes.append(
+        f"{len(table.labels) - len(kept)} of the {len(table.labels)} rows of {table.source} have "
+        "no label (-1) and are left out"
+    )
+    return table.select(kept)
 
 
 def _label_names(train: list[_Table], config: DatasetConfig) -> dict[str, str]:
@@ -213,16 +245,16 @@ def _integer(label: Any) -> int | None:
 def _with_label_ids(parts: list[_Table], names: dict[str, str]) -> Dataset:
     """Labels are compared as text: a file may hold 1 where another holds "1"."""
     position = {label: i for i, label in enumerate(names)}
-    texts: list[str] = []
-    ids: list[int] = []
+    columns: dict[str, list[Any]] = {"text": [], "text_pair": [], "label": []}
     for table in parts:
         found = [position.get(str(label), UNLABELLED) for label in table.labels]
         unknown = [i for i, label_id in enumerate(found) if label_id == UNLABELLED]
         known = ", ".join(names)
         _refuse_rows(unknown, f"a label that train does not have (it has {known})", table)
-        texts += table.texts
-        ids += found
-    return Dataset.from_dict({"text": texts, "label": ids})
+        columns["text"] += table.texts
+        columns["text_pair"] += table.pairs or []
+        columns["label"] += found
+    return Dataset.from_dict({name: cells for name, cells in columns.items() if cells})
 
 
 def _refuse_one_class(train: Dataset, names: dict[str, str]) -> None:
@@ -267,6 +299,8 @@ def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:
     for split in SPLITS:
         if split in splits:
             digest.update(f"\0{split}\0".encode())
-            for text, label in zip(splits[split]["text"], splits[split]["label"], strict=True):
-                digest.update(f"{label}\0{text}\0".encode("utf-8", "surrogatepass"))
+            columns = [name for name in COLUMNS if name in splits[split].column_names]
+            for cells in zip(*(splits[split][name] for name in columns), strict=True):
+                row = "".join(f"{cell}\0" for cell in cells)
+                digest.update(row.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

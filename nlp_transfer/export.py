@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference import softmax
 from nlp_transfer.machine import quiet
+from nlp_transfer.tokenization import Texts
 
 TOLERANCE = 1e-5  # of a probability, in float32
 # How the variables begin that torchrun and accelerate set for their processes.
@@ -40,7 +41,7 @@ class Claim:
     """What a folder is said to answer."""
 
     folder: Path
-    texts: Sequence[str]
+    texts: Texts
     labels: tuple[str, ...]
     logits: np.ndarray  # float32 [texts, labels]
 
@@ -85,15 +86,18 @@ def verify(claims: Sequence[Claim]) -> list[float]:
     Raises:
         UserError: if a folder does not answer what is claimed.
     """
-    answers = _ask([(str(claim.folder.resolve()), list(claim.texts)) for claim in claims])
+    answers = _ask([(str(claim.folder.resolve()), claim.texts) for claim in claims])
     return [_compare(claim, rows) for claim, rows in zip(claims, answers, strict=True)]
 
 
-def _ask(questions: list[tuple[str, list[str]]]) -> list[list[dict[str, float]]]:
+def _ask(questions: list[tuple[str, Texts]]) -> list[list[dict[str, float]]]:
     program = resources.files("nlp_transfer").joinpath("fresh_process.py").read_text("utf-8")
     with tempfile.TemporaryDirectory() as elsewhere:
         asked, answered = Path(elsewhere, "questions.json"), Path(elsewhere, "answers.json")
-        content = [{"folder": folder, "texts": texts} for folder, texts in questions]
+        content = [
+            {"folder": folder, "texts": [texts[row] for row in range(len(texts))]}
+            for folder, texts in questions
+        ]
         asked.write_text(json.dumps(content), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-c", program, str(asked), str(answered)],
@@ -134,7 +138,7 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
         raise UserError(
             ExitCode.EXPORT,
             f"{claim.folder} does not answer what was measured: probabilities differ by "
-            f"{worst:.2g} (at most {TOLERANCE:g}), most on {claim.texts[row][:60]!r}. "
+            f"{worst:.2g} (at most {TOLERANCE:g}), most on {str(claim.texts[row])[:60]!r}. "
             "The folder is left for inspection.",
         )
     return worst

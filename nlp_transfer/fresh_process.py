@@ -1,7 +1,8 @@
 """Answers for exported folders in a process that cannot import this package.
 
 `export.verify` runs this text with `python -c`; arguments: a JSON file with
-`[{"folder": …, "texts": […]}]`, and the file for the answers, `[[{label: probability}]]`.
+`[{"folder": …, "texts": […]}]` (a pair is `{"text": …, "text_pair": …}`), and the file for the
+answers, `[[{label: probability}]]`.
 """
 
 import json
@@ -15,7 +16,7 @@ logging.set_verbosity_error()
 logging.disable_progress_bar()
 
 
-def answer(folder: str, texts: list[str]) -> list[dict[str, float]]:
+def answer(folder: str, texts: list[str | dict[str, str]]) -> list[dict[str, float]]:
     """What `pipeline` says to each text."""
     classify = pipeline("text-classification", folder, device="cpu")
     rows = classify(texts, top_k=None, truncation=True, batch_size=16)

@@ -15,7 +15,15 @@ from nlp_transfer.batches import plan_inference
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, gather, quiet, tokens_at_once
 from nlp_transfer.model import evaluating, longest_input
-from nlp_transfer.tokenization import Collator, Inputs, collator_of, encode_texts
+from nlp_transfer.tokenization import (
+    PAIRS,
+    Collator,
+    Inputs,
+    Pairs,
+    Texts,
+    collator_of,
+    encode_texts,
+)
 
 
 @dataclass(frozen=True)
@@ -101,14 +109,22 @@ class Classifier:
                 ExitCode.CHECKPOINT, f"{folder} cannot be opened as a classifier: {error}"
             ) from error
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """One prediction per text, in order; texts longer than the model reads are cut."""
-        if isinstance(texts, str):
-            raise TypeError("predict() takes a list of texts; for one text give [text]")
-        if not texts:
+    def predict(
+        self, texts: Sequence[str], text_pairs: Sequence[str] | None = None
+    ) -> list[Prediction]:
+        """One prediction per text, in order; texts longer than the model reads are cut.
+
+        Args:
+            text_pairs: the second texts, for a model of pairs.
+
+        Raises:
+            UserError: if the model was trained on pairs and gets none, or the other way round.
+        """
+        asked = self._asked(texts, text_pairs)
+        if not len(asked):
             return []
         length = longest_input(self.model, self.tokenizer)
-        inputs = encode_texts(list(texts), self.tokenizer, length)
+        inputs = encode_texts(asked, self.tokenizer, length)
         logits = predict_logits(self.model, inputs, collator_of(self.tokenizer))
         return [
             Prediction(
@@ -118,3 +134,24 @@ class Classifier:
             )
             for row in softmax(logits)
         ]
+
+    def _asked(self, texts: Sequence[str], text_pairs: Sequence[str] | None) -> Texts:
+        if isinstance(texts, str) or isinstance(text_pairs, str):
+            raise TypeError("predict() takes a list of texts; for one text give [text]")
+        trained_on_pairs = self.model.config.to_dict().get(PAIRS, text_pairs is not None)
+        if trained_on_pairs != (text_pairs is not None):
+            raise UserError(
+                ExitCode.DATA,
+                "This model answers for pairs of texts: predict(texts, text_pairs) needs both."
+                if trained_on_pairs
+                else "This model answers for single texts: leave text_pairs out.",
+            )
+        if text_pairs is None:
+            return list(texts)
+        if len(texts) != len(text_pairs):
+            raise UserError(
+                ExitCode.DATA,
+                f"There are {len(texts)} texts and {len(text_pairs)} second texts; expected one "
+                "for each.",
+            )
+        return Pairs(list(texts), list(text_pairs))

@@ -28,7 +28,7 @@ from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import pool, with_pooling
 from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
 from nlp_transfer.strategy import Stage, plan_stages
-from nlp_transfer.tokenization import Encoded, encode, input_length
+from nlp_transfer.tokenization import Encoded, encode, input_length, remember, taken, texts_of
 from nlp_transfer.training import refuse_absent_trackers, train
 
 
@@ -80,6 +80,7 @@ def _run(
     pretrained.model.to(folder.machine.device)
     given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     encoded = encode(*given, folder.machine)
+    remember(pretrained.model.config, texts_of(corpus.splits["train"]))
     pretrained = pool(pretrained, encoded, config, folder)
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
@@ -141,11 +142,11 @@ def _claim(
     corpus: Corpus, evaluations: dict[str, SplitEvaluation], rows: int, folder: Path
 ) -> Claim:
     """What a fresh process is to answer: validation texts, evenly taken, shortest first."""
-    texts = corpus.splits["validation"]["text"]
-    taken = np.unique(np.linspace(0, len(texts) - 1, rows or len(texts)).astype(int))
-    taken = np.array(sorted(taken, key=lambda row: len(texts[int(row)])))
-    logits = evaluations["validation"].logits[taken]
-    return Claim(folder, [texts[int(row)] for row in taken], corpus.labels, logits)
+    texts = texts_of(corpus.splits["validation"])
+    asked = np.unique(np.linspace(0, len(texts) - 1, rows or len(texts)).astype(int))
+    asked = np.array(sorted(asked, key=lambda row: len(str(texts[row]))))
+    logits = evaluations["validation"].logits[asked]
+    return Claim(folder, taken(texts, asked), corpus.labels, logits)
 
 
 def _say(corpus: Corpus) -> None:

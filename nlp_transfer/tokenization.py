@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from nlp_transfer.batches import IGNORED_LABEL
 from nlp_transfer.config import TokenizationConfig
@@ -19,8 +20,27 @@ from nlp_transfer.machine import Machine, first_decides, logger, wait
 from nlp_transfer.stores import find_or_make, forget_the_oldest
 
 BATCH = 1000  # texts of one tokenizer call
+PAIRS = "text_pairs"  # in the configuration of a classifier: whether it answers for pairs
 ABOUT = "about.npz"
 KEEP_GB = 1.0  # of tokens, for later runs; those not used for longest go first
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Texts that are answered for two by two."""
+
+    first: list[str]
+    second: list[str]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, row: int) -> dict[str, str]:
+        """One pair, in the library's own words."""
+        return {"text": self.first[row], "text_pair": self.second[row]}
+
+
+Texts = list[str] | Pairs
 
 
 @dataclass(frozen=True)
@@ -132,7 +152,7 @@ def encode(
     length = input_length(max_tokens, config)
     splits = {}
     for name, rows in corpus.splits.items():
-        texts, labels = list(rows["text"]), np.array(rows["label"], dtype=np.int64)
+        texts, labels = texts_of(rows), np.array(rows["label"], dtype=np.int64)
         if machine is None or not tokenizer.is_fast:  # of a slow one, the content cannot be named
             inputs, cut = _encode_split(texts, tokenizer, length)
         else:
@@ -147,6 +167,24 @@ def encode(
     return Encoded(splits, collator_of(tokenizer))
 
 
+def texts_of(rows: Dataset) -> Texts:
+    """The texts of a split, or its pairs."""
+    first = list(rows["text"])
+    return Pairs(first, list(rows["text_pair"])) if "text_pair" in rows.column_names else first
+
+
+def taken(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
+    """Some of the texts or pairs, in the order of `rows`."""
+    if isinstance(texts, Pairs):
+        return Pairs([texts.first[row] for row in rows], [texts.second[row] for row in rows])
+    return [texts[row] for row in rows]
+
+
+def remember(model_config: Any, texts: Texts) -> None:
+    """Write into a classifier's configuration what it reads, so that every door reads the same."""
+    setattr(model_config, PAIRS, isinstance(texts, Pairs))
+
+
 def input_length(max_tokens: int, config: TokenizationConfig) -> int:
     """Tokens of the longest input: what was asked, or all the checkpoint can read."""
     if config.max_length is not None and config.max_length > max_tokens:
@@ -158,14 +196,20 @@ def input_length(max_tokens: int, config: TokenizationConfig) -> int:
     return config.max_length or max_tokens
 
 
-def encode_texts(texts: list[str], tokenizer: Any, length: int) -> Inputs:
-    """Texts as inputs of at most `length` tokens, special tokens included."""
+def encode_texts(texts: Texts, tokenizer: Any, length: int) -> Inputs:
+    """Texts as inputs of at most `length` tokens, special tokens included.
+
+    Of a pair, the longer text is cut first.
+    """
+    firsts, seconds = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
     columns: dict[str, list[np.ndarray]] = {}
     sizes: list[int] = []
-    for start in range(0, len(texts), BATCH):
+    for start in range(0, len(firsts), BATCH):
+        part = slice(start, start + BATCH)
         tokens = tokenizer(
-            texts[start : start + BATCH],
-            truncation=True,
+            firsts[part],
+            None if seconds is None else seconds[part],
+            truncation="longest_first",
             max_length=length,
             padding=False,
             return_attention_mask=False,
@@ -183,7 +227,7 @@ def collator_of(tokenizer: Any) -> Collator:
     return Collator(padding, tokenizer.padding_side)
 
 
-def _encode_split(texts: list[str], tokenizer: Any, length: int) -> tuple[Inputs, int]:
+def _encode_split(texts: Texts, tokenizer: Any, length: int) -> tuple[Inputs, int]:
     """The inputs, and how many texts are cut."""
     # One token of room tells a text that fits exactly from one that was cut.
     roomy = encode_texts(texts, tokenizer, length + 1)
@@ -192,7 +236,7 @@ def _encode_split(texts: list[str], tokenizer: Any, length: int) -> tuple[Inputs
 
 
 def _kept(
-    texts: list[str], tokenizer: Any, length: int, home: Path, machine: Machine
+    texts: Texts, tokenizer: Any, length: int, home: Path, machine: Machine
 ) -> tuple[Inputs, int]:
     """The same, computed by one process of a node and once for all runs."""
 
@@ -213,7 +257,7 @@ def _kept(
     return Inputs(flat, offsets), cut
 
 
-def _key(texts: list[str], tokenizer: Any, length: int) -> str:
+def _key(texts: Texts, tokenizer: Any, length: int) -> str:
     """The content that tokens are a function of."""
     about = [type(tokenizer).__name__, length, tokenizer.padding_side, tokenizer.truncation_side]
     digest = hashlib.sha256(repr(about).encode())
@@ -221,6 +265,8 @@ def _key(texts: list[str], tokenizer: Any, length: int) -> str:
     for name in ("truncation", "padding"):  # as the last call left them
         itself.pop(name, None)
     digest.update(json.dumps(itself).encode())
-    for text in texts:
-        digest.update(f"\0{text}".encode("utf-8", "surrogatepass"))
+    for column in (texts.first, texts.second) if isinstance(texts, Pairs) else (texts,):
+        digest.update(f"\0\0{len(column)}".encode())
+        for text in column:
+            digest.update(f"\0{text}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:24]

@@ -539,3 +539,14 @@ def test_the_fingerprint_sees_every_split(tmp_path: Path) -> None:
     found = {load(**splits).fingerprint}
     found |= {load(**splits | {split: changed}).fingerprint for split in splits}
     assert len(found) == 4
+
+
+def test_rows_of_a_class_label_without_an_agreed_label_are_left_out_and_counted(
+    tmp_path: Path,
+) -> None:
+    names = ["a", "b"]
+    train = write_classes(tmp_path / "train.parquet", labelled(["a", -1, "b", "a", -1]), names)
+    corpus = load(train=train, validation=train)
+    assert texts_of(corpus, "train") == ["text 0", "text 2", "text 3"]
+    said = "2 of the 5 rows"
+    assert any(said in note and "train.parquet (train)" in note for note in corpus.notes)
