@@ -16,7 +16,6 @@ from torch.utils.data import Sampler
 # Rows are sorted by length inside groups of this many batches: long enough for little padding,
 # short enough for the batches of an epoch to differ from those of the next.
 BATCHES_PER_GROUP = 50
-IGNORED_LABEL = -100  # cross entropy leaves such rows out, and so does the count of documents
 
 
 def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

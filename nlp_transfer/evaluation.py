@@ -18,12 +18,13 @@ import numpy as np
 from sklearn import metrics as sk
 from sklearn.exceptions import UndefinedMetricWarning
 
-from nlp_transfer.config import EvaluationConfig
+from nlp_transfer.config import DEFAULT_METRICS, EvaluationConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.inference import softmax
+from nlp_transfer.inference import probabilities_of
 from nlp_transfer.machine import logger
+from nlp_transfer.problem_metrics import PROBLEM_METRICS
 
-LOWER_IS_BETTER = {"log_loss"}
+LOWER_IS_BETTER = {"log_loss", "mse", "mae"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class _OurMetric(evaluate.Metric):
     """One of our scores in the shape of the `evaluate` library."""
 
     prediction: Any
+    reference: Any = datasets.Value("int64")
 
     def __init__(self, name: str, score: Callable[..., float], classes: Classes) -> None:
         self._score_name = name
@@ -101,7 +103,7 @@ class _OurMetric(evaluate.Metric):
             description=f"{self._score_name} over {len(self._classes.names)} labels",
             citation="",
             features=datasets.Features(
-                {"predictions": self.prediction, "references": datasets.Value("int64")}
+                {"predictions": self.prediction, "references": self.reference}
             ),
         )
 
@@ -125,6 +127,19 @@ class ProbabilityMetric(_OurMetric):
     prediction = datasets.Sequence(datasets.Value("float64"))
 
 
+class SeveralLabelsMetric(_OurMetric):
+    """A score of several labels a text (`predictions`: a probability for each, references 0/1)."""
+
+    prediction = datasets.Sequence(datasets.Value("float64"))
+    reference = datasets.Sequence(datasets.Value("int64"))
+
+
+class ScoreMetric(_OurMetric):
+    """A score of scores (`predictions`: one a row)."""
+
+    prediction = reference = datasets.Value("float64")
+
+
 @dataclass(frozen=True)
 class Metrics:
     """The metrics of a run."""
@@ -132,6 +147,7 @@ class Metrics:
     best: str
     by_label: Any  # evaluate.CombinedEvaluations or None
     by_probability: Any
+    problem: Problem = Problem.single_label
 
     @property
     def greater_is_better(self) -> bool:
@@ -143,16 +159,20 @@ class Metrics:
 
         Args:
             logits: float [rows, labels].
-            references: int [rows].
+            references: as `Corpus.references` gives them.
         """
         values: dict[str, float] = {}
         for metrics, predictions in (
             (self.by_label, logits.argmax(axis=1)),
-            (self.by_probability, softmax(logits)),
+            (self.by_probability, self._probabilities(logits)),
         ):
             if metrics is not None:
                 values |= metrics.compute(predictions=predictions, references=references)
         return {name: None if math.isnan(value) else float(value) for name, value in values.items()}
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        found = probabilities_of(logits, self.problem)
+        return found[:, 0] if self.problem is Problem.regression else found
 
 
 @dataclass(frozen=True)
@@ -160,21 +180,27 @@ class SplitEvaluation:
     """What the model is worth on one split."""
 
     logits: np.ndarray  # float32 [rows, labels]
-    references: np.ndarray  # int64 [rows]
+    references: np.ndarray  # as `Corpus.references` gives them
     metrics: dict[str, float | None]
     per_class: list[dict[str, Any]]  # label, precision, recall, f1, support
 
 
-def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
+def load_metrics(
+    config: EvaluationConfig, labels: tuple[str, ...], problem: Problem = Problem.single_label
+) -> Metrics:
     """The metrics that were asked for, each tried on two made-up rows.
 
     Raises:
         UserError: for one that does not exist or does not fit the labels.
     """
+    asked = config.metrics or list(DEFAULT_METRICS[problem])
+    best = config.best or asked[0]
+    if problem in PROBLEM_METRICS:
+        return _of_problem(asked, best, labels, problem)
     classes = Classes(labels, _positive(config, labels))
     by_label: list[Any] = []
     by_probability: list[Any] = []
-    for name in config.metrics:
+    for name in asked:
         if name in BINARY and len(labels) != 2:
             raise UserError(
                 ExitCode.CONFIG,
@@ -187,24 +213,40 @@ def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
             by_probability.append(ProbabilityMetric(name, BY_PROBABILITY[name], classes))
         else:
             by_label.append(_metric_of_the_hub(name))
-    if config.best not in (*BY_LABEL, *BY_PROBABILITY):
+    if best not in (*BY_LABEL, *BY_PROBABILITY):
         raise UserError(
             ExitCode.CONFIG,
-            f"evaluation.best={config.best!r} must be one of ours, whose direction is known: "
+            f"evaluation.best={best!r} must be one of ours, whose direction is known: "
             f"{', '.join([*BY_LABEL, *BY_PROBABILITY])}.",
         )
     metrics = Metrics(
-        config.best,
+        best,
         evaluate.combine(by_label) if by_label else None,
         evaluate.combine(by_probability) if by_probability else None,
     )
     tried = metrics.compute(np.eye(2, len(labels), dtype=np.float32), np.array([0, 1]))
-    if config.best not in tried:
+    if best not in tried:
         raise UserError(
             ExitCode.CONFIG,
-            f"evaluation.best={config.best!r} is not among what is measured: {', '.join(tried)}.",
+            f"evaluation.best={best!r} is not among what is measured: {', '.join(tried)}.",
         )
     return metrics
+
+
+def _of_problem(asked: list[str], best: str, labels: tuple[str, ...], problem: Problem) -> Metrics:
+    """Metrics of several labels a text, or of scores."""
+    known = PROBLEM_METRICS[problem]
+    for key, name in (*(("metrics", name) for name in asked), ("best", best)):
+        if name not in (known if key == "metrics" else asked):
+            raise UserError(
+                ExitCode.CONFIG,
+                f"evaluation.{key} has {name!r}, which is not for {problem.name}; "
+                f"there are {', '.join(known)}.",
+            )
+    kind = SeveralLabelsMetric if problem is Problem.multi_label else ScoreMetric
+    classes = Classes(labels, 0)
+    ours = [kind(name, lambda r, p, _, score=known[name]: score(r, p), classes) for name in asked]
+    return Metrics(best, None, evaluate.combine(ours), problem)
 
 
 def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int) -> None:
@@ -225,9 +267,13 @@ def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int)
 def evaluate_split(
     logits: np.ndarray, references: np.ndarray, metrics: Metrics, labels: tuple[str, ...]
 ) -> SplitEvaluation:
-    """Metrics and the per-class table of one split."""
+    """Metrics and the per-class table of one split (of scores there is none)."""
+    values = metrics.compute(logits, references)
+    if metrics.problem is Problem.regression:
+        return SplitEvaluation(logits, references, values, [])
+    decided = logits > 0 if metrics.problem is Problem.multi_label else logits.argmax(axis=1)
     precision, recall, f1, support = sk.precision_recall_fscore_support(
-        references, logits.argmax(axis=1), labels=range(len(labels)), zero_division=0.0
+        references, decided, labels=range(len(labels)), average=None, zero_division=0.0
     )
     per_class = [
         {
@@ -239,7 +285,7 @@ def evaluate_split(
         }
         for i, label in enumerate(labels)
     ]
-    return SplitEvaluation(logits, references, metrics.compute(logits, references), per_class)
+    return SplitEvaluation(logits, references, values, per_class)
 
 
 def _positive(config: EvaluationConfig, labels: tuple[str, ...]) -> int:

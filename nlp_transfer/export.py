@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from nlp_transfer.config import Problem
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.inference import softmax
+from nlp_transfer.inference import probabilities_of
 from nlp_transfer.machine import quiet
 from nlp_transfer.tokenization import Texts
 
@@ -44,6 +45,7 @@ class Claim:
     texts: Texts
     labels: tuple[str, ...]
     logits: np.ndarray  # float32 [texts, labels]
+    problem: Problem = Problem.single_label
 
 
 def export(
@@ -122,7 +124,7 @@ def _alone() -> dict[str, str]:
 
 
 def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
-    reported = softmax(claim.logits)
+    reported = probabilities_of(claim.logits, claim.problem)
     if any(set(answer) != set(claim.labels) for answer in answers):
         raise UserError(
             ExitCode.EXPORT,
@@ -130,15 +132,16 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
         )
     found = np.array([[answer[label] for label in claim.labels] for answer in answers])
     worst = float(np.abs(found - reported).max())
-    # A different label within the tolerance is a tie.
+    # Scores may be larger than one. A different label within the tolerance is a tie.
+    allowed = TOLERANCE * max(1.0, float(np.abs(reported).max()))
     rows = np.arange(len(found))
     lost = reported.max(axis=1) - reported[rows, found.argmax(axis=1)]
-    if not (worst <= TOLERANCE and lost.max() <= TOLERANCE):  # so that NaN is refused too
+    if not (worst <= allowed and lost.max() <= allowed):  # so that NaN is refused too
         row = int(np.abs(found - reported).max(axis=1).argmax())
         raise UserError(
             ExitCode.EXPORT,
             f"{claim.folder} does not answer what was measured: probabilities differ by "
-            f"{worst:.2g} (at most {TOLERANCE:g}), most on {str(claim.texts[row])[:60]!r}. "
+            f"{worst:.2g} (at most {allowed:g}), most on {str(claim.texts[row])[:60]!r}. "
             "The folder is left for inspection.",
         )
     return worst

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import special
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from nlp_transfer.batches import plan_inference
+from nlp_transfer.config import Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, gather, quiet, tokens_at_once
 from nlp_transfer.model import evaluating, longest_input
@@ -30,9 +32,10 @@ from nlp_transfer.tokenization import (
 class Prediction:
     """One answer."""
 
-    label: str
-    score: float  # probability of `label`
+    label: str  # the likeliest
+    score: float  # probability of `label`; of a regression, the score
     probabilities: dict[str, float]  # of every label, in the model's order
+    labels: tuple[str, ...] = ()  # where a text may have several: those above one half
 
 
 def predict_logits(
@@ -80,6 +83,17 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def probabilities_of(logits: np.ndarray, problem: Problem) -> np.ndarray:
+    """What logits say, float64 [rows, labels]: probabilities, or of a regression the scores."""
+    match problem:
+        case Problem.multi_label:
+            return special.expit(logits.astype(np.float64))
+        case Problem.regression:
+            return logits.astype(np.float64)
+        case _:
+            return softmax(logits)
+
+
 class Classifier:
     """An exported folder, ready to answer.
 
@@ -91,6 +105,7 @@ class Classifier:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
+        self.problem = Problem(model.config.problem_type or Problem.single_label.value)
 
     @classmethod
     def load(cls, folder: str | Path) -> Classifier:
@@ -126,14 +141,18 @@ class Classifier:
         length = longest_input(self.model, self.tokenizer)
         inputs = encode_texts(asked, self.tokenizer, length)
         logits = predict_logits(self.model, inputs, collator_of(self.tokenizer))
-        return [
-            Prediction(
-                label=self.labels[int(row.argmax())],
-                score=float(row.max()),
-                probabilities=dict(zip(self.labels, map(float, row), strict=True)),
-            )
-            for row in softmax(logits)
-        ]
+        return [self._prediction(row) for row in probabilities_of(logits, self.problem)]
+
+    def _prediction(self, row: np.ndarray) -> Prediction:
+        labels: tuple[str, ...] = ()
+        if self.problem is Problem.multi_label:
+            labels = tuple(self.labels[i] for i in np.flatnonzero(row > 0.5))
+        return Prediction(
+            label=self.labels[int(row.argmax())],
+            score=float(row.max()),
+            probabilities=dict(zip(self.labels, map(float, row), strict=True)),
+            labels=labels,
+        )
 
     def _asked(self, texts: Sequence[str], text_pairs: Sequence[str] | None) -> Texts:
         if isinstance(texts, str) or isinstance(text_pairs, str):

@@ -22,7 +22,7 @@ from transformers import (
     set_seed,
 )
 
-from nlp_transfer.config import CheckpointConfig
+from nlp_transfer.config import CheckpointConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import logger, quiet
 
@@ -80,7 +80,12 @@ class Pretrained:
     max_tokens: int  # longest input, special tokens included
 
 
-def load_pretrained(config: CheckpointConfig, labels: tuple[str, ...], seed: int) -> Pretrained:
+def load_pretrained(
+    config: CheckpointConfig,
+    labels: tuple[str, ...],
+    seed: int,
+    problem: Problem = Problem.single_label,
+) -> Pretrained:
     """Load a checkpoint in float32 with a head for `labels`; new weights are drawn from `seed`.
 
     A head that the checkpoint already has is kept, its rows in our order, where its labels are ours
@@ -113,7 +118,7 @@ def load_pretrained(config: CheckpointConfig, labels: tuple[str, ...], seed: int
     except LOADING_FAILS_WITH as error:
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
     _set_labels(model.config, labels)
-    model.config.problem_type = "single_label_classification"
+    model.config.problem_type = problem.value
     if tokenizer.pad_token_id is None:
         raise UserError(
             ExitCode.CHECKPOINT,

@@ -12,7 +12,7 @@ import numpy as np
 
 from nlp_transfer import report
 from nlp_transfer.choice import resolve
-from nlp_transfer.config import Config
+from nlp_transfer.config import Config, Problem
 from nlp_transfer.data import Corpus, load_corpus
 from nlp_transfer.evaluation import (
     Metrics,
@@ -29,7 +29,7 @@ from nlp_transfer.pooling import pool, with_pooling
 from nlp_transfer.run_folder import RunFolder, State, open_run, read_json, run_path, write_json
 from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode, input_length, remember, taken, texts_of
-from nlp_transfer.training import refuse_absent_trackers, train
+from nlp_transfer.training import refuse_absent_trackers, refuse_unfitting, train
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Result:
     metrics: dict[str, dict[str, Any]]  # as in metrics.json
     best: float  # the validation metric that chose the epoch; NaN after a dry run
     begun: str = State.absent.value  # what the folder held before
+    chosen_by: str = ""  # the name of the metric that `best` is
 
 
 def run(config: Config) -> Result:
@@ -49,12 +50,12 @@ def run(config: Config) -> Result:
     corpus = load_corpus(config.dataset, config.seed)
     agree("data", lambda: corpus.fingerprint, machine)
     _say(corpus)
-    metrics = load_metrics(config.evaluation, corpus.labels)
-    validation = np.array(corpus.splits["validation"]["label"])
-    refuse_undefined_best(metrics, validation, len(corpus.labels))
+    metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)
+    refuse_undefined_best(metrics, corpus.references("validation"), len(corpus.labels))
     # Refused now, not in the middle.
     decide_precision(config.training.precision, machine.device)
     refuse_absent_trackers(config.training.report_to)
+    refuse_unfitting(config.training, corpus)
     if config.dry_run:
         return _dry_run(config, corpus, machine)
     with open_run(config, corpus.fingerprint, machine) as folder:
@@ -65,9 +66,9 @@ def run(config: Config) -> Result:
             measured = _run(config, corpus, metrics, folder)
         if machine.is_first:
             print(report.summary(folder.read(), measured, folder.model), flush=True)
-    best = measured["validation"]["metrics"][config.evaluation.best]
+    best = measured["validation"]["metrics"][metrics.best]
     best = float("nan") if best is None else best
-    return Result(folder.path, folder.model, measured, best, folder.state.value)
+    return Result(folder.path, folder.model, measured, best, folder.state.value, metrics.best)
 
 
 def _run(
@@ -76,7 +77,7 @@ def _run(
     """From a loaded corpus to a finished folder; returns what `metrics.json` says."""
     start = time.time()
     config = _with_strategy(config, corpus, folder.decide)
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
     pretrained.model.to(folder.machine.device)
     given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     encoded = encode(*given, folder.machine)
@@ -146,21 +147,25 @@ def _claim(
     asked = np.unique(np.linspace(0, len(texts) - 1, rows or len(texts)).astype(int))
     asked = np.array(sorted(asked, key=lambda row: len(str(texts[row]))))
     logits = evaluations["validation"].logits[asked]
-    return Claim(folder, taken(texts, asked), corpus.labels, logits)
+    return Claim(folder, taken(texts, asked), corpus.labels, logits, corpus.problem)
 
 
 def _say(corpus: Corpus) -> None:
     for note in corpus.notes:
         logger.info(note)
     rows = ", ".join(f"{name} {len(split):,}" for name, split in corpus.splits.items())
-    logger.info("rows: %s; labels: %s", rows, ", ".join(corpus.labels))
+    labels = f"{corpus.problem.name}: {', '.join(corpus.labels)}"
+    if corpus.problem is Problem.regression:
+        scores = corpus.references("train")
+        labels = f"regression: scores from {scores.min():g} to {scores.max():g}"
+    logger.info("rows: %s; %s", rows, labels)
 
 
 def _dry_run(config: Config, corpus: Corpus, machine: Machine) -> Result:
     """The plan in words; loads and tokenizes, but writes and trains nothing."""
     path = run_path(config, corpus.fingerprint)
     config = _with_strategy(config, corpus, lambda _, choose: choose())
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
     encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
     stages = _stages(config, pretrained, encoded)

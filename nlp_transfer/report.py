@@ -130,6 +130,8 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
         yield f"  There is no labelled test split: these figures are {ALSO_SELECTION}."
     split = "test" if "test" in metrics else "validation"
     classes = metrics[split]["per_class"]
+    if not classes:
+        return
     widest = max(len(row["label"]) for row in classes)
     yield ""
     title = f"label ({split})"

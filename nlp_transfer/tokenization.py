@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from nlp_transfer.batches import IGNORED_LABEL
 from nlp_transfer.config import TokenizationConfig
 from nlp_transfer.data import Corpus
 from nlp_transfer.errors import ExitCode, UserError
@@ -78,7 +77,7 @@ class EncodedSplit:
     """One split: inputs, labels by row, and how many texts lost their end."""
 
     inputs: Inputs
-    labels: np.ndarray  # int64 [rows]
+    labels: np.ndarray  # as `Corpus.references` gives them
     cut: int
 
 
@@ -126,10 +125,12 @@ class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.split.inputs)
 
     def __getitems__(self, rows: list[tuple[int, bool]]) -> dict[str, torch.Tensor]:
-        """One micro-batch; a row that does not count has the label that the loss ignores."""
-        batch = self.collator.pad(self.split.inputs, [row for row, _ in rows])
-        labels = [self.split.labels[row] if counts else IGNORED_LABEL for row, counts in rows]
-        return {**batch, "labels": torch.tensor(labels, dtype=torch.int64)}
+        """One micro-batch; `labels` are as `document_loss` reads them."""
+        which = [row for row, _ in rows]
+        answers = self.split.labels[which].reshape(len(which), -1)
+        counts = np.array([counts for _, counts in rows]).reshape(-1, 1)
+        labels = np.concatenate([counts, answers], axis=1).astype(np.float32)
+        return {**self.collator.pad(self.split.inputs, which), "labels": torch.from_numpy(labels)}
 
 
 def encode(
@@ -152,7 +153,7 @@ def encode(
     length = input_length(max_tokens, config)
     splits = {}
     for name, rows in corpus.splits.items():
-        texts, labels = texts_of(rows), np.array(rows["label"], dtype=np.int64)
+        texts, labels = texts_of(rows), corpus.references(name)
         if machine is None or not tokenizer.is_fast:  # of a slow one, the content cannot be named
             inputs, cut = _encode_split(texts, tokenizer, length)
         else:

@@ -56,7 +56,7 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
     config = compose(*overrides, f"run_dir={folder}", *more)
     join(config.training)
     corpus = load_corpus(config.dataset, config.seed)
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
     remember(pretrained.model.config, texts_of(corpus.splits["train"]))
     rows, batch_size = len(corpus.splits["train"]), config.training.batch_size
@@ -66,5 +66,5 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
         pretrained,
         encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization),
         plan_stages(config.strategy, pretrained.anatomy, rows, batch_size),
-        load_metrics(config.evaluation, corpus.labels),
+        load_metrics(config.evaluation, corpus.labels, corpus.problem),
     )

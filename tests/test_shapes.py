@@ -10,15 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FILLING, NASTY, NICE, QUIETLY
+from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS
 from rooms import Prepared, prepare
-from transformers import AutoTokenizer, BertModel
+from scipy import special
+from sklearn import metrics as sk
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
-from nlp_transfer import Classifier
-from nlp_transfer.config import DatasetConfig
+from nlp_transfer import Classifier, compose, run
+from nlp_transfer.config import DatasetConfig, Pooling
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation import evaluate_split
 from nlp_transfer.export import Claim, export, verify
+from nlp_transfer.pooling import choose_pooling
 from nlp_transfer.tokenization import texts_of
 
 FAST = ("strategy=full", "strategy.learning_rate=1e-3", "strategy.min_steps=0")
@@ -64,7 +68,7 @@ def claim_of(prepared: Prepared, folder: Path) -> Claim:
     pretrained, corpus = prepared.pretrained, prepared.corpus
     export(pretrained.model, pretrained.tokenizer, "tiny", pretrained.max_tokens, folder)
     texts = texts_of(corpus.splits["validation"])
-    return Claim(folder, texts, corpus.labels, prepared.logits("validation"))
+    return Claim(folder, texts, corpus.labels, prepared.logits("validation"), corpus.problem)
 
 
 # Pairs --------------------------------------------------------------------------------------------
@@ -152,8 +156,187 @@ def test_the_second_text_is_part_of_the_fingerprint(tmp_path: Path) -> None:
     assert len(prints) == 2
 
 
+# Scores and several labels ------------------------------------------------------------------------
+
+
+def scores(rows: int) -> list[dict[str, Any]]:
+    """How kind is the text? From 0.5 (not at all) to 5.5."""
+    generator = random.Random(rows)
+    made = []
+    for i in range(rows):
+        kind = i % 6
+        words = [generator.choice(NICE) for _ in range(kind)]
+        words += [generator.choice(NASTY) for _ in range(5 - kind)]
+        made.append({"text": some_words(generator, *words), "label": kind + 0.5})
+    return made
+
+
+def several(rows: int) -> list[dict[str, Any]]:
+    """Which of three kinds of words are in the text? Any of them, all, or none."""
+    generator = random.Random(rows)
+    kinds = {"nice": NICE, "nasty": NASTY, "thing": THINGS}
+    made = []
+    for i in range(rows):
+        has = {name: (i >> bit) & 1 for bit, name in enumerate(kinds)}
+        words = [generator.choice(kinds[name]) for name in kinds if has[name]]
+        made.append({"text": some_words(generator, *words), **has})
+    return made
+
+
+def trained(
+    checkpoint: Path, folder: Path, rows: Callable[[int], Any], *more: str
+) -> tuple[Prepared, Claim]:
+    prepared = prepare(shaped(folder, checkpoint, rows, *more), folder / "run")
+    prepared.train()
+    return prepared, claim_of(prepared, folder / "model")
+
+
+SEVERAL = ("dataset.label=[nice,nasty,thing]", "strategy.learning_rate=1e-3")
+
+
+@pytest.fixture(scope="module")
+def of_scores(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Any:
+    """A regression that has learned something."""
+    return trained(
+        checkpoints["bert"], tmp_path_factory.mktemp("scores"), scores, "strategy.epochs=15"
+    )
+
+
+@pytest.fixture(scope="module")
+def of_several(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Any:
+    """A classifier into any of three labels that has learned something."""
+    folder = tmp_path_factory.mktemp("several")
+    return trained(checkpoints["bert"], folder, several, *SEVERAL, "strategy.epochs=20")
+
+
+def test_a_regression_learns_scores_and_says_them_as_they_are(of_scores: Any) -> None:
+    prepared, claim = of_scores
+    references = prepared.corpus.references("validation")
+    found = prepared.metrics.compute(claim.logits, references)
+    assert set(found) == {"pearson", "spearman", "mse"}
+    assert found["pearson"] == pytest.approx(np.corrcoef(claim.logits[:, 0], references)[0, 1])
+    assert found["mse"] == pytest.approx(np.mean((claim.logits[:, 0] - references) ** 2))
+    assert found["pearson"] > 0.6
+    config = AutoModelForSequenceClassification.from_pretrained(claim.folder).config
+    assert (config.problem_type, config.num_labels) == ("regression", 1)
+    answers = Classifier.load(claim.folder).predict(claim.texts)
+    assert [p.label for p in answers] == ["score"] * len(answers)
+    np.testing.assert_allclose([p.score for p in answers], claim.logits[:, 0], atol=1e-5)
+    assert evaluate_split(claim.logits, references, prepared.metrics, ("score",)).per_class == []
+
+
+def test_several_labels_are_learned_each_for_itself(of_several: Any) -> None:
+    prepared, claim = of_several
+    references = prepared.corpus.references("validation")
+    probabilities = special.expit(claim.logits.astype(float))
+    found = prepared.metrics.compute(claim.logits, references)
+    assert found["f1_macro"] == pytest.approx(
+        sk.f1_score(references, probabilities > 0.5, average="macro", zero_division=0.0)
+    )
+    assert found["ranking_precision"] == pytest.approx(
+        sk.label_ranking_average_precision_score(references, probabilities)
+    )
+    assert found["average_precision"] == pytest.approx(
+        sk.average_precision_score(references, probabilities, average="macro")
+    )
+    assert found["f1_micro"] > 0.7
+    config = AutoModelForSequenceClassification.from_pretrained(claim.folder).config
+    assert config.problem_type == "multi_label_classification"
+    assert config.id2label == {0: "nice", 1: "nasty", 2: "thing"}
+    for answer, row in zip(
+        Classifier.load(claim.folder).predict(claim.texts), probabilities, strict=True
+    ):
+        assert answer.labels == tuple(n for n, p in zip(claim.labels, row, strict=True) if p > 0.5)
+        np.testing.assert_allclose(list(answer.probabilities.values()), row, atol=1e-5)
+    table = evaluate_split(claim.logits, references, prepared.metrics, claim.labels).per_class
+    assert [row["support"] for row in table] == references.sum(axis=0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "more"),
+    [
+        (scores, ()),
+        (several, (*SEVERAL, "training.class_weights={nice: 3, nasty: 1, thing: 1}")),
+        (several, (*SEVERAL, "training.label_smoothing=0.2")),
+    ],
+)
+def test_accumulation_changes_no_weights_whatever_the_problem(
+    checkpoints: dict[str, Path], tmp_path: Path, rows: Callable[[int], Any], more: tuple[str, ...]
+) -> None:
+    weights = []
+    for micro_batch in (16, 4):
+        often = ("strategy.epochs=1", "checkpoint.dropout=0", "strategy.learning_rate=5e-4")
+        typed = shaped(tmp_path, checkpoints["bert"], rows, *more, *often)
+        prepared = prepare([*typed, f"training.micro_batch_size={micro_batch}"], tmp_path / "run")
+        prepared.train()
+        weights.append(prepared.weights())
+    one, four = weights
+    assert max(float((one[n].float() - four[n].float()).abs().max()) for n in one) < 1e-6
+
+
+@pytest.mark.parametrize(("rows", "more", "least"), [(scores, (), 0.8), (several, SEVERAL, 0.6)])
+def test_the_head_is_solved_for_every_problem(
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    rows: Callable[[int], Any],
+    more: tuple[str, ...],
+    least: float,
+) -> None:
+    typed = shaped(tmp_path, checkpoints["bert"], rows, *more)
+    solved = [o for o in typed if not o.startswith("strategy")] + ["strategy=feature_extraction"]
+    prepared = prepare([*solved, "checkpoint.pooling=mean"], tmp_path / "run")
+    found = prepared.train()[0]
+    assert found.steps == 0
+    assert found.best > least
+    assert choose_pooling(prepared.pretrained, prepared.encoded, 0) is Pooling.mean
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "said"),
+    [
+        (scores, ("training.class_weights=balanced",), "no classes"),
+        (scores, ("training.label_smoothing=0.1",), "is for labels"),
+        (scores, ("evaluation.metrics=[accuracy]",), "pearson, spearman"),
+        (several, (*SEVERAL, "evaluation.metrics=[pearson]"), "f1_micro"),
+        (several, (*SEVERAL, "training.class_weights={nice: 1}"), "each of nice, nasty, thing"),
+    ],
+)
+def test_what_does_not_fit_the_problem_is_refused_before_training(
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    rows: Callable[[int], Any],
+    more: tuple[str, ...],
+    said: str,
+) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        run(compose(*shaped(tmp_path, checkpoints["bert"], rows, *more)))
+    assert caught.value.code is ExitCode.CONFIG
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("dataset.label=[]", "dataset.label"),
+        ("dataset.problem=several", "dataset.problem"),
+        ("training.class_weights=heavy", "none, balanced, sqrt"),
+        ("training.class_weights={spam: -3}", "greater than 0"),
+        ("training.class_weights={spam: true}", "greater than 0"),
+        ("dataset.delimiter=''", "dataset.delimiter"),
+        ("dataset.label_names={a: b}", "nothing to name"),
+    ],
+)
+def test_impossible_shapes_are_refused_at_the_door(typed: str, said: str) -> None:
+    more = ["dataset.problem=regression"] if "names" in typed else []
+    with pytest.raises(UserError, match=said) as caught:
+        compose("+task=classify", "dataset.train=rows.csv", typed, *more)
+    assert caught.value.code is ExitCode.CONFIG
+
+
 # Every door ---------------------------------------------------------------------------------------
 
 
-def test_every_shape_is_answered_the_same_by_a_fresh_process(of_pairs: Claim) -> None:
-    assert max(verify([of_pairs])) <= 1e-5
+def test_every_shape_is_answered_the_same_by_a_fresh_process(
+    of_pairs: Claim, of_scores: Any, of_several: Any
+) -> None:
+    assert max(verify([of_pairs, of_scores[1], of_several[1]])) <= 5e-5
