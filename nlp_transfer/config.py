@@ -67,6 +67,21 @@ class Problem(Enum):
     regression = "regression"  # a score
 
 
+class LongText(Enum):
+    """What is done with a text that is longer than an input."""
+
+    truncate = "truncate"  # its end is lost
+    head_tail = "head_tail"  # its middle is lost
+    windows = "windows"  # it becomes several inputs, with one answer
+
+
+class WindowPooling(Enum):
+    """How the logits of a document's windows become its own."""
+
+    mean = "mean"
+    max = "max"
+
+
 class ClassWeights(Enum):
     """How much a row counts in the loss, by its label."""
 
@@ -126,6 +141,9 @@ class TokenizationConfig:
     """How texts are cut into tokens."""
 
     max_length: int | None = None  # tokens; None: as many as the checkpoint can read
+    long_text: LongText = LongText.truncate
+    stride: int = 0  # tokens that neighbouring windows share
+    window_pooling: WindowPooling = WindowPooling.mean
     folder: str = f"{RUNS}/.tokens"  # where tokens are kept for other processes and later runs
 
 

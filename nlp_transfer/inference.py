@@ -26,6 +26,7 @@ from nlp_transfer.tokenization import (
     collator_of,
     encode_texts,
 )
+from nlp_transfer.windows import Reading
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,14 @@ def predict_logits(
     max_tokens: int | None = None,
     machine: Machine | None = None,
 ) -> np.ndarray:
-    """Logits of every row, in the order of the rows, on every process.
+    """Logits of every document, in their order, on every process; those of windows are joined.
 
     Runs in length-sorted batches of `max_tokens` tokens (None: what suits the device); the
     processes share the batches, and because these do not depend on how many processes there are,
     neither do the logits.
 
     Returns:
-        float32 [rows, labels].
+        float32 [documents, labels].
     """
     batches = plan_inference(inputs.lengths, max_tokens or tokens_at_once(model.device))
     mine = batches if machine is None else batches[machine.rank :: machine.world_size]
@@ -73,7 +74,7 @@ def predict_logits(
             "Try a lower strategy.learning_rate or training.precision=fp32.",
         )
     assert sum(len(rows) for rows, _ in answers) == len(inputs), "every row is answered once"
-    return logits
+    return logits if inputs.windows is None else inputs.windows.join(logits)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -127,7 +128,7 @@ class Classifier:
     def predict(
         self, texts: Sequence[str], text_pairs: Sequence[str] | None = None
     ) -> list[Prediction]:
-        """One prediction per text, in order; texts longer than the model reads are cut.
+        """One prediction per text, in order; long texts are read as they were in training.
 
         Args:
             text_pairs: the second texts, for a model of pairs.
@@ -139,7 +140,8 @@ class Classifier:
         if not len(asked):
             return []
         length = longest_input(self.model, self.tokenizer)
-        inputs = encode_texts(asked, self.tokenizer, length)
+        reading = Reading.remembered(self.model.config)
+        inputs = encode_texts(asked, self.tokenizer, length, reading)
         logits = predict_logits(self.model, inputs, collator_of(self.tokenizer))
         return [self._prediction(row) for row in probabilities_of(logits, self.problem)]
 

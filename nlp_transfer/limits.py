@@ -14,11 +14,13 @@ from nlp_transfer.config import (
     ClassWeights,
     Config,
     DatasetConfig,
+    LongText,
     Problem,
     Solver,
     StageConfig,
     StrategyConfig,
     TrainingConfig,
+    WindowPooling,
 )
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
@@ -49,6 +51,7 @@ def impossible(config: Config) -> Iterator[str]:
                 )
     yield from _impossible_metrics(config)
     yield from _impossible_labels(dataset)
+    yield from _impossible_long_texts(config)
     yield from _impossible_training(config.training)
 
 
@@ -65,6 +68,24 @@ def _impossible_metrics(config: Config) -> Iterator[str]:
             f"evaluation.best={best!r} is not measured; evaluation.metrics has "
             f"{', '.join(dict.fromkeys(measured))}."
         )
+
+
+def _impossible_long_texts(config: Config) -> Iterator[str]:
+    tokenization = config.tokenization
+    how = tokenization.long_text
+    if how is not LongText.truncate and config.dataset.text_pair is not None:
+        yield (
+            f"tokenization.long_text={how.name} is for single texts; of the pairs of "
+            "dataset.text_pair the longer text is cut. Leave it out."
+        )
+    if tokenization.stride < 0:
+        yield f"tokenization.stride={tokenization.stride} must be a number that is not negative."
+    if how is not LongText.windows:
+        for key, default in (("stride", 0), ("window_pooling", WindowPooling.mean)):
+            value = getattr(tokenization, key)
+            if value != default:
+                value = getattr(value, "name", value)
+                yield f"tokenization.{key}={value} needs tokenization.long_text=windows."
 
 
 def _impossible_labels(dataset: DatasetConfig) -> Iterator[str]:

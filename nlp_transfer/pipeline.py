@@ -81,7 +81,7 @@ def _run(
     pretrained.model.to(folder.machine.device)
     given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     encoded = encode(*given, folder.machine)
-    remember(pretrained.model.config, texts_of(corpus.splits["train"]))
+    remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
     pretrained = pool(pretrained, encoded, config, folder)
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)

@@ -120,7 +120,9 @@ def choose_pooling(pretrained: Pretrained, encoded: Encoded, seed: int) -> Pooli
     folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()) if classes else len(rows))
     if folds < 2:
         return Pooling.mean
-    first, mean = _summaries(pretrained, train, collator, rows)
+    # Of a document with windows, the first one stands for all.
+    windows = np.searchsorted(train.inputs.documents, rows)
+    first, mean = _summaries(pretrained, train, collator, windows)
     # Scores, and yes or no to each of several labels, are compared by a ridge's R2.
     judge = LogisticRegression(max_iter=1000) if classes else Ridge()
     cut = (StratifiedKFold if classes else KFold)(folds, shuffle=True, random_state=seed)

@@ -231,7 +231,7 @@ def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:
 def _speed(epochs: float, seconds: float, batches: PlannedBatches, lengths: np.ndarray) -> Speed:
     padded = batches.padded_tokens(lengths)
     speed = Speed(
-        texts_per_second=epochs * len(lengths) / seconds,
+        texts_per_second=epochs * len(batches.lengths) / seconds,
         tokens_per_second=epochs * int(lengths.sum()) / seconds,
         padding=1 - int(lengths.sum()) / padded,
     )

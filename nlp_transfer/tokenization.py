@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from nlp_transfer.config import TokenizationConfig
+from nlp_transfer.config import LongText, TokenizationConfig
 from nlp_transfer.data import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, first_decides, logger, wait
 from nlp_transfer.stores import find_or_make, forget_the_oldest
+from nlp_transfer.windows import Reading, Windows, parts_of, special_tokens
 
 BATCH = 1000  # texts of one tokenizer call
 PAIRS = "text_pairs"  # in the configuration of a classifier: whether it answers for pairs
@@ -53,9 +54,20 @@ class Inputs:
 
     flat: dict[str, np.ndarray]
     offsets: np.ndarray  # int64 [rows + 1]
+    windows: Windows | None = None  # None: every row is a document
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def documents(self) -> np.ndarray:
+        """int64 [rows], which document each row is of."""
+        return np.arange(len(self)) if self.windows is None else self.windows.documents
+
+    @property
+    def shares(self) -> np.ndarray:
+        """float64 [rows], how much each row is of its document."""
+        return 1 / np.bincount(self.documents)[self.documents]
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         start, end = self.offsets[row], self.offsets[row + 1]
@@ -67,7 +79,7 @@ class Inputs:
         return np.diff(self.offsets)
 
     def first(self, rows: int) -> Inputs:
-        """At most so many rows from the beginning."""
+        """At most so many rows from the beginning, each by itself."""
         offsets = self.offsets[: rows + 1]
         return Inputs({name: flat[: offsets[-1]] for name, flat in self.flat.items()}, offsets)
 
@@ -120,16 +132,17 @@ class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(self, split: EncodedSplit, collator: Collator) -> None:
         self.split = split
         self.collator = collator
+        self.documents, self.shares = split.inputs.documents, split.inputs.shares
 
     def __len__(self) -> int:
-        return len(self.split.inputs)
+        return len(self.split.labels)
 
     def __getitems__(self, rows: list[tuple[int, bool]]) -> dict[str, torch.Tensor]:
         """One micro-batch; `labels` are as `document_loss` reads them."""
         which = [row for row, _ in rows]
-        answers = self.split.labels[which].reshape(len(which), -1)
-        counts = np.array([counts for _, counts in rows]).reshape(-1, 1)
-        labels = np.concatenate([counts, answers], axis=1).astype(np.float32)
+        answers = self.split.labels[self.documents[which]].reshape(len(which), -1)
+        counts = self.shares[which] * np.array([counts for _, counts in rows])
+        labels = np.concatenate([counts[:, None], answers], axis=1).astype(np.float32)
         return {**self.collator.pad(self.split.inputs, which), "labels": torch.from_numpy(labels)}
 
 
@@ -150,16 +163,19 @@ def encode(
     Raises:
         UserError: if `tokenization.max_length` is more than that.
     """
-    length = input_length(max_tokens, config)
+    length, reading = input_length(max_tokens, config), Reading.asked(config)
     splits = {}
     for name, rows in corpus.splits.items():
         texts, labels = texts_of(rows), corpus.references(name)
         if machine is None or not tokenizer.is_fast:  # of a slow one, the content cannot be named
-            inputs, cut = _encode_split(texts, tokenizer, length)
+            inputs, cut = _encode_split(texts, tokenizer, length, reading)
         else:
-            inputs, cut = _kept(texts, tokenizer, length, Path(config.folder), machine)
+            inputs, cut = _kept(texts, tokenizer, length, reading, Path(config.folder), machine)
         splits[name] = EncodedSplit(inputs, labels, cut)
     for name, split in splits.items():
+        if split.inputs.windows is not None:
+            rows, documents = len(split.inputs), len(split.labels)
+            logger.info("%s: %d texts are read in %d windows", name, documents, rows)
         if split.cut:
             share = split.cut / len(split.labels)
             logger.info(
@@ -181,9 +197,10 @@ def taken(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
     return [texts[row] for row in rows]
 
 
-def remember(model_config: Any, texts: Texts) -> None:
+def remember(model_config: Any, texts: Texts, config: TokenizationConfig) -> None:
     """Write into a classifier's configuration what it reads, so that every door reads the same."""
     setattr(model_config, PAIRS, isinstance(texts, Pairs))
+    Reading.asked(config).remember(model_config)
 
 
 def input_length(max_tokens: int, config: TokenizationConfig) -> int:
@@ -197,11 +214,20 @@ def input_length(max_tokens: int, config: TokenizationConfig) -> int:
     return config.max_length or max_tokens
 
 
-def encode_texts(texts: Texts, tokenizer: Any, length: int) -> Inputs:
+def encode_texts(
+    texts: Texts, tokenizer: Any, length: int, reading: Reading | None = None
+) -> Inputs:
     """Texts as inputs of at most `length` tokens, special tokens included.
 
     Of a pair, the longer text is cut first.
+
+    Args:
+        reading: what is done with longer texts; None: they are cut.
     """
+    reading = reading or Reading()
+    if reading.long_text is not LongText.truncate:
+        assert not isinstance(texts, Pairs), "refused at the door"
+        return _encode_parts(texts, tokenizer, length, reading)
     firsts, seconds = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
     columns: dict[str, list[np.ndarray]] = {}
     sizes: list[int] = []
@@ -222,45 +248,77 @@ def encode_texts(texts: Texts, tokenizer: Any, length: int) -> Inputs:
     return Inputs({name: np.concatenate(rows) for name, rows in columns.items()}, offsets)
 
 
+def _encode_parts(texts: list[str], tokenizer: Any, length: int, reading: Reading) -> Inputs:
+    """Texts of which the middle is left out, or which become several rows."""
+    columns: dict[str, list[np.ndarray]] = {}
+    sizes: list[int] = []
+    documents: list[int] = []
+    around = special_tokens(tokenizer)
+    for start in range(0, len(texts), BATCH):
+        some = texts[start : start + BATCH]
+        whole = tokenizer(some, truncation=False, return_attention_mask=False, verbose=False)
+        for i, ids in enumerate(whole["input_ids"]):
+            parts = parts_of(len(ids), length, around, reading)
+            sizes += [len(part) for part in parts]
+            documents += [start + i] * len(parts)
+            for name in whole:
+                row = np.asarray(whole[name][i], dtype=np.int32)
+                columns.setdefault(name, []).extend(row[part] for part in parts)
+    offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    flat = {name: np.concatenate(rows) for name, rows in columns.items()}
+    return Inputs(flat, offsets, _windows(np.array(documents), reading))
+
+
+def _windows(documents: np.ndarray, reading: Reading) -> Windows | None:
+    if reading.long_text is LongText.windows:
+        return Windows(documents, reading.pooling)
+    return None
+
+
 def collator_of(tokenizer: Any) -> Collator:
     """How inputs of this tokenizer are padded."""
     padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     return Collator(padding, tokenizer.padding_side)
 
 
-def _encode_split(texts: Texts, tokenizer: Any, length: int) -> tuple[Inputs, int]:
-    """The inputs, and how many texts are cut."""
+def _encode_split(
+    texts: Texts, tokenizer: Any, length: int, reading: Reading
+) -> tuple[Inputs, int]:
+    """The inputs, and how many texts lose something."""
+    if reading.long_text is LongText.windows:
+        return encode_texts(texts, tokenizer, length, reading), 0
     # One token of room tells a text that fits exactly from one that was cut.
     roomy = encode_texts(texts, tokenizer, length + 1)
     cut = int((roomy.lengths > length).sum())
-    return encode_texts(texts, tokenizer, length) if cut else roomy, cut
+    return encode_texts(texts, tokenizer, length, reading) if cut else roomy, cut
 
 
-def _kept(
-    texts: Texts, tokenizer: Any, length: int, home: Path, machine: Machine
+def _kept(  # noqa: PLR0913
+    texts: Texts, tokenizer: Any, length: int, reading: Reading, home: Path, machine: Machine
 ) -> tuple[Inputs, int]:
     """The same, computed by one process of a node and once for all runs."""
 
     def write(folder: Path) -> None:
-        inputs, cut = _encode_split(texts, tokenizer, length)
+        inputs, cut = _encode_split(texts, tokenizer, length, reading)
         for name, flat in inputs.flat.items():
             np.save(folder / f"{name}.npy", flat)
-        np.savez(folder / ABOUT, offsets=inputs.offsets, cut=cut)
+        np.savez(folder / ABOUT, offsets=inputs.offsets, cut=cut, documents=inputs.documents)
 
-    folder = home / first_decides(lambda: _key(texts, tokenizer, length), machine)
+    folder = home / first_decides(lambda: _key(texts, tokenizer, length, reading), machine)
     find_or_make(folder, write, lambda _: None, machine, lambda: None)
     with np.load(folder / ABOUT) as about:
-        offsets, cut = about["offsets"], int(about["cut"])
+        offsets, cut, documents = about["offsets"], int(about["cut"]), about["documents"]
     flat = {file.stem: np.load(file) for file in sorted(folder.glob("*.npy"))}
     wait(machine)
     if machine.is_first_of_node:
         forget_the_oldest(home, KEEP_GB)
-    return Inputs(flat, offsets), cut
+    return Inputs(flat, offsets, _windows(documents, reading)), cut
 
 
-def _key(texts: Texts, tokenizer: Any, length: int) -> str:
+def _key(texts: Texts, tokenizer: Any, length: int, reading: Reading) -> str:
     """The content that tokens are a function of."""
     about = [type(tokenizer).__name__, length, tokenizer.padding_side, tokenizer.truncation_side]
+    about += [reading.long_text.value, reading.stride]
     digest = hashlib.sha256(repr(about).encode())
     itself = json.loads(tokenizer.backend_tokenizer.to_str())
     for name in ("truncation", "padding"):  # as the last call left them

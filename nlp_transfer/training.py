@@ -295,13 +295,15 @@ def _by_gradient(work: _Work, given: Encoded) -> Outcome:
     """Train on what is given: tokens, or what the frozen part of the model makes of them."""
     config, machine = work.config, work.machine
     # Planned by the texts' own lengths, whatever is stored of them.
+    inputs = work.encoded.splits["train"].inputs
     batches = PlannedBatches(
-        work.encoded.splits["train"].inputs.lengths,
+        inputs.lengths,
         config.training.batch_size,
         work.arguments.seed,
         accumulation=work.arguments.gradient_accumulation_steps,
         rank=machine.rank,
         world_size=machine.world_size,
+        documents=inputs.documents,
     )
     model, anatomy = work.pretrained.model, work.pretrained.anatomy
     stops = SavesAndStops(machine, config.training.checkpoint_minutes)

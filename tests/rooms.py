@@ -58,7 +58,7 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
     corpus = load_corpus(config.dataset, config.seed)
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
-    remember(pretrained.model.config, texts_of(corpus.splits["train"]))
+    remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
     rows, batch_size = len(corpus.splits["train"]), config.training.batch_size
     return Prepared(
         config,

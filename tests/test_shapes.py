@@ -10,20 +10,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS
+from hypothesis import given
+from hypothesis import strategies as st
 from rooms import Prepared, prepare
 from scipy import special
 from sklearn import metrics as sk
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from nlp_transfer import Classifier, compose, run
-from nlp_transfer.config import DatasetConfig, Pooling
+from nlp_transfer.batches import PlannedBatches
+from nlp_transfer.config import DatasetConfig, Pooling, WindowPooling
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import evaluate_split
 from nlp_transfer.export import Claim, export, verify
+from nlp_transfer.machine import join
 from nlp_transfer.pooling import choose_pooling
-from nlp_transfer.tokenization import texts_of
+from nlp_transfer.tokenization import TrainingRows, encode, input_length, texts_of
+from nlp_transfer.windows import Windows, spans
 
 FAST = ("strategy=full", "strategy.learning_rate=1e-3", "strategy.min_steps=0")
 
@@ -66,7 +72,8 @@ def shaped(tmp_path: Path, checkpoint: Path, rows: Callable[[int], Any], *more: 
 def claim_of(prepared: Prepared, folder: Path) -> Claim:
     """An exported folder, and what validation is answered by the model in memory."""
     pretrained, corpus = prepared.pretrained, prepared.corpus
-    export(pretrained.model, pretrained.tokenizer, "tiny", pretrained.max_tokens, folder)
+    length = input_length(pretrained.max_tokens, prepared.config.tokenization)
+    export(pretrained.model, pretrained.tokenizer, "tiny", length, folder)
     texts = texts_of(corpus.splits["validation"])
     return Claim(folder, texts, corpus.labels, prepared.logits("validation"), corpus.problem)
 
@@ -75,15 +82,21 @@ def claim_of(prepared: Prepared, folder: Path) -> Claim:
 
 
 @pytest.fixture(scope="module")
-def of_pairs(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Claim:
-    """A classifier of pairs, trained for an epoch."""
-    folder = tmp_path_factory.mktemp("pairs")
-    outspoken = folder / "outspoken"  # as it is drawn, a tiny encoder hardly sees any order
+def outspoken(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Path:
+    """A checkpoint whose answers differ: as it is drawn, a tiny encoder hardly sees any order."""
+    folder = tmp_path_factory.mktemp("outspoken")
     encoder = BertModel.from_pretrained(checkpoints["bert"])
     for weight in encoder.parameters():
         weight.data *= 10 if weight.dim() == 2 else 1
-    encoder.save_pretrained(outspoken)
-    AutoTokenizer.from_pretrained(checkpoints["bert"]).save_pretrained(outspoken)
+    encoder.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(checkpoints["bert"]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_pairs(tmp_path_factory: pytest.TempPathFactory, outspoken: Path) -> Claim:
+    """A classifier of pairs, trained for an epoch."""
+    folder = tmp_path_factory.mktemp("pairs")
     typed = shaped(folder, outspoken, pairs, "dataset.text_pair=other")
     prepared = prepare([*typed, "strategy.epochs=1"], folder / "run")
     prepared.train()
@@ -333,10 +346,232 @@ def test_impossible_shapes_are_refused_at_the_door(typed: str, said: str) -> Non
     assert caught.value.code is ExitCode.CONFIG
 
 
+# Long documents -----------------------------------------------------------------------------------
+
+
+def long_texts(rows: int) -> list[dict[str, Any]]:
+    """From a few words to a hundred; what matters stands anywhere."""
+    generator = random.Random(rows)
+    made = []
+    for i in range(rows):
+        text = [generator.choice(FILLING) for _ in range(generator.choice([5, 20, 50, 100]))]
+        for word in generator.choices(NICE if i % 2 else NASTY, k=1 + len(text) // 10):
+            text.insert(generator.randint(0, len(text)), word)
+        made.append({"text": " ".join(text), "label": "nice" if i % 2 else "nasty"})
+    return made
+
+
+WINDOWS = (
+    "tokenization.long_text=windows",
+    "tokenization.max_length=24",
+    "tokenization.stride=6",
+)
+
+
+@pytest.fixture(scope="module")
+def of_windows(tmp_path_factory: pytest.TempPathFactory, outspoken: Path) -> Any:
+    """A classifier of documents that are longer than it reads."""
+    folder = tmp_path_factory.mktemp("windows")
+    more = (*WINDOWS, "tokenization.window_pooling=max", "strategy.epochs=1")
+    return trained(outspoken, folder, long_texts, *more)
+
+
+@pytest.fixture(scope="module")
+def of_ends(tmp_path_factory: pytest.TempPathFactory, outspoken: Path) -> Any:
+    """A classifier that reads the beginning and the end."""
+    folder = tmp_path_factory.mktemp("ends")
+    more = ("tokenization.long_text=head_tail", "tokenization.max_length=24")
+    return trained(outspoken, folder, long_texts, *more, "strategy.epochs=1")
+
+
+@given(st.integers(0, 300), st.integers(1, 40), st.data())
+def test_windows_hold_every_token_in_order_and_share_the_stride(
+    tokens: int, room: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(0, room - 1))
+    found = spans(tokens, room, stride)
+    joined = list(range(*found[0]))
+    for (start, end), (_, before) in zip(found[1:], found, strict=False):
+        assert before - start == stride
+        joined += range(before, end)
+    assert joined == list(range(tokens))
+    assert all(end - start == room for start, end in found[:-1])
+    assert found[-1][1] - found[-1][0] <= room
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=20))
+def test_joining_windows_is_the_mean_or_maximum_of_each_document(sizes: list[int]) -> None:
+    documents = np.repeat(np.arange(len(sizes)), sizes)
+    values = np.random.default_rng(0).normal(size=(len(documents), 3)).astype(np.float32)
+    for pooling, of in ((WindowPooling.mean, np.mean), (WindowPooling.max, np.max)):
+        found = Windows(documents, pooling).join(values)
+        expected = [of(values[documents == d], axis=0) for d in range(len(sizes))]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_windows_are_those_of_the_library(of_windows: Any) -> None:
+    prepared, _ = of_windows
+    split, texts = prepared.encoded.splits["train"], prepared.corpus.splits["train"]["text"]
+    expected = prepared.pretrained.tokenizer(
+        list(texts), truncation=True, max_length=24, stride=6, return_overflowing_tokens=True
+    )
+    assert expected["overflow_to_sample_mapping"] == split.inputs.documents.tolist()
+    assert max(np.bincount(split.inputs.documents)) > 4
+    assert split.cut == 0
+    for row in range(len(split.inputs)):
+        for name, tokens in split.inputs[row].items():
+            assert tokens.tolist() == expected[name][row]
+
+
+def test_a_document_has_one_answer_at_every_door(of_windows: Any) -> None:
+    prepared, claim = of_windows
+    texts, model = claim.texts, prepared.pretrained.model.eval()
+    tokenizer = prepared.pretrained.tokenizer
+    assert claim.logits.shape == (len(texts), 2)
+    for text, logits in zip(texts[:8], claim.logits, strict=False):
+        more = {"truncation": True, "max_length": 24, "stride": 6, "padding": True}
+        rows = tokenizer(text, return_overflowing_tokens=True, return_tensors="pt", **more)
+        rows.pop("overflow_to_sample_mapping")
+        with torch.no_grad():
+            by_hand = model(**rows).logits.amax(0).numpy()
+        np.testing.assert_allclose(logits, by_hand, atol=1e-5)
+    answers = Classifier.load(claim.folder).predict(texts)
+    found = np.array([list(answer.probabilities.values()) for answer in answers])
+    np.testing.assert_allclose(found, special.softmax(claim.logits, axis=1), atol=1e-5)
+    # All of a document is read, not only where it begins.
+    begun = Classifier.load(claim.folder)
+    begun.model.config.long_text = None
+    parted = [a.score - b.score for a, b in zip(begun.predict(texts), answers, strict=True)]
+    assert np.abs(parted).max() > 1e-3
+
+
+def test_the_beginning_and_the_end_are_kept(of_ends: Any) -> None:
+    prepared, claim = of_ends
+    split, texts = prepared.encoded.splits["train"], prepared.corpus.splits["train"]["text"]
+    for row, text in enumerate(texts):
+        whole = prepared.pretrained.tokenizer(text)["input_ids"]
+        found = split.inputs[row]["input_ids"].tolist()
+        assert found == (whole if len(whole) <= 24 else [*whole[:12], *whole[-12:]])
+    assert split.cut == sum(len(prepared.pretrained.tokenizer(t)["input_ids"]) > 24 for t in texts)
+    answers = Classifier.load(claim.folder).predict(claim.texts)
+    found = np.array([list(answer.probabilities.values()) for answer in answers])
+    np.testing.assert_allclose(found, special.softmax(claim.logits, axis=1), atol=1e-5)
+
+
+def test_each_window_counts_the_share_of_its_document(of_windows: Any) -> None:
+    prepared, _ = of_windows
+    split = prepared.encoded.splits["train"]
+    rows = TrainingRows(split, prepared.encoded.collator)
+    assert len(rows) == 96
+    windows = np.bincount(split.inputs.documents)
+    batches = PlannedBatches(split.inputs.lengths, 16, 0, documents=split.inputs.documents)
+    seen = np.zeros(96)
+    for batch in batches:
+        labels = rows.__getitems__(batch)["labels"].numpy()
+        for (row, _), (count, answer) in zip(batch, labels, strict=True):
+            document = split.inputs.documents[row]
+            assert count == pytest.approx(1 / windows[document])
+            assert answer == split.labels[document]
+            seen[document] += count
+        whole = {split.inputs.documents[row] for row, _ in batch}
+        assert len(whole) == 16
+        assert labels[:, 0].sum() == pytest.approx(16)
+    np.testing.assert_allclose(seen, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["full", "top_layers"])
+def test_a_documents_windows_weigh_the_same_whatever_the_micro_batches_and_stores(
+    checkpoints: dict[str, Path], tmp_path: Path, stage: str
+) -> None:
+    weights = []
+    for more in (
+        "training.micro_batch_size=16",
+        "training.micro_batch_size=4",
+        "features.cache=off",
+    ):
+        typed = shaped(tmp_path, checkpoints["bert"], long_texts, *WINDOWS, more)
+        typed = [o for o in typed if not o.startswith("strategy")]
+        typed += [f"strategy={stage}", "strategy.epochs=2", "checkpoint.dropout=0"]
+        typed += ["strategy.top_layers=1"] if stage == "top_layers" else []
+        prepared = prepare(typed, tmp_path / "run")
+        prepared.train()
+        weights.append(prepared.weights())
+    for others in weights[1:]:
+        moved = [float((weights[0][n].float() - others[n].float()).abs().max()) for n in others]
+        assert max(moved) < 1e-5
+
+
+def test_the_head_is_solved_on_documents_not_on_windows(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    typed = shaped(tmp_path, checkpoints["bert"], long_texts, *WINDOWS)
+    typed = [o for o in typed if not o.startswith("strategy")] + ["strategy=feature_extraction"]
+    prepared = prepare([*typed, "checkpoint.pooling=mean"], tmp_path / "run")
+    assert prepared.train()[0].best > 0.8
+
+
+def test_the_poolings_are_compared_on_the_first_windows(
+    checkpoints: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = []
+    for more in (WINDOWS, ("tokenization.max_length=24",)):
+        typed = shaped(tmp_path, checkpoints["bert"], long_texts, *more)
+        prepared = prepare(typed, tmp_path / "run")
+        with caplog.at_level("INFO", logger="nlp_transfer"):
+            choose_pooling(prepared.pretrained, prepared.encoded, 0)
+        said.append(caplog.messages[-1])
+    assert "cross-validated accuracy" in said[0]
+    assert said[0] == said[1]
+
+
+def test_tokens_of_windows_are_found_again(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    typed = shaped(tmp_path, checkpoints["bert"], long_texts, *WINDOWS)
+    prepared = prepare(typed, tmp_path / "run")
+    alone = join(prepared.config.training)
+    given = (prepared.corpus, prepared.pretrained.tokenizer, 64, prepared.config.tokenization)
+    for _ in range(2):
+        found = encode(*given, alone).splits["train"].inputs
+        expected = prepared.encoded.splits["train"].inputs
+        assert found.documents.tolist() == expected.documents.tolist()
+        assert found.offsets.tolist() == expected.offsets.tolist()
+        assert found.flat["input_ids"].tolist() == expected.flat["input_ids"].tolist()
+
+
+def test_a_document_of_twenty_thousand_tokens_is_answered(of_windows: Any) -> None:
+    classifier = Classifier.load(of_windows[1].folder)
+    answers = classifier.predict(["lovely film " * 10_000, "lovely film"])
+    assert len(answers) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("tokenization.stride=5",), "needs tokenization.long_text=windows"),
+        (("tokenization.window_pooling=max",), "needs tokenization.long_text=windows"),
+        (("tokenization.long_text=windows", "dataset.text_pair=other"), "single texts"),
+        (("tokenization.long_text=windows", "tokenization.stride=-1"), "not negative"),
+    ],
+)
+def test_impossible_windows_are_refused_at_the_door(more: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        compose("+task=classify", "dataset.train=rows.csv", *more)
+    assert caught.value.code is ExitCode.CONFIG
+
+
+def test_windows_that_would_not_come_forward_are_refused(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    typed = shaped(tmp_path, checkpoints["bert"], long_texts, *WINDOWS, "tokenization.stride=22")
+    with pytest.raises(UserError, match="must be less than the 22 tokens") as caught:
+        prepare(typed, tmp_path / "run")
+    assert caught.value.code is ExitCode.CONFIG
+
+
 # Every door ---------------------------------------------------------------------------------------
 
 
 def test_every_shape_is_answered_the_same_by_a_fresh_process(
-    of_pairs: Claim, of_scores: Any, of_several: Any
+    of_pairs: Claim, of_scores: Any, of_several: Any, of_windows: Any, of_ends: Any
 ) -> None:
-    assert max(verify([of_pairs, of_scores[1], of_several[1]])) <= 5e-5
+    learned = [claim for _, claim in (of_scores, of_several, of_windows, of_ends)]
+    assert max(verify([of_pairs, *learned])) <= 5e-5
