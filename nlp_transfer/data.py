@@ -197,6 +197,13 @@ def _without_undecided(table: Table, notes: list[str]) -> Table:
 def _label_names(train: list[Table], problem: Problem, config: DatasetConfig) -> dict[str, str]:
     """Every label as the data writes it, in order, with its name."""
     if problem is Problem.regression:
+        if config.label_names is not None:
+            raise UserError(
+                ExitCode.DATA,
+                f"dataset.label_names={config.label_names} has nothing to name: "
+                f"dataset.label={config.label!r} holds scores. If they are classes, say "
+                "dataset.problem=single_label.",
+            )
         return {SCORE: SCORE}
     written = _order_of(train, config)
     if config.label_names is None:

@@ -193,10 +193,10 @@ def load_metrics(
     Raises:
         UserError: for one that does not exist or does not fit the labels.
     """
+    if problem in PROBLEM_METRICS:
+        return _of_problem(config, labels, problem)
     asked = config.metrics or list(DEFAULT_METRICS[problem])
     best = config.best or asked[0]
-    if problem in PROBLEM_METRICS:
-        return _of_problem(asked, best, labels, problem)
     classes = Classes(labels, _positive(config, labels))
     by_label: list[Any] = []
     by_probability: list[Any] = []
@@ -233,9 +233,17 @@ def load_metrics(
     return metrics
 
 
-def _of_problem(asked: list[str], best: str, labels: tuple[str, ...], problem: Problem) -> Metrics:
+def _of_problem(config: EvaluationConfig, labels: tuple[str, ...], problem: Problem) -> Metrics:
     """Metrics of several labels a text, or of scores."""
+    asked = config.metrics or list(DEFAULT_METRICS[problem])
+    best = config.best or asked[0]
     known = PROBLEM_METRICS[problem]
+    if config.positive_label is not None:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"evaluation.positive_label={config.positive_label!r} is for two labels; leave it out "
+            f"({problem.name}).",
+        )
     for key, name in (*(("metrics", name) for name in asked), ("best", best)):
         if name not in (known if key == "metrics" else asked):
             raise UserError(

@@ -119,12 +119,7 @@ def load_pretrained(
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
     _set_labels(model.config, labels)
     model.config.problem_type = problem.value
-    if tokenizer.pad_token_id is None:
-        raise UserError(
-            ExitCode.CHECKPOINT,
-            f"The tokenizer of {config.name} has no padding token; expected a text encoder such as "
-            "BERT, RoBERTa or DistilBERT.",
-        )
+    _have_padding(tokenizer, model, config.name)
     anatomy = find_anatomy(model)
     return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer))
 
@@ -258,9 +253,29 @@ def _set_labels(model_config: Any, labels: tuple[str, ...]) -> None:
     model_config.label2id = {label: i for i, label in enumerate(labels)}
 
 
+def _have_padding(tokenizer: Any, model: PreTrainedModel, name: str) -> None:
+    """Decoders such as GPT-2 come without a padding token: the one that ends a text serves.
+
+    They are padded on the right, where no real token sees it and positions stay what they are.
+    """
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                ExitCode.CHECKPOINT,
+                f"The tokenizer of {name} has no padding token and none that ends a text; expected "
+                "a text encoder such as BERT, RoBERTa or DistilBERT.",
+            )
+        tokenizer.pad_token, tokenizer.padding_side = tokenizer.eos_token, "right"
+        logger.info("the tokenizer has no padding token: %s serves", tokenizer.pad_token)
+    # Decoders find the last real token by it.
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
 def _set_dropout(model_config: Any, dropout: float) -> None:
-    for name in model_config.to_dict():
-        if "dropout" in name and not isinstance(getattr(model_config, name), bool | str):
+    # GPT-2 says resid_pdrop.
+    names = [n for n in model_config.to_dict() if "dropout" in n or n.endswith("_pdrop")]
+    for name in names:
+        if not isinstance(getattr(model_config, name), bool | str):
             setattr(model_config, name, dropout)
 
 

@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS
+from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from rooms import Prepared, prepare
 from scipy import special
 from sklearn import metrics as sk
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
+from tokenizers import processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedTokenizerFast,
+)
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.batches import PlannedBatches
@@ -567,11 +575,69 @@ def test_windows_that_would_not_come_forward_are_refused(
     assert caught.value.code is ExitCode.CONFIG
 
 
+# Decoders -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 as the Hub has it: without a padding token."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    inner = make_tokenizer("bert").backend_tokenizer
+    inner.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    told = {"unk_token": "[UNK]", "eos_token": "[SEP]", "model_max_length": 64}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **told)
+    assert tokenizer.pad_token is None
+    tokenizer.padding_side = "left"
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "initializer_range": 0.2}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.eos_token_id}
+    config = GPT2Config(vocab_size=len(tokenizer), **shape, **ends)
+    GPT2Model(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_decoder(tmp_path_factory: pytest.TempPathFactory, decoder: Path) -> Any:
+    """A decoder that has learned to classify."""
+    folder = tmp_path_factory.mktemp("decoder")
+    return trained(decoder, folder, long_texts, "strategy.epochs=2", "checkpoint.dropout=0")
+
+
+def test_a_decoder_answers_the_same_however_its_batches_are_padded(of_decoder: Any) -> None:
+    prepared, claim = of_decoder
+    tokenizer, model = prepared.pretrained.tokenizer, prepared.pretrained.model.eval()
+    assert model.config.pad_token_id == tokenizer.pad_token_id == tokenizer.eos_token_id
+    assert np.ptp(claim.logits, axis=0).min() > 1e-2
+    for text, logits in zip(claim.texts, claim.logits, strict=True):
+        ids = tokenizer(text, truncation=True, return_tensors="pt")["input_ids"]
+        n = ids.shape[1]
+        with torch.no_grad():
+            alone = model(input_ids=ids).logits[0].numpy()
+            # From the left: positions have to be said, or they would count the padding.
+            left = torch.nn.functional.pad(ids, (5, 0), value=tokenizer.pad_token_id)
+            mask = torch.cat([torch.zeros(1, 5), torch.ones(1, n)], dim=1).long()
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            answer = model(input_ids=left, attention_mask=mask, position_ids=positions).logits[0]
+        np.testing.assert_allclose(logits, alone, atol=1e-5)
+        np.testing.assert_allclose(logits, answer.numpy(), atol=1e-5)
+
+
+def test_a_decoder_that_cannot_be_split_runs_whole(
+    decoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    typed = [o for o in shaped(tmp_path, decoder, long_texts) if not o.startswith("strategy")]
+    prepared = prepare([*typed, "strategy=top_layers", "strategy.top_layers=1"], tmp_path / "run")
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        assert prepared.train()[0].steps > 0
+    assert any("runs whole" in message for message in caplog.messages)
+
+
 # Every door ---------------------------------------------------------------------------------------
 
 
 def test_every_shape_is_answered_the_same_by_a_fresh_process(
-    of_pairs: Claim, of_scores: Any, of_several: Any, of_windows: Any, of_ends: Any
+    of_pairs: Claim, of_scores: Any, of_several: Any, of_windows: Any, of_ends: Any, of_decoder: Any
 ) -> None:
-    learned = [claim for _, claim in (of_scores, of_several, of_windows, of_ends)]
+    learned = [claim for _, claim in (of_scores, of_several, of_windows, of_ends, of_decoder)]
     assert max(verify([of_pairs, *learned])) <= 5e-5
