@@ -466,6 +466,28 @@ def test_the_beginning_and_the_end_are_kept(of_ends: Any) -> None:
     np.testing.assert_allclose(found, special.softmax(claim.logits, axis=1), atol=1e-5)
 
 
+@pytest.mark.parametrize(("world_size", "accumulation"), [(2, 1), (2, 2), (3, 1)])
+def test_all_windows_of_a_batch_are_done_by_some_process(
+    of_windows: Any, world_size: int, accumulation: int
+) -> None:
+    inputs = of_windows[0].encoded.splits["train"].inputs
+    alone = list(PlannedBatches(inputs.lengths, 16, 0, documents=inputs.documents))
+    shared: list[list[int]] = [[] for _ in alone]
+    for rank in range(world_size):
+        batches = PlannedBatches(
+            inputs.lengths,
+            16,
+            0,
+            accumulation=accumulation,
+            rank=rank,
+            world_size=world_size,
+            documents=inputs.documents,
+        )
+        for i, micro in enumerate(batches):
+            shared[i // accumulation] += [row for row, counts in micro if counts]
+    assert [sorted(rows) for rows in shared] == [sorted(row for row, _ in b) for b in alone]
+
+
 def test_each_window_counts_the_share_of_its_document(of_windows: Any) -> None:
     prepared, _ = of_windows
     split = prepared.encoded.splits["train"]
