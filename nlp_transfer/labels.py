@@ -49,6 +49,12 @@ def read_labels(table: Dataset, config: DatasetConfig) -> tuple[list[Any], tuple
         cells = [_named(cell, names) for cell in cells]
         return cells, names
     if config.delimiter is not None:
+        if any(isinstance(cell, list) for cell in cells):
+            raise UserError(
+                ExitCode.DATA,
+                f"dataset.label={config.label!r} holds lists already; leave out "
+                f"dataset.delimiter={config.delimiter!r}.",
+            )
         cells = [None if cell is None else _parts(str(cell), config.delimiter) for cell in cells]
     return cells, None
 

@@ -413,6 +413,11 @@ def test_a_column_that_is_neither_0_nor_1_is_an_error(tmp_path: Path) -> None:
     assert "row 2 holds 2" in message
 
 
+def test_a_delimiter_for_lists_is_an_error(tmp_path: Path) -> None:
+    path = several("list", tmp_path)["train"]
+    assert "leave out dataset.delimiter" in failure(train=path, validation=path, delimiter=",")
+
+
 def test_one_of_several_labels_that_train_does_not_have_is_an_error(tmp_path: Path) -> None:
     train = write(tmp_path / "train.csv", labelled(["a|b", "b", ""]))
     wrong = write(tmp_path / "wrong.csv", labelled(["a|c", "b"]))

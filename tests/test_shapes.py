@@ -663,3 +663,29 @@ def test_every_shape_is_answered_the_same_by_a_fresh_process(
 ) -> None:
     learned = [claim for _, claim in (of_scores, of_several, of_windows, of_ends, of_decoder)]
     assert max(verify([of_pairs, *learned])) <= 5e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rows", "more", "metric"),
+    [
+        (pairs, ("dataset.text_pair=other",), "accuracy"),
+        (scores, (), "pearson"),
+        (several, SEVERAL, "f1_micro"),
+        (long_texts, WINDOWS, "accuracy"),
+    ],
+)
+def test_one_command_does_every_shape_and_finds_it_finished(
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    rows: Callable[[int], Any],
+    more: tuple[str, ...],
+    metric: str,
+) -> None:
+    config = compose(*shaped(tmp_path, checkpoints["bert"], rows, *more, "strategy.epochs=1"))
+    result = run(config)
+    assert result.chosen_by == metric
+    assert result.metrics["validation"]["rows"] == 32
+    again = run(config)
+    assert again.best == result.best
+    assert again.begun == "finished"
