@@ -137,8 +137,10 @@ class Metrics:
     def intervals(
         self, values: dict[str, float | None], logits: np.ndarray, references: np.ndarray
     ) -> dict[str, Interval]:
-        """Of what `compute` gave for these rows; none for a metric of the Hub, nor of
-        several labels or scores."""
+        """Of what `compute` gave for these rows; none for a metric of the Hub.
+
+        Of several labels and of scores there are none at all.
+        """
         if self.problem is not Problem.single_label:
             return {}
         defined = {name: value for name, value in values.items() if value is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ from transformers import (
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.batches import PlannedBatches
+from nlp_transfer.cli import main
 from nlp_transfer.config import DatasetConfig, Pooling, WindowPooling
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import evaluate_split
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.machine import join
+from nlp_transfer.onnx_export import Questions, export_onnx
 from nlp_transfer.pooling import choose_pooling
 from nlp_transfer.tokenization import TrainingRows, encode, input_length, texts_of
 from nlp_transfer.windows import Reading, Windows, spans
@@ -665,27 +668,88 @@ def test_every_shape_is_answered_the_same_by_a_fresh_process(
     assert max(verify([of_pairs, *learned])) <= 5e-5
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["scores", "several"])
 @pytest.mark.parametrize(
-    ("rows", "more", "metric"),
+    ("door", "typed"),
     [
-        (pairs, ("dataset.text_pair=other",), "accuracy"),
-        (scores, (), "pearson"),
-        (several, SEVERAL, "f1_micro"),
-        (long_texts, WINDOWS, "accuracy"),
+        ("predict", ("--file", "rows.csv", "--text", "text")),
+        ("serve", ("--port", "0")),
+        ("export", ("--onnx", "--data", "rows.csv")),
     ],
 )
-def test_one_command_does_every_shape_and_finds_it_finished(
+def test_doors_of_one_label_refuse_other_answers(
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+    shape: str,
+    door: str,
+    typed: tuple[str, ...],
+) -> None:
+    folder = request.getfixturevalue(f"of_{shape}")[1].folder
+    write_rows(Path("rows.csv"), [{"text": "a book"}])
+    options = (*typed, "--format", "csv") if door == "predict" else typed
+    with pytest.raises(SystemExit) as caught:
+        main([door, str(folder), *options])
+    assert caught.value.code == ExitCode.CHECKPOINT
+    assert "something else than one label a text" in capsys.readouterr().err
+    with pytest.raises(UserError, match="the backend onnx does not do"):
+        Classifier.load(folder, "onnx")
+
+
+def test_onnx_refuses_what_it_would_cut(of_windows: Any, of_ends: Any) -> None:
+    for how, (_, claim) in {"windows": of_windows, "head_tail": of_ends}.items():
+        questions = Questions(list(claim.texts), None, "here")
+        with pytest.raises(UserError, match=f"long_text={how}, which the export") as caught:
+            export_onnx(claim.folder, questions)
+        assert caught.value.code is ExitCode.CHECKPOINT
+        with pytest.raises(UserError, match=f"long_text={how}, which the backend"):
+            Classifier.load(claim.folder, "onnx")
+
+
+@pytest.mark.slow
+def test_pairs_are_answered_the_same_by_onnx(of_pairs: Claim, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(of_pairs.folder, tmp_path / "model"))
+    asked = of_pairs.texts.first, of_pairs.texts.second
+    export_onnx(folder, Questions(asked[0], None, "here", asked[1]))
+    by_torch, by_onnx = (Classifier.load(folder, backend) for backend in ("torch", "onnx"))
+    found = by_onnx.probabilities(*asked)
+    np.testing.assert_allclose(found, by_torch.probabilities(*asked), atol=1e-5)
+    with pytest.raises(UserError, match="needs both"):
+        by_onnx.predict(["one"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rows", "more", "metric", "said"),
+    [
+        (pairs, ("dataset.text_pair=other",), "accuracy", "a pair of texts with one of 2 labels"),
+        (scores, (), "pearson", "a text with a score"),
+        (several, SEVERAL, "f1_micro", "a text with any number of 3 labels"),
+        (long_texts, WINDOWS, "accuracy", "in windows of 24 tokens"),
+    ],
+)
+def test_one_command_does_every_shape_and_finds_it_finished(  # noqa: PLR0913
     checkpoints: dict[str, Path],
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     rows: Callable[[int], Any],
     more: tuple[str, ...],
     metric: str,
+    said: str,
 ) -> None:
-    config = compose(*shaped(tmp_path, checkpoints["bert"], rows, *more, "strategy.epochs=1"))
-    result = run(config)
+    sliced = "evaluation.slices=[text]"
+    typed = shaped(tmp_path, checkpoints["bert"], rows, *more, "strategy.epochs=1", sliced)
+    result = run(compose(*typed))
     assert result.chosen_by == metric
-    assert result.metrics["validation"]["rows"] == 32
-    again = run(config)
+    measured = result.metrics["validation"]
+    assert measured["rows"] == 32
+    one_label = metric == "accuracy"
+    assert ("confusion" in measured, bool(measured["intervals"])) == (one_label, one_label)
+    for slices in measured["slices"].values():
+        assert sum(part["rows"] for part in slices) == 32
+    assert f"  {metric} " in capsys.readouterr().out
+    again = run(compose(*typed, "hub.examples=true"))
     assert again.best == result.best
     assert again.begun == "finished"
+    card = (result.model / "README.md").read_text(encoding="utf-8")
+    assert said in card
+    assert "Examples from the data" in card
