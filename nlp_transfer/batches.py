@@ -16,7 +16,6 @@ from torch.utils.data import Sampler
 # Rows are sorted by length inside groups of this many batches: long enough for little padding,
 # short enough for the batches of an epoch to differ from those of the next.
 BATCHES_PER_GROUP = 50
-IGNORED_LABEL = -100  # cross entropy leaves such rows out, and so does the count of documents
 
 
 def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -49,6 +48,9 @@ def accumulation_steps(batch_size: int, micro_batch_size: int | None, world_size
 class PlannedBatches(Sampler[list[tuple[int, bool]]]):
     """One process's micro-batches of the plan, as `(row, counts)` pairs.
 
+    What is planned are documents; where these have several rows (windows), `documents` says which
+    one each row is of, int [rows], and a document's rows come together.
+
     Every global batch is cut into `accumulation * world_size` micro-batches of equal size but for
     one row, in an order that does not depend on the number of processes. Where a short batch does
     not have a row for each, a row is repeated with `counts=False`, and adds nothing to the loss.
@@ -63,8 +65,12 @@ class PlannedBatches(Sampler[list[tuple[int, bool]]]):
         accumulation: int = 1,
         rank: int = 0,
         world_size: int = 1,
+        documents: np.ndarray | None = None,
     ) -> None:
-        self.lengths = lengths
+        owners = np.arange(len(lengths)) if documents is None else documents
+        starts = np.flatnonzero(np.diff(owners, prepend=-1))
+        self.lengths = np.maximum.reduceat(lengths, starts)
+        self._ends = np.append(starts, len(lengths))
         self.batch_size = batch_size
         self.seed = seed
         self.accumulation = accumulation
@@ -84,14 +90,19 @@ class PlannedBatches(Sampler[list[tuple[int, bool]]]):
         parts = self.accumulation * self.world_size
         return sum(
             len(micro) * int(lengths[micro].max())
-            for batch in plan_epoch(self.lengths, self.batch_size, self.seed, self.epoch)
+            for batch in self._plan()
             for micro in np.array_split(batch, parts)
             if len(micro)
         )
 
+    def _plan(self) -> Iterator[np.ndarray]:
+        """The rows of every global batch: all windows of its documents."""
+        for batch in plan_epoch(self.lengths, self.batch_size, self.seed, self.epoch):
+            yield np.concatenate([np.arange(self._ends[d], self._ends[d + 1]) for d in batch])
+
     def __iter__(self) -> Iterator[list[tuple[int, bool]]]:
         parts = self.accumulation * self.world_size
-        for batch in plan_epoch(self.lengths, self.batch_size, self.seed, self.epoch):
+        for batch in self._plan():
             micro_batches = np.array_split(batch, parts)
             for micro in micro_batches[self.rank :: self.world_size]:
                 if len(micro):

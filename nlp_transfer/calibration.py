@@ -14,8 +14,8 @@ from scipy.optimize import brentq
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.classifier import softmax
-from nlp_transfer.config import EvaluationConfig
+from nlp_transfer.classifier import problem_in, softmax
+from nlp_transfer.config import EvaluationConfig, Problem
 from nlp_transfer.errors import UserError
 from nlp_transfer.inference import predict_logits
 from nlp_transfer.machine import Machine, first_decides, logger
@@ -46,6 +46,9 @@ def calibrate(
     """Fit a temperature on validation and fold it into the model; every process does the same."""
     if not config.calibrate:
         return Calibration(1.0, "evaluation.calibrate=false")
+    problem = problem_in(model.config.problem_type)
+    if problem is not Problem.single_label:
+        return _left_out(f"a temperature is for one label a text ({problem.name})")
     validation, collator = encoded.splits["validation"], encoded.collator
     layer = scalable_layer(model, validation.inputs, collator)
     if first_decides(lambda: layer is None, machine):

@@ -19,6 +19,8 @@ from nlp_transfer.config import (
     CheckpointConfig,
     Config,
     DatasetConfig,
+    LongText,
+    Problem,
     as_dict,
 )
 from nlp_transfer.examples import cell
@@ -49,8 +51,8 @@ def model_card(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> 
     parts = (
         _purpose(config, run, base.get("base_model")),
         _worth(metrics),
-        _limits(run, metrics),
-        _use(),
+        _limits(config, run, metrics),
+        _use(config, run),
         _making(config, run),
         _repeating(config),
     )
@@ -122,13 +124,24 @@ def _purpose(config: Config, run: dict[str, Any], base: str | None) -> Iterator[
     encoder = _private(config.checkpoint.name)
     if base is not None:
         encoder = f"[{base}](https://huggingface.co/{base})"
-    labels = ", ".join(f"`{cell(label)}`" for label in run["labels"])
+    asked = "a text" if config.dataset.text_pair is None else "a pair of texts"
     yield f"# {_title(config)}"
     yield ""
     yield (
-        f"Answers a text with one of {len(run['labels'])} labels: {labels}. It is {encoder}, "
+        f"Answers {asked} with {_answers(run)}. It is {encoder}, "
         f"fine-tuned on {run['rows']['train']:,} texts of {_data_name(config.dataset)}."
     )
+
+
+def _answers(run: dict[str, Any]) -> str:
+    labels = ", ".join(f"`{cell(label)}`" for label in run["labels"])
+    match run["problem"]:
+        case Problem.multi_label.name:
+            return f"any number of {len(run['labels'])} labels: {labels}"
+        case Problem.regression.name:
+            return "a score"
+        case _:
+            return f"one of {len(run['labels'])} labels: {labels}"
 
 
 def _worth(metrics: dict[str, Any]) -> Iterator[str]:
@@ -146,6 +159,8 @@ def _worth(metrics: dict[str, Any]) -> Iterator[str]:
     else:
         yield f"There was no labelled test split: {metrics['validation']['note']}."
     split, classes = _classes(metrics)
+    if not classes:  # scores
+        return
     yield ""
     yield f"| label ({split}) | precision | recall | F1 | rows |"
     yield "|---|---|---|---|---|"
@@ -154,16 +169,19 @@ def _worth(metrics: dict[str, Any]) -> Iterator[str]:
         yield f"| {cell(row['label'])} | {figures} | {row['support']:,} |"
 
 
-def _limits(run: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
+def _limits(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
     split, classes = _classes(metrics)
-    mean = sum(row["f1"] for row in classes) / len(classes)
+    mean = sum(row["f1"] for row in classes) / max(len(classes), 1)
     weak = [f"`{cell(row['label'])}`" for row in classes if row["f1"] < mean - WEAK]
     few = [f"`{cell(row['label'])}`" for row in classes if row["support"] < FEW]
     cut = {name: count for name, count in run["cut"].items() if count}
     yield "## Limits"
     yield ""
-    yield "- Every text gets one of the labels above, also one that is about something else."
-    yield f"- It reads {run['max_length']} tokens of a text, special ones included, not the rest."
+    if run["problem"] == Problem.single_label.name:
+        yield "- Every text gets one of the labels above, also one that is about something else."
+    else:
+        yield "- It answers every text, also one that is about something else."
+    yield _reading(config, run["max_length"])
     if cut:
         counts = ", ".join(f"{n:,} of {run['rows'][name]:,} ({name})" for name, n in cut.items())
         yield f"- Texts that were longer, and were cut here too: {counts}."
@@ -174,24 +192,57 @@ def _limits(run: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
     yield "- Texts of another language, time or source than its data's were not measured."
 
 
-def _use() -> Iterator[str]:
+def _reading(config: Config, length: int) -> str:
+    match config.tokenization.long_text:
+        case LongText.windows:
+            return (
+                f"- It reads long texts in windows of {length} tokens, joined into one answer by "
+                "`nlp_transfer` alone: a `pipeline` reads the first window."
+            )
+        case LongText.head_tail:
+            return (
+                f"- It reads the beginning and the end of a text, {length} tokens together, with "
+                "`nlp_transfer` alone: a `pipeline` reads the beginning."
+            )
+        case _:
+            what = "text" if config.dataset.text_pair is None else "pair"
+            return f"- It reads {length} tokens of a {what}, special ones included, not the rest."
+
+
+def _use(config: Config, run: dict[str, Any]) -> Iterator[str]:
+    paired = config.dataset.text_pair is not None
+    pipeline = 'classify(["a text", "another"], truncation=True)'
+    ours = '["a text"]'
+    if paired:
+        pipeline = 'classify([{"text": "a text", "text_pair": "its second"}], truncation=True)'
+        ours = '["a text"], ["its second"]'
+    if run["problem"] == Problem.multi_label.name:
+        pipeline = pipeline.replace("truncation", "top_k=None, truncation")
+    if run["problem"] == Problem.regression.name:
+        pipeline = pipeline.replace("truncation", 'function_to_apply="none", truncation')
     yield "## How to use it"
     yield ""
     yield "```python"
     yield "from transformers import pipeline"
     yield ""
     yield f'classify = pipeline("{TASK}", "FOLDER")  # or its name on the Hub'
-    yield 'classify(["a text", "another"], truncation=True)  # without it, long texts raise'
+    yield f"{pipeline}  # without it, long texts raise"
     yield "```"
     yield ""
     yield (
         "It is a plain Transformers checkpoint. With `nlp_transfer` installed, "
-        '`Classifier.load("FOLDER").predict(["a text"])` does the same, and faster.'
+        f'`Classifier.load("FOLDER").predict({ours})` does the same, and faster.'
     )
+    if run["problem"] != Problem.single_label.name:
+        return
+    second = " --text-pair other" if paired else ""
     yield ""
     yield "```bash"
-    yield "nlp-transfer predict FOLDER --file texts.csv --text review --out answers.parquet"
-    yield "nlp-transfer export FOLDER --onnx  # then predict with --backend onnx, without torch"
+    yield (
+        f"nlp-transfer predict FOLDER --file texts.csv --text review{second} --out answers.parquet"
+    )
+    if config.tokenization.long_text is LongText.truncate:
+        yield "nlp-transfer export FOLDER --onnx  # then predict with --backend onnx, without torch"
     yield "```"
 
 

@@ -136,12 +136,13 @@ def _backend(door: Any) -> None:
 
 
 def _run_predict(asked: Any) -> None:
-    from nlp_transfer.classifier import Classifier
+    from nlp_transfer.classifier import Classifier, find_model, refuse_other_answers
     from nlp_transfer.parts import Worker
     from nlp_transfer.prediction import identity_of, predict_file, predict_stream
 
     worker = Worker.of_launch()
     question = _question(asked, worker.count)
+    refuse_other_answers(find_model(asked.folder), "nlp-transfer predict")
     classifier = Classifier.load(asked.folder, asked.backend, asked.threads)
     began = time.monotonic()
     if question.out is None:
@@ -197,7 +198,7 @@ def _serve(doors: Doors) -> None:
 
 def _run_serve(asked: Any) -> None:
     from nlp_transfer import serving
-    from nlp_transfer.classifier import Classifier
+    from nlp_transfer.classifier import Classifier, find_model, refuse_other_answers
 
     try:
         listening = socket.create_server((asked.host, asked.port))
@@ -206,6 +207,7 @@ def _run_serve(asked: Any) -> None:
             ExitCode.MACHINE, f"{asked.host}:{asked.port} cannot be listened on: {error}."
         ) from error
     with listening:
+        refuse_other_answers(find_model(asked.folder), "nlp-transfer serve")
         classifier = Classifier.load(asked.folder, asked.backend, asked.threads)
         limits = serving.Limits(asked.max_body, asked.max_texts, asked.max_queue)
         app = serving.make_app(classifier, limits, title=str(asked.folder))

@@ -58,6 +58,30 @@ class Solver(Enum):
     exact = "exact"  # the head alone: a logistic regression, solved
 
 
+class Problem(Enum):
+    """What is asked of a text; the values are Hugging Face's `problem_type`."""
+
+    auto = "auto"  # by what the label column holds
+    single_label = "single_label_classification"
+    multi_label = "multi_label_classification"  # any number of labels for each text
+    regression = "regression"  # a score
+
+
+class LongText(Enum):
+    """What is done with a text that is longer than an input."""
+
+    truncate = "truncate"  # its end is lost
+    head_tail = "head_tail"  # its middle is lost
+    windows = "windows"  # it becomes several inputs, with one answer
+
+
+class WindowPooling(Enum):
+    """How the logits of a document's windows become its own."""
+
+    mean = "mean"
+    max = "max"
+
+
 class ClassWeights(Enum):
     """How much a row counts in the loss, by its label."""
 
@@ -97,11 +121,19 @@ class DatasetConfig:
     validation: str | None = None  # None: cut from train
     test: str | None = None
     text: str = "text"
-    label: str = "label"
+    text_pair: str | None = None  # the column of the second text, where each row is a pair
+    label: Any = "label"  # a column; or one 0/1 column for each label, as a list
+    problem: Problem = Problem.auto
+    delimiter: str | None = None  # between the labels of one cell, where a text may have several
     label_names: dict[str, str] | None = None  # {0: ham, 1: spam} gives names to numbers
     limit: int | None = None  # a stratified, seeded part of train
     validation_fraction: float = 0.1  # cut from train where there is no validation split
     test_fraction: float = 0.1  # cut from train where train is all there is
+
+    @property
+    def label_columns(self) -> list[str]:
+        """One column, or one for each label."""
+        return self.label if isinstance(self.label, list) else [self.label]
 
 
 @dataclass
@@ -109,6 +141,9 @@ class TokenizationConfig:
     """How texts are cut into tokens."""
 
     max_length: int | None = None  # tokens; None: as many as the checkpoint can read
+    long_text: LongText = LongText.truncate
+    stride: int = 0  # tokens that neighbouring windows share
+    window_pooling: WindowPooling = WindowPooling.mean
     folder: str = f"{RUNS}/.tokens"  # where tokens are kept for other processes and later runs
 
 
@@ -157,7 +192,7 @@ class TrainingConfig:
     weight_decay: float = 0.01  # not on biases and norms
     max_grad_norm: float = 1.0
     label_smoothing: float = 0.0
-    class_weights: ClassWeights = ClassWeights.none
+    class_weights: Any = ClassWeights.none.value  # or balanced, sqrt, {spam: 3, ham: 1}
     early_stopping: int | None = None  # epochs without a better metric before a stage ends
     # Between two checkpoints at most, and one whenever validation is looked at.
     checkpoint_minutes: float = 10.0
@@ -181,14 +216,20 @@ class FeaturesConfig:
     keep_gb: float = 5.0  # for later runs, a sweep say; those not used for longest go first
 
 
+# What is measured where nothing else is asked for; the first of them chooses the epoch.
+DEFAULT_METRICS = {
+    Problem.single_label: ("accuracy", "f1_macro", "log_loss", "brier", "ece"),
+    Problem.multi_label: ("f1_micro", "f1_macro", "ranking_precision", "average_precision"),
+    Problem.regression: ("pearson", "spearman", "mse"),
+}
+
+
 @dataclass
 class EvaluationConfig:
     """What is measured, and by what the best epoch is chosen."""
 
-    metrics: list[str] = field(
-        default_factory=lambda: ["accuracy", "f1_macro", "log_loss", "brier", "ece"]
-    )
-    best: str = "accuracy"
+    metrics: list[str] | None = None  # None: what suits the problem
+    best: str | None = None  # None: the first of the metrics
     test: bool = True  # false while runs are compared: a test split that chooses is none
     positive_label: str | None = None  # of binary F1, precision and recall; None: the last of two
     max_tokens: int | None = None  # of one forward pass, padding included; None: by the device

@@ -7,27 +7,38 @@ names sorted, integers as integers. It travels into `config.id2label` of every c
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from nlp_transfer.config import DatasetConfig
+from nlp_transfer.config import DatasetConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.labels import (
+    SCORE,
+    UNLABELLED,
+    Table,
+    as_answers,
+    different,
+    integer,
+    problem_of,
+    read_labels,
+    refuse_rows,
+)
 from nlp_transfer.slices import KEPT
 from nlp_transfer.sources import SPLITS, Source, read_splits
 
-UNLABELLED = -1  # how the Hub marks the rows of a split whose labels are kept secret
-SHOWN = 3  # offending rows in an error
+COLUMNS = ("label", "text", "text_pair")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Labelled texts with our column names: `text` (str), `label` (int, index into `labels`).
+    """Labelled texts with our column names: `text`, `label`, and of pairs also `text_pair`.
 
+    `label` is an index into `labels`; where a text may have several, 0 or 1 for each of `labels`;
+    or a score.
     `splits` has train and validation, and test where there is one.
     """
 
@@ -35,22 +46,16 @@ class Corpus:
     labels: tuple[str, ...]
     fingerprint: str  # of every text and label in every split, and of the label names
     notes: tuple[str, ...]  # what was decided on the way, for the log
+    problem: Problem = Problem.single_label
 
     @property
     def has_test(self) -> bool:
         """Whether there are labelled rows that played no part in choosing the model."""
         return "test" in self.splits
 
-
-@dataclass(frozen=True)
-class _Table:
-    """One source in our columns; labels as they stand there, a `ClassLabel`'s by name."""
-
-    source: str
-    texts: Sequence[str]
-    labels: Sequence[Any]
-    order: tuple[str, ...] | None  # of the labels, where a `ClassLabel` says so
-    kept: dict[str, list[str]]  # columns to slice by, by our name
+    def references(self, split: str) -> np.ndarray:
+        """Ids int64 [rows], 0/1 float32 [rows, labels] or scores float32 [rows]."""
+        return _references(self.splits[split], self.problem)
 
 
 def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) -> Corpus:
@@ -68,15 +73,55 @@ def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) ->
         for split, sources in read_splits(config).items()
     }
     tables = _without_unlabelled(tables, notes)
-    names = _label_names(tables["train"], config)
-    splits = {split: _with_label_ids(parts, names) for split, parts in tables.items()}
-    splits = _cut_missing_splits(splits, config, seed, notes)
+    problem = problem_of(tables["train"], config)
+    tables = {s: [as_answers(t, problem, config) for t in parts] for s, parts in tables.items()}
+    names = _label_names(tables["train"], problem, config)
+    splits = {split: _with_label_ids(parts, names, problem) for split, parts in tables.items()}
+    splits = _cut_missing_splits(splits, problem, config, seed, notes)
     if config.limit is not None and config.limit < len(splits["train"]):
-        part = stratified_part(np.array(splits["train"]["label"]), config.limit, seed)
+        part = stratified_part(_strata(splits["train"], problem), config.limit, seed)
         splits["train"] = splits["train"].select(part)
         notes.append(f"train is limited to {config.limit} rows, stratified by label")
-    _refuse_one_class(splits["train"], names)
-    return Corpus(splits, tuple(names.values()), _fingerprint(splits, names), tuple(notes))
+    _refuse_one_class(_references(splits["train"], problem), names, problem)
+    labels, fingerprint = tuple(names.values()), _fingerprint(splits, names)
+    return Corpus(splits, labels, fingerprint, tuple(notes), problem)
+
+
+def answers_of(corpus: Corpus, split: str) -> list[str]:
+    """The answer of each row in words."""
+    found = list(corpus.splits[split]["label"])
+    match corpus.problem:
+        case Problem.multi_label:
+            return [
+                ", ".join(n for n, has in zip(corpus.labels, row, strict=True) if has) or "none"
+                for row in found
+            ]
+        case Problem.regression:
+            return [f"{score:g}" for score in found]
+        case _:
+            return [corpus.labels[label] for label in found]
+
+
+def _references(rows: Dataset, problem: Problem) -> np.ndarray:
+    kind = np.int64 if problem is Problem.single_label else np.float32
+    return np.array(rows["label"], dtype=kind)
+
+
+def _strata(rows: Dataset, problem: Problem) -> np.ndarray:
+    """What a cut keeps the shares of: labels, the rarest label of a text, tenths of the scores.
+
+    Returns:
+        int [rows].
+    """
+    found = _references(rows, problem)
+    match problem:
+        case Problem.multi_label:
+            share = np.where(found > 0, found.mean(axis=0), np.inf)
+            return np.where(found.any(axis=1), share.argmin(axis=1), -1)
+        case Problem.regression:
+            return np.searchsorted(np.quantile(found, np.linspace(0, 1, 11)[1:-1]), found)
+        case _:
+            return found
 
 
 def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
@@ -106,14 +151,14 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def _our_columns(
-    source: Source, split: str, config: DatasetConfig, slices: Sequence[str]
-) -> _Table:
+def _our_columns(source: Source, split: str, config: DatasetConfig, slices: Sequence[str]) -> Table:
     """The text and label columns; refuses missing columns and empty cells."""
     table = source.table
-    asked = [("dataset.text", config.text), ("dataset.label", config.label)]
-    for key, column in [*asked, *(("evaluation.slices", column) for column in slices)]:
-        if column not in table.column_names:
+    asked = [("dataset.text", config.text), ("dataset.text_pair", config.text_pair)]
+    asked += [("dataset.label", column) for column in config.label_columns]
+    asked += [("evaluation.slices", column) for column in slices]
+    for key, column in asked:
+        if column is not None and column not in table.column_names:
             raise UserError(
                 ExitCode.DATA,
                 f"{key}={column!r} is not a column of {source.name} ({split}); it has "
@@ -121,19 +166,15 @@ def _our_columns(
             )
     if not len(table):
         raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
-    texts, labels = list(table[config.text]), list(table[config.label])
-    order = None
-    feature = table.features[config.label]
-    if isinstance(feature, ClassLabel):
-        order = tuple(feature.names)
-        labels = [order[label] if label is not None and label >= 0 else label for label in labels]
+    texts, (labels, order) = list(table[config.text]), read_labels(table, config)
+    pairs = None if config.text_pair is None else list(table[config.text_pair])
     kept = {f"{KEPT}{column}": _as_texts(table, column) for column in slices}
-    raw = _Table(f"{source.name} ({split})", texts, labels, order, kept)
-    empty = [i for i, text in enumerate(texts) if text is None or not str(text).strip()]
-    _refuse_rows(empty, "an empty text", raw)
-    empty = [i for i, label in enumerate(labels) if label is None or label == ""]
-    _refuse_rows(empty, "no label", raw)
-    return _Table(raw.source, [str(text) for text in texts], labels, order, kept)
+    raw = Table(f"{source.name} ({split})", texts, pairs, labels, order, kept)
+    refuse_rows(_empty(texts), "an empty text", raw)
+    refuse_rows(_empty(pairs or []), "an empty second text", raw)
+    refuse_rows([i for i, x in enumerate(labels) if x is None or x == ""], "no label", raw)
+    seconds = None if pairs is None else [str(text) for text in pairs]
+    return replace(raw, texts=[str(text) for text in texts], pairs=seconds)
 
 
 def _as_texts(table: Dataset, column: str) -> list[str]:
@@ -144,25 +185,14 @@ def _as_texts(table: Dataset, column: str) -> list[str]:
     return ["" if cell is None else str(cell) for cell in table[column]]
 
 
-def _refuse_rows(rows: list[int], what: str, table: _Table) -> None:
-    if rows:
-        shown = "".join(
-            f"\n  row {i + 1}: label {table.labels[i]!r}, text {str(table.texts[i])[:60]!r}"
-            for i in rows[:SHOWN]
-        )
-        raise UserError(
-            ExitCode.DATA,
-            f"{len(rows)} of the {len(table.texts)} rows of {table.source} have {what}:{shown}\n"
-            "Mend or remove them.",
-        )
+def _empty(texts: Sequence[Any]) -> list[int]:
+    return [i for i, text in enumerate(texts) if text is None or not str(text).strip()]
 
 
-def _without_unlabelled(
-    tables: dict[str, list[_Table]], notes: list[str]
-) -> dict[str, list[_Table]]:
+def _without_unlabelled(tables: dict[str, list[Table]], notes: list[str]) -> dict[str, list[Table]]:
     """A split whose labels are all -1 counts as absent: its labels are secret, not classes."""
     found = {
-        split: {_integer(label) for table in parts for label in set(table.labels)}
+        split: {integer(label) for table in parts for label in different(table.labels)}
         for split, parts in tables.items()
     }
     if found["train"] == {UNLABELLED}:
@@ -174,11 +204,36 @@ def _without_unlabelled(
     ]
     for split in absent:
         notes.append(f"the {split} split has no labels (all are -1) and is left out")
-    return {split: parts for split, parts in tables.items() if split not in absent}
+    return {
+        split: [_without_undecided(table, notes) for table in parts]
+        for split, parts in tables.items()
+        if split not in absent
+    }
 
 
-def _label_names(train: list[_Table], config: DatasetConfig) -> dict[str, str]:
+def _without_undecided(table: Table, notes: list[str]) -> Table:
+    """Without the rows of a `ClassLabel` that are -1: the Hub's word for no label agreed upon."""
+    if table.order is None or UNLABELLED not in table.labels:
+        return table
+    kept = [i for i, label in enumerate(table.labels) if label != UNLABELLED]
+    notes.append(
+        f"{len(table.labels) - len(kept)} of the {len(table.labels)} rows of {table.source} have "
+        "no label (-1) and are left out"
+    )
+    return table.select(kept)
+
+
+def _label_names(train: list[Table], problem: Problem, config: DatasetConfig) -> dict[str, str]:
     """Every label as the data writes it, in order, with its name."""
+    if problem is Problem.regression:
+        if config.label_names is not None:
+            raise UserError(
+                ExitCode.DATA,
+                f"dataset.label_names={config.label_names} has nothing to name: "
+                f"dataset.label={config.label!r} holds scores. If they are classes, say "
+                "dataset.problem=single_label.",
+            )
+        return {SCORE: SCORE}
     written = _order_of(train, config)
     if config.label_names is None:
         return {label: label for label in written}
@@ -196,10 +251,10 @@ def _label_names(train: list[_Table], config: DatasetConfig) -> dict[str, str]:
     return {label: str(name) for label, name in names.items()}
 
 
-def _order_of(train: list[_Table], config: DatasetConfig) -> list[str]:
+def _order_of(train: list[Table], config: DatasetConfig) -> list[str]:
     if train[0].order is not None:
         return list(train[0].order)
-    found = {label for table in train for label in set(table.labels)}
+    found = {label for table in train for label in different(table.labels)}
     strange = [label for label in found if not isinstance(label, str | int)]
     if strange:
         raise UserError(
@@ -213,51 +268,66 @@ def _order_of(train: list[_Table], config: DatasetConfig) -> list[str]:
             f"The files of dataset.train={config.train!r} do not fit together: in some of them "
             f"dataset.label={config.label!r} holds texts, in others numbers.",
         )
-    integers = all(_integer(label) is not None for label in found)
+    integers = all(integer(label) is not None for label in found)
     # The text decides between 1 and 01: the order of a set differs from process to process.
-    key = {str(label): (_integer(label) if integers else 0, str(label)) for label in found}
+    key = {str(label): (integer(label) if integers else 0, str(label)) for label in found}
     return sorted(key, key=lambda label: key[label])
 
 
-def _integer(label: Any) -> int | None:
-    if isinstance(label, bool):
-        return None
-    if isinstance(label, int):
-        return label
-    return int(label) if isinstance(label, str) and re.fullmatch(r"-?\d{1,18}", label) else None
-
-
-def _with_label_ids(parts: list[_Table], names: dict[str, str]) -> Dataset:
+def _with_label_ids(parts: list[Table], names: dict[str, str], problem: Problem) -> Dataset:
     """Labels are compared as text: a file may hold 1 where another holds "1"."""
     position = {label: i for i, label in enumerate(names)}
-    texts: list[str] = []
-    ids: list[int] = []
-    kept: dict[str, list[str]] = {name: [] for name in parts[0].kept}
+    columns: dict[str, list[Any]] = {"text": [], "text_pair": [], "label": []}
+    columns |= {name: [] for name in parts[0].kept}
     for table in parts:
-        found = [position.get(str(label), UNLABELLED) for label in table.labels]
-        unknown = [i for i, label_id in enumerate(found) if label_id == UNLABELLED]
-        known = ", ".join(names)
-        _refuse_rows(unknown, f"a label that train does not have (it has {known})", table)
-        texts += table.texts
-        ids += found
+        found = _ids(table, position, problem)
+        columns["text"] += table.texts
+        columns["text_pair"] += table.pairs or []
+        columns["label"] += found
         for name, cells in table.kept.items():
-            kept[name] += cells
-    return Dataset.from_dict({"text": texts, "label": ids, **kept})
+            columns[name] += cells
+    return Dataset.from_dict({name: cells for name, cells in columns.items() if cells})
 
 
-def _refuse_one_class(train: Dataset, names: dict[str, str]) -> None:
-    found = set(train["label"])
-    if len(found) < 2:
-        only = list(names.values())[found.pop()]
-        raise UserError(
-            ExitCode.DATA,
-            f"Every row of train has the label {only!r}; a classifier needs at least two. "
-            "Check dataset.label.",
-        )
+def _ids(table: Table, position: dict[str, int], problem: Problem) -> list[Any]:
+    """The answer of each row as a `Corpus` has it."""
+    if problem is Problem.regression:
+        return list(table.labels)
+    many = problem is Problem.multi_label
+    found = [
+        [position.get(str(label), UNLABELLED) for label in (cell if many else [cell])]
+        for cell in table.labels
+    ]
+    unknown = [i for i, ids in enumerate(found) if UNLABELLED in ids]
+    known = ", ".join(position)
+    refuse_rows(unknown, f"a label that train does not have (it has {known})", table)
+    if many:
+        return [[int(i in ids) for i in range(len(position))] for ids in map(set, found)]
+    return [ids[0] for ids in found]
+
+
+def _refuse_one_class(found: np.ndarray, names: dict[str, str], problem: Problem) -> None:
+    """Train must have something to tell apart."""
+    labels = list(names.values())
+    match problem:
+        case Problem.regression:
+            alike, said = np.ptp(found) == 0, f"the score {found[0]:g}; there is nothing to learn"
+        case Problem.multi_label:
+            alike = bool((found == found[0]).all())
+            said = "the same labels; there is nothing to learn"
+        case _:
+            alike = len(np.unique(found)) < 2
+            said = f"the label {labels[found[0]]!r}; a classifier needs at least two"
+    if alike:
+        raise UserError(ExitCode.DATA, f"Every row of train has {said}. Check dataset.label.")
 
 
 def _cut_missing_splits(
-    splits: dict[str, Dataset], config: DatasetConfig, seed: int, notes: list[str]
+    splits: dict[str, Dataset],
+    problem: Problem,
+    config: DatasetConfig,
+    seed: int,
+    notes: list[str],
 ) -> dict[str, Dataset]:
     """Validation is cut from train, never from test; test only where train is all there is."""
     splits = dict(splits)
@@ -275,7 +345,7 @@ def _cut_missing_splits(
                 ExitCode.DATA, f"train has only {rows} rows: no {split} split can be cut from it."
             )
         # The rest is drawn, not the cut: it is train that must keep a row of every label.
-        rest = stratified_part(np.array(train["label"]), len(train) - size, seed)
+        rest = stratified_part(_strata(train, problem), len(train) - size, seed)
         cut = np.setdiff1d(np.arange(len(train)), rest)
         splits["train"], splits[split] = train.select(rest), train.select(cut)
         notes.append(f"{size} rows of train, stratified by label, are the {split} split")
@@ -287,8 +357,10 @@ def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:
     for split in SPLITS:
         if split in splits:
             digest.update(f"\0{split}\0".encode())
-            for text, label in zip(splits[split]["text"], splits[split]["label"], strict=True):
-                digest.update(f"{label}\0{text}\0".encode("utf-8", "surrogatepass"))
+            columns = [name for name in COLUMNS if name in splits[split].column_names]
+            for cells in zip(*(splits[split][name] for name in columns), strict=True):
+                row = "".join(f"{cell}\0" for cell in cells)
+                digest.update(row.encode("utf-8", "surrogatepass"))
             for name in splits[split].column_names:
                 if name.startswith(KEPT):
                     digest.update(repr((name, list(splits[split][name]))).encode())

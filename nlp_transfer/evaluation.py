@@ -7,6 +7,7 @@ the Hub; a name we do not have is loaded from there, and tried before training s
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,14 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
 
-from nlp_transfer.classifier import softmax
-from nlp_transfer.config import EvaluationConfig
+from nlp_transfer.classifier import probabilities_of
+from nlp_transfer.config import DEFAULT_METRICS, EvaluationConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.intervals import Interval, intervals
 from nlp_transfer.machine import logger
+from nlp_transfer.problem_metrics import PROBLEM_METRICS
 from nlp_transfer.scores import (
     BINARY,
     BY_LABEL,
@@ -36,8 +39,9 @@ class _OurMetric(evaluate.Metric):
     """One of our scores in the shape of the `evaluate` library."""
 
     prediction: Any
+    reference: Any = datasets.Value("int64")
 
-    def __init__(self, name: str, score: Callable[..., np.ndarray], classes: Classes) -> None:
+    def __init__(self, name: str, score: Callable[..., Any], classes: Classes) -> None:
         self._score_name = name
         self._score = score
         self._classes = classes
@@ -48,7 +52,7 @@ class _OurMetric(evaluate.Metric):
             description=f"{self._score_name} over {len(self._classes.names)} labels",
             citation="",
             features=datasets.Features(
-                {"predictions": self.prediction, "references": datasets.Value("int64")}
+                {"predictions": self.prediction, "references": self.reference}
             ),
         )
 
@@ -77,6 +81,28 @@ class ProbabilityMetric(_OurMetric):
         return self._score(references, probabilities, self._classes, once)
 
 
+class _ProblemMetric(_OurMetric):
+    """A score of references and of what is predicted."""
+
+    def _of(self, references: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            return self._score(references, predictions)
+
+
+class SeveralLabelsMetric(_ProblemMetric):
+    """A score of several labels a text (`predictions`: a probability for each, references 0/1)."""
+
+    prediction = datasets.Sequence(datasets.Value("float64"))
+    reference = datasets.Sequence(datasets.Value("int64"))
+
+
+class ScoreMetric(_ProblemMetric):
+    """A score of scores (`predictions`: one a row)."""
+
+    prediction = reference = datasets.Value("float64")
+
+
 @dataclass(frozen=True)
 class Metrics:
     """The metrics of a run."""
@@ -85,6 +111,7 @@ class Metrics:
     classes: Classes
     by_label: Any  # evaluate.CombinedEvaluations or None
     by_probability: Any
+    problem: Problem = Problem.single_label
 
     @property
     def greater_is_better(self) -> bool:
@@ -96,12 +123,12 @@ class Metrics:
 
         Args:
             logits: float [rows, labels].
-            references: int [rows].
+            references: as `Corpus.references` gives them.
         """
         values: dict[str, float] = {}
         for metrics, predictions in (
             (self.by_label, logits.argmax(axis=1)),
-            (self.by_probability, softmax(logits)),
+            (self.by_probability, self.probabilities(logits)),
         ):
             if metrics is not None:
                 values |= metrics.compute(predictions=predictions, references=references)
@@ -110,9 +137,14 @@ class Metrics:
     def intervals(
         self, values: dict[str, float | None], logits: np.ndarray, references: np.ndarray
     ) -> dict[str, Interval]:
-        """Of what `compute` gave for these rows; none for a metric of the Hub."""
+        """Of what `compute` gave for these rows; none for a metric of the Hub.
+
+        Of several labels and of scores there are none at all.
+        """
+        if self.problem is not Problem.single_label:
+            return {}
         defined = {name: value for name, value in values.items() if value is not None}
-        return intervals(defined, references, softmax(logits), self.classes)
+        return intervals(defined, references, self.probabilities(logits), self.classes)
 
     def of_rows(self, logits: np.ndarray, references: np.ndarray) -> dict[str, Any]:
         """How many rows there are, the metrics and their intervals, as in `metrics.json`."""
@@ -124,35 +156,47 @@ class Metrics:
             "intervals": {name: [*pair] for name, pair in between.items()},
         }
 
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """float64 [rows, labels]; of a regression, the scores [rows]."""
+        found = probabilities_of(logits, self.problem)
+        return found[:, 0] if self.problem is Problem.regression else found
+
 
 @dataclass(frozen=True)
 class SplitEvaluation:
     """What the model is worth on one split."""
 
     logits: np.ndarray  # float32 [rows, labels]
-    references: np.ndarray  # int64 [rows]
+    references: np.ndarray  # as `Corpus.references` gives them
     metrics: dict[str, float | None]
     intervals: dict[str, Interval]
     per_class: list[dict[str, Any]]  # label, precision, recall, f1, support
-    confusion: np.ndarray  # int64 [references, predictions]
+    confusion: np.ndarray | None  # int64 [references, predictions]; None: not one label a text
     slices: dict[str, list[dict[str, Any]]]  # by what: value, rows, metrics, intervals
+    problem: Problem = Problem.single_label
 
     @property
     def probabilities(self) -> np.ndarray:
-        """float64 [rows, labels]."""
-        return softmax(self.logits)
+        """float64 [rows, labels]; of a regression, the scores."""
+        return probabilities_of(self.logits, self.problem)
 
 
-def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
+def load_metrics(
+    config: EvaluationConfig, labels: tuple[str, ...], problem: Problem = Problem.single_label
+) -> Metrics:
     """The metrics that were asked for, each tried on two made-up rows.
 
     Raises:
         UserError: for one that does not exist or does not fit the labels.
     """
+    if problem in PROBLEM_METRICS:
+        return _of_problem(config, labels, problem)
+    asked = config.metrics or list(DEFAULT_METRICS[problem])
+    best = config.best or asked[0]
     classes = Classes(labels, _positive(config, labels))
     by_label: list[Any] = []
     by_probability: list[Any] = []
-    for name in config.metrics:
+    for name in asked:
         if name in BINARY and len(labels) != 2:
             raise UserError(
                 ExitCode.CONFIG,
@@ -165,25 +209,49 @@ def load_metrics(config: EvaluationConfig, labels: tuple[str, ...]) -> Metrics:
             by_probability.append(ProbabilityMetric(name, BY_PROBABILITY[name], classes))
         else:
             by_label.append(_metric_of_the_hub(name))
-    if config.best not in (*BY_LABEL, *BY_PROBABILITY):
+    if best not in (*BY_LABEL, *BY_PROBABILITY):
         raise UserError(
             ExitCode.CONFIG,
-            f"evaluation.best={config.best!r} must be one of ours, whose direction is known: "
+            f"evaluation.best={best!r} must be one of ours, whose direction is known: "
             f"{', '.join([*BY_LABEL, *BY_PROBABILITY])}.",
         )
     metrics = Metrics(
-        config.best,
+        best,
         classes,
         evaluate.combine(by_label) if by_label else None,
         evaluate.combine(by_probability) if by_probability else None,
     )
     tried = metrics.compute(np.eye(2, len(labels), dtype=np.float32), np.array([0, 1]))
-    if config.best not in tried:
+    if best not in tried:
         raise UserError(
             ExitCode.CONFIG,
-            f"evaluation.best={config.best!r} is not among what is measured: {', '.join(tried)}.",
+            f"evaluation.best={best!r} is not among what is measured: {', '.join(tried)}.",
         )
     return metrics
+
+
+def _of_problem(config: EvaluationConfig, labels: tuple[str, ...], problem: Problem) -> Metrics:
+    """Metrics of several labels a text, or of scores."""
+    asked = config.metrics or list(DEFAULT_METRICS[problem])
+    best = config.best or asked[0]
+    known = PROBLEM_METRICS[problem]
+    if config.positive_label is not None:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"evaluation.positive_label={config.positive_label!r} is for two labels; leave it out "
+            f"({problem.name}).",
+        )
+    for key, name in (*(("metrics", name) for name in asked), ("best", best)):
+        if name not in (known if key == "metrics" else asked):
+            raise UserError(
+                ExitCode.CONFIG,
+                f"evaluation.{key} has {name!r}, which is not for {problem.name}; "
+                f"there are {', '.join(known)}.",
+            )
+    kind = SeveralLabelsMetric if problem is Problem.multi_label else ScoreMetric
+    classes = Classes(labels, 0)
+    ours = [kind(name, known[name], classes) for name in asked]
+    return Metrics(best, classes, None, evaluate.combine(ours), problem)
 
 
 def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int) -> None:
@@ -208,10 +276,39 @@ def evaluate_split(
     labels: tuple[str, ...],
     slices: Slices | None = None,
 ) -> SplitEvaluation:
-    """Metrics with their intervals, the tables by class, and the metrics of slices of one split."""
+    """Metrics with their intervals, the tables by class, and the metrics of slices of one split.
+
+    Of scores there is no table by class.
+    """
     values = metrics.compute(logits, references)
-    confusion = confusion_matrix(references, logits.argmax(axis=1), len(labels))
-    counts = Counts.of(confusion)
+    between = metrics.intervals(values, logits, references)
+    sliced = {
+        by: [
+            {"value": value, **metrics.of_rows(logits[rows], references[rows])}
+            for value, rows in parts.items()
+        ]
+        for by, parts in (slices or {}).items()
+    }
+    per_class, confusion = _by_class(logits, references, metrics.problem, labels)
+    return SplitEvaluation(
+        logits, references, values, between, per_class, confusion, sliced, metrics.problem
+    )
+
+
+def _by_class(
+    logits: np.ndarray, references: np.ndarray, problem: Problem, labels: tuple[str, ...]
+) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+    """How each label fares; and the confusion matrix, where a text has one label."""
+    confusion = None
+    match problem:
+        case Problem.regression:
+            return [], None
+        case Problem.multi_label:
+            decided, right = logits > 0, references > 0
+            counts = Counts((decided & right).sum(axis=0), decided.sum(axis=0), right.sum(axis=0))
+        case _:
+            confusion = confusion_matrix(references, logits.argmax(axis=1), len(labels))
+            counts = Counts.of(confusion)
     per_class = [
         {
             "label": label,
@@ -222,15 +319,7 @@ def evaluate_split(
         }
         for i, label in enumerate(labels)
     ]
-    between = metrics.intervals(values, logits, references)
-    sliced = {
-        by: [
-            {"value": value, **metrics.of_rows(logits[rows], references[rows])}
-            for value, rows in parts.items()
-        ]
-        for by, parts in (slices or {}).items()
-    }
-    return SplitEvaluation(logits, references, values, between, per_class, confusion, sliced)
+    return per_class, confusion
 
 
 def _positive(config: EvaluationConfig, labels: tuple[str, ...]) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from nlp_transfer.inputs import Pairs, Texts
+
 TITLE = "\n## Examples from the data\n"
 MOST = 6  # rows
 LONGEST = 300  # characters
@@ -24,8 +26,12 @@ def shows_examples(card: Path) -> bool:
     return card.is_file() and TITLE in card.read_text(encoding="utf-8")
 
 
-def one_of_each(texts: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
-    """The first text of every label."""
+def one_of_each(asked: Texts, labels: Sequence[str]) -> list[tuple[str, str]]:
+    """The first text (of pairs, both) of every label."""
+    if isinstance(asked, Pairs):
+        texts = [" / ".join(both) for both in zip(asked.first, asked.second, strict=True)]
+    else:
+        texts = asked
     first = {label: text for text, label in zip(reversed(texts), reversed(labels), strict=True)}
     return [(text, label) for label, text in sorted(first.items())][:MOST]
 

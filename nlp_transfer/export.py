@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from nlp_transfer.classifier import softmax
+from nlp_transfer.classifier import probabilities_of
+from nlp_transfer.config import Problem
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.inputs import Texts
 from nlp_transfer.machine import quiet
 
 TOLERANCE = 1e-5  # of a probability, in float32
@@ -40,9 +42,10 @@ class Claim:
     """What a folder is said to answer."""
 
     folder: Path
-    texts: Sequence[str]
+    texts: Texts
     labels: tuple[str, ...]
     logits: np.ndarray  # float32 [texts, labels]
+    problem: Problem = Problem.single_label
 
 
 def export(
@@ -85,15 +88,18 @@ def verify(claims: Sequence[Claim]) -> list[float]:
     Raises:
         UserError: if a folder does not answer what is claimed.
     """
-    answers = _ask([(str(claim.folder.resolve()), list(claim.texts)) for claim in claims])
+    answers = _ask([(str(claim.folder.resolve()), claim.texts) for claim in claims])
     return [_compare(claim, rows) for claim, rows in zip(claims, answers, strict=True)]
 
 
-def _ask(questions: list[tuple[str, list[str]]]) -> list[list[dict[str, float]]]:
+def _ask(questions: list[tuple[str, Texts]]) -> list[list[dict[str, float]]]:
     program = resources.files("nlp_transfer").joinpath("fresh_process.py").read_text("utf-8")
     with tempfile.TemporaryDirectory() as elsewhere:
         asked, answered = Path(elsewhere, "questions.json"), Path(elsewhere, "answers.json")
-        content = [{"folder": folder, "texts": texts} for folder, texts in questions]
+        content = [
+            {"folder": folder, "texts": [texts[row] for row in range(len(texts))]}
+            for folder, texts in questions
+        ]
         asked.write_text(json.dumps(content), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-c", program, str(asked), str(answered)],
@@ -118,7 +124,7 @@ def _alone() -> dict[str, str]:
 
 
 def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
-    reported = softmax(claim.logits)
+    reported = probabilities_of(claim.logits, claim.problem)
     if any(set(answer) != set(claim.labels) for answer in answers):
         raise UserError(
             ExitCode.EXPORT,
@@ -126,15 +132,16 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
         )
     found = np.array([[answer[label] for label in claim.labels] for answer in answers])
     worst = float(np.abs(found - reported).max())
-    # A different label within the tolerance is a tie.
+    # Scores may be larger than one. A different label within the tolerance is a tie.
+    allowed = TOLERANCE * max(1.0, float(np.abs(reported).max()))
     rows = np.arange(len(found))
     lost = reported.max(axis=1) - reported[rows, found.argmax(axis=1)]
-    if not (worst <= TOLERANCE and lost.max() <= TOLERANCE):  # so that NaN is refused too
+    if not (worst <= allowed and lost.max() <= allowed):  # so that NaN is refused too
         row = int(np.abs(found - reported).max(axis=1).argmax())
         raise UserError(
             ExitCode.EXPORT,
             f"{claim.folder} does not answer what was measured: probabilities differ by "
-            f"{worst:.2g} (at most {TOLERANCE:g}), most on {claim.texts[row][:60]!r}. "
+            f"{worst:.2g} (at most {allowed:g}), most on {str(claim.texts[row])[:60]!r}. "
             "The folder is left for inspection.",
         )
     return worst

@@ -156,7 +156,8 @@ def _open(folder: Path, name: str, split: EncodedSplit) -> EncodedSplit:
     states = np.load(_file(folder, name), mmap_mode="r")
     whole = len(states) == split.inputs.offsets[-1]
     offsets = split.inputs.offsets if whole else np.arange(len(split.inputs) + 1)
-    return EncodedSplit(Inputs({STATES: states}, offsets), split.labels, split.cut)
+    inputs = Inputs({STATES: states}, offsets, split.inputs.windows)
+    return EncodedSplit(inputs, split.labels, split.cut)
 
 
 def _key(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> str:

@@ -27,11 +27,14 @@ def largest_micro_batch(
     Raises:
         UserError: if not even one text fits.
     """
-    longest = np.argsort(-inputs.lengths, kind="stable")
+    # Documents by their tokens, over all windows.
+    tokens = np.bincount(inputs.documents, weights=inputs.lengths)
+    longest = np.argsort(-tokens, kind="stable")
     size = share
     while size:
         try:
-            _step(model, inputs, collator, longest[:size], precision)
+            rows = np.flatnonzero(np.isin(inputs.documents, longest[:size]))
+            _step(model, inputs, collator, rows, precision)
             return size
         except torch.OutOfMemoryError:
             size //= 2

@@ -1,25 +1,50 @@
 """Answers for exported folders in a process that cannot import this package.
 
 `export.verify` runs this text with `python -c`; arguments: a JSON file with
-`[{"folder": …, "texts": […]}]`, and the file for the answers, `[[{label: probability}]]`.
+`[{"folder": …, "texts": […]}]` (a pair is `{"text": …, "text_pair": …}`), and the file for the
+answers, `[[{label: probability}]]`.
 """
 
 import json
 import sys
+from typing import Any
 
 sys.modules["nlp_transfer"] = None  # type: ignore[assignment]  # importing it fails from here on
 
+import torch  # noqa: E402
 from transformers import logging, pipeline  # noqa: E402
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
 
-def answer(folder: str, texts: list[str]) -> list[dict[str, float]]:
+def answer(folder: str, texts: list[str | dict[str, str]]) -> list[dict[str, float]]:
     """What `pipeline` says to each text."""
     classify = pipeline("text-classification", folder, device="cpu")
-    rows = classify(texts, top_k=None, truncation=True, batch_size=16)
+    how = getattr(classify.model.config, "long_text", None) or {"how": "truncate"}
+    if how["how"] == "truncate":
+        rows = classify(texts, top_k=None, truncation=True, batch_size=16)
+    else:
+        rows = [document(classify, text, **how) for text in texts]
     return [{score["label"]: score["score"] for score in row} for row in rows]
+
+
+def document(classify: Any, text: Any, how: str, stride: int, pooling: str) -> Any:
+    """One document that is read in windows, or by its beginning and its end."""
+    tokenizer, longest = classify.tokenizer, classify.tokenizer.model_max_length
+    if how == "windows":
+        more = {"truncation": True, "stride": stride, "return_overflowing_tokens": True}
+        rows = tokenizer(text, padding=True, return_tensors="pt", **more)
+        rows.pop("overflow_to_sample_mapping")
+    else:
+        rows = tokenizer(text, return_tensors="pt", verbose=False)
+        n, head = rows["input_ids"].shape[1], (longest + 1) // 2
+        kept = [*range(head), *range(n - longest + head, n)] if n > longest else [*range(n)]
+        rows = {name: tokens[:, kept] for name, tokens in rows.items()}
+    with torch.inference_mode():
+        logits = classify.model(**rows).logits
+    logits = logits.amax(0) if pooling == "max" else logits.mean(0)
+    return classify.postprocess({"logits": logits[None]}, top_k=None, _legacy=False)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
+from nlp_transfer.classifier import problem_in
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.inputs import FEW_TOKENS, Inputs, plan_inference
+from nlp_transfer.inputs import FEW_TOKENS, PAIRS, Inputs, Pairs, plan_inference
 from nlp_transfer.machine import Machine, gather, quiet, tokens_at_once
 from nlp_transfer.model import evaluating, longest_input
 from nlp_transfer.tokenization import Collator, collator_of, encode_texts
+from nlp_transfer.windows import Reading
 
 FEW_ROWS = 64  # so many cannot be sorted into batches without padding
 
@@ -27,14 +29,14 @@ def predict_logits(
     max_tokens: int | None = None,
     machine: Machine | None = None,
 ) -> np.ndarray:
-    """Logits of every row, in the order of the rows, on every process.
+    """Logits of every document, in their order, on every process; those of windows are joined.
 
     Runs in length-sorted batches of `max_tokens` tokens (None: what suits the device); the
     processes share the batches, and because these do not depend on how many processes there are,
     neither do the logits.
 
     Returns:
-        float32 [rows, labels].
+        float32 [documents, labels].
     """
     batches = plan_inference(inputs.lengths, max_tokens or tokens_at_once(model.device))
     mine = batches if machine is None else batches[machine.rank :: machine.world_size]
@@ -55,7 +57,7 @@ def predict_logits(
             "Try a lower strategy.learning_rate or training.precision=fp32.",
         )
     assert sum(len(rows) for rows, _ in answers) == len(inputs), "every row is answered once"
-    return logits
+    return logits if inputs.windows is None else inputs.windows.join(logits)
 
 
 class TorchEngine:
@@ -69,6 +71,9 @@ class TorchEngine:
         self.labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
         self.max_length = longest_input(model, tokenizer)
         self.collator = collator_of(tokenizer)
+        self.problem = problem_in(model.config.problem_type)
+        self.paired = model.config.to_dict().get(PAIRS)
+        self.reading = Reading.remembered(model.config)
 
     @classmethod
     def load(cls, folder: Path, threads: int | None = None) -> TorchEngine:
@@ -90,11 +95,12 @@ class TorchEngine:
             ) from error
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Inputs:
-        """Tokens; texts longer than the model reads are cut."""
-        return encode_texts(texts, self.tokenizer, self.max_length, pairs)
+        """Tokens; long texts are read as they were in training."""
+        asked = list(texts) if pairs is None else Pairs(list(texts), list(pairs))
+        return encode_texts(asked, self.tokenizer, self.max_length, self.reading)
 
     def logits(self, inputs: Inputs) -> np.ndarray:
-        """float32 [rows, labels], in the order of the rows."""
+        """float32 [texts, labels], in the order of the texts."""
         few = len(inputs) <= FEW_ROWS and self.model.device.type == "cpu"
         return predict_logits(self.model, inputs, self.collator, FEW_TOKENS if few else None)
 

@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from nlp_transfer.windows import Windows
+
+PAIRS = "text_pairs"  # in the configuration of a classifier: whether it answers for pairs
 
 # Of one forward pass, padding included: a CPU is at its matrix rate with so few.
 CPU_TOKENS = 1024
 # Among few rows neighbours differ in length, and smaller batches lose less to padding: of 40 SST-2
 # sentences, 256 tokens at a time cost 8.9 ms each by torch and 7.6 by ONNX, 1024 11.2 and 9.8.
 FEW_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Texts that are answered for two by two."""
+
+    first: list[str]
+    second: list[str]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, row: int) -> dict[str, str]:
+        """One pair, in the library's own words."""
+        return {"text": self.first[row], "text_pair": self.second[row]}
+
+
+Texts = list[str] | Pairs
 
 
 @dataclass(frozen=True)
@@ -25,9 +49,20 @@ class Inputs:
 
     flat: dict[str, np.ndarray]
     offsets: np.ndarray  # int64 [rows + 1]
+    windows: Windows | None = None  # None: every row is a document
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def documents(self) -> np.ndarray:
+        """int64 [rows], which document each row is of."""
+        return np.arange(len(self)) if self.windows is None else self.windows.documents
+
+    @property
+    def shares(self) -> np.ndarray:
+        """float64 [rows], how much each row is of its document."""
+        return 1 / np.bincount(self.documents)[self.documents]
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         start, end = self.offsets[row], self.offsets[row + 1]
@@ -39,7 +74,7 @@ class Inputs:
         return np.diff(self.offsets)
 
     def first(self, rows: int) -> Inputs:
-        """At most so many rows from the beginning."""
+        """At most so many rows from the beginning, each by itself."""
         offsets = self.offsets[: rows + 1]
         return Inputs({name: flat[: offsets[-1]] for name, flat in self.flat.items()}, offsets)
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from nlp_transfer.config import (
     AUTO,
+    DEFAULT_METRICS,
     FILE_SUFFIXES,
     TRACKERS,
+    ClassWeights,
     Config,
+    DatasetConfig,
     HubConfig,
+    LongText,
+    Problem,
     Solver,
     StageConfig,
     StrategyConfig,
     TrainingConfig,
+    WindowPooling,
 )
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
@@ -43,13 +50,62 @@ def impossible(config: Config) -> Iterator[str]:
                     f"dataset.{split}={value!r} is a file, but the dataset is {dataset.name!r}. "
                     f"Add dataset=files to train on your own files."
                 )
-    if config.evaluation.best not in config.evaluation.metrics:
-        yield (
-            f"evaluation.best={config.evaluation.best!r} is not measured; evaluation.metrics has "
-            f"{', '.join(config.evaluation.metrics)}."
-        )
+    yield from _impossible_metrics(config)
+    yield from _impossible_labels(dataset)
+    yield from _impossible_long_texts(config)
     yield from _impossible_training(config.training)
     yield from impossible_hub(config.hub)
+
+
+def _impossible_metrics(config: Config) -> Iterator[str]:
+    best, measured = config.evaluation.best, config.evaluation.metrics
+    if measured is None:
+        problem = config.dataset.problem
+        problems = list(DEFAULT_METRICS) if problem is Problem.auto else [problem]
+        measured = [name for each in problems for name in DEFAULT_METRICS[each]]
+    if not measured:
+        yield "evaluation.metrics is empty: name at least one, or leave it out."
+    elif best is not None and best not in measured:
+        yield (
+            f"evaluation.best={best!r} is not measured; evaluation.metrics has "
+            f"{', '.join(dict.fromkeys(measured))}."
+        )
+
+
+def _impossible_long_texts(config: Config) -> Iterator[str]:
+    tokenization = config.tokenization
+    how = tokenization.long_text
+    if how is not LongText.truncate and config.dataset.text_pair is not None:
+        yield (
+            f"tokenization.long_text={how.name} is for single texts; of the pairs of "
+            "dataset.text_pair the longer text is cut. Leave it out."
+        )
+    if tokenization.stride < 0:
+        yield f"tokenization.stride={tokenization.stride} must be a number that is not negative."
+    if how is not LongText.windows:
+        for key, default in (("stride", 0), ("window_pooling", WindowPooling.mean)):
+            value = getattr(tokenization, key)
+            if value != default:
+                value = getattr(value, "name", value)
+                yield f"tokenization.{key}={value} needs tokenization.long_text=windows."
+
+
+def _impossible_labels(dataset: DatasetConfig) -> Iterator[str]:
+    names = dataset.label_columns
+    if not names or not all(isinstance(name, str) and name for name in names):
+        yield f"dataset.label={dataset.label!r} must be a column, or a list of 0/1 columns."
+    several = isinstance(dataset.label, list) or dataset.delimiter is not None
+    if several and dataset.problem not in (Problem.auto, Problem.multi_label):
+        yield (
+            f"dataset.problem={dataset.problem.name} does not go with several labels a text "
+            "(dataset.delimiter, or a list of columns in dataset.label)."
+        )
+    if isinstance(dataset.label, list) and dataset.delimiter is not None:
+        yield "dataset.delimiter is for labels in one cell; dataset.label has several columns."
+    if dataset.delimiter == "":
+        yield "dataset.delimiter is empty: name what stands between the labels of a cell."
+    if dataset.problem is Problem.regression and dataset.label_names is not None:
+        yield "dataset.label_names has nothing to name: dataset.problem=regression has scores."
 
 
 def impossible_hub(hub: HubConfig) -> Iterator[str]:
@@ -78,6 +134,7 @@ def impossible_hub(hub: HubConfig) -> Iterator[str]:
 
 
 def _impossible_training(training: TrainingConfig) -> Iterator[str]:
+    yield from _impossible_class_weights(training.class_weights)
     if training.early_stopping is not None and not training.keep_best:
         yield "training.early_stopping needs the best epoch: leave out training.keep_best=false."
     batch, micro = training.batch_size, training.micro_batch_size
@@ -89,6 +146,25 @@ def _impossible_training(training: TrainingConfig) -> Iterator[str]:
     if unknown:
         known = ", ".join(TRACKERS)
         yield f"training.report_to: {unknown[0]!r} is not a tracker; there are {known}."
+
+
+def _impossible_class_weights(asked: Any) -> Iterator[str]:
+    if isinstance(asked, dict):
+        wrong = {name: weight for name, weight in asked.items() if not _is_weight(weight)}
+        if wrong or not asked:
+            yield f"training.class_weights={asked} must give every label a number greater than 0."
+    elif asked not in [kind.value for kind in ClassWeights]:
+        names = ", ".join(kind.value for kind in ClassWeights)
+        yield (
+            f"training.class_weights={asked!r} must be one of {names}, "
+            "or weights by name ({spam: 3, ham: 1})."
+        )
+
+
+def _is_weight(weight: Any) -> bool:
+    return (
+        isinstance(weight, int | float) and not isinstance(weight, bool) and 0 < weight < math.inf
+    )
 
 
 def _impossible_numbers(config: Config) -> Iterator[str]:

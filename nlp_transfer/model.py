@@ -22,7 +22,7 @@ from transformers import (
     set_seed,
 )
 
-from nlp_transfer.config import CheckpointConfig
+from nlp_transfer.config import CheckpointConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import logger, quiet
 
@@ -80,7 +80,12 @@ class Pretrained:
     max_tokens: int  # longest input, special tokens included
 
 
-def load_pretrained(config: CheckpointConfig, labels: tuple[str, ...], seed: int) -> Pretrained:
+def load_pretrained(
+    config: CheckpointConfig,
+    labels: tuple[str, ...],
+    seed: int,
+    problem: Problem = Problem.single_label,
+) -> Pretrained:
     """Load a checkpoint in float32 with a head for `labels`; new weights are drawn from `seed`.
 
     A head that the checkpoint already has is kept, its rows in our order, where its labels are ours
@@ -113,13 +118,8 @@ def load_pretrained(config: CheckpointConfig, labels: tuple[str, ...], seed: int
     except LOADING_FAILS_WITH as error:
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
     _set_labels(model.config, labels)
-    model.config.problem_type = "single_label_classification"
-    if tokenizer.pad_token_id is None:
-        raise UserError(
-            ExitCode.CHECKPOINT,
-            f"The tokenizer of {config.name} has no padding token; expected a text encoder such as "
-            "BERT, RoBERTa or DistilBERT.",
-        )
+    model.config.problem_type = problem.value
+    _have_padding(tokenizer, model, config.name)
     anatomy = find_anatomy(model)
     return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer))
 
@@ -258,9 +258,29 @@ def _set_labels(model_config: Any, labels: tuple[str, ...]) -> None:
     model_config.label2id = {label: i for i, label in enumerate(labels)}
 
 
+def _have_padding(tokenizer: Any, model: PreTrainedModel, name: str) -> None:
+    """Decoders such as GPT-2 come without a padding token: the one that ends a text serves.
+
+    They are padded on the right, where no real token sees it and positions stay what they are.
+    """
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                ExitCode.CHECKPOINT,
+                f"The tokenizer of {name} has no padding token and none that ends a text; expected "
+                "a text encoder such as BERT, RoBERTa or DistilBERT.",
+            )
+        tokenizer.pad_token, tokenizer.padding_side = tokenizer.eos_token, "right"
+        logger.info("the tokenizer has no padding token: %s serves", tokenizer.pad_token)
+    # Decoders find the last real token by it.
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
 def _set_dropout(model_config: Any, dropout: float) -> None:
-    for name in model_config.to_dict():
-        if "dropout" in name and not isinstance(getattr(model_config, name), bool | str):
+    # GPT-2 says resid_pdrop.
+    names = [n for n in model_config.to_dict() if "dropout" in n or n.endswith("_pdrop")]
+    for name in names:
+        if not isinstance(getattr(model_config, name), bool | str):
             setattr(model_config, name, dropout)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nlp_transfer.config import Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import FEW_TOKENS, Inputs, joined, pad_rows, plan_inference
 
@@ -29,6 +30,7 @@ class Reading:
     padding: dict[str, int]  # value by input name
     padding_side: str
     truncation_side: str
+    paired: bool | None = None  # trained on pairs of texts; None: not known
 
 
 class OnnxEngine:
@@ -38,11 +40,13 @@ class OnnxEngine:
     depend on its neighbours.
     """
 
+    problem = Problem.single_label
+
     def __init__(self, session: Any, tokenizer: Any, reading: Reading, alone: bool) -> None:
         self.session = session
         self.tokenizer = tokenizer
         self.reading = reading
-        self.labels = reading.labels
+        self.labels, self.paired = reading.labels, reading.paired
         self.alone = alone
         self.inputs = [given.name for given in session.get_inputs()]
 

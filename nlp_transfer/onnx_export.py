@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from nlp_transfer.classifier import Engine, find_model
+from nlp_transfer.classifier import (
+    Engine,
+    find_model,
+    refuse_other_answers,
+    refuse_other_reading,
+)
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference import TorchEngine
 from nlp_transfer.inputs import pad_rows
@@ -26,6 +31,7 @@ from nlp_transfer.machine import quiet
 from nlp_transfer.model import evaluating
 from nlp_transfer.onnx_engine import ABOUT, EXTRA, FILES, FOLDER, OnnxEngine, Reading
 
+DOOR = "the export to ONNX"
 TOLERANCE = 1e-4  # of a float32 logit
 KEPT_LABELS = 0.98  # by int8
 TIMED_ROWS = 64  # at most, at each batch size
@@ -41,6 +47,7 @@ class Questions:
     texts: list[str]
     references: np.ndarray | None  # int64 [texts]
     source: str
+    pairs: list[str] | None = None  # the second text of each
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,8 @@ def export_onnx(
         UserError: if float32 does not answer what torch does; nothing is written then.
     """
     model = find_model(folder)
+    refuse_other_answers(model, DOOR)
+    refuse_other_reading(model, DOOR)
     torch_engine = TorchEngine.load(model, threads)
     torch_engine.model.to("cpu")
     reading = _reading(torch_engine, model)
@@ -137,6 +146,7 @@ def _reading(engine: TorchEngine, model: Path) -> Reading:
         padding=engine.collator.padding,
         padding_side=tokenizer.padding_side,
         truncation_side=tokenizer.truncation_side,
+        paired=engine.paired,
     )
 
 
@@ -181,16 +191,16 @@ def _prove(  # noqa: PLR0913
 ) -> Exported:
     """From raw text through the very classes that will serve it."""
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    asked = torch_engine.encode(questions.texts, None)
+    asked = torch_engine.encode(questions.texts, questions.pairs)
     expected = torch_engine.logits(asked)
-    timed = _milliseconds(torch_engine, questions.texts)
+    timed = _milliseconds(torch_engine, questions)
     measured = {"torch": _measure(expected, expected, questions, size, timed)}
     refused = None
     for backend in ("onnx", "int8") if int8 else ("onnx",):
         engine = OnnxEngine.open(aside, model / "tokenizer.json", backend, threads)
-        found = engine.logits(engine.encode(questions.texts, None))
+        found = engine.logits(engine.encode(questions.texts, questions.pairs))
         size = sum(file.stat().st_size for file in aside.glob(f"{FILES[backend]}*"))
-        timed = _milliseconds(engine, questions.texts)
+        timed = _milliseconds(engine, questions)
         measured[backend] = _measure(found, expected, questions, size, timed)
         if backend == "onnx":
             _refuse_difference(measured[backend].difference, "the validation texts")
@@ -220,26 +230,29 @@ def _measure(  # noqa: PLR0913
     )
 
 
-def _milliseconds(engine: Engine, texts: Sequence[str]) -> dict[int, float]:
+def _milliseconds(engine: Engine, questions: Questions) -> dict[int, float]:
     """Of a text from its characters to its logits, where so many are given at a time.
 
     The median text's best try: what else the machine does can only add.
     """
-    taken = np.unique(np.linspace(0, len(texts) - 1, TIMED_ROWS).astype(int))
-    some = [texts[int(row)] for row in taken]
+    last = len(questions.texts) - 1
+    taken = np.unique(np.linspace(0, last, TIMED_ROWS).astype(int)).tolist()
+    some = [questions.texts[row] for row in taken]
+    second = None if questions.pairs is None else [questions.pairs[row] for row in taken]
     found = {}
     for size in BATCHES:
         took = []
         for start in range(0, len(some), size):
             now = some[start : start + size]
-            took.append(min(_seconds(engine, now) for _ in range(TRIES)) * 1000 / len(now))
+            other = None if second is None else second[start : start + size]
+            took.append(min(_seconds(engine, now, other) for _ in range(TRIES)) * 1000 / len(now))
         found[size] = float(np.median(took))
     return found
 
 
-def _seconds(engine: Engine, texts: Sequence[str]) -> float:
+def _seconds(engine: Engine, texts: Sequence[str], pairs: Sequence[str] | None) -> float:
     began = time.perf_counter()
-    engine.logits(engine.encode(texts, None))
+    engine.logits(engine.encode(texts, pairs))
     return time.perf_counter() - began
 
 

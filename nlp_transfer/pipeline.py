@@ -14,8 +14,8 @@ from nlp_transfer import hub, report
 from nlp_transfer.calibration import calibrate
 from nlp_transfer.card import CARD_FILE, write_card
 from nlp_transfer.choice import resolve
-from nlp_transfer.config import Config, HubConfig
-from nlp_transfer.data import Corpus, load_corpus
+from nlp_transfer.config import Config, HubConfig, Problem
+from nlp_transfer.data import Corpus, answers_of, load_corpus
 from nlp_transfer.evaluation import (
     Metrics,
     SplitEvaluation,
@@ -48,8 +48,8 @@ from nlp_transfer.run_folder import (
 )
 from nlp_transfer.slices import slices_of
 from nlp_transfer.strategy import Stage, plan_stages
-from nlp_transfer.tokenization import Encoded, encode, input_length
-from nlp_transfer.training import refuse_absent_trackers, train
+from nlp_transfer.tokenization import Encoded, encode, input_length, remember, taken, texts_of
+from nlp_transfer.training import refuse_absent_trackers, refuse_unfitting, train
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Result:
     metrics: dict[str, dict[str, Any]]  # as in metrics.json
     best: float  # the validation metric that chose the epoch; NaN after a dry run
     begun: str = field(default=State.absent.value, compare=False)  # what the folder held before
+    chosen_by: str = ""  # the name of the metric that `best` is
 
 
 def run(config: Config) -> Result:
@@ -69,12 +70,12 @@ def run(config: Config) -> Result:
     corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
     agree("data", lambda: corpus.fingerprint, machine)
     _say(corpus)
-    metrics = load_metrics(config.evaluation, corpus.labels)
-    validation = np.array(corpus.splits["validation"]["label"])
-    refuse_undefined_best(metrics, validation, len(corpus.labels))
+    metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)
+    refuse_undefined_best(metrics, corpus.references("validation"), len(corpus.labels))
     # Refused now, not in the middle.
     decide_precision(config.training.precision, machine.device)
     refuse_absent_trackers(config.training.report_to)
+    refuse_unfitting(config.training, corpus)
     if config.hub.repository is not None:
         first_decides(lambda: hub.check(config.hub), machine)
     if config.dry_run:
@@ -89,9 +90,9 @@ def run(config: Config) -> Result:
         if machine.is_first:
             print(report.summary(folder.read(), measured, folder.model), flush=True)
             _publish(config.hub, corpus, folder.model)
-    best = measured["validation"]["metrics"][config.evaluation.best]
+    best = measured["validation"]["metrics"][metrics.best]
     best = float("nan") if best is None else best
-    return Result(folder.path, folder.model, measured, best, folder.state.value)
+    return Result(folder.path, folder.model, measured, best, folder.state.value, metrics.best)
 
 
 def _run(
@@ -100,10 +101,11 @@ def _run(
     """From a loaded corpus to a finished folder; returns what `metrics.json` says."""
     start = time.time()
     config = _with_strategy(config, corpus, folder.decide)
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
     pretrained.model.to(folder.machine.device)
     given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     encoded = encode(*given, folder.machine)
+    remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
     pretrained = pool(pretrained, encoded, config, folder)
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
@@ -119,6 +121,7 @@ def _run(
         write_json(folder.metrics, measured)
         entries = {
             "seed": config.seed,
+            "problem": corpus.problem.name,
             "labels": corpus.labels,
             "rows": {name: len(split.labels) for name, split in encoded.splits.items()},
             "cut": {name: split.cut for name, split in encoded.splits.items()},
@@ -137,8 +140,8 @@ def _run(
 def _publish(config: HubConfig, corpus: Corpus, model: Path) -> None:
     """Show rows of the data on the card where that was asked for, and upload."""
     card, rows = model / CARD_FILE, corpus.splits["validation"]
-    labels = [corpus.labels[label] for label in rows["label"]]
-    chosen = one_of_each(rows["text"], labels) if config.examples else []
+    texts, answers = texts_of(rows), answers_of(corpus, "validation")
+    chosen = one_of_each(texts, answers) if config.examples else []
     if chosen or shows_examples(card):
         write_text(card, with_examples(card.read_text(encoding="utf-8"), chosen))
     if config.repository is not None:
@@ -185,25 +188,29 @@ def _claim(
     corpus: Corpus, evaluations: dict[str, SplitEvaluation], rows: int, folder: Path
 ) -> Claim:
     """What a fresh process is to answer: validation texts, evenly taken, shortest first."""
-    texts = corpus.splits["validation"]["text"]
-    taken = np.unique(np.linspace(0, len(texts) - 1, rows or len(texts)).astype(int))
-    taken = np.array(sorted(taken, key=lambda row: len(texts[int(row)])))
-    logits = evaluations["validation"].logits[taken]
-    return Claim(folder, [texts[int(row)] for row in taken], corpus.labels, logits)
+    texts = texts_of(corpus.splits["validation"])
+    asked = np.unique(np.linspace(0, len(texts) - 1, rows or len(texts)).astype(int))
+    asked = np.array(sorted(asked, key=lambda row: len(str(texts[row]))))
+    logits = evaluations["validation"].logits[asked]
+    return Claim(folder, taken(texts, asked), corpus.labels, logits, corpus.problem)
 
 
 def _say(corpus: Corpus) -> None:
     for note in corpus.notes:
         logger.info(note)
     rows = ", ".join(f"{name} {len(split):,}" for name, split in corpus.splits.items())
-    logger.info("rows: %s; labels: %s", rows, ", ".join(corpus.labels))
+    labels = f"{corpus.problem.name}: {', '.join(corpus.labels)}"
+    if corpus.problem is Problem.regression:
+        scores = corpus.references("train")
+        labels = f"regression: scores from {scores.min():g} to {scores.max():g}"
+    logger.info("rows: %s; %s", rows, labels)
 
 
 def _dry_run(config: Config, corpus: Corpus, machine: Machine) -> Result:
     """The plan in words; loads and tokenizes, but writes and trains nothing."""
     path = run_path(config, corpus.fingerprint)
     config = _with_strategy(config, corpus, lambda _, choose: choose())
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
     encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
     stages = _stages(config, pretrained, encoded)

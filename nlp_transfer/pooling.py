@@ -15,12 +15,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.config import Config, Pooling, Solver
+from nlp_transfer.config import Config, Pooling, Problem, Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import plan_inference
 from nlp_transfer.machine import logger, tokens_at_once
@@ -109,25 +109,31 @@ def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
 
 
 def choose_pooling(pretrained: Pretrained, encoded: Encoded, seed: int) -> Pooling:
-    """`mean` or `first`: whichever a logistic regression on frozen features does better with.
+    """`mean` or `first`: whichever a linear regression on frozen features does better with.
 
     By cross-validation on at most `ROWS` rows of train.
     """
     train, collator = encoded.splits["train"], encoded.collator
     rows = np.random.default_rng(seed).permutation(len(train.labels))[:ROWS]
     labels = train.labels[rows]
-    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
+    classes = pretrained.model.config.problem_type == Problem.single_label.value
+    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()) if classes else len(rows))
     if folds < 2:
         return Pooling.mean
-    first, mean = _summaries(pretrained, train, collator, rows)
-    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    # Of a document with windows, the first one stands for all.
+    windows = np.searchsorted(train.inputs.documents, rows)
+    first, mean = _summaries(pretrained, train, collator, windows)
+    # Scores, and yes or no to each of several labels, are compared by a ridge's R2.
+    judge = LogisticRegression(max_iter=1000) if classes else Ridge()
+    cut = (StratifiedKFold if classes else KFold)(folds, shuffle=True, random_state=seed)
     scores = {
-        pooling: cross_val_score(LogisticRegression(max_iter=1000), x, labels, cv=cut).mean()
+        pooling: cross_val_score(judge, x, labels, cv=cut).mean()
         for pooling, x in ((Pooling.first, first), (Pooling.mean, mean))
     }
     logger.info(
-        "frozen features of %d rows, cross-validated accuracy: first token %.3f, mean %.3f",
+        "frozen features of %d rows, cross-validated %s: first token %.3f, mean %.3f",
         len(rows),
+        "accuracy" if classes else "R2",
         scores[Pooling.first],
         scores[Pooling.mean],
     )

@@ -22,7 +22,7 @@ class Table:
 
     x: np.ndarray
     labels: np.ndarray  # ids [rows], 0/1 [rows, labels] or scores [rows]
-    counts: np.ndarray
+    counts: np.ndarray  # of several labels also [rows, labels]
 
     def __getitem__(self, rows: np.ndarray) -> Table:
         return Table(self.x[rows], self.labels[rows], self.counts[rows])
@@ -111,7 +111,8 @@ def _yes_or_no(regression: LogisticRegression, rows: Table, column: int) -> Line
     if len(np.unique(answers)) == 1:
         bias = -NEVER if answers[0] else NEVER
         return Linear(np.zeros((1, rows.x.shape[1])), np.array([bias]))
-    regression.fit(rows.x, answers, rows.counts)
+    counts = rows.counts if rows.counts.ndim == 1 else rows.counts[:, column]
+    regression.fit(rows.x, answers, counts)
     return Linear(regression.coef_, regression.intercept_)
 
 
@@ -133,7 +134,9 @@ def _loss(problem: str, solution: Linear, rows: Table) -> float:
             chosen = logits[np.arange(len(logits)), rows.labels]
             each = np.logaddexp.reduce(logits, axis=1) - chosen
         case "multi_label_classification":
-            each = (np.logaddexp(0, logits) - logits * rows.labels).sum(axis=1)
+            each = np.logaddexp(0, logits) - logits * rows.labels
+            if rows.counts.ndim == 1:
+                each = each.sum(axis=1)
         case _:
             each = ((logits - rows.labels.reshape(len(logits), -1)) ** 2).sum(axis=1)
     return float(np.average(each, weights=rows.counts))

@@ -45,13 +45,23 @@ def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any
             "metrics": evaluation.metrics,
             "intervals": {name: [*pair] for name, pair in evaluation.intervals.items()},
             "per_class": evaluation.per_class,
-            "confusion": evaluation.confusion.tolist(),
-            "reliability": reliability(evaluation.references, evaluation.probabilities),
-            "coverage": accuracy_by_coverage(evaluation.references, evaluation.probabilities),
+            **_of_one_label(evaluation),
             "slices": evaluation.slices,
             **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
         }
         for split, evaluation in evaluations.items()
+    }
+
+
+def _of_one_label(evaluation: SplitEvaluation) -> dict[str, Any]:
+    """What is said only where a text has one label."""
+    if evaluation.confusion is None:
+        return {}
+    given = (evaluation.references, evaluation.probabilities)
+    return {
+        "confusion": evaluation.confusion.tolist(),
+        "reliability": reliability(*given),
+        "coverage": accuracy_by_coverage(*given),
     }
 
 
@@ -116,6 +126,8 @@ def describe_calibration(
     """For `run.json`: the temperature, and what confidence was worth before it and after."""
     said: dict[str, Any] = asdict(calibration)
     for split, evaluation in evaluations.items():
+        if evaluation.confusion is None:
+            continue
         before = softmax(calibration.before(evaluation.logits))
         said[split] = {
             "before": _confidence(evaluation.references, before),
@@ -165,11 +177,20 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     for name in names:
         values = "".join(f"{_with_interval(name, found):<28}" for found in metrics.values())
         yield f"  {name:<{widest}}{values}".rstrip()
-    yield "  In brackets: 95% intervals, the documents drawn again."
+    if any(found["intervals"] for found in metrics.values()):
+        yield "  In brackets: 95% intervals, the documents drawn again."
     if "test" not in metrics:
         yield f"  There is no labelled test split: these figures are {ALSO_SELECTION}."
     split = "test" if "test" in metrics else "validation"
-    classes = metrics[split]["per_class"]
+    yield from _class_lines(split, metrics[split]["per_class"])
+    for by, slices in metrics[split]["slices"].items():
+        if by != LENGTH:  # what was asked for; the rest is in metrics.json
+            yield from _slice_lines(by, split, slices)
+
+
+def _class_lines(split: str, classes: list[dict[str, Any]]) -> Iterator[str]:
+    if not classes:  # scores
+        return
     widest = max(len(row["label"]) for row in classes)
     yield ""
     title = f"label ({split})"
@@ -180,9 +201,6 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"  {row['label']:<{width}}{row['precision']:>11.4f}{row['recall']:>9.4f}"
             f"{row['f1']:>9.4f}{row['support']:>8}"
         )
-    for by, slices in metrics[split]["slices"].items():
-        if by != LENGTH:  # what was asked for; the rest is in metrics.json
-            yield from _slice_lines(by, split, slices)
 
 
 def _slice_lines(by: str, split: str, slices: list[dict[str, Any]]) -> Iterator[str]:

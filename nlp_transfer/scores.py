@@ -198,4 +198,4 @@ BY_PROBABILITY: dict[str, Callable[..., np.ndarray]] = {
     "ece": _calibration_error,
 }
 BINARY = ("f1", "precision", "recall")
-LOWER_IS_BETTER = {"log_loss", "brier", "ece"}
+LOWER_IS_BETTER = {"log_loss", "brier", "ece", "mse", "mae"}

@@ -21,6 +21,7 @@ from pydantic import Field as Described
 from starlette.requests import ClientDisconnect
 
 from nlp_transfer.classifier import Classifier
+from nlp_transfer.errors import UserError
 from nlp_transfer.micro_batches import Batcher, Limits, Metrics, Refused
 
 SHUTDOWN_SECONDS = 30  # for what is in flight
@@ -117,6 +118,7 @@ def _add_classify(
             began = time.perf_counter()
             question = _understand(content)
             texts, pairs = question.asked(limits.texts)
+            _refuse(classifier, texts, pairs)
             rows = await asyncio.wrap_future(batcher.ask(texts, pairs))
             found = [_answer(classifier, row) for row in rows]
             status = 200
@@ -129,6 +131,13 @@ def _add_classify(
             return JSONResponse({"detail": str(refused)}, status, headers)
         finally:
             metrics.requests.labels(str(status)).inc()
+
+
+def _refuse(classifier: Classifier, texts: list[str], pairs: list[str] | None) -> None:
+    try:
+        classifier.refuse(texts, pairs)
+    except UserError as error:
+        raise Refused(422, str(error)) from error
 
 
 def _add_watching(app: FastAPI, batcher: Batcher, metrics: Metrics) -> None:

@@ -20,7 +20,9 @@ Slices = dict[str, dict[str, np.ndarray]]
 
 def slices_of(rows: Dataset, columns: Sequence[str]) -> Slices:
     """The rows of every slice of a split."""
-    found = {LENGTH: _by_length(np.array([len(text) for text in rows["text"]]))}
+    columns_of_text = [rows[name] for name in ("text", "text_pair") if name in rows.column_names]
+    lengths = [sum(map(len, texts)) for texts in zip(*columns_of_text, strict=True)]
+    found = {LENGTH: _by_length(np.array(lengths))}
     for column in columns:
         found[column] = _by_value(list(rows[f"{KEPT}{column}"]))
     return found

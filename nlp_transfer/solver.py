@@ -69,7 +69,17 @@ def solve_head(  # noqa: PLR0913
 
 
 def _table(x: np.ndarray, split: EncodedSplit, label_weights: np.ndarray | None) -> Table:
-    counts = np.ones(len(x)) if label_weights is None else label_weights[split.labels]
+    """One row a document: where it has windows, the mean of their features."""
+    if split.inputs.windows is not None:
+        x = split.inputs.windows.average(x)
+    counts = np.ones(len(x))
+    if label_weights is not None:
+        several = split.labels.ndim > 1  # the yes to each label is weighed
+        counts = (
+            label_weights[split.labels]
+            if not several
+            else (np.where(split.labels > 0, label_weights, 1.0))
+        )
     return Table(x, split.labels, counts)
 
 

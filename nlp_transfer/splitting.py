@@ -89,7 +89,7 @@ def difference(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> floa
             batch = on_device(encoded.collator.pad(given, np.arange(len(rows))), model)
             with set_aside(model, pretrained.anatomy, prefix):
                 split_in_two = model(**batch).logits
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         logger.info("splitting failed: %s", str(error).splitlines()[0])
         return math.inf
     tolerance = 1.0 if prefix.dtype == np.float32 else 100.0  # float16 was asked for by name

@@ -24,9 +24,8 @@ from transformers import (
     TrainerState,
 )
 
-from nlp_transfer.batches import IGNORED_LABEL, PlannedBatches
+from nlp_transfer.batches import PlannedBatches
 from nlp_transfer.checkpoints import STATE, keep_newest, newest_whole, seal
-from nlp_transfer.config import ClassWeights
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, first_decides, logger, trim_memory, wait
 
@@ -51,44 +50,41 @@ class Outcome:
 
 
 def document_loss(
-    label_smoothing: float, label_weights: np.ndarray | None = None
+    problem: str, label_smoothing: float, label_weights: np.ndarray | None = None
 ) -> Callable[..., torch.Tensor]:
     """The only loss: a sum over rows, divided by the documents of the global batch.
 
-    Accumulation and the number of processes cannot change it: `num_items_in_batch` is counted by
-    the `Trainer` over all micro-batches and processes of one step.
+    Accumulation and the number of processes cannot change it: `num_items_in_batch` is counted over
+    all micro-batches and processes of one step. `labels` are float32 [rows, 1 + answers]: how much
+    a row counts (a window the share of its document, what only fills up nothing), and its answer:
+    a label's id, 0/1 for each label, or a score.
 
     Args:
+        problem: Hugging Face's `problem_type`.
         label_weights: how much a row of each label counts, float [labels]; None: the same.
     """
+    weights = None if label_weights is None else torch.from_numpy(label_weights).float()
+
+    def by_row(logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        weight = None if weights is None else weights.to(logits.device)
+        match problem:
+            case "regression":
+                return (logits - answers).square().mean(dim=1)
+            case "multi_label_classification":
+                smooth = answers * (1 - label_smoothing) + label_smoothing / 2
+                entropy = nn.functional.binary_cross_entropy_with_logits
+                return entropy(logits, smooth, pos_weight=weight, reduction="none").mean(dim=1)
+            case _:
+                ids = answers[:, 0].long()
+                entropy = nn.functional.cross_entropy
+                each = entropy(logits, ids, label_smoothing=label_smoothing, reduction="none")
+                return each if weight is None else each * weight[ids]
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
-        each = nn.functional.cross_entropy(
-            outputs.logits.float(),
-            labels,
-            ignore_index=IGNORED_LABEL,
-            label_smoothing=label_smoothing,
-            reduction="none",
-        )
-        if label_weights is not None:
-            # An ignored row's loss is zero, whatever it is weighed by.
-            each = each * torch.from_numpy(label_weights).to(each)[labels.clamp(min=0)]
-        return each.sum() / num_items_in_batch
+        each = by_row(outputs.logits.float(), labels[:, 1:])
+        return (each * labels[:, 0]).sum() / num_items_in_batch
 
     return loss
-
-
-def weigh_labels(labels: np.ndarray, count: int, kind: ClassWeights) -> np.ndarray | None:
-    """How much a row of each label counts, float64 [count]; on average over train, as much as one.
-
-    None where all count the same.
-    """
-    if kind is ClassWeights.none:
-        return None
-    rows = np.bincount(labels, minlength=count)
-    power = {ClassWeights.balanced: 1.0, ClassWeights.sqrt: 0.5}[kind]
-    weights = np.maximum(rows, 1) ** -power  # a label without rows is met by no row of train
-    return weights * rows.sum() / (weights * rows).sum()
 
 
 class PlannedLoader(DataLoader[Any]):
@@ -124,6 +120,11 @@ class StageTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The planned batches; not prepared by accelerate, which would shard them once more."""
         return PlannedLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=_as_it_is)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Documents of one step over all processes: the library would count every label."""
+        documents = sum(batch["labels"][:, 0].sum() for batch in batch_samples)
+        return self.accelerator.gather(torch.as_tensor(documents, device=device)).sum()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ARG002
         """The library's optimizer over our parameter groups."""
@@ -231,7 +232,7 @@ def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:
 def _speed(epochs: float, seconds: float, batches: PlannedBatches, lengths: np.ndarray) -> Speed:
     padded = batches.padded_tokens(lengths)
     speed = Speed(
-        texts_per_second=epochs * len(lengths) / seconds,
+        texts_per_second=epochs * len(batches.lengths) / seconds,
         tokens_per_second=epochs * int(lengths.sum()) / seconds,
         padding=1 - int(lengths.sum()) / padded,
     )

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 
-from nlp_transfer.batches import IGNORED_LABEL
-from nlp_transfer.config import TokenizationConfig
+from nlp_transfer.config import LongText, TokenizationConfig
 from nlp_transfer.data import Corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.inputs import Inputs, joined, pad_rows
+from nlp_transfer.inputs import PAIRS, Inputs, Pairs, Texts, joined, pad_rows
 from nlp_transfer.machine import Machine, first_decides, logger, wait
 from nlp_transfer.stores import find_or_make, forget_the_oldest
+from nlp_transfer.windows import Reading, Windows, parts_of, special_tokens
 
 BATCH = 1000  # texts of one tokenizer call
 ABOUT = "about.npz"
@@ -30,7 +30,7 @@ class EncodedSplit:
     """One split: inputs, labels by row, and how many texts lost their end."""
 
     inputs: Inputs
-    labels: np.ndarray  # int64 [rows]
+    labels: np.ndarray  # as `Corpus.references` gives them
     cut: int
 
 
@@ -61,15 +61,18 @@ class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(self, split: EncodedSplit, collator: Collator) -> None:
         self.split = split
         self.collator = collator
+        self.documents, self.shares = split.inputs.documents, split.inputs.shares
 
     def __len__(self) -> int:
-        return len(self.split.inputs)
+        return len(self.split.labels)
 
     def __getitems__(self, rows: list[tuple[int, bool]]) -> dict[str, torch.Tensor]:
-        """One micro-batch; a row that does not count has the label that the loss ignores."""
-        batch = self.collator.pad(self.split.inputs, [row for row, _ in rows])
-        labels = [self.split.labels[row] if counts else IGNORED_LABEL for row, counts in rows]
-        return {**batch, "labels": torch.tensor(labels, dtype=torch.int64)}
+        """One micro-batch; `labels` are as `document_loss` reads them."""
+        which = [row for row, _ in rows]
+        answers = self.split.labels[self.documents[which]].reshape(len(which), -1)
+        counts = self.shares[which] * np.array([counts for _, counts in rows])
+        labels = np.concatenate([counts[:, None], answers], axis=1).astype(np.float32)
+        return {**self.collator.pad(self.split.inputs, which), "labels": torch.from_numpy(labels)}
 
 
 def encode(
@@ -89,22 +92,44 @@ def encode(
     Raises:
         UserError: if `tokenization.max_length` is more than that.
     """
-    length = input_length(max_tokens, config)
+    length, reading = input_length(max_tokens, config), Reading.asked(config)
     splits = {}
     for name, rows in corpus.splits.items():
-        texts, labels = list(rows["text"]), np.array(rows["label"], dtype=np.int64)
+        texts, labels = texts_of(rows), corpus.references(name)
         if machine is None or not tokenizer.is_fast:  # of a slow one, the content cannot be named
-            inputs, cut = _encode_split(texts, tokenizer, length)
+            inputs, cut = _encode_split(texts, tokenizer, length, reading)
         else:
-            inputs, cut = _kept(texts, tokenizer, length, Path(config.folder), machine)
+            inputs, cut = _kept(texts, tokenizer, length, reading, Path(config.folder), machine)
         splits[name] = EncodedSplit(inputs, labels, cut)
     for name, split in splits.items():
+        if split.inputs.windows is not None:
+            rows, documents = len(split.inputs), len(split.labels)
+            logger.info("%s: %d texts are read in %d windows", name, documents, rows)
         if split.cut:
             share = split.cut / len(split.labels)
             logger.info(
                 "%s: %d texts (%.1f%%) are cut at %d tokens", name, split.cut, 100 * share, length
             )
     return Encoded(splits, collator_of(tokenizer))
+
+
+def texts_of(rows: Dataset) -> Texts:
+    """The texts of a split, or its pairs."""
+    first = list(rows["text"])
+    return Pairs(first, list(rows["text_pair"])) if "text_pair" in rows.column_names else first
+
+
+def taken(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
+    """Some of the texts or pairs, in the order of `rows`."""
+    if isinstance(texts, Pairs):
+        return Pairs([texts.first[row] for row in rows], [texts.second[row] for row in rows])
+    return [texts[row] for row in rows]
+
+
+def remember(model_config: Any, texts: Texts, config: TokenizationConfig) -> None:
+    """Write into a classifier's configuration what it reads, so that every door reads the same."""
+    setattr(model_config, PAIRS, isinstance(texts, Pairs))
+    Reading.asked(config).remember(model_config)
 
 
 def input_length(max_tokens: int, config: TokenizationConfig) -> int:
@@ -119,19 +144,27 @@ def input_length(max_tokens: int, config: TokenizationConfig) -> int:
 
 
 def encode_texts(
-    texts: Sequence[str], tokenizer: Any, length: int, pairs: Sequence[str] | None = None
+    texts: Texts, tokenizer: Any, length: int, reading: Reading | None = None
 ) -> Inputs:
     """Texts as inputs of at most `length` tokens, special tokens included.
 
+    Of a pair, the longer text is cut first.
+
     Args:
-        pairs: the second text of each, for models of text pairs.
+        reading: what is done with longer texts; None: they are cut.
     """
+    reading = reading or Reading()
+    if reading.long_text is not LongText.truncate:
+        assert not isinstance(texts, Pairs), "refused at the door"
+        return _encode_parts(texts, tokenizer, length, reading)
+    firsts, seconds = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
     columns: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(texts), BATCH):
+    for start in range(0, len(firsts), BATCH):
+        part = slice(start, start + BATCH)
         tokens = tokenizer(
-            list(texts[start : start + BATCH]),
-            None if pairs is None else list(pairs[start : start + BATCH]),
-            truncation=True,
+            firsts[part],
+            None if seconds is None else seconds[part],
+            truncation="longest_first",
             max_length=length,
             padding=False,
             return_attention_mask=False,
@@ -141,50 +174,80 @@ def encode_texts(
     return joined(columns)
 
 
+def _encode_parts(texts: list[str], tokenizer: Any, length: int, reading: Reading) -> Inputs:
+    """Texts of which the middle is left out, or which become several rows."""
+    columns: dict[str, list[np.ndarray]] = {}
+    documents: list[int] = []
+    around = special_tokens(tokenizer)
+    for start in range(0, len(texts), BATCH):
+        some = texts[start : start + BATCH]
+        whole = tokenizer(some, truncation=False, return_attention_mask=False, verbose=False)
+        for i, ids in enumerate(whole["input_ids"]):
+            parts = parts_of(len(ids), length, around, reading)
+            documents += [start + i] * len(parts)
+            for name in whole:
+                row = np.asarray(whole[name][i], dtype=np.int32)
+                columns.setdefault(name, []).extend(row[part] for part in parts)
+    return replace(joined(columns), windows=_windows(np.array(documents), reading))
+
+
+def _windows(documents: np.ndarray, reading: Reading) -> Windows | None:
+    if reading.long_text is LongText.windows:
+        return Windows(documents, reading.pooling)
+    return None
+
+
 def collator_of(tokenizer: Any) -> Collator:
     """How inputs of this tokenizer are padded."""
     padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     return Collator(padding, tokenizer.padding_side)
 
 
-def _encode_split(texts: list[str], tokenizer: Any, length: int) -> tuple[Inputs, int]:
-    """The inputs, and how many texts are cut."""
+def _encode_split(
+    texts: Texts, tokenizer: Any, length: int, reading: Reading
+) -> tuple[Inputs, int]:
+    """The inputs, and how many texts lose something."""
+    if reading.long_text is LongText.windows:
+        return encode_texts(texts, tokenizer, length, reading), 0
     # One token of room tells a text that fits exactly from one that was cut.
     roomy = encode_texts(texts, tokenizer, length + 1)
     cut = int((roomy.lengths > length).sum())
-    return encode_texts(texts, tokenizer, length) if cut else roomy, cut
+    return encode_texts(texts, tokenizer, length, reading) if cut else roomy, cut
 
 
-def _kept(
-    texts: list[str], tokenizer: Any, length: int, home: Path, machine: Machine
+def _kept(  # noqa: PLR0913
+    texts: Texts, tokenizer: Any, length: int, reading: Reading, home: Path, machine: Machine
 ) -> tuple[Inputs, int]:
     """The same, computed by one process of a node and once for all runs."""
 
     def write(folder: Path) -> None:
-        inputs, cut = _encode_split(texts, tokenizer, length)
+        inputs, cut = _encode_split(texts, tokenizer, length, reading)
         for name, flat in inputs.flat.items():
             np.save(folder / f"{name}.npy", flat)
-        np.savez(folder / ABOUT, offsets=inputs.offsets, cut=cut)
+        np.savez(folder / ABOUT, offsets=inputs.offsets, cut=cut, documents=inputs.documents)
 
-    folder = home / first_decides(lambda: _key(texts, tokenizer, length), machine)
+    folder = home / first_decides(lambda: _key(texts, tokenizer, length, reading), machine)
     find_or_make(folder, write, lambda _: None, machine, lambda: None)
     with np.load(folder / ABOUT) as about:
-        offsets, cut = about["offsets"], int(about["cut"])
+        offsets, cut, documents = about["offsets"], int(about["cut"]), about["documents"]
     flat = {file.stem: np.load(file) for file in sorted(folder.glob("*.npy"))}
     wait(machine)
     if machine.is_first_of_node:
         forget_the_oldest(home, KEEP_GB)
-    return Inputs(flat, offsets), cut
+    return Inputs(flat, offsets, _windows(documents, reading)), cut
 
 
-def _key(texts: list[str], tokenizer: Any, length: int) -> str:
+def _key(texts: Texts, tokenizer: Any, length: int, reading: Reading) -> str:
     """The content that tokens are a function of."""
     about = [type(tokenizer).__name__, length, tokenizer.padding_side, tokenizer.truncation_side]
+    about += [reading.long_text.value, reading.stride]
     digest = hashlib.sha256(repr(about).encode())
     itself = json.loads(tokenizer.backend_tokenizer.to_str())
     for name in ("truncation", "padding"):  # as the last call left them
         itself.pop(name, None)
     digest.update(json.dumps(itself).encode())
-    for text in texts:
-        digest.update(f"\0{text}".encode("utf-8", "surrogatepass"))
+    for column in (texts.first, texts.second) if isinstance(texts, Pairs) else (texts,):
+        digest.update(f"\0\0{len(column)}".encode())
+        for text in column:
+            digest.update(f"\0{text}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:24]

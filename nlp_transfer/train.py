@@ -180,7 +180,7 @@ def _compose_and_run(tree: DictConfig) -> float:
         fail(error.code, str(error))
         raise
     if in_a_sweep() and not config.dry_run:
-        note_job(config.evaluation.best, result.folder, result.best, result.begun)
+        note_job(result.chosen_by, result.folder, result.best, result.begun)
     return result.best
 
 

@@ -30,7 +30,9 @@ from transformers import (
 from nlp_transfer.batches import PlannedBatches, accumulation_steps
 from nlp_transfer.callbacks import FiniteLoss, StageProgress
 from nlp_transfer.checkpoints import is_whole, keep_newest, seal
-from nlp_transfer.config import AUTO, Config, Solver
+from nlp_transfer.class_weights import weigh_labels
+from nlp_transfer.config import AUTO, Config, Problem, Solver, TrainingConfig
+from nlp_transfer.data import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import Metrics
 from nlp_transfer.features import trained_on_features
@@ -56,7 +58,6 @@ from nlp_transfer.stage_trainer import (
     StageTrainer,
     descend,
     document_loss,
-    weigh_labels,
 )
 from nlp_transfer.strategy import Stage, frozen_below, parameter_groups
 from nlp_transfer.tokenization import Encoded, TrainingRows
@@ -208,6 +209,18 @@ def refuse_absent_trackers(report_to: list[str]) -> None:
             )
 
 
+def refuse_unfitting(training: TrainingConfig, corpus: Corpus) -> None:
+    """Stop before training where what is asked of the loss does not fit the problem."""
+    found = corpus.references("train")
+    weigh_labels(found, corpus.labels, corpus.problem, training.class_weights)
+    if corpus.problem is Problem.regression and training.label_smoothing:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"training.label_smoothing={training.label_smoothing} is for labels; the corpus has "
+            "scores. Leave it out.",
+        )
+
+
 def count_parameters(model: nn.Module, stage: Stage, anatomy: Anatomy) -> tuple[int, int]:
     """How many parameters learn in a stage, of how many."""
     sizes = [(p.numel(), stage.learns(anatomy, name)) for name, p in model.named_parameters()]
@@ -235,9 +248,11 @@ class _Work:
     @property
     def label_weights(self) -> np.ndarray | None:
         """How much a row of each label counts."""
-        count = self.pretrained.model.config.num_labels
-        labels = self.encoded.splits["train"].labels
-        return weigh_labels(labels, count, self.config.training.class_weights)
+        found = self.encoded.splits["train"].labels
+        model_config = self.pretrained.model.config
+        labels = tuple(model_config.id2label[i] for i in range(model_config.num_labels))
+        problem = self.metrics.problem
+        return weigh_labels(found, labels, problem, self.config.training.class_weights)
 
 
 def _train_stage(work: _Work) -> StageHistory:
@@ -295,13 +310,15 @@ def _by_gradient(work: _Work, given: Encoded) -> Outcome:
     """Train on what is given: tokens, or what the frozen part of the model makes of them."""
     config, machine = work.config, work.machine
     # Planned by the texts' own lengths, whatever is stored of them.
+    inputs = work.encoded.splits["train"].inputs
     batches = PlannedBatches(
-        work.encoded.splits["train"].inputs.lengths,
+        inputs.lengths,
         config.training.batch_size,
         work.arguments.seed,
         accumulation=work.arguments.gradient_accumulation_steps,
         rank=machine.rank,
         world_size=machine.world_size,
+        documents=inputs.documents,
     )
     model, anatomy = work.pretrained.model, work.pretrained.anatomy
     stops = SavesAndStops(machine, config.training.checkpoint_minutes)
@@ -325,7 +342,8 @@ def _by_gradient(work: _Work, given: Encoded) -> Outcome:
 def _watched(work: _Work, stops: SavesAndStops) -> dict[str, Any]:
     """The loss and the callbacks: progress, a loss that is not finite, early stopping."""
     training = work.config.training
-    finite = FiniteLoss(document_loss(training.label_smoothing, work.label_weights))
+    problem = work.metrics.problem.value
+    finite = FiniteLoss(document_loss(problem, training.label_smoothing, work.label_weights))
     in_terminal = training.progress and sys.stderr.isatty()
     progress = StageProgress(f"stage {work.stage.name}", work.metrics.best, in_terminal)
     callbacks: list[TrainerCallback] = [finite, progress, stops]

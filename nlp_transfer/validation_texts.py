@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
-from nlp_transfer.classifier import find_model, label_names
+from nlp_transfer.classifier import find_model, label_names, refuse_other_answers
 from nlp_transfer.config import plain
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.onnx_export import Questions
+from nlp_transfer.inputs import PAIRS
+from nlp_transfer.onnx_export import DOOR, Questions
 from nlp_transfer.run_folder import CONFIG_FILE, RUN_FILE, read_json
 from nlp_transfer.schema import to_config
 from nlp_transfer.sources import read_files
@@ -25,7 +26,7 @@ def of_run(folder: Path) -> Questions:
     Raises:
         UserError: if there is no run, or its data has changed since.
     """
-    find_model(folder)
+    refuse_other_answers(find_model(folder), DOOR)
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             ExitCode.CONFIG,
@@ -42,7 +43,8 @@ def of_run(folder: Path) -> Questions:
         )
     rows = corpus.splits["validation"]
     references = np.array(rows["label"], dtype=np.int64)
-    return Questions(list(rows["text"]), references, "the run's validation split")
+    pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
+    return Questions(list(rows["text"]), references, "the run's validation split", pairs)
 
 
 def of_file(folder: Path, file: str, text: str, label: str | None) -> Questions:
@@ -51,7 +53,16 @@ def of_file(folder: Path, file: str, text: str, label: str | None) -> Questions:
     Raises:
         UserError: if a column is missing, or holds a label that the model does not have.
     """
-    labels = label_names(read_json(find_model(folder) / "config.json"))
+    model = find_model(folder)
+    refuse_other_answers(model, DOOR)
+    about = read_json(model / "config.json")
+    if about.get(PAIRS):
+        raise UserError(
+            ExitCode.CONFIG,
+            f"{folder} answers for pairs of texts, and --data has one text a row. Name the run "
+            "instead: its validation pairs are compared.",
+        )
+    labels = label_names(about)
     texts: list[str] = []
     references: list[int] = []
     for source in read_files(file, "--data"):

@@ -98,7 +98,7 @@ def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
-def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
+def make_tokenizer(family: str, segments: bool = False) -> PreTrainedTokenizerFast:
     """A word-level tokenizer with the special tokens and the template of its family."""
     special = SPECIAL[family]
     first, last = ("[CLS]", "[SEP]") if family == "bert" else ("<s>", "</s>")
@@ -109,9 +109,12 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator([" ".join(NICE + NASTY + THINGS + FILLING)], trainer)
     ids = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first}:0 $A:0 {last}:0", special_tokens=ids
+        single=f"{first}:0 $A:0 {last}:0",
+        pair=f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
+        special_tokens=ids,
     )
     names = {"bert": ("[PAD]", "[MASK]"), "roberta": ("<pad>", "<mask>")}[family]
+    told = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token=unknown,
@@ -120,6 +123,7 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
         sep_token=last,
         mask_token=names[1],
         model_max_length=64,
+        model_input_names=told,
     )
 
 
@@ -153,7 +157,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for architecture in ARCHITECTURES:
         folder = tmp_path_factory.mktemp("checkpoints") / f"tiny-{architecture}"
-        tokenizer = make_tokenizer("roberta" if architecture == "roberta" else "bert")
+        family = "roberta" if architecture == "roberta" else "bert"
+        tokenizer = make_tokenizer(family, segments=architecture == "bert")
         make_encoder(architecture, len(tokenizer)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         folders[architecture] = folder

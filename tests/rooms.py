@@ -18,7 +18,7 @@ from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import with_pooling
 from nlp_transfer.run_folder import open_run
 from nlp_transfer.strategy import Stage, plan_stages
-from nlp_transfer.tokenization import Encoded, encode
+from nlp_transfer.tokenization import Encoded, encode, remember, texts_of
 from nlp_transfer.training import StageHistory, train
 
 
@@ -56,8 +56,9 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
     config = compose(*overrides, f"run_dir={folder}", *more)
     join(config.training)
     corpus = load_corpus(config.dataset, config.seed)
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
+    remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
     rows, batch_size = len(corpus.splits["train"]), config.training.batch_size
     return Prepared(
         config,
@@ -65,5 +66,5 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
         pretrained,
         encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization),
         plan_stages(config.strategy, pretrained.anatomy, rows, batch_size),
-        load_metrics(config.evaluation, corpus.labels),
+        load_metrics(config.evaluation, corpus.labels, corpus.problem),
     )

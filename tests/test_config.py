@@ -62,6 +62,8 @@ def wrong_value(kind: Any, prefix: str) -> str | None:
     kind = core(kind)
     if get_origin(kind) is dict:
         return "wrong"
+    if kind is Any:  # a text, or something made of texts and numbers
+        return None if prefix == "+" else "[1]"
     if prefix == "+":
         # Only a mapping can be added to what is there already, and never to a list.
         return None if get_origin(kind) is list else "{a: 1}"
@@ -265,7 +267,7 @@ IMPOSSIBLE = [
         ("evaluation.best=f1",),
         r"evaluation.best='f1' is not measured.*accuracy, f1_macro",
     ),
-    (("evaluation.metrics=[]",), r"evaluation.best='accuracy' is not measured"),
+    (("evaluation.metrics=[]",), r"evaluation.metrics is empty"),
     (
         ("training.batch_size=4", "training.micro_batch_size=8"),
         r"training.micro_batch_size=8 is larger than training.batch_size=4",

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_rows, write_csv
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, List
 
-from nlp_transfer.config import DatasetConfig
+from nlp_transfer.config import DatasetConfig, Problem
 from nlp_transfer.data import Corpus, load_corpus, stratified_part
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -322,12 +322,122 @@ def test_one_single_class_is_an_error(tmp_path: Path) -> None:
     assert "at least two" in message
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_labels_with_a_fraction_are_an_error(tmp_path: Path, suffix: str) -> None:
-    path = write(tmp_path / f"rows{suffix}", labelled([0.5, 1.5]))
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_labels_with_a_fraction_are_scores_unless_classes_are_asked_for(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = write(tmp_path / f"rows{suffix}", labelled([0.5, 1.5, 3.0]))
+    corpus = load(train=path, validation=path)
+    assert corpus.problem is Problem.regression
+    assert corpus.references("train").tolist() == [0.5, 1.5, 3.0]
+    corpus = load(train=path, validation=path, problem=Problem.single_label)
+    assert corpus.labels[:2] == ("0.5", "1.5") or corpus.labels[1:] == ("0.5", "1.5")
+    assert corpus.references("train").dtype == np.int64
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_floats_that_are_all_whole_are_asked_about(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"rows{suffix}", labelled([0.0, 1.0, 1.0]))
     message = failure(train=path, validation=path)
-    assert "dataset.label='label'" in message
-    assert "0.5" in message or "1.5" in message
+    assert "dataset.problem=single_label or dataset.problem=regression" in message
+    scores = load(train=path, validation=path, problem=Problem.regression)
+    assert scores.references("train").tolist() == [0, 1, 1]
+    assert scores.labels == ("score",)
+    classes = load(train=path, validation=path, problem=Problem.single_label)
+    assert classes.references("train").tolist() == [0, 1, 1]
+    # Integers are classes, unless they are said to be scores.
+    path = write(tmp_path / f"whole{suffix}", labelled([0, 1, 5]))
+    assert load(train=path, validation=path).problem is Problem.single_label
+    scores = load(train=path, validation=path, problem=Problem.regression)
+    assert scores.references("train").tolist() == [0, 1, 5]
+
+
+def test_a_score_that_is_no_number_is_an_error_that_shows_the_row(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", labelled([0.5, 1.5, 2.5]))
+    for bad in ("high", "nan", "inf", "1,5"):
+        wrong = write(tmp_path / "wrong.csv", labelled([0.5, bad]))
+        message = failure(train=train, validation=wrong)
+        assert "1 of the 2 rows" in message
+        assert "row 2" in message
+        assert repr(bad) in message
+
+
+def test_the_same_score_everywhere_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", labelled([0.5, 0.5]))
+    assert "nothing to learn" in failure(train=path, validation=path)
+
+
+SEVERAL = [["b"], [], ["c", "a"], ["a", "b", "c"]]
+AS_COLUMNS = [[0, 1, 0], [0, 0, 0], [1, 0, 1], [1, 1, 1]]
+
+
+def several(kind: str, folder: Path) -> dict[str, Any]:
+    """The same labels, in each of the ways that a file may hold them."""
+    texts = [f"text {i}" for i in range(len(SEVERAL))]
+    match kind:
+        case "list":
+            pq.write_table(pa.table({"text": texts, "label": SEVERAL}), folder / "rows.parquet")
+            return {"train": folder / "rows.parquet"}
+        case "ClassLabel":
+            ids = [["abc".index(label) for label in labels] for labels in SEVERAL]
+            table = Dataset.from_dict({"text": texts, "label": ids})
+            table = table.cast_column("label", List(ClassLabel(names=list("abc"))))
+            table.to_parquet(folder / "rows.parquet")
+            return {"train": folder / "rows.parquet"}
+        case "cell":
+            rows = [(text, " | ".join(labels)) for text, labels in zip(texts, SEVERAL, strict=True)]
+            return {"train": write(folder / "rows.csv", rows), "delimiter": "|"}
+        case _:
+            columns = {name: [row[i] for row in AS_COLUMNS] for i, name in enumerate("abc")}
+            if kind == "words":
+                columns = {n: [bool(cell) for cell in cells] for n, cells in columns.items()}
+            pq.write_table(pa.table({"text": texts, **columns}), folder / "rows.parquet")
+            return {"train": folder / "rows.parquet", "label": ["a", "b", "c"]}
+
+
+@pytest.mark.parametrize("kind", ["list", "ClassLabel", "cell", "columns", "words"])
+def test_several_labels_a_text_may_stand_in_many_ways(tmp_path: Path, kind: str) -> None:
+    keys = several(kind, tmp_path)
+    corpus = load(**keys, validation=keys["train"])
+    assert corpus.problem is Problem.multi_label
+    assert corpus.labels == ("a", "b", "c")
+    assert corpus.references("train").tolist() == AS_COLUMNS
+    assert corpus.references("train").dtype == np.float32
+
+
+def test_a_column_that_is_neither_0_nor_1_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": ["x", "y"], "a": [0, 2], "b": [1, 0]}), path)
+    message = failure(train=path, validation=path, label=["a", "b"])
+    assert "'a'" in message
+    assert "row 2 holds 2" in message
+
+
+def test_a_delimiter_for_lists_is_an_error(tmp_path: Path) -> None:
+    path = several("list", tmp_path)["train"]
+    assert "leave out dataset.delimiter" in failure(train=path, validation=path, delimiter=",")
+
+
+def test_one_of_several_labels_that_train_does_not_have_is_an_error(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", labelled(["a|b", "b", ""]))
+    wrong = write(tmp_path / "wrong.csv", labelled(["a|c", "b"]))
+    message = failure(train=train, validation=wrong, delimiter="|")
+    assert "1 of the 2 rows" in message
+    assert "(it has a, b)" in message
+
+
+@pytest.mark.parametrize("kind", ["cell", "scores"])
+def test_cuts_of_the_other_problems_are_stratified_too(tmp_path: Path, kind: str) -> None:
+    if kind == "cell":
+        path = write(tmp_path / "rows.csv", labelled(["often|rare"] * 10 + ["often"] * 90))
+        corpus = load(train=path, delimiter="|")
+        for split, rows in (("train", 8), ("validation", 1), ("test", 1)):
+            assert corpus.references(split)[:, 1].sum() == rows
+    else:
+        path = write(tmp_path / "rows.csv", labelled([i + 0.5 for i in range(100)]))
+        corpus = load(train=path)
+        for split in ("validation", "test"):
+            assert sorted(corpus.references(split) // 10) == list(range(10))
 
 
 def test_a_missing_file_and_an_unknown_kind_of_file_are_named(tmp_path: Path) -> None:
@@ -539,3 +649,14 @@ def test_the_fingerprint_sees_every_split(tmp_path: Path) -> None:
     found = {load(**splits).fingerprint}
     found |= {load(**splits | {split: changed}).fingerprint for split in splits}
     assert len(found) == 4
+
+
+def test_rows_of_a_class_label_without_an_agreed_label_are_left_out_and_counted(
+    tmp_path: Path,
+) -> None:
+    names = ["a", "b"]
+    train = write_classes(tmp_path / "train.parquet", labelled(["a", -1, "b", "a", -1]), names)
+    corpus = load(train=train, validation=train)
+    assert texts_of(corpus, "train") == ["text 0", "text 2", "text 3"]
+    said = "2 of the 5 rows"
+    assert any(said in note and "train.parquet (train)" in note for note in corpus.notes)

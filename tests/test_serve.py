@@ -24,7 +24,7 @@ from conftest import ASKED, LABELS
 
 from nlp_transfer import Classifier
 from nlp_transfer.cli import main
-from nlp_transfer.errors import ExitCode
+from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.micro_batches import Batcher, Limits, Metrics, Refused
 
 LARGEST, MOST = 20_000, 8  # bytes of a body, texts of a request
@@ -242,7 +242,7 @@ def test_a_full_queue_refuses_and_a_batch_that_fails_ends_nothing(folder: Path) 
     assert refused.value.status == 503
     given_up = right.cancel()
     batcher.start()
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(UserError, match="1 texts and 2 second texts"):
         wrong.result(10)
     assert given_up
     assert len(batcher.ask(["c"], None).result(10)) == 1

@@ -12,7 +12,6 @@ from conftest import FILLING, make_rows, make_tokenizer
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from nlp_transfer.batches import IGNORED_LABEL
 from nlp_transfer.config import TokenizationConfig
 from nlp_transfer.data import Corpus
 from nlp_transfer.errors import ExitCode, UserError
@@ -133,18 +132,16 @@ def test_a_batch_is_as_long_as_its_own_longest_row() -> None:
     assert batch["input_ids"].shape == (2, 7)
 
 
-def test_rows_that_do_not_count_have_the_label_that_the_loss_ignores() -> None:
+def test_labels_say_how_much_a_row_counts_and_its_answer() -> None:
     ready = encoded(TEXTS, make_tokenizer("bert"))
     rows = TrainingRows(ready.splits["train"], ready.collator)
     assert len(rows) == len(TEXTS)
     batch = rows.__getitems__([(5, True), (1, False), (4, True)])
-    assert batch["labels"].tolist() == [2, IGNORED_LABEL, 1]
-    assert batch["labels"].dtype == torch.int64
+    assert batch["labels"].tolist() == [[1, 2], [0, 1], [1, 1]]
+    assert batch["labels"].dtype == torch.float32
     padded = ready.collator.pad(ready.splits["train"].inputs, [5, 1, 4])
     for name, tensor in padded.items():
         assert torch.equal(batch[name], tensor)
-    # The library's own name for it.
-    assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED_LABEL
 
 
 def test_a_tokenizer_that_fixes_padding_in_its_file_still_gives_unpadded_rows() -> None:

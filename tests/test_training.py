@@ -12,11 +12,11 @@ from conftest import ARCHITECTURES, make_rows, write_csv
 from rooms import Prepared, prepare
 
 from nlp_transfer import compose, run
-from nlp_transfer.config import ClassWeights, Solver
+from nlp_transfer.class_weights import weigh_labels
+from nlp_transfer.config import Problem, Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.model import Anatomy
-from nlp_transfer.stage_trainer import weigh_labels
 from nlp_transfer.strategy import frozen_below, parameter_groups
 
 STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
@@ -265,19 +265,27 @@ def test_class_weights_are_one_on_average_and_do_not_depend_on_accumulation(
     typed: Typed, tmp_path: Path
 ) -> None:
     labels = np.array([0] * 90 + [1] * 10)
-    balanced = weigh_labels(labels, 3, ClassWeights.balanced)
-    halfway = weigh_labels(labels, 3, ClassWeights.sqrt)
+    balanced, halfway, named = (
+        weigh_labels(labels, ("a", "b", "c"), Problem.single_label, asked)
+        for asked in ("balanced", "sqrt", {"b": 3, "a": 1, "c": 7})
+    )
     assert balanced is not None
     assert halfway is not None
     assert balanced[1] / balanced[0] == pytest.approx(9)
     assert halfway[1] / halfway[0] == pytest.approx(3)
     assert balanced[labels].mean() == pytest.approx(1)
     assert halfway[labels].mean() == pytest.approx(1)
-    assert weigh_labels(labels, 2, ClassWeights.none) is None
+    assert named[1] / named[0] == pytest.approx(3)
+    assert named[labels].mean() == pytest.approx(1)
+    assert weigh_labels(labels, ("a", "b"), Problem.single_label, "none") is None
+    several = np.array([[1, 0], [1, 0], [1, 1], [1, 0], [0, 0]])
+    weights = weigh_labels(several, ("a", "b"), Problem.multi_label, "balanced")
+    assert weights == pytest.approx([1 / 4, 4])
     rows = [*make_rows(80)[1::2], *make_rows(30, 3)[::2]]
     train = write_csv(tmp_path / "uneven.csv", rows)
     weights = {}
-    for kind, micro_batch in (("none", 16), ("balanced", 16), ("balanced", 4)):
+    named = "{negative: 3, positive: 1}"
+    for kind, micro_batch in (("none", 16), (named, 16), (named, 4)):
         fast = ("checkpoint.dropout=0", "strategy.epochs=2", "strategy.learning_rate=5e-4")
         more = (f"training.class_weights={kind}", f"training.micro_batch_size={micro_batch}")
         prepared = prepare(typed(*fast, *more, f"dataset.train={train}"), tmp_path / "run")

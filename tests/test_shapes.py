@@ -1,0 +1,755 @@
+"""Pairs, several labels, scores and long documents: the same shape at every door."""
+
+from __future__ import annotations
+
+import csv
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+from rooms import Prepared, prepare
+from scipy import special
+from sklearn import metrics as sk
+from tokenizers import processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedTokenizerFast,
+)
+
+from nlp_transfer import Classifier, compose, run
+from nlp_transfer.batches import PlannedBatches
+from nlp_transfer.cli import main
+from nlp_transfer.config import DatasetConfig, Pooling, WindowPooling
+from nlp_transfer.data import load_corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation import evaluate_split
+from nlp_transfer.export import Claim, export, verify
+from nlp_transfer.machine import join
+from nlp_transfer.onnx_export import Questions, export_onnx
+from nlp_transfer.pooling import choose_pooling
+from nlp_transfer.tokenization import TrainingRows, encode, input_length, texts_of
+from nlp_transfer.windows import Reading, Windows, spans
+
+FAST = ("strategy=full", "strategy.learning_rate=1e-3", "strategy.min_steps=0")
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Rows of any columns."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def some_words(generator: random.Random, *more: str) -> str:
+    text = [generator.choice(FILLING) for _ in range(generator.randint(2, 8))] + list(more)
+    generator.shuffle(text)
+    return " ".join(text)
+
+
+def pairs(rows: int) -> list[dict[str, Any]]:
+    """Is the first text the kinder one? The other way round the answer is the other."""
+    generator = random.Random(rows)
+    made = []
+    for i in range(rows):
+        texts = [some_words(generator, generator.choice(words)) for words in (NICE, NASTY)]
+        first, second = texts if i % 2 else texts[::-1]
+        made.append({"text": first, "other": second, "label": "kinder" if i % 2 else "ruder"})
+    return made
+
+
+def shaped(tmp_path: Path, checkpoint: Path, rows: Callable[[int], Any], *more: str) -> list[str]:
+    """What a person types to train a tiny checkpoint on rows of some shape."""
+    files = [
+        f"dataset.{split}={write_rows(tmp_path / f'{split}.csv', rows(size))}"
+        for split, size in (("train", 96), ("validation", 32))
+    ]
+    return ["+task=classify", f"checkpoint.name={checkpoint}", *QUIETLY, *FAST, *files, *more]
+
+
+def claim_of(prepared: Prepared, folder: Path) -> Claim:
+    """An exported folder, and what validation is answered by the model in memory."""
+    pretrained, corpus = prepared.pretrained, prepared.corpus
+    length = input_length(pretrained.max_tokens, prepared.config.tokenization)
+    export(pretrained.model, pretrained.tokenizer, "tiny", length, folder)
+    texts = texts_of(corpus.splits["validation"])
+    return Claim(folder, texts, corpus.labels, prepared.logits("validation"), corpus.problem)
+
+
+# Pairs --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def outspoken(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Path:
+    """A checkpoint whose answers differ: as it is drawn, a tiny encoder hardly sees any order."""
+    folder = tmp_path_factory.mktemp("outspoken")
+    encoder = BertModel.from_pretrained(checkpoints["bert"])
+    for weight in encoder.parameters():
+        weight.data *= 10 if weight.dim() == 2 else 1
+    encoder.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(checkpoints["bert"]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_pairs(tmp_path_factory: pytest.TempPathFactory, outspoken: Path) -> Claim:
+    """A classifier of pairs, trained for an epoch."""
+    folder = tmp_path_factory.mktemp("pairs")
+    typed = shaped(folder, outspoken, pairs, "dataset.text_pair=other")
+    prepared = prepare([*typed, "strategy.epochs=1"], folder / "run")
+    prepared.train()
+    return claim_of(prepared, folder / "model")
+
+
+def test_a_pair_is_two_segments_and_the_longer_one_is_cut_first(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    rows = [{"text": "film " * 30, "other": "book " * 4, "label": i} for i in (0, 1) * 3]
+    file = write_rows(tmp_path / "rows.csv", rows)
+    more = (f"dataset.train={file}", f"dataset.validation={file}", "dataset.text_pair=other")
+    name = f"checkpoint.name={checkpoints['bert']}"
+    longest = "tokenization.max_length=16"
+    prepared = prepare(["+task=classify", name, *QUIETLY, *more, longest], tmp_path / "run")
+    split = prepared.encoded.splits["train"]
+    assert split.cut == len(rows)
+    tokenizer = prepared.pretrained.tokenizer
+    for row in range(len(rows)):
+        words = tokenizer.convert_ids_to_tokens(split.inputs[row]["input_ids"])
+        assert words == ["[CLS]", *["film"] * 9, "[SEP]", *["book"] * 4, "[SEP]"]
+        assert split.inputs[row]["token_type_ids"].tolist() == [0] * 11 + [1] * 5
+
+
+def test_swapping_the_two_texts_changes_the_answer(of_pairs: Claim) -> None:
+    classifier, texts = Classifier.load(of_pairs.folder), of_pairs.texts
+    straight = classifier.predict(texts.first, texts.second)
+    swapped = classifier.predict(texts.second, texts.first)
+    answers = [p.label for p in straight]
+    assert answers == [of_pairs.labels[i] for i in of_pairs.logits.argmax(axis=1)]
+    moved = [
+        abs(a.probabilities["ruder"] - b.probabilities["ruder"])
+        for a, b in zip(straight, swapped, strict=True)
+    ]
+    assert np.median(moved) > 1e-3
+
+
+def test_a_model_of_pairs_wants_pairs_and_as_many_of_both(of_pairs: Claim) -> None:
+    classifier = Classifier.load(of_pairs.folder)
+    for texts, second, said in (
+        (["one"], None, "needs both"),
+        (["one", "two"], ["one"], "2 texts and 1 second"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            classifier.predict(texts, second)
+        assert caught.value.code is ExitCode.DATA
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [(" ", "an empty second text.*\n  row 1"), (None, "'other' is not a column")],
+)
+def test_a_second_text_that_is_not_there_is_an_error(
+    tmp_path: Path, second: str | None, said: str
+) -> None:
+    rows = [{"text": "a", "label": label} | ({"other": second} if second else {}) for label in "ab"]
+    file = str(write_rows(tmp_path / "rows.csv", rows))
+    with pytest.raises(UserError, match=f"(?s){said}") as caught:
+        load_corpus(DatasetConfig(train=file, validation=file, text_pair="other"), 0)
+    assert caught.value.code is ExitCode.DATA
+
+
+def test_the_second_text_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    prints = set()
+    for second in ("left", "right"):
+        rows = [{"text": "a", "other": second, "label": label} for label in "ab"]
+        file = str(write_rows(tmp_path / "rows.csv", rows))
+        config = DatasetConfig(train=file, validation=file, text_pair="other")
+        prints.add(load_corpus(config, 0).fingerprint)
+    assert len(prints) == 2
+
+
+# Scores and several labels ------------------------------------------------------------------------
+
+
+def scores(rows: int) -> list[dict[str, Any]]:
+    """How kind is the text? From 0.5 (not at all) to 5.5."""
+    generator = random.Random(rows)
+    made = []
+    for i in range(rows):
+        kind = i % 6
+        words = [generator.choice(NICE) for _ in range(kind)]
+        words += [generator.choice(NASTY) for _ in range(5 - kind)]
+        made.append({"text": some_words(generator, *words), "label": kind + 0.5})
+    return made
+
+
+def several(rows: int) -> list[dict[str, Any]]:
+    """Which of three kinds of words are in the text? Any of them, all, or none."""
+    generator = random.Random(rows)
+    kinds = {"nice": NICE, "nasty": NASTY, "thing": THINGS}
+    made = []
+    for i in range(rows):
+        has = {name: (i >> bit) & 1 for bit, name in enumerate(kinds)}
+        words = [generator.choice(kinds[name]) for name in kinds if has[name]]
+        made.append({"text": some_words(generator, *words), **has})
+    return made
+
+
+def trained(
+    checkpoint: Path, folder: Path, rows: Callable[[int], Any], *more: str
+) -> tuple[Prepared, Claim]:
+    prepared = prepare(shaped(folder, checkpoint, rows, *more), folder / "run")
+    prepared.train()
+    return prepared, claim_of(prepared, folder / "model")
+
+
+SEVERAL = ("dataset.label=[nice,nasty,thing]", "strategy.learning_rate=1e-3")
+
+
+@pytest.fixture(scope="module")
+def of_scores(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Any:
+    """A regression that has learned something."""
+    return trained(
+        checkpoints["bert"], tmp_path_factory.mktemp("scores"), scores, "strategy.epochs=15"
+    )
+
+
+@pytest.fixture(scope="module")
+def of_several(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Any:
+    """A classifier into any of three labels that has learned something."""
+    folder = tmp_path_factory.mktemp("several")
+    return trained(checkpoints["bert"], folder, several, *SEVERAL, "strategy.epochs=20")
+
+
+def test_a_regression_learns_scores_and_says_them_as_they_are(of_scores: Any) -> None:
+    prepared, claim = of_scores
+    references = prepared.corpus.references("validation")
+    found = prepared.metrics.compute(claim.logits, references)
+    assert set(found) == {"pearson", "spearman", "mse"}
+    assert found["pearson"] == pytest.approx(np.corrcoef(claim.logits[:, 0], references)[0, 1])
+    assert found["mse"] == pytest.approx(np.mean((claim.logits[:, 0] - references) ** 2))
+    assert found["pearson"] > 0.6
+    config = AutoModelForSequenceClassification.from_pretrained(claim.folder).config
+    assert (config.problem_type, config.num_labels) == ("regression", 1)
+    answers = Classifier.load(claim.folder).predict(claim.texts)
+    assert [p.label for p in answers] == ["score"] * len(answers)
+    np.testing.assert_allclose([p.score for p in answers], claim.logits[:, 0], atol=1e-5)
+    assert evaluate_split(claim.logits, references, prepared.metrics, ("score",)).per_class == []
+
+
+def test_several_labels_are_learned_each_for_itself(of_several: Any) -> None:
+    prepared, claim = of_several
+    references = prepared.corpus.references("validation")
+    probabilities = special.expit(claim.logits.astype(float))
+    found = prepared.metrics.compute(claim.logits, references)
+    assert found["f1_macro"] == pytest.approx(
+        sk.f1_score(references, probabilities > 0.5, average="macro", zero_division=0.0)
+    )
+    assert found["ranking_precision"] == pytest.approx(
+        sk.label_ranking_average_precision_score(references, probabilities)
+    )
+    assert found["average_precision"] == pytest.approx(
+        sk.average_precision_score(references, probabilities, average="macro")
+    )
+    assert found["f1_micro"] > 0.7
+    config = AutoModelForSequenceClassification.from_pretrained(claim.folder).config
+    assert config.problem_type == "multi_label_classification"
+    assert config.id2label == {0: "nice", 1: "nasty", 2: "thing"}
+    for answer, row in zip(
+        Classifier.load(claim.folder).predict(claim.texts), probabilities, strict=True
+    ):
+        assert answer.labels == tuple(n for n, p in zip(claim.labels, row, strict=True) if p > 0.5)
+        np.testing.assert_allclose(list(answer.probabilities.values()), row, atol=1e-5)
+    table = evaluate_split(claim.logits, references, prepared.metrics, claim.labels).per_class
+    assert [row["support"] for row in table] == references.sum(axis=0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "more"),
+    [
+        (scores, ()),
+        (several, (*SEVERAL, "training.class_weights={nice: 3, nasty: 1, thing: 1}")),
+        (several, (*SEVERAL, "training.label_smoothing=0.2")),
+    ],
+)
+def test_accumulation_changes_no_weights_whatever_the_problem(
+    checkpoints: dict[str, Path], tmp_path: Path, rows: Callable[[int], Any], more: tuple[str, ...]
+) -> None:
+    weights = []
+    for micro_batch in (16, 4):
+        often = ("strategy.epochs=1", "checkpoint.dropout=0", "strategy.learning_rate=5e-4")
+        typed = shaped(tmp_path, checkpoints["bert"], rows, *more, *often)
+        prepared = prepare([*typed, f"training.micro_batch_size={micro_batch}"], tmp_path / "run")
+        prepared.train()
+        weights.append(prepared.weights())
+    one, four = weights
+    assert max(float((one[n].float() - four[n].float()).abs().max()) for n in one) < 1e-6
+
+
+@pytest.mark.parametrize(("rows", "more", "least"), [(scores, (), 0.8), (several, SEVERAL, 0.6)])
+def test_the_head_is_solved_for_every_problem(
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    rows: Callable[[int], Any],
+    more: tuple[str, ...],
+    least: float,
+) -> None:
+    typed = shaped(tmp_path, checkpoints["bert"], rows, *more)
+    solved = [o for o in typed if not o.startswith("strategy")] + ["strategy=feature_extraction"]
+    prepared = prepare([*solved, "checkpoint.pooling=mean"], tmp_path / "run")
+    found = prepared.train()[0]
+    assert found.steps == 0
+    assert found.best > least
+    assert choose_pooling(prepared.pretrained, prepared.encoded, 0) is Pooling.mean
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "said"),
+    [
+        (scores, ("training.class_weights=balanced",), "no classes"),
+        (scores, ("training.label_smoothing=0.1",), "is for labels"),
+        (scores, ("evaluation.metrics=[accuracy]",), "pearson, spearman"),
+        (several, (*SEVERAL, "evaluation.metrics=[pearson]"), "f1_micro"),
+        (several, (*SEVERAL, "training.class_weights={nice: 1}"), "each of nice, nasty, thing"),
+    ],
+)
+def test_what_does_not_fit_the_problem_is_refused_before_training(
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    rows: Callable[[int], Any],
+    more: tuple[str, ...],
+    said: str,
+) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        run(compose(*shaped(tmp_path, checkpoints["bert"], rows, *more)))
+    assert caught.value.code is ExitCode.CONFIG
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("dataset.label=[]", "dataset.label"),
+        ("dataset.problem=several", "dataset.problem"),
+        ("training.class_weights=heavy", "none, balanced, sqrt"),
+        ("training.class_weights={spam: -3}", "greater than 0"),
+        ("training.class_weights={spam: true}", "greater than 0"),
+        ("dataset.delimiter=''", "dataset.delimiter"),
+        ("dataset.label_names={a: b}", "nothing to name"),
+    ],
+)
+def test_impossible_shapes_are_refused_at_the_door(typed: str, said: str) -> None:
+    more = ["dataset.problem=regression"] if "names" in typed else []
+    with pytest.raises(UserError, match=said) as caught:
+        compose("+task=classify", "dataset.train=rows.csv", typed, *more)
+    assert caught.value.code is ExitCode.CONFIG
+
+
+# Long documents -----------------------------------------------------------------------------------
+
+
+def long_texts(rows: int) -> list[dict[str, Any]]:
+    """From a few words to a hundred; what matters stands anywhere."""
+    generator = random.Random(rows)
+    made = []
+    for i in range(rows):
+        text = [generator.choice(FILLING) for _ in range(generator.choice([5, 20, 50, 100]))]
+        for word in generator.choices(NICE if i % 2 else NASTY, k=1 + len(text) // 10):
+            text.insert(generator.randint(0, len(text)), word)
+        made.append({"text": " ".join(text), "label": "nice" if i % 2 else "nasty"})
+    return made
+
+
+WINDOWS = (
+    "tokenization.long_text=windows",
+    "tokenization.max_length=24",
+    "tokenization.stride=6",
+)
+
+
+@pytest.fixture(scope="module")
+def of_windows(tmp_path_factory: pytest.TempPathFactory, outspoken: Path) -> Any:
+    """A classifier of documents that are longer than it reads."""
+    folder = tmp_path_factory.mktemp("windows")
+    more = (*WINDOWS, "tokenization.window_pooling=max", "strategy.epochs=1")
+    return trained(outspoken, folder, long_texts, *more)
+
+
+@pytest.fixture(scope="module")
+def of_ends(tmp_path_factory: pytest.TempPathFactory, outspoken: Path) -> Any:
+    """A classifier that reads the beginning and the end."""
+    folder = tmp_path_factory.mktemp("ends")
+    more = ("tokenization.long_text=head_tail", "tokenization.max_length=24")
+    return trained(outspoken, folder, long_texts, *more, "strategy.epochs=1")
+
+
+@given(st.integers(0, 300), st.integers(1, 40), st.data())
+def test_windows_hold_every_token_in_order_and_share_the_stride(
+    tokens: int, room: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(0, room - 1))
+    found = spans(tokens, room, stride)
+    joined = list(range(*found[0]))
+    for (start, end), (_, before) in zip(found[1:], found, strict=False):
+        assert before - start == stride
+        joined += range(before, end)
+    assert joined == list(range(tokens))
+    assert all(end - start == room for start, end in found[:-1])
+    assert found[-1][1] - found[-1][0] <= room
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=20))
+def test_joining_windows_is_the_mean_or_maximum_of_each_document(sizes: list[int]) -> None:
+    documents = np.repeat(np.arange(len(sizes)), sizes)
+    values = np.random.default_rng(0).normal(size=(len(documents), 3)).astype(np.float32)
+    for pooling, of in ((WindowPooling.mean, np.mean), (WindowPooling.max, np.max)):
+        found = Windows(documents, pooling).join(values)
+        expected = [of(values[documents == d], axis=0) for d in range(len(sizes))]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_windows_are_those_of_the_library(of_windows: Any) -> None:
+    prepared, _ = of_windows
+    split, texts = prepared.encoded.splits["train"], prepared.corpus.splits["train"]["text"]
+    expected = prepared.pretrained.tokenizer(
+        list(texts), truncation=True, max_length=24, stride=6, return_overflowing_tokens=True
+    )
+    assert expected["overflow_to_sample_mapping"] == split.inputs.documents.tolist()
+    assert max(np.bincount(split.inputs.documents)) > 4
+    assert split.cut == 0
+    for row in range(len(split.inputs)):
+        for name, tokens in split.inputs[row].items():
+            assert tokens.tolist() == expected[name][row]
+
+
+def test_a_document_has_one_answer_at_every_door(of_windows: Any) -> None:
+    prepared, claim = of_windows
+    texts, model = claim.texts, prepared.pretrained.model.eval()
+    tokenizer = prepared.pretrained.tokenizer
+    assert claim.logits.shape == (len(texts), 2)
+    for text, logits in zip(texts[:8], claim.logits, strict=False):
+        more = {"truncation": True, "max_length": 24, "stride": 6, "padding": True}
+        rows = tokenizer(text, return_overflowing_tokens=True, return_tensors="pt", **more)
+        rows.pop("overflow_to_sample_mapping")
+        with torch.no_grad():
+            by_hand = model(**rows).logits.amax(0).numpy()
+        np.testing.assert_allclose(logits, by_hand, atol=1e-5)
+    answers = Classifier.load(claim.folder).predict(texts)
+    found = np.array([list(answer.probabilities.values()) for answer in answers])
+    np.testing.assert_allclose(found, special.softmax(claim.logits, axis=1), atol=1e-5)
+    # All of a document is read, not only where it begins.
+    begun = Classifier.load(claim.folder)
+    begun.engine.reading = Reading()
+    parted = [a.score - b.score for a, b in zip(begun.predict(texts), answers, strict=True)]
+    assert np.abs(parted).max() > 1e-3
+
+
+def test_the_beginning_and_the_end_are_kept(of_ends: Any) -> None:
+    prepared, claim = of_ends
+    split, texts = prepared.encoded.splits["train"], prepared.corpus.splits["train"]["text"]
+    for row, text in enumerate(texts):
+        whole = prepared.pretrained.tokenizer(text)["input_ids"]
+        found = split.inputs[row]["input_ids"].tolist()
+        assert found == (whole if len(whole) <= 24 else [*whole[:12], *whole[-12:]])
+    assert split.cut == sum(len(prepared.pretrained.tokenizer(t)["input_ids"]) > 24 for t in texts)
+    answers = Classifier.load(claim.folder).predict(claim.texts)
+    found = np.array([list(answer.probabilities.values()) for answer in answers])
+    np.testing.assert_allclose(found, special.softmax(claim.logits, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("world_size", "accumulation"), [(2, 1), (2, 2), (3, 1)])
+def test_all_windows_of_a_batch_are_done_by_some_process(
+    of_windows: Any, world_size: int, accumulation: int
+) -> None:
+    inputs = of_windows[0].encoded.splits["train"].inputs
+    alone = list(PlannedBatches(inputs.lengths, 16, 0, documents=inputs.documents))
+    shared: list[list[int]] = [[] for _ in alone]
+    for rank in range(world_size):
+        batches = PlannedBatches(
+            inputs.lengths,
+            16,
+            0,
+            accumulation=accumulation,
+            rank=rank,
+            world_size=world_size,
+            documents=inputs.documents,
+        )
+        for i, micro in enumerate(batches):
+            shared[i // accumulation] += [row for row, counts in micro if counts]
+    assert [sorted(rows) for rows in shared] == [sorted(row for row, _ in b) for b in alone]
+
+
+def test_each_window_counts_the_share_of_its_document(of_windows: Any) -> None:
+    prepared, _ = of_windows
+    split = prepared.encoded.splits["train"]
+    rows = TrainingRows(split, prepared.encoded.collator)
+    assert len(rows) == 96
+    windows = np.bincount(split.inputs.documents)
+    batches = PlannedBatches(split.inputs.lengths, 16, 0, documents=split.inputs.documents)
+    seen = np.zeros(96)
+    for batch in batches:
+        labels = rows.__getitems__(batch)["labels"].numpy()
+        for (row, _), (count, answer) in zip(batch, labels, strict=True):
+            document = split.inputs.documents[row]
+            assert count == pytest.approx(1 / windows[document])
+            assert answer == split.labels[document]
+            seen[document] += count
+        whole = {split.inputs.documents[row] for row, _ in batch}
+        assert len(whole) == 16
+        assert labels[:, 0].sum() == pytest.approx(16)
+    np.testing.assert_allclose(seen, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["full", "top_layers"])
+def test_a_documents_windows_weigh_the_same_whatever_the_micro_batches_and_stores(
+    checkpoints: dict[str, Path], tmp_path: Path, stage: str
+) -> None:
+    weights = []
+    for more in (
+        "training.micro_batch_size=16",
+        "training.micro_batch_size=4",
+        "features.cache=off",
+    ):
+        typed = shaped(tmp_path, checkpoints["bert"], long_texts, *WINDOWS, more)
+        typed = [o for o in typed if not o.startswith("strategy")]
+        typed += [f"strategy={stage}", "strategy.epochs=2", "checkpoint.dropout=0"]
+        typed += ["strategy.top_layers=1"] if stage == "top_layers" else []
+        prepared = prepare(typed, tmp_path / "run")
+        prepared.train()
+        weights.append(prepared.weights())
+    for others in weights[1:]:
+        moved = [float((weights[0][n].float() - others[n].float()).abs().max()) for n in others]
+        assert max(moved) < 1e-5
+
+
+def test_the_head_is_solved_on_documents_not_on_windows(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    typed = shaped(tmp_path, checkpoints["bert"], long_texts, *WINDOWS)
+    typed = [o for o in typed if not o.startswith("strategy")] + ["strategy=feature_extraction"]
+    prepared = prepare([*typed, "checkpoint.pooling=mean"], tmp_path / "run")
+    assert prepared.train()[0].best > 0.8
+
+
+def test_the_poolings_are_compared_on_the_first_windows(
+    checkpoints: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = []
+    for more in (WINDOWS, ("tokenization.max_length=24",)):
+        typed = shaped(tmp_path, checkpoints["bert"], long_texts, *more)
+        prepared = prepare(typed, tmp_path / "run")
+        with caplog.at_level("INFO", logger="nlp_transfer"):
+            choose_pooling(prepared.pretrained, prepared.encoded, 0)
+        said.append(caplog.messages[-1])
+    assert "cross-validated accuracy" in said[0]
+    assert said[0] == said[1]
+
+
+def test_tokens_of_windows_are_found_again(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    typed = shaped(tmp_path, checkpoints["bert"], long_texts, *WINDOWS)
+    prepared = prepare(typed, tmp_path / "run")
+    alone = join(prepared.config.training)
+    given = (prepared.corpus, prepared.pretrained.tokenizer, 64, prepared.config.tokenization)
+    for _ in range(2):
+        found = encode(*given, alone).splits["train"].inputs
+        expected = prepared.encoded.splits["train"].inputs
+        assert found.documents.tolist() == expected.documents.tolist()
+        assert found.offsets.tolist() == expected.offsets.tolist()
+        assert found.flat["input_ids"].tolist() == expected.flat["input_ids"].tolist()
+
+
+def test_a_document_of_twenty_thousand_tokens_is_answered(of_windows: Any) -> None:
+    classifier = Classifier.load(of_windows[1].folder)
+    answers = classifier.predict(["lovely film " * 10_000, "lovely film"])
+    assert len(answers) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("tokenization.stride=5",), "needs tokenization.long_text=windows"),
+        (("tokenization.window_pooling=max",), "needs tokenization.long_text=windows"),
+        (("tokenization.long_text=windows", "dataset.text_pair=other"), "single texts"),
+        (("tokenization.long_text=windows", "tokenization.stride=-1"), "not negative"),
+    ],
+)
+def test_impossible_windows_are_refused_at_the_door(more: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        compose("+task=classify", "dataset.train=rows.csv", *more)
+    assert caught.value.code is ExitCode.CONFIG
+
+
+def test_windows_that_would_not_come_forward_are_refused(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    typed = shaped(tmp_path, checkpoints["bert"], long_texts, *WINDOWS, "tokenization.stride=22")
+    with pytest.raises(UserError, match="must be less than the 22 tokens") as caught:
+        prepare(typed, tmp_path / "run")
+    assert caught.value.code is ExitCode.CONFIG
+
+
+# Decoders -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 as the Hub has it: without a padding token."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    inner = make_tokenizer("bert").backend_tokenizer
+    inner.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    told = {"unk_token": "[UNK]", "eos_token": "[SEP]", "model_max_length": 64}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **told)
+    assert tokenizer.pad_token is None
+    tokenizer.padding_side = "left"
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "initializer_range": 0.2}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.eos_token_id}
+    config = GPT2Config(vocab_size=len(tokenizer), **shape, **ends)
+    GPT2Model(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_decoder(tmp_path_factory: pytest.TempPathFactory, decoder: Path) -> Any:
+    """A decoder that has learned to classify."""
+    folder = tmp_path_factory.mktemp("decoder")
+    return trained(decoder, folder, long_texts, "strategy.epochs=2", "checkpoint.dropout=0")
+
+
+def test_a_decoder_answers_the_same_however_its_batches_are_padded(of_decoder: Any) -> None:
+    prepared, claim = of_decoder
+    tokenizer, model = prepared.pretrained.tokenizer, prepared.pretrained.model.eval()
+    assert model.config.pad_token_id == tokenizer.pad_token_id == tokenizer.eos_token_id
+    assert np.ptp(claim.logits, axis=0).min() > 1e-2
+    for text, logits in zip(claim.texts, claim.logits, strict=True):
+        ids = tokenizer(text, truncation=True, return_tensors="pt")["input_ids"]
+        n = ids.shape[1]
+        with torch.no_grad():
+            alone = model(input_ids=ids).logits[0].numpy()
+            # From the left: positions have to be said, or they would count the padding.
+            left = torch.nn.functional.pad(ids, (5, 0), value=tokenizer.pad_token_id)
+            mask = torch.cat([torch.zeros(1, 5), torch.ones(1, n)], dim=1).long()
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            answer = model(input_ids=left, attention_mask=mask, position_ids=positions).logits[0]
+        np.testing.assert_allclose(logits, alone, atol=1e-5)
+        np.testing.assert_allclose(logits, answer.numpy(), atol=1e-5)
+
+
+def test_a_decoder_that_cannot_be_split_runs_whole(
+    decoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    typed = [o for o in shaped(tmp_path, decoder, long_texts) if not o.startswith("strategy")]
+    prepared = prepare([*typed, "strategy=top_layers", "strategy.top_layers=1"], tmp_path / "run")
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        assert prepared.train()[0].steps > 0
+    assert any("runs whole" in message for message in caplog.messages)
+
+
+# Every door ---------------------------------------------------------------------------------------
+
+
+def test_every_shape_is_answered_the_same_by_a_fresh_process(
+    of_pairs: Claim, of_scores: Any, of_several: Any, of_windows: Any, of_ends: Any, of_decoder: Any
+) -> None:
+    learned = [claim for _, claim in (of_scores, of_several, of_windows, of_ends, of_decoder)]
+    assert max(verify([of_pairs, *learned])) <= 5e-5
+
+
+@pytest.mark.parametrize("shape", ["scores", "several"])
+@pytest.mark.parametrize(
+    ("door", "typed"),
+    [
+        ("predict", ("--file", "rows.csv", "--text", "text")),
+        ("serve", ("--port", "0")),
+        ("export", ("--onnx", "--data", "rows.csv")),
+    ],
+)
+def test_doors_of_one_label_refuse_other_answers(
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+    shape: str,
+    door: str,
+    typed: tuple[str, ...],
+) -> None:
+    folder = request.getfixturevalue(f"of_{shape}")[1].folder
+    write_rows(Path("rows.csv"), [{"text": "a book"}])
+    options = (*typed, "--format", "csv") if door == "predict" else typed
+    with pytest.raises(SystemExit) as caught:
+        main([door, str(folder), *options])
+    assert caught.value.code == ExitCode.CHECKPOINT
+    assert "something else than one label a text" in capsys.readouterr().err
+    with pytest.raises(UserError, match="the backend onnx does not do"):
+        Classifier.load(folder, "onnx")
+
+
+def test_onnx_refuses_what_it_would_cut(of_windows: Any, of_ends: Any) -> None:
+    for how, (_, claim) in {"windows": of_windows, "head_tail": of_ends}.items():
+        questions = Questions(list(claim.texts), None, "here")
+        with pytest.raises(UserError, match=f"long_text={how}, which the export") as caught:
+            export_onnx(claim.folder, questions)
+        assert caught.value.code is ExitCode.CHECKPOINT
+        with pytest.raises(UserError, match=f"long_text={how}, which the backend"):
+            Classifier.load(claim.folder, "onnx")
+
+
+@pytest.mark.slow
+def test_pairs_are_answered_the_same_by_onnx(of_pairs: Claim, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(of_pairs.folder, tmp_path / "model"))
+    asked = of_pairs.texts.first, of_pairs.texts.second
+    export_onnx(folder, Questions(asked[0], None, "here", asked[1]))
+    by_torch, by_onnx = (Classifier.load(folder, backend) for backend in ("torch", "onnx"))
+    found = by_onnx.probabilities(*asked)
+    np.testing.assert_allclose(found, by_torch.probabilities(*asked), atol=1e-5)
+    with pytest.raises(UserError, match="needs both"):
+        by_onnx.predict(["one"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rows", "more", "metric", "said"),
+    [
+        (pairs, ("dataset.text_pair=other",), "accuracy", "a pair of texts with one of 2 labels"),
+        (scores, (), "pearson", "a text with a score"),
+        (several, SEVERAL, "f1_micro", "a text with any number of 3 labels"),
+        (long_texts, WINDOWS, "accuracy", "in windows of 24 tokens"),
+    ],
+)
+def test_one_command_does_every_shape_and_finds_it_finished(  # noqa: PLR0913
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    rows: Callable[[int], Any],
+    more: tuple[str, ...],
+    metric: str,
+    said: str,
+) -> None:
+    sliced = "evaluation.slices=[text]"
+    typed = shaped(tmp_path, checkpoints["bert"], rows, *more, "strategy.epochs=1", sliced)
+    result = run(compose(*typed))
+    assert result.chosen_by == metric
+    measured = result.metrics["validation"]
+    assert measured["rows"] == 32
+    one_label = metric == "accuracy"
+    assert ("confusion" in measured, bool(measured["intervals"])) == (one_label, one_label)
+    for slices in measured["slices"].values():
+        assert sum(part["rows"] for part in slices) == 32
+    assert f"  {metric} " in capsys.readouterr().out
+    again = run(compose(*typed, "hub.examples=true"))
+    assert again.best == result.best
+    assert again.begun == "finished"
+    card = (result.model / "README.md").read_text(encoding="utf-8")
+    assert said in card
+    assert "Examples from the data" in card
