@@ -167,6 +167,7 @@ def test_a_hub_dataset_and_the_licence_of_the_base_are_named(
     )
 
 
+@pytest.mark.slow
 def test_strange_labels_cut_texts_and_a_missing_test_split_are_said(typed: Typed) -> None:
     names = {"positive": "a | b", "negative": "<script> `x`: - #"}
     file = write_csv(Path("strange.csv"), [(text, names[label]) for text, label in make_rows(60)])

@@ -210,6 +210,7 @@ def test_a_store_that_was_never_finished_is_never_used_and_goes_in_time(
     assert {path.name for path in Path("runs/.features").iterdir()} == {store.name, new.name}
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_want_the_same_store_and_neither_spoils_it(
     typed: Typed, tmp_path: Path
 ) -> None:

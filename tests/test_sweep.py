@@ -59,6 +59,7 @@ def test_a_sweep_does_what_is_missing_shares_stores_and_says_what_each_job_gave(
     assert noted[0]["best"] == best
 
 
+@pytest.mark.slow
 # optuna 2, which Hydra's plugin wants, uses SQLAlchemy by an older name.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_search_goes_by_validation_and_leaves_test_alone(
