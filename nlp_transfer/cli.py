@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_transfer.classifier import BACKENDS
+from nlp_transfer.classifier import BACKENDS, find_model
 from nlp_transfer.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _backend(door: Any) -> None:
 
 
 def _run_predict(asked: Any) -> None:
-    from nlp_transfer.classifier import Classifier, find_model, refuse_other_answers
+    from nlp_transfer.classifier import Classifier, refuse_other_answers
     from nlp_transfer.parts import Worker
     from nlp_transfer.prediction import identity_of, predict_file, predict_stream
 
@@ -198,7 +198,7 @@ def _serve(doors: Doors) -> None:
 
 def _run_serve(asked: Any) -> None:
     from nlp_transfer import serving
-    from nlp_transfer.classifier import Classifier, find_model, refuse_other_answers
+    from nlp_transfer.classifier import Classifier, refuse_other_answers
 
     try:
         listening = socket.create_server((asked.host, asked.port))
@@ -231,7 +231,7 @@ def _run_push(asked: Any) -> None:
     from dataclasses import fields
 
     from nlp_transfer.config import HubConfig
-    from nlp_transfer.hub import exported, push
+    from nlp_transfer.hub import push
     from nlp_transfer.limits import impossible_hub
 
     logging.basicConfig(format="%(message)s")
@@ -239,7 +239,7 @@ def _run_push(asked: Any) -> None:
     hub = HubConfig(**{field.name: getattr(asked, field.name) for field in fields(HubConfig)})
     if problems := list(impossible_hub(hub)):
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
-    print(push(exported(asked.folder), hub).describe())
+    print(push(find_model(asked.folder), hub).describe())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ hash, is not sent again. The token comes from HF_TOKEN or `hf auth login`, and g
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,24 +109,6 @@ def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Push
     except UserError as error:
         after = f"The model is whole in {folder}: the same command uploads what is missing."
         raise UserError(error.code, f"{error} {after}") from error
-
-
-def exported(folder: Path) -> Path:
-    """The model of a finished run, or the folder itself.
-
-    Raises:
-        UserError: if the run is not finished.
-    """
-    run = folder / "run.json"
-    if not run.is_file():
-        return folder
-    if json.loads(run.read_text(encoding="utf-8"))["state"] != "finished":
-        raise UserError(
-            ExitCode.RUN_FOLDER,
-            f"The run in {folder} is not finished: train it to its end with the command that "
-            "began it.",
-        )
-    return folder / "model"
 
 
 def _push(api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[float]) -> Pushed:

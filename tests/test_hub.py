@@ -599,7 +599,7 @@ def test_the_door_pushes_a_run_and_says_what_it_will_not_push(
     code, said = enter("push", folder, *to, "--pull-request", "--tag", "v2")
     assert (code, "leave out hub.tag" in said) == (ExitCode.CONFIG, True)
     code, said = enter("push", "nowhere", *to)
-    assert (code, "nowhere holds no exported model" in said) == (ExitCode.HUB, True)
+    assert (code, "nowhere cannot be opened" in said) == (ExitCode.CHECKPOINT, True)
     Path("unfinished").mkdir()
     Path("unfinished/run.json").write_text('{"state": "unfinished"}')
     code, said = enter("push", "unfinished", *to)

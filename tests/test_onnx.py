@@ -180,6 +180,7 @@ def test_what_cannot_be_exported_is_one_clear_error(
     ):
         Path(name).mkdir()
         Path(name, file).write_text(json.dumps(content))
+    capsys.readouterr()  # the bars of what was loaded just now
     error = refused_line(code, capsys, *typed).err
     assert error.startswith("Error: ")
     assert said in error
