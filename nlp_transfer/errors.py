@@ -26,5 +26,8 @@ class UserError(Exception):
     """
 
     def __init__(self, code: ExitCode, message: str) -> None:
-        super().__init__(message)
+        super().__init__(code, message)  # both, so that another process can be sent it
         self.code = code
+
+    def __str__(self) -> str:
+        return str(self.args[1])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import datasets
 import torch
@@ -99,20 +99,38 @@ def leave(machine: Machine) -> None:
 
 
 def first_decides(decide: Callable[[], T], machine: Machine) -> T:
-    """What the first process decides, on every process."""
+    """What the first process decides, on every process.
+
+    Raises:
+        UserError: on every process, where the first one finds that it cannot be.
+    """
     if machine.world_size == 1:
         return decide()
-    said = [decide() if machine.is_first else None]
+    said = [_answer(decide) if machine.is_first else None]
     broadcast_object_list(said)
-    return said[0]  # type: ignore[return-value]
+    return _taken(said[0])
 
 
 def node_decides(decide: Callable[[], T], machine: Machine) -> T:
     """What the first process of this node decides, on every process of it."""
     if machine.world_size == 1:
         return decide()
-    answers = gather_object([decide() if machine.is_first_of_node else None])
-    return answers[machine.rank - machine.local_rank]  # a launcher numbers node after node
+    answers = gather_object([_answer(decide) if machine.is_first_of_node else None])
+    return _taken(answers[machine.rank - machine.local_rank])  # a launcher numbers node after node
+
+
+def _answer(decide: Callable[[], T]) -> T | UserError:
+    """Errors are answers too: the others would wait for one, and die of it with tracebacks."""
+    try:
+        return decide()
+    except UserError as error:
+        return error
+
+
+def _taken(answer: Any) -> Any:
+    if isinstance(answer, UserError):
+        raise answer
+    return answer
 
 
 def wait(machine: Machine) -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
 from torch import nn
 from transformers import (
     EarlyStoppingCallback,
@@ -29,7 +26,7 @@ from transformers import (
 
 from nlp_transfer.batches import PlannedBatches, accumulation_steps
 from nlp_transfer.callbacks import FiniteLoss, StageProgress
-from nlp_transfer.checkpoints import is_whole, keep_newest, seal
+from nlp_transfer.checkpoints import is_whole
 from nlp_transfer.class_weights import weigh_labels
 from nlp_transfer.config import AUTO, Config, Problem, Solver, TrainingConfig
 from nlp_transfer.data import Corpus
@@ -49,12 +46,12 @@ from nlp_transfer.machine import (
     wait,
 )
 from nlp_transfer.model import Anatomy, Pretrained
-from nlp_transfer.run_folder import RunFolder, read_json, write_json
+from nlp_transfer.run_folder import RunFolder
 from nlp_transfer.solver import solve_head
 from nlp_transfer.stage_arguments import stage_arguments
+from nlp_transfer.stage_record import AFTER, StageHistory, load_after, read_history, write_after
 from nlp_transfer.stage_trainer import (
     Outcome,
-    Speed,
     StageTrainer,
     descend,
     document_loss,
@@ -62,26 +59,7 @@ from nlp_transfer.stage_trainer import (
 from nlp_transfer.strategy import Stage, frozen_below, parameter_groups
 from nlp_transfer.tokenization import Encoded, TrainingRows
 
-AFTER = "after"  # in a stage's folder: what it left
-WEIGHTS = "model.safetensors"
-HISTORY = "history.json"
 COMPARED_ROWS = 16  # of validation, before and after adapters are merged
-
-
-@dataclass(frozen=True)
-class StageHistory:
-    """What one stage did."""
-
-    name: str
-    learns: str  # in words
-    parameters: int  # that learned
-    all_parameters: int
-    steps: int
-    seconds: float
-    encoding_seconds: float  # of these, on the frozen part's output, once
-    best: float | None  # the metric that chose the epoch
-    speed: Speed | None  # None where nothing was trained by gradient
-    log: list[dict[str, float | None]]  # losses, rates, validation metrics, by step
 
 
 @dataclass(frozen=True)
@@ -113,17 +91,17 @@ def train(
     same_weights = partial(agree, "weights", partial(_digest, pretrained.model), machine)
     same_weights()
     history = []
-    finished: Path | None = None  # the last of the stages that an earlier process has finished
+    finished: Path | None = None  # of the last stage that an earlier process has finished
     for index, stage in enumerate(stages):
         arguments = stage_arguments(config, stage, index, precision, metrics, encoded, folder)
         home = Path(arguments.output_dir)
         if first_decides(partial(is_whole, home / AFTER), machine):
             logger.info("stage %s is finished already", stage.name)
-            history.append(_read_history(home / AFTER))
-            finished = home / AFTER
+            history.append(read_history(home))
+            finished = home
             continue
         if finished is not None:
-            load_model(pretrained.model, finished / WEIGHTS)
+            load_after(finished, pretrained.model)
             finished = None
         # Whatever came before, and in whichever process: the same adapters, the same dropout.
         set_seed(arguments.seed)
@@ -131,10 +109,10 @@ def train(
         history.append(_train_stage(work))
         same_weights()
         if machine.is_first:
-            _write_after(home, pretrained.model, history[-1])
+            write_after(home, pretrained.model, history[-1])
         wait(machine)
     if finished is not None:
-        load_model(pretrained.model, finished / WEIGHTS)
+        load_after(finished, pretrained.model)
     return Trained(pretrained.model, history)
 
 
@@ -144,29 +122,6 @@ def _digest(model: PreTrainedModel) -> str:
     for tensor in model.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy())
     return digest.hexdigest()
-
-
-def _write_after(home: Path, model: PreTrainedModel, history: StageHistory) -> None:
-    """What a stage leaves: its weights and its history, sealed; its own checkpoints go."""
-    after = home / AFTER
-    shutil.rmtree(after, ignore_errors=True)
-    try:
-        after.mkdir(parents=True)
-        save_model(model, after / WEIGHTS)
-        write_json(after / HISTORY, asdict(history))
-        seal(after)
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            ExitCode.RUN_FOLDER,
-            f"{after} cannot be written: {error}. Make room, and the same command goes on.",
-        ) from error
-    keep_newest(home, 0)
-
-
-def _read_history(after: Path) -> StageHistory:
-    said = read_json(after / HISTORY)
-    speed = None if said["speed"] is None else Speed(**said["speed"])
-    return StageHistory(**{**said, "speed": speed})
 
 
 def _with_micro_batches(

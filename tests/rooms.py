@@ -17,9 +17,10 @@ from nlp_transfer.machine import join
 from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import with_pooling
 from nlp_transfer.run_folder import open_run
+from nlp_transfer.stage_record import StageHistory
 from nlp_transfer.strategy import Stage, plan_stages
 from nlp_transfer.tokenization import Encoded, encode, remember, texts_of
-from nlp_transfer.training import StageHistory, train
+from nlp_transfer.training import train
 
 
 @dataclass(frozen=True)

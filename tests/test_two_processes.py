@@ -185,6 +185,18 @@ def test_a_model_that_is_spread_over_processes_is_refused(
 
 
 @pytest.mark.slow
+def test_what_the_first_of_two_processes_finds_is_one_message(typed: Typed, tmp_path: Path) -> None:
+    command = [*TWO, "-m", "nlp_transfer.train", *typed("hub.repository=somebody/reviews")]
+    command.remove("training.cpu=true")
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_TOKEN": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode != 0
+    ours = done.stderr.partition("ChildFailedError")[0]  # the launcher's own words come after it
+    assert ours.count("Error: ") == 1 and "hf auth login" in ours, ours
+    assert "UserError" not in done.stderr and "pipeline.py" not in done.stderr
+
+
+@pytest.mark.slow
 def test_two_processes_that_are_told_to_stop_save_together_and_go_on(
     typed: Typed, tmp_path: Path
 ) -> None:
