@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
-
+# An exported folder answers without OmegaConf, which is imported only to read and write these.
+MISSING: Any = "???"  # OmegaConf's word for a value that has to be given
 AUTO = "auto"
 RUNS = "runs"  # the folder of everything that is written without being told where
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
@@ -301,11 +301,15 @@ NOT_PART_OF_THE_RESULT = (
 
 def as_dict(config: Config) -> dict[str, Any]:
     """The resolved configuration in plain types, as `config.yaml` and the run's hash see it."""
+    from omegaconf import OmegaConf
+
     return plain(OmegaConf.structured(config))
 
 
 def plain(node: Any) -> dict[str, Any]:
     """An OmegaConf mapping in plain types, interpolations resolved."""
+    from omegaconf import OmegaConf
+
     tree = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}

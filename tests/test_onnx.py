@@ -186,13 +186,17 @@ def test_what_cannot_be_exported_is_one_clear_error(
     assert said in error
 
 
-def test_a_fresh_process_answers_by_onnx_without_torch(exported: dict[str, Exported]) -> None:
+def test_a_fresh_process_answers_by_onnx_without_what_training_needs(
+    exported: dict[str, Exported],
+) -> None:
     script = """
 import sys
+import nlp_transfer.cli, nlp_transfer.serving
 from nlp_transfer import Classifier
 for backend in ("onnx", "int8"):
     print(Classifier.load(sys.argv[1], backend).predict(["the cold soup"])[0].label)
-heavy = ("torch", "transformers", "datasets", "hydra")
+# What scripts/Dockerfile does not install.
+heavy = ("torch", "transformers", "datasets", "hydra", "omegaconf", "sklearn", "scipy", "pyarrow")
 print([name for name in heavy if name in sys.modules])
 """
     folder = exported["bert"].folder
