@@ -1,4 +1,4 @@
-"""The doors for finished runs: `nlp-transfer export / predict / serve / push`."""
+"""The doors besides training: `nlp-transfer check / export / predict / serve / push`."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def _fail(code: int, message: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="nlp-transfer", description="What can be done with a finished run.")
+    parser = _Parser(prog="nlp-transfer", description="What can be done besides training.")
     doors = parser.add_subparsers(required=True, metavar="DOOR")
-    for declare in (_export, _predict, _serve, _push):
+    for declare in (_check, _export, _predict, _serve, _push):
         declare(doors)
     return parser
 
@@ -82,6 +82,24 @@ def _positive(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return int(text)
+
+
+def _check(doors: Doors) -> None:
+    sentence = "Look for what is wrong with the data; takes what training takes."
+    door = doors.add_parser("check", help=sentence, description=sentence)
+    door.set_defaults(run=_run_check)
+    door.add_argument("--config-dir", metavar="DIR", help="a folder with YAML groups of your own")
+    door.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help="as in +task=sentiment")
+
+
+def _run_check(asked: Any) -> None:
+    from nlp_transfer.train import compose
+
+    config = compose(*asked.overrides, config_dir=asked.config_dir)
+    # It imports torch, which an error in the configuration need not wait for.
+    from nlp_transfer.data_report import check
+
+    check(config)
 
 
 def _export(doors: Doors) -> None:

@@ -90,6 +90,14 @@ class ClassWeights(Enum):
     sqrt = "sqrt"  # half-way
 
 
+class OnLeak(Enum):
+    """What is done with rows of train whose text is in validation or test, too."""
+
+    warn = "warn"
+    drop = "drop"  # from train
+    error = "error"
+
+
 class StoredAs(Enum):
     """The precision of stored features."""
 
@@ -127,6 +135,7 @@ class DatasetConfig:
     delimiter: str | None = None  # between the labels of one cell, where a text may have several
     label_names: dict[str, str] | None = None  # {0: ham, 1: spam} gives names to numbers
     limit: int | None = None  # a stratified, seeded part of train
+    on_leak: OnLeak = OnLeak.warn  # a text of train that is in validation or test, too
     validation_fraction: float = 0.1  # cut from train where there is no validation split
     test_fraction: float = 0.1  # cut from train where train is all there is
 
@@ -281,6 +290,7 @@ NOT_PART_OF_THE_RESULT = (
     "run_dir",
     "overwrite",
     "dry_run",
+    "dataset.on_leak",  # what it drops is a different corpus
     "tokenization.folder",
     "features.folder",
     "features.keep_gb",

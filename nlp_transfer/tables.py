@@ -25,6 +25,8 @@ KINDS = {
     ".parquet": "parquet",
 }
 STREAMED = ("csv", "tsv", "jsonl")
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 WINDOW = 4096  # rows: sorted by length they leave little padding, and a kill loses only these
 LARGEST_FIELD = 1 << 30  # characters of one CSV cell
 
@@ -59,11 +61,42 @@ def read_windows(file: BinaryIO, kind: str, name: str) -> Generator[Window, None
             case "jsonl":
                 yield from _windows_of_lines(file, name)
             case _:
-                yield from _windows_of_cells(file, "\t" if kind == "tsv" else ",", name)
+                yield from _windows_of_cells(file, DELIMITERS[kind], name)
     except UnicodeDecodeError as error:
-        raise UserError(ExitCode.DATA, f"{name} is not UTF-8: {error}.") from error
+        line = _first_line_not_utf8(Path(name))
+        where = "" if line is None else f", line {line}"
+        raise UserError(
+            ExitCode.DATA, f"{name}{where}: not UTF-8 ({error.reason}). Save the file as UTF-8."
+        ) from error
     except pa.ArrowException as error:
         raise UserError(ExitCode.DATA, f"{name} cannot be read: {error}.") from error
+
+
+def lines_of(name: str, rows: Sequence[int]) -> dict[int, int]:
+    """The line of a file on which each of the rows (from 1 on) begins; none, if it has no lines."""
+    path = Path(name)
+    kind = KINDS.get(path.suffix.lower())
+    if kind not in STREAMED or not path.is_file():
+        return {}
+    wanted = set(rows)
+    # Of JSON lines only \n ends one; the texts of a CSV may have any line ends.
+    with path.open(encoding="utf-8-sig", newline="\n" if kind == "jsonl" else "") as file:
+        starts = _filled_lines(file) if kind == "jsonl" else _first_lines(file, DELIMITERS[kind])
+        return {row: line for row, line in enumerate(starts, start=1) if row in wanted}
+
+
+def other_delimiter(name: str, columns: Sequence[str]) -> str:
+    """What to say of a header that is one cell, where it looks like several; else nothing."""
+    expected = DELIMITERS.get(KINDS.get(Path(name).suffix.lower(), ""))
+    if len(columns) != 1 or expected is None:
+        return ""
+    looks = [mark for mark in NAMES if mark != expected and mark in columns[0]]
+    if not looks:
+        return ""
+    return (
+        f" Line 1 of {name} is one cell, {columns[0]!r}: its columns seem to be separated by "
+        f"{NAMES[looks[0]]}. Expected {NAMES[expected]} (tabs in a .tsv, commas in a .csv)."
+    )
 
 
 def columns_of(window: Window) -> list[str]:
@@ -155,8 +188,7 @@ class WindowWriter:
 
     def _cells(self, rows: Iterable[Sequence[Any]]) -> bytes:
         text = io.StringIO(newline="")
-        delimiter = "\t" if self.kind == "tsv" else ","
-        writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+        writer = csv.writer(text, delimiter=DELIMITERS[self.kind], lineterminator="\n")
         writer.writerows([_cell(value) for value in row] for row in rows)
         return text.getvalue().encode()
 
@@ -166,8 +198,9 @@ def _windows_of_lines(file: BinaryIO, name: str) -> Iterator[Window]:
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         try:
-            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            row = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise UserError(
                 ExitCode.DATA, f"{name}, line {number}: expected one JSON object a line: {error}."
@@ -188,22 +221,31 @@ def _windows_of_lines(file: BinaryIO, name: str) -> Iterator[Window]:
 def _windows_of_cells(file: BinaryIO, delimiter: str, name: str) -> Iterator[Window]:
     csv.field_size_limit(LARGEST_FIELD)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    reader = csv.reader(_without_nul(text, name), delimiter=delimiter, strict=True)
+    begun = 1  # the line on which the row under way begins
+    names: list[str] = [""]
     try:
         names = next(reader, [])
+        if not names and reader.line_num:
+            raise UserError(
+                ExitCode.DATA,
+                f"{name}, line 1: expected the names of the columns, found an empty line.",
+            )
         repeated = sorted({column for column in names if names.count(column) > 1})
         if repeated:
             raise UserError(ExitCode.DATA, f"{name} has the column {repeated[0]!r} more than once.")
         rows: list[list[str]] = []
+        begun = reader.line_num + 1
         for row in reader:
-            if len(row) != len(names):
-                if not row:
-                    continue  # an empty line
+            if row and len(row) != len(names):
                 raise UserError(
                     ExitCode.DATA,
-                    f"{name}, line {reader.line_num}: expected {len(names)} cells as in the "
-                    f"header, found {len(row)}.",
+                    f"{name}, line {begun}: expected {len(names)} cells as in the header, found "
+                    f"{len(row)}.{_unclosed(begun, reader.line_num)}{other_delimiter(name, names)}",
                 )
+            begun = reader.line_num + 1
+            if not row:
+                continue  # an empty line
             rows.append(row)
             if len(rows) == WINDOW:
                 yield _table_of_texts(names, rows)
@@ -211,9 +253,61 @@ def _windows_of_cells(file: BinaryIO, delimiter: str, name: str) -> Iterator[Win
         if rows:
             yield _table_of_texts(names, rows)
     except csv.Error as error:
-        raise UserError(ExitCode.DATA, f"{name}, line {reader.line_num}: {error}.") from error
+        raise UserError(
+            ExitCode.DATA,
+            f"{name}, line {begun}: {error}.{_unclosed(begun, reader.line_num)} A cell that begins "
+            "with a quote ends with one, and quotes inside it are doubled."
+            f"{other_delimiter(name, names)}",
+        ) from error
     finally:
         text.detach()  # the file is not ours to close
+
+
+def _unclosed(begun: int, ended: int) -> str:
+    """What to think of a row that goes over several lines and cannot be read."""
+    if begun >= ended:
+        return ""
+    return f" The row goes on to line {ended}: a quote that opens on line {begun} is not closed."
+
+
+def _without_nul(lines: Iterable[str], name: str) -> Iterator[str]:
+    """The lines, which are none of a text file where they have NUL characters."""
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise UserError(
+                ExitCode.DATA,
+                f"{name}, line {number}: has a NUL character, which no text has (is it UTF-16, or "
+                "damaged?). Save the file as UTF-8, or remove it.",
+            )
+        yield line
+
+
+def _first_lines(file: Iterable[str], delimiter: str) -> Iterator[int]:
+    """The line on which each row begins, the header left out."""
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    next(reader, None)
+    begun = reader.line_num + 1
+    for row in reader:
+        if row:
+            yield begun
+        begun = reader.line_num + 1
+
+
+def _filled_lines(file: Iterable[str]) -> Iterator[int]:
+    return (number for number, line in enumerate(file, start=1) if line.strip())
+
+
+def _first_line_not_utf8(path: Path) -> int | None:
+    """None where the file is a pipe and gone."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return None
 
 
 def _table_of_texts(names: list[str], rows: list[list[str]]) -> pa.Table:

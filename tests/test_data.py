@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import make_rows, write_csv
 from datasets import ClassLabel, Dataset, List
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nlp_transfer.config import DatasetConfig, Problem
-from nlp_transfer.data import Corpus, load_corpus, stratified_part
+from nlp_transfer.data import Corpus, answers_of, load_corpus, stratified_part
 from nlp_transfer.errors import ExitCode, UserError
 
 Rows = list[tuple[Any, Any]]
@@ -154,7 +157,7 @@ def test_the_columns_may_be_called_anything_and_others_are_dropped(tmp_path: Pat
     path.write_text("stars,id,review\ngood,1,a\nbad,2,b\n", encoding="utf-8")
     corpus = load(train=path, validation=path, text="review", label="stars")
     assert rows_of(corpus, "train") == [("a", "good"), ("b", "bad")]
-    assert corpus.splits["train"].column_names == ["text", "label"]
+    assert corpus.splits["train"].column_names == ["text", "label", "source", "row"]
 
 
 # The label contract -------------------------------------------------------------------------------
@@ -660,3 +663,57 @@ def test_rows_of_a_class_label_without_an_agreed_label_are_left_out_and_counted(
     assert texts_of(corpus, "train") == ["text 0", "text 2", "text 3"]
     said = "2 of the 5 rows"
     assert any(said in note and "train.parquet (train)" in note for note in corpus.notes)
+
+
+# Whatever the labels are --------------------------------------------------------------------------
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+CLASSES = st.lists(NAMES, min_size=2, max_size=12, unique=True) | st.lists(
+    st.integers(-(10**6), 10**6), min_size=2, max_size=12, unique=True
+)
+
+
+@settings(deadline=None)
+@given(CLASSES, st.data())
+def test_every_label_comes_back_as_it_was_written(classes: list[Any], data: st.DataObject) -> None:
+    chosen = st.lists(st.sampled_from(classes), min_size=1, max_size=20)
+    written = {"train": [*classes, *data.draw(chosen)], "validation": data.draw(chosen)}
+    with tempfile.TemporaryDirectory() as folder:
+        for split, labels in written.items():
+            write(Path(folder) / f"{split}.parquet", labelled(labels))
+        files = {split: Path(folder) / f"{split}.parquet" for split in written}
+        corpus = load(**files, problem=Problem.single_label)
+    assert sorted(corpus.labels) == sorted(map(str, classes))
+    for split, labels in written.items():
+        assert [label for _, label in rows_of(corpus, split)] == [str(label) for label in labels]
+    assert [answers_of(corpus, split) for split in written] == [
+        [str(label) for label in labels] for labels in written.values()
+    ]
+
+
+@settings(deadline=None)
+@given(st.lists(NAMES, min_size=1, max_size=6, unique=True), st.data())
+def test_any_set_of_labels_comes_back_as_it_was_written(
+    classes: list[str], data: st.DataObject
+) -> None:
+    some = st.sets(st.sampled_from(classes)).map(sorted)
+    labels = [*([name] for name in classes), [], *data.draw(st.lists(some, max_size=10))]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "rows.parquet", labelled(labels))
+        corpus = load(train=path, validation=path)
+    assert set(corpus.labels) == set(classes)
+    found = [
+        sorted(name for name, has in zip(corpus.labels, row, strict=True) if has)
+        for row in corpus.references("train")
+    ]
+    assert found == labels
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=20, unique=True))
+def test_every_score_comes_back_as_it_was_written(scores: list[float]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in (".csv", ".jsonl", ".parquet"):
+            path = write(Path(folder) / f"rows{kind}", labelled(scores))
+            corpus = load(train=path, validation=path, problem=Problem.regression)
+            assert corpus.references("train").tolist() == scores

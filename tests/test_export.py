@@ -16,6 +16,7 @@ from rooms import Prepared, prepare
 from safetensors.torch import load_file, save_file
 
 from nlp_transfer import Classifier, compose, run
+from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export import Claim, export, verify
 
@@ -150,11 +151,22 @@ def test_a_run_writes_down_what_it_did(typed: Callable[..., list[str]]) -> None:
     assert {file.name for file in Path("mine").iterdir()} == {
         ".lock",
         "config.yaml",
+        "data_report.json",
         "metrics.json",
         "model",
         "run.json",
     }
     assert result.best == metrics["validation"]["metrics"]["accuracy"]
+    report = json.loads(Path("mine/data_report.json").read_text())
+    assert {split: about["rows"] for split, about in report["splits"].items()} == {
+        "train": 101,
+        "validation": 32,
+        "test": 33,
+    }
+    # Rows of the data stay out of what is shared.
+    text = load_corpus(compose(*typed()).dataset, 0).splits["train"][0]["text"]
+    shared = [file for file in Path("mine/model").rglob("*") if file.suffix in (".json", ".md")]
+    assert not any(text in file.read_text() for file in shared)
 
 
 def test_without_a_test_split_the_figures_say_so(

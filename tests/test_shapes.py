@@ -158,7 +158,7 @@ def test_a_model_of_pairs_wants_pairs_and_as_many_of_both(of_pairs: Claim) -> No
 
 @pytest.mark.parametrize(
     ("second", "said"),
-    [(" ", "an empty second text.*\n  row 1"), (None, "'other' is not a column")],
+    [(" ", "an empty second text.*line 2, row 1"), (None, "'other' is not a column")],
 )
 def test_a_second_text_that_is_not_there_is_an_error(
     tmp_path: Path, second: str | None, said: str

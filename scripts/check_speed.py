@@ -1,0 +1,78 @@
+"""How long the data report takes on many short texts, tokenization apart.
+
+python scripts/check_speed.py texts.parquet --rows 100000
+
+A file with fewer rows is repeated with a third of its words drawn anew; every tenth row stays as it
+is, every tenth differs in its last word alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+
+from datasets import Dataset
+
+from nlp_transfer import data_report
+from nlp_transfer.config import CheckpointConfig, TokenizationConfig
+from nlp_transfer.data import Corpus
+from nlp_transfer.model import EMBEDDED, load_tokenizer
+from nlp_transfer.sources import read_files
+from nlp_transfer.tokenization import texts_of
+
+
+def main() -> None:
+    """Print seconds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file")
+    parser.add_argument("--text", default="text")
+    parser.add_argument("--rows", type=int, default=100_000)
+    asked = parser.parse_args()
+    texts = [str(text) for text in read_files(asked.file, "file")[0].table[asked.text]]
+    corpus = made_of(texts, asked.rows)
+    tokenizer, longest = load_tokenizer(CheckpointConfig(EMBEDDED))
+    config = TokenizationConfig()
+    start = time.perf_counter()
+    for rows in corpus.splits.values():
+        data_report.count_tokens(texts_of(rows), tokenizer)
+    tokenized = time.perf_counter()
+    report = data_report.make(corpus, tokenizer, longest, config)
+    whole = time.perf_counter() - tokenized
+    tokenization = tokenized - start
+    characters = sum(len(text) for rows in corpus.splits.values() for text in rows["text"])
+    print(f"{asked.rows:,} texts of {characters / asked.rows:.0f} characters on average")
+    print(f"tokenization {tokenization:.1f} s, the checks {whole - tokenization:.1f} s more")
+    for line in (
+        *data_report.table(report),
+        *data_report.sentences(report, list(data_report.Level)),
+    ):
+        print(line)
+
+
+def made_of(texts: list[str], count: int) -> Corpus:
+    """A corpus of so many rows, a tenth of them validation and a tenth test."""
+    generator = random.Random(0)
+    words = " ".join(texts).split()
+    rows = []
+    for i in range(count):
+        text = texts[i % len(texts)].split()
+        if i >= len(texts) and i % 10 == 1:
+            text[-1] = generator.choice(words)
+        elif i >= len(texts) and i % 10:
+            for k in generator.sample(range(len(text)), -(-len(text) // 3)):
+                text[k] = generator.choice(words)
+        rows.append(" ".join(text))
+    generator.shuffle(rows)
+    borders = {"train": (0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1)}
+    splits = {}
+    for split, (start, end) in borders.items():
+        part = rows[int(start * count) : int(end * count)]
+        columns = {"text": part, "label": [i % 2 for i in range(len(part))]}
+        columns |= {"source": ["made"] * len(part), "row": list(range(1, len(part) + 1))}
+        splits[split] = Dataset.from_dict(columns)
+    return Corpus(splits, ("a", "b"), "", ())
+
+
+if __name__ == "__main__":
+    main()
