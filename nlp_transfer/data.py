@@ -39,7 +39,8 @@ class Corpus:
 
     `label` is an index into `labels`; where a text may have several, 0 or 1 for each of `labels`;
     or a score.
-    `splits` has train and validation, and test where there is one.
+    `splits` has train and validation, and test where there is one. `source` and `row` (from 1) say
+    where each text came from.
     """
 
     splits: dict[str, Dataset]
@@ -168,7 +169,8 @@ def _our_columns(source: Source, split: str, config: DatasetConfig, slices: Sequ
         raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
     texts, (labels, order) = list(table[config.text]), read_labels(table, config)
     pairs = None if config.text_pair is None else list(table[config.text_pair])
-    kept = {f"{KEPT}{column}": _as_texts(table, column) for column in slices}
+    kept: dict[str, list[Any]] = {f"{KEPT}{c}": _as_texts(table, c) for c in slices}
+    kept |= {"source": [source.name] * len(texts), "row": list(range(1, len(texts) + 1))}
     raw = Table(f"{source.name} ({split})", texts, pairs, labels, order, kept)
     refuse_rows(_empty(texts), "an empty text", raw)
     refuse_rows(_empty(pairs or []), "an empty second text", raw)

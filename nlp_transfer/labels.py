@@ -30,7 +30,7 @@ class Table:
     pairs: Sequence[str] | None  # the second texts
     labels: Sequence[Any]
     order: tuple[str, ...] | None  # of the labels, where a `ClassLabel` says so
-    kept: dict[str, list[str]]  # columns to slice by, by our name
+    kept: dict[str, list[Any]]  # more columns, by our name: where the rows are from, slices
 
     def select(self, rows: list[int]) -> Table:
         """Some of its rows."""

@@ -56,6 +56,23 @@ def solve(
     return best, _solver(problem, outputs)(train, best)
 
 
+def out_of_fold(outputs: int, rows: Table, folds: np.ndarray) -> np.ndarray:
+    """Logits [rows, labels] of every row by a logistic regression that has not seen it.
+
+    Args:
+        folds: int [rows], the fold of each; the strength is the one that does best on fold 0.
+    """
+    solver = _solver("single_label_classification", outputs)
+    seen, unseen = rows[folds != 0], rows[folds == 0]
+    losses = {s: _loss("single_label_classification", solver(seen, s), unseen) for s in STRENGTHS}
+    best = min(losses, key=lambda strength: losses[strength])
+    logits = np.empty((len(rows.x), outputs))
+    for fold in np.unique(folds):
+        solution = solver(rows[folds != fold], best)
+        logits[folds == fold] = rows.x[folds == fold] @ solution.weight.T + solution.bias
+    return logits
+
+
 def _cuts(problem: str, train: Table, validation: Table, seed: int) -> list[tuple[Table, Table]]:
     """Pairs to learn from and to judge by: folds of train where it is small, else validation."""
     folds = min(FOLDS, len(train.labels))

@@ -154,7 +154,7 @@ def test_the_columns_may_be_called_anything_and_others_are_dropped(tmp_path: Pat
     path.write_text("stars,id,review\ngood,1,a\nbad,2,b\n", encoding="utf-8")
     corpus = load(train=path, validation=path, text="review", label="stars")
     assert rows_of(corpus, "train") == [("a", "good"), ("b", "bad")]
-    assert corpus.splits["train"].column_names == ["text", "label"]
+    assert corpus.splits["train"].column_names == ["text", "label", "source", "row"]
 
 
 # The label contract -------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_columns_to_slice_by_are_texts_and_part_of_the_fingerprint(tmp_path: Pat
     Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "rows.parquet")
     config = DatasetConfig(train=str(tmp_path / "rows.parquet"))
     plain, sliced = load_corpus(config, 0), load_corpus(config, 0, ["kind"])
-    assert plain.splits["train"].column_names == ["text", "label"]
+    assert plain.splits["train"].column_names == ["text", "label", "source", "row"]
     assert set(sliced.splits["test"][f"{KEPT}kind"]) == {"x", "y"}
     assert plain.fingerprint != sliced.fingerprint
 
