@@ -62,10 +62,15 @@ def out_of_fold(outputs: int, rows: Table, folds: np.ndarray) -> np.ndarray:
     Args:
         folds: int [rows], the fold of each; the strength is the one that does best on fold 0.
     """
-    solver = _solver("single_label_classification", outputs)
+    problem = "single_label_classification"
+    solver = _solver(problem, outputs)
     seen, unseen = rows[folds != 0], rows[folds == 0]
-    losses = {s: _loss("single_label_classification", solver(seen, s), unseen) for s in STRENGTHS}
-    best = min(losses, key=lambda strength: losses[strength])
+    best, least = STRENGTHS[0], np.inf
+    for strength in STRENGTHS:
+        loss = _loss(problem, solver(seen, strength), unseen)
+        if loss > least:
+            break  # the loss falls and then rises, and the strongest cost most
+        best, least = strength, loss
     logits = np.empty((len(rows.x), outputs))
     for fold in np.unique(folds):
         solution = solver(rows[folds != fold], best)

@@ -112,7 +112,7 @@ def find_suspects(
     )
     count, vote = vote_of(rows, neighbours, machine.device)
     probability = probability_of_given(rows, config.seed)
-    order = np.lexsort((probability, vote.given - vote.share))
+    order = np.lexsort((probability, vote.given))  # of equally many neighbours, the less probable
     columns = {
         **_origin(corpus, splits),
         "label": np.array(rows.names)[rows.labels],
