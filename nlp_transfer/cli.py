@@ -1,4 +1,4 @@
-"""The doors besides training: `nlp-transfer check / export / predict / serve / push`."""
+"""The doors besides training: `nlp-transfer check / export / predict / serve / …`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _fail(code: int, message: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nlp-transfer", description="What can be done besides training.")
     doors = parser.add_subparsers(required=True, metavar="DOOR")
-    for declare in (_check, _export, _predict, _serve, _push):
+    for declare in (_check, _export, _predict, _serve, _suspects, _push):
         declare(doors)
     return parser
 
@@ -194,14 +194,20 @@ def _question(asked: Any, workers: int) -> Question:
         raise UserError(ExitCode.CONFIG, f"{where} needs --format csv, tsv or jsonl.")
     if source is not None and not source.is_file():
         raise UserError(ExitCode.DATA, f"--file {source}: there is no such file.")
-    if out is not None and not out.parent.is_dir():
-        raise UserError(ExitCode.CONFIG, f"--out {out}: there is no folder {out.parent}.")
-    if out is not None and out.exists() and not asked.force:
-        raise UserError(ExitCode.CONFIG, f"--out {out} is there already. Add --force, or move it.")
+    if out is not None:
+        _refuse_out(out, asked.force)
     if out is not None and source is not None and out.exists() and out.samefile(source):
         raise UserError(ExitCode.CONFIG, "--out and --file are the same file.")
     given = (asked.text, asked.text_pair, asked.probabilities, asked.prefix)
     return Question(source, kind, out, out_kind, *given)
+
+
+def _refuse_out(out: Path, force: bool) -> None:
+    """Before anything is computed: a file that cannot be written, or would be lost."""
+    if not out.parent.is_dir():
+        raise UserError(ExitCode.CONFIG, f"--out {out}: there is no folder {out.parent}.")
+    if out.exists() and not force:
+        raise UserError(ExitCode.CONFIG, f"--out {out} is there already. Add --force, or move it.")
 
 
 def _serve(doors: Doors) -> None:
@@ -232,6 +238,25 @@ def _run_serve(asked: Any) -> None:
         where = "{}:{}".format(*listening.getsockname()[:2])
         print(f"{asked.folder} by {asked.backend}: http://{where}", file=sys.stderr, flush=True)
         serving.serve(app, listening)
+
+
+def _suspects(doors: Doors) -> None:
+    door = _door(doors, "suspects", "List rows, least believable labels first.", _run_suspects)
+    door.add_argument("--out", type=Path, default=Path("suspects.csv"), metavar="FILE")
+    door.add_argument("--all", action="store_true", help="validation and test as well as train")
+    door.add_argument("--neighbours", type=_positive, metavar="N", help="(what suits the labels)")
+    door.add_argument("--force", action="store_true", help="replace --out if it is there")
+
+
+def _run_suspects(asked: Any) -> None:
+    from nlp_transfer.suspects import describe, find_suspects, write_suspects
+    from nlp_transfer.tables import kind_of
+
+    kind_of(asked.out)
+    _refuse_out(asked.out, asked.force)
+    found = find_suspects(asked.folder, asked.all, asked.neighbours, asked.threads)
+    write_suspects(found, asked.out)
+    print(describe(found, asked.out))
 
 
 def _push(doors: Doors) -> None:

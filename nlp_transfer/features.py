@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from nlp_transfer.config import Cache, FeaturesConfig
+from nlp_transfer.config import Cache, FeaturesConfig, Pooling
 from nlp_transfer.inputs import Inputs, plan_inference
 from nlp_transfer.machine import Machine, first_decides, logger, tokens_at_once, trim_memory, wait
 from nlp_transfer.model import Pretrained, evaluating
+from nlp_transfer.pooling import PARTS, with_pooling
 from nlp_transfer.splitting import STATES, Prefix, difference, on_device, set_aside, states_by_row
 from nlp_transfer.stores import find_or_make, forget_the_oldest
 from nlp_transfer.strategy import Stage
@@ -51,7 +52,7 @@ def trained_on_features(
         logger.info("stage %s runs whole: %s", stage.name, choice)
         yield encoded
         return
-    folder = _store(pretrained, encoded, choice, Path(config.folder), machine)
+    folder = _store(pretrained, _only(encoded, STORED_SPLITS), choice, config, machine)
     stored = {name: _open(folder, name, encoded.splits[name]) for name in STORED_SPLITS}
     with set_aside(pretrained.model, pretrained.anatomy, choice):
         yield Encoded({**encoded.splits, **stored}, encoded.collator)
@@ -60,6 +61,37 @@ def trained_on_features(
         if not stage.pristine:  # of weights that only this run has: nobody will ask for it
             shutil.rmtree(folder, ignore_errors=True)
         forget_the_oldest(Path(config.folder), config.keep_gb)
+
+
+def mean_features(
+    pretrained: Pretrained, encoded: Encoded, config: FeaturesConfig, machine: Machine
+) -> dict[str, np.ndarray]:
+    """What the encoder says of each text of every split: float32 [documents, width].
+
+    The mean of its tokens; where a run has solved a head on it, it was stored then and is found.
+    """
+    layer = pretrained.model.config.model_type in PARTS
+    if layer:
+        pretrained = with_pooling(pretrained, Pooling.mean)
+    dtype = np.dtype(config.dtype.value)
+    prefix = Prefix(pretrained.anatomy.layers, layer, dtype, mean=not layer)
+    found: dict[str, np.ndarray] = {}
+    for names in (STORED_SPLITS, ("test",)):
+        part = _only(encoded, names)
+        if part.splits:
+            folder = _store(pretrained, part, prefix, config, machine)
+            for name, split in part.splits.items():
+                vectors = np.load(_file(folder, name)).astype(np.float32)
+                windows = split.inputs.windows
+                found[name] = vectors if windows is None else windows.average(vectors)
+    if machine.is_first_of_node:
+        forget_the_oldest(Path(config.folder), config.keep_gb)
+    return found
+
+
+def _only(encoded: Encoded, names: Sequence[str]) -> Encoded:
+    splits = {name: encoded.splits[name] for name in names if name in encoded.splits}
+    return Encoded(splits, encoded.collator)
 
 
 def _choose(
@@ -106,22 +138,27 @@ def _not_worth_it(stage: Stage) -> str | None:
 
 
 def _store(
-    pretrained: Pretrained, encoded: Encoded, prefix: Prefix, home: Path, machine: Machine
+    pretrained: Pretrained,
+    encoded: Encoded,
+    prefix: Prefix,
+    config: FeaturesConfig,
+    machine: Machine,
 ) -> Path:
-    """The folder with the states of every stored split: found by content, or computed now."""
+    """The folder with the states of every split: found by content, or computed now."""
 
     def begin(folder: Path) -> None:
-        for name in STORED_SPLITS:
+        for name in encoded.splits:
             vectors = int(_offsets(encoded.splits[name], prefix)[-1])
             shape = (vectors, pretrained.model.config.hidden_size)
             np.lib.format.open_memmap(_file(folder, name), "w+", prefix.dtype, shape).flush()
 
     def fill(folder: Path) -> None:
-        for name in STORED_SPLITS:
+        for name in encoded.splits:
             _fill(_file(folder, name), pretrained, encoded, name, prefix, machine)
         trim_memory()
 
-    folder = home / first_decides(lambda: _key(pretrained, encoded, prefix), machine)
+    key = first_decides(lambda: _key(pretrained, encoded, prefix), machine)
+    folder = Path(config.folder) / key
     say = partial(logger.info, "  found in %s", folder)
     return find_or_make(folder, begin, fill, machine, say)
 
@@ -167,8 +204,8 @@ def _key(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> str:
     for name, tensor in pretrained.model.state_dict().items():
         if pretrained.anatomy.depth(name) <= prefix.layers:
             digest.update(tensor.detach().cpu().contiguous().numpy())
-    for split in STORED_SPLITS:
-        inputs = encoded.splits[split].inputs
+    for split in encoded.splits.values():
+        inputs = split.inputs
         for name in sorted(inputs.flat):
             digest.update(np.ascontiguousarray(inputs.flat[name]).data)
         digest.update(np.ascontiguousarray(inputs.offsets).data)
@@ -176,7 +213,7 @@ def _key(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> str:
 
 
 def _offsets(split: EncodedSplit, prefix: Prefix) -> np.ndarray:
-    return np.arange(len(split.inputs) + 1) if prefix.first_token else split.inputs.offsets
+    return np.arange(len(split.inputs) + 1) if prefix.one_vector else split.inputs.offsets
 
 
 def stored_bytes(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> int:

@@ -56,6 +56,28 @@ def solve(
     return best, _solver(problem, outputs)(train, best)
 
 
+def out_of_fold(outputs: int, rows: Table, folds: np.ndarray) -> np.ndarray:
+    """Logits [rows, labels] of every row by a logistic regression that has not seen it.
+
+    Args:
+        folds: int [rows], the fold of each; the strength is the one that does best on fold 0.
+    """
+    problem = "single_label_classification"
+    solver = _solver(problem, outputs)
+    seen, unseen = rows[folds != 0], rows[folds == 0]
+    best, least = STRENGTHS[0], np.inf
+    for strength in STRENGTHS:
+        loss = _loss(problem, solver(seen, strength), unseen)
+        if loss > least:
+            break  # the loss falls and then rises, and the strongest cost most
+        best, least = strength, loss
+    logits = np.empty((len(rows.x), outputs))
+    for fold in np.unique(folds):
+        solution = solver(rows[folds != fold], best)
+        logits[folds == fold] = rows.x[folds == fold] @ solution.weight.T + solution.bias
+    return logits
+
+
 def _cuts(problem: str, train: Table, validation: Table, seed: int) -> list[tuple[Table, Table]]:
     """Pairs to learn from and to judge by: folds of train where it is small, else validation."""
     folds = min(FOLDS, len(train.labels))

@@ -30,6 +30,12 @@ class Prefix:
     layers: int  # that are frozen, from the bottom; the embeddings always are
     first_token: bool  # nothing above the prefix looks at any other token
     dtype: np.dtype[Any]
+    mean: bool = False  # of all tokens, in their place
+
+    @property
+    def one_vector(self) -> bool:
+        """Whether a row keeps one vector, not one for each token."""
+        return self.first_token or self.mean
 
 
 class _Reached(Exception):  # noqa: N818 (a signal, not an error)
@@ -117,6 +123,8 @@ def states_by_row(
         hook.remove()
     mask = batch["attention_mask"].bool()
     rows = [row[real] for row, real in zip(states, mask, strict=True)]
+    if prefix.mean:
+        return [row.mean(dim=0, keepdim=True) for row in rows]
     return [row[:1] for row in rows] if prefix.first_token else rows
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from nlp_transfer.classifier import find_model, label_names, refuse_other_answers
-from nlp_transfer.config import plain
-from nlp_transfer.data import load_corpus
+from nlp_transfer.config import Config, plain
+from nlp_transfer.data import Corpus, load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import PAIRS
 from nlp_transfer.onnx_export import DOOR, Questions
@@ -33,18 +33,27 @@ def of_run(folder: Path) -> Questions:
             f"{folder} is not a run, so its validation texts are unknown. "
             "Add --data FILE --text COLUMN (and --label COLUMN where there are labels).",
         )
-    config = to_config(plain(OmegaConf.load(folder / CONFIG_FILE)))
-    corpus = load_corpus(config.dataset, config.seed)
-    if corpus.fingerprint != read_json(folder / RUN_FILE)["corpus"]:
-        raise UserError(
-            ExitCode.DATA,
-            f"The data of {folder} has changed since it was trained. Put it back, "
-            "or compare on other texts with --data FILE --text COLUMN.",
-        )
+    _, corpus = reopen(folder, "or compare on other texts with --data FILE --text COLUMN")
     rows = corpus.splits["validation"]
     references = np.array(rows["label"], dtype=np.int64)
     pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
     return Questions(list(rows["text"]), references, "the run's validation split", pairs)
+
+
+def reopen(folder: Path, otherwise: str) -> tuple[Config, Corpus]:
+    """What a run was asked, and its data, read again from where it was.
+
+    Raises:
+        UserError: if the data has changed since.
+    """
+    config = to_config(plain(OmegaConf.load(folder / CONFIG_FILE)))
+    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
+    if corpus.fingerprint != read_json(folder / RUN_FILE)["corpus"]:
+        raise UserError(
+            ExitCode.DATA,
+            f"The data of {folder} has changed since it was trained. Put it back, {otherwise}.",
+        )
+    return config, corpus
 
 
 def of_file(folder: Path, file: str, text: str, label: str | None) -> Questions:
