@@ -238,8 +238,7 @@ def finished(
     test = write_csv(home / "test.csv", make_rows(400, seed=9))
     words = ["+task=classify", f"checkpoint.name={checkpoints['bert']}", f"dataset.test={test}"]
     words += [f"dataset.{split}={reviews[split]}" for split in ("train", "validation")]
-    words += ["strategy=top_layers", "strategy.top_layers=1", "strategy.epochs=10", *QUIETLY]
-    words += ["strategy.learning_rate=1e-3"]
+    words += ["strategy=full", "strategy.epochs=8", "strategy.learning_rate=1e-3", *QUIETLY]
     words += [f"tokenization.folder={home / 'tokens'}", f"features.folder={home / 'features'}"]
     return run(compose(*words, f"run_dir={home / 'run'}")).folder
 
