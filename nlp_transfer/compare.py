@@ -222,8 +222,7 @@ def _names(groups: list[list[Finished]]) -> list[str]:
         name if names.count(name) == 1 else f"{name} {group[0].folder}".strip()
         for name, group in zip(names, groups, strict=True)
     ]
-    seeds = [f", {len(group)} seeds" if len(group) > 1 else "" for group in groups]
-    return [f"{name}{more}".removeprefix(", ") for name, more in zip(names, seeds, strict=True)]
+    return [name or f"{len(group)} seeds" for name, group in zip(names, groups, strict=True)]
 
 
 def _value(said: Any) -> str:
@@ -255,10 +254,10 @@ def _score_lines(found: Comparison) -> Iterator[str]:
     first = found.entries[0].runs[0].measured[found.split]["metrics"]
     metrics = [found.metric, *(name for name in first if name != found.metric)]
     rows = [
-        [entry.name, *(_score(entry, found, metric) for metric in metrics)]
+        [entry.name, str(len(entry.runs)), *(_score(entry, found, metric) for metric in metrics)]
         for entry in found.entries
     ]
-    yield from aligned([[f"{found.split} ({found.rows:,} rows)", *metrics], *rows])
+    yield from aligned([[f"{found.split} ({found.rows:,} rows)", "seeds", *metrics], *rows])
     if any(entry.is_one_run for entry in found.entries):
         yield "In brackets: 95% intervals, the documents drawn again."
     if not all(entry.is_one_run for entry in found.entries):
@@ -336,20 +335,18 @@ def _verdict(found: Comparison) -> Iterator[str]:
     if not found.pairs:
         return
     best = found.entries[0]
-    tied = [pair.other for pair in found.pairs if pair.one == best.name and pair.tie]
-    score = f"{found.metric} {best.contender.score:.3f}"
-    if tied:
-        yield (
-            f"Best: {best.name} ({score}); {found.rows:,} rows do not tell it from "
-            f"{'; '.join(tied)}."
-        )
-        quickest = min(
-            (entry for entry in found.entries if entry.name in (best.name, *tied)),
-            key=lambda entry: entry.mean("seconds"),
-        )
+    ties = [pair for pair in found.pairs if pair.one == best.name and pair.tie]
+    said = f"Best: {best.name} ({found.metric} {best.contender.score:.3f})"
+    if ties:
+        names = [pair.other for pair in ties]
+        yield f"{said}; these {found.rows:,} rows and seeds do not tell it from {', '.join(names)}."
+        if any(pair.difference.by_seeds > 0.5 for pair in ties):
+            yield "Most of that doubt is between seeds: more of them would tell more."
+        tied = [entry for entry in found.entries if entry.name in (best.name, *names)]
+        quickest = min(tied, key=lambda entry: entry.mean("seconds"))
         yield f"Of these, {quickest.name} was trained in the least time."
     else:
-        yield f"Best: {best.name} ({score}), told apart from all others."
+        yield f"{said}, told apart from all others."
     if len(found.pairs) > 1:
         yield f"(A tie is p ≥ {LEVEL} of all {len(found.pairs)} comparisons together, by Holm.)"
     if any(entry.is_one_run for entry in found.entries):

@@ -23,7 +23,7 @@ from nlp_transfer.problem_metrics import PROBLEM_METRICS
 from nlp_transfer.scores import BY_LABEL, BY_PROBABILITY, Classes, Counts
 
 DRAWS = 10_000  # so that the p of many comparisons together can still be small
-SLOW_DRAWS = 1000  # of metrics that look at one draw at a time
+SLOW_DRAWS = 1000  # of ranks, and of metrics that look at one draw at a time
 LEVEL = 0.05  # of all comparisons together
 
 Weighted = Callable[[np.ndarray], np.ndarray]  # scores [draws] of weights [draws, rows]
@@ -64,6 +64,7 @@ class Difference:
     value: float
     interval: Interval
     p: float  # of a difference as large, either way, where there is none
+    by_seeds: float  # share of the doubt, as a variance, that is between seeds
 
 
 def draw_scores(
@@ -78,7 +79,7 @@ def draw_scores(
         [runs] and [runs, draws]; NaN where a draw does not define the metric.
     """
     weighted = [_weighted(metric, rows, logits) for logits in answers]
-    slow = rows.problem in PROBLEM_METRICS
+    slow = rows.problem in PROBLEM_METRICS or metric == "roc_auc"
     once = np.ones((1, len(rows.references)))
     scores = np.stack([score(once)[0] for score in weighted])
     parts = [
@@ -91,15 +92,18 @@ def draw_scores(
 def difference(one: Contender, other: Contender) -> Difference:
     """How much better `one` scores than `other`, with a 95% interval."""
     drawn = one.drawn.mean(axis=0) - other.drawn.mean(axis=0)
-    drawn = drawn + _luck_of_seeds(one, other, drawn.shape[-1])
-    drawn = drawn[np.isfinite(drawn)]
-    value = one.score - other.score
-    if not len(drawn):
-        return Difference(value, (float("nan"), float("nan")), 1.0)
+    drawn = drawn[np.isfinite(drawn)]  # a draw of one label alone does not define every metric
+    value, by_documents = one.score - other.score, float(drawn.var())
+    errors, luck = _luck_of_seeds(one, other, len(drawn))
+    drawn = drawn + luck
     low, high = np.percentile(drawn, PERCENTILES)
-    beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    p = min(2 * (beyond + 1) / (len(drawn) + 1), 1.0)
-    return Difference(value, (min(float(low), value), max(float(high), value)), p)
+    beyond = int(min((drawn <= 0).sum(), (drawn >= 0).sum()))
+    return Difference(
+        value,
+        (min(float(low), value), max(float(high), value)),
+        min(2 * (beyond + 1) / (len(drawn) + 1), 1.0),
+        errors / (errors + by_documents) if errors else 0.0,
+    )
 
 
 def mcnemar(references: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
@@ -125,19 +129,23 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _luck_of_seeds(one: Contender, other: Contender, draws: int) -> np.ndarray:
-    """What the difference of the means might be off by because other seeds were not tried."""
+def _luck_of_seeds(one: Contender, other: Contender, draws: int) -> tuple[float, np.ndarray]:
+    """What the difference of the means might be off by because other seeds were not tried.
+
+    Returns:
+        Its squared standard error, and draws of it.
+    """
     generator = np.random.default_rng(SEED)
+    apart = [one.scores, other.scores]
     if one.seeds == other.seeds:
-        return _luck(one.scores - other.scores, draws, generator)
-    return _luck(one.scores, draws, generator) - _luck(other.scores, draws, generator)
-
-
-def _luck(scores: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
-    if len(scores) < 2:
-        return np.zeros(draws)
-    error = scores.std(ddof=1) / np.sqrt(len(scores))
-    return error * generator.standard_t(len(scores) - 1, draws)
+        apart = [one.scores - other.scores]
+    squared, luck = 0.0, np.zeros(draws)
+    for scores in apart:
+        if len(scores) > 1:
+            error = float(scores.std(ddof=1)) / len(scores) ** 0.5
+            squared += error**2
+            luck += error * generator.standard_t(len(scores) - 1, draws)
+    return squared, luck
 
 
 def _weighted(metric: str, rows: Rows, logits: np.ndarray) -> Weighted:

@@ -24,6 +24,7 @@ from nlp_transfer.sources import SPLITS, Source, read_files, read_splits
 from nlp_transfer.tokenization import texts_of
 
 DATASETS = "nlp_transfer.conf.dataset"
+FILES = "files"  # one of them, for what has no name
 
 
 @dataclass(frozen=True)
@@ -129,16 +130,8 @@ def _usual(folder: Path) -> tuple[DatasetConfig, EvaluationConfig]:
 
 def _read(asked: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, list[Source]]:
     """The tables, and how their columns are called."""
-    ours = resources.files(DATASETS).joinpath(f"{asked.data}.yaml")
     is_file = Path(asked.data).suffix.lower() in FILE_SUFFIXES
-    if not is_file and asked.data != "files" and ours.is_file():
-        tree = OmegaConf.merge(
-            OmegaConf.structured(DatasetConfig), OmegaConf.create(ours.read_text("utf-8"))
-        )
-        config = OmegaConf.to_object(tree)
-        assert isinstance(config, DatasetConfig)
-    else:
-        config = replace(usual, name=None if is_file else asked.data)
+    config = _dataset(None if is_file else asked.data, usual)
     columns = {
         name: getattr(asked, name)
         for name in ("text", "text_pair", "label", "delimiter")
@@ -155,6 +148,20 @@ def _read(asked: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, li
         sources = read_splits(only)["train"]
     _refuse_columns(config, sources)
     return config, sources
+
+
+def _dataset(name: str | None, usual: DatasetConfig) -> DatasetConfig:
+    """A dataset by its name of ours or of the Hub; files and others have the usual columns."""
+    ours = resources.files(DATASETS).joinpath(f"{name}.yaml")
+    if name not in (None, FILES) and ours.is_file():
+        tree = OmegaConf.create(ours.read_text("utf-8"))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DatasetConfig), tree))
+        assert isinstance(config, DatasetConfig)
+        return config
+    if name is not None and name == usual.name:
+        return usual
+    plain_splits: dict[str, Any] = {split: split for split in SPLITS}
+    return replace(usual, name=name, subset=None, revision=None, **plain_splits)
 
 
 def _refuse_columns(config: DatasetConfig, sources: list[Source]) -> None:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from nlp_transfer import compose
 from nlp_transfer.cli import main
-from nlp_transfer.compare import Comparison, compare, table
+from nlp_transfer.compare import Comparison, as_json, compare, table
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import load_metrics
 from nlp_transfer.predictions import read_predictions
@@ -112,7 +112,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_row(variant: Variant) -> None
     bad = [variant(f"bad-{seed}", 9.0, seed=seed, strategy__name="bad") for seed in (3, 1, 2)]
     again = variant("good-again", 0.2, seed=3)
     found = compare([*bad, *good, again])
-    assert names(found)[-1] == "strategy=bad, 3 seeds"
+    assert names(found)[-1] == "strategy=bad"
     rows = {entry.contender.seeds: entry for entry in found.entries}
     assert {len(entry.runs) for entry in found.entries} == {3, 1}
     assert set(rows) == {(1, 2, 3), (3,)}  # the same seed twice is no spread
@@ -125,6 +125,9 @@ def test_runs_that_differ_only_in_the_seed_are_one_row(variant: Variant) -> None
     apart = [pair.mcnemar for pair in found.pairs]
     assert apart == [None] * 3  # it is for two single runs
     assert "tell it from" in table(found)
+    assert [pair["tie"] for pair in json.loads(as_json(found))["pairs"]] == [
+        pair.tie for pair in found.pairs
+    ]
     alone = compare(good)
     assert names(alone) == ["3 seeds"]
     assert alone.pairs == []

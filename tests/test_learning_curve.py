@@ -60,7 +60,7 @@ def test_the_verdict_is_that_of_the_last_doubling() -> None:
         told: dict[str, Any] = {"rows": 99, "metrics": {metric: 0.8}, "intervals": {}}
         steps = [
             Step(50, "a", told, None),
-            Step(100, "b", told, Difference(value, (low, high), p)),
+            Step(100, "b", told, Difference(value, (low, high), p, 0.0)),
         ]
         return str(Curve("test", metric, steps))
 
