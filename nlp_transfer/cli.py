@@ -65,7 +65,18 @@ def _fail(code: int, message: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nlp-transfer", description="What can be done besides training.")
     doors = parser.add_subparsers(required=True, metavar="DOOR")
-    for declare in (_check, _export, _predict, _serve, _suspects, _push):
+    for declare in (
+        _check,
+        _export,
+        _predict,
+        _serve,
+        _push,
+        _evaluate,
+        _compare,
+        _suspects,
+        _repeat,
+        _curve,
+    ):
         declare(doors)
     return parser
 
@@ -283,6 +294,93 @@ def _run_push(asked: Any) -> None:
     if problems := list(impossible_hub(hub)):
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
     print(push(find_model(asked.folder), hub).describe())
+
+
+def _evaluate(doors: Doors) -> None:
+    door = _door(doors, "evaluate", "Measure on labelled texts of any origin.", _run_evaluate)
+    _backend(door)
+    what = "a file, a glob, a name of conf/dataset or of the Hub"
+    door.add_argument("--data", required=True, metavar="DATA", help=what)
+    door.add_argument("--split", default="test", help="of a dataset (test)")
+    door.add_argument("--text", metavar="COLUMN", help="the texts (as in the run, or text)")
+    door.add_argument("--text-pair", metavar="COLUMN", help="the second text of each")
+    door.add_argument("--label", metavar="COLUMN", help="the labels (as in the run, or label)")
+    door.add_argument("--delimiter", help="between the labels of one cell")
+    door.add_argument("--out", type=Path, metavar="FILE", help="as metrics.json, too")
+
+
+def _run_evaluate(asked: Any) -> None:
+    from nlp_transfer.remeasure import LabelledTexts, remeasure
+    from nlp_transfer.run_folder import write_json
+
+    columns = (asked.text, asked.text_pair, asked.label, asked.delimiter)
+    texts = LabelledTexts(asked.data, asked.split, *columns)
+    found = remeasure(asked.folder, texts, asked.backend, asked.threads)
+    print(found)
+    if asked.out is not None:
+        write_json(asked.out, found.measured)
+
+
+def _compare(doors: Doors) -> None:
+    sentence = "Put runs side by side, and say which of them the data can tell apart."
+    door = doors.add_parser("compare", help=sentence, description=sentence)
+    door.set_defaults(run=_run_compare)
+    door.add_argument("folders", type=Path, nargs="+", help="finished runs, or a sweep's folder")
+    door.add_argument("--metric", help="by which (what chose the epoch)")
+    door.add_argument("--out", type=Path, metavar="FILE", help="all of it as JSON, too")
+
+
+def _run_compare(asked: Any) -> None:
+    from nlp_transfer.compare import as_json, compare, table
+    from nlp_transfer.run_folder import write_text
+
+    found = compare(asked.folders, asked.metric)
+    print(table(found))
+    if asked.out is not None:
+        write_text(asked.out, as_json(found))
+
+
+def _repeat(doors: Doors) -> None:
+    sentence = "Run a stored configuration again, and compare the figures."
+    door = doors.add_parser("repeat", help=sentence, description=sentence)
+    door.set_defaults(run=_run_repeat)
+    door.add_argument("folder", type=Path, help="a finished run")
+    door.add_argument("--out", type=Path, metavar="FOLDER", help="of the new run (RUN-repeat)")
+
+
+def _run_repeat(asked: Any) -> None:
+    from nlp_transfer.interruption import heeded
+    from nlp_transfer.repeat import repeat
+
+    with heeded():
+        found = repeat(asked.folder, asked.out)
+    print(f"\n{found}")
+    if found.changed:
+        raise UserError(
+            ExitCode.DIFFERENT, f"{asked.folder} does not give the same figures again: see above."
+        )
+
+
+def _curve(doors: Doors) -> None:
+    sentence = "Train on 1/8, 1/4, 1/2 and all of the labels: would more of them help?"
+    door = doors.add_parser("learning-curve", help=sentence, description=sentence)
+    door.set_defaults(run=_run_curve)
+    what = "as for training: +task=… dataset.train=…"
+    door.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help=what)
+    door.add_argument("--config-dir", type=Path, metavar="FOLDER", help="with YAML of your own")
+    door.add_argument("--out", type=Path, metavar="FILE", help="all of it as JSON, too")
+
+
+def _run_curve(asked: Any) -> None:
+    from nlp_transfer.interruption import heeded
+    from nlp_transfer.learning_curve import learning_curve
+    from nlp_transfer.run_folder import write_text
+
+    with heeded():
+        found = learning_curve(asked.overrides, asked.config_dir)
+    print(f"\n{found}")
+    if asked.out is not None:
+        write_text(asked.out, found.as_json())
 
 
 if __name__ == "__main__":

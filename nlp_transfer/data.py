@@ -7,7 +7,7 @@ names sorted, integers as integers. It travels into `config.id2label` of every c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,6 +96,36 @@ def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) ->
     _refuse_one_class(_references(splits["train"], problem), names, problem)
     labels, fingerprint = tuple(names.values()), _fingerprint(splits, names)
     return Corpus(splits, labels, fingerprint, tuple(notes), problem)
+
+
+def load_labelled(
+    sources: list[Source],
+    config: DatasetConfig,
+    names: Callable[[set[str]], dict[str, str]],
+    notes: list[str],
+) -> Dataset:
+    """One split for a model that there is already; `config.problem` is the model's.
+
+    Args:
+        names: from the labels as the data writes them to theirs in the model's order.
+
+    Raises:
+        UserError: with the file, the rows and what to do.
+    """
+    tables = [_our_columns(source, "--data", config, ()) for source in sources]
+    tables = [_without_undecided(table, notes) for table in tables]
+    if not any(len(table.labels) for table in tables):
+        raise UserError(ExitCode.DATA, "No row of the data has a label (all are -1).")
+    listed = any(isinstance(label, list) for table in tables for label in table.labels)
+    if listed and config.problem is not Problem.multi_label:
+        raise UserError(
+            ExitCode.DATA,
+            f"The label column {config.label!r} holds lists of labels, and the model answers with "
+            f"one ({config.problem.name}).",
+        )
+    tables = [as_answers(table, config.problem, config) for table in tables]
+    written = {str(label) for table in tables for label in different(table.labels)}
+    return _with_label_ids(tables, names(written), config.problem)
 
 
 def answers_of(corpus: Corpus, split: str) -> list[str]:

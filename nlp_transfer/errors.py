@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     EXPORT = 8  # the exported folder does not answer what was reported
     STOPPED = 9  # told to by a signal: the same command goes on
     HUB = 10  # not uploaded: the model is on this disk, the same command uploads what is missing
+    DIFFERENT = 11  # a run that was repeated gives other figures
 
 
 class UserError(Exception):

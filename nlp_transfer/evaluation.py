@@ -174,6 +174,7 @@ class SplitEvaluation:
     confusion: np.ndarray | None  # int64 [references, predictions]; None: not one label a text
     slices: dict[str, list[dict[str, Any]]]  # by what: value, rows, metrics, intervals
     problem: Problem = Problem.single_label
+    seconds: float = math.nan  # that the answers took
 
     @property
     def probabilities(self) -> np.ndarray:

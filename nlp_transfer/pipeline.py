@@ -37,6 +37,8 @@ from nlp_transfer.machine import (
 )
 from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import pool, with_pooling
+from nlp_transfer.predictions import write_predictions
+from nlp_transfer.provenance import provenance
 from nlp_transfer.run_folder import (
     RunFolder,
     State,
@@ -127,10 +129,12 @@ def _run(
             "rows": {name: len(split.labels) for name, split in encoded.splits.items()},
             "cut": {name: split.cut for name, split in encoded.splits.items()},
             "max_length": length,
-            "versions": report.versions(),
+            **provenance(config, trained.model.config, folder.machine),
             "stages": report.describe_stages(stages, trained),
             "calibration": report.describe_calibration(calibration, evaluations),
             "verified": {"rows": len(claim.texts), "difference": worst},
+            "predictions": write_predictions(folder.path, evaluations, corpus),
+            "ms_per_text": round(_ms_per_text(evaluations), 4),
             "seconds": round(time.time() - start, 2),
         }
         write_card(folder.model, config, entries, measured)
@@ -176,13 +180,21 @@ def _evaluate(  # noqa: PLR0913
         if name in encoded.splits:
             split = encoded.splits[name]
             tokens = config.evaluation.max_tokens
+            began = time.perf_counter()
             logits = predict_logits(
                 pretrained.model, split.inputs, encoded.collator, tokens, machine
             )
+            seconds = time.perf_counter() - began
             slices = slices_of(corpus.splits[name], config.evaluation.slices)
             given = (logits, split.labels, metrics, corpus.labels, slices)
-            evaluations[name] = evaluate_split(*given)
+            evaluations[name] = replace(evaluate_split(*given), seconds=seconds)
     return evaluations
+
+
+def _ms_per_text(evaluations: dict[str, SplitEvaluation]) -> float:
+    """Of tokenized texts in batches, every split together."""
+    rows = sum(len(found.references) for found in evaluations.values())
+    return 1000 * sum(found.seconds for found in evaluations.values()) / rows
 
 
 def _claim(

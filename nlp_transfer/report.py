@@ -81,6 +81,11 @@ def summary(run: dict[str, Any], metrics: dict[str, Any], model: Path) -> str:
     return "\n".join(line for part in parts for line in ("", *part))
 
 
+def metric_table(measured: dict[str, dict[str, Any]]) -> str:
+    """What `metrics.json` says, for a terminal."""
+    return "\n".join(_metric_lines(measured))
+
+
 def plan(
     pretrained: Pretrained, encoded: Encoded, stages: list[Stage], config: Config, path: Path
 ) -> str:
@@ -179,9 +184,9 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:<{widest}}{values}".rstrip()
     if any(found["intervals"] for found in metrics.values()):
         yield "  In brackets: 95% intervals, the documents drawn again."
-    if "test" not in metrics:
+    if any("note" in found for found in metrics.values()):
         yield f"  There is no labelled test split: these figures are {ALSO_SELECTION}."
-    split = "test" if "test" in metrics else "validation"
+    split = "test" if "test" in metrics else next(iter(metrics))
     yield from _class_lines(split, metrics[split]["per_class"])
     for by, slices in metrics[split]["slices"].items():
         if by != LENGTH:  # what was asked for; the rest is in metrics.json

@@ -24,6 +24,7 @@ CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.json"
 DATA_REPORT_FILE = "data_report.json"
+PREDICTIONS = "predictions"  # a folder
 LOCK_FILE = ".lock"
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run on disk: `config.yaml`, `run.json`, `metrics.json`, `model/`.
+    """One run on disk: `config.yaml`, `run.json`, `metrics.json`, `predictions/`, `model/`.
 
     Only the first process writes.
     """
@@ -113,14 +114,14 @@ def run_path(config: Config, fingerprint: str) -> Path:
     """`runs/<task>-<checkpoint>-<hash>`: a function of what is asked, the same on every process."""
     if config.run_dir is not None:
         return Path(config.run_dir)
-    asked = json.dumps([_result(config), fingerprint, _local_weights(config)], sort_keys=True)
+    asked = json.dumps([_result(config), fingerprint, local_weights(config)], sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:12]
     short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
     short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
     return Path(RUNS) / f"{config.task}-{short}-{digest}"
 
 
-def _local_weights(config: Config) -> str:
+def local_weights(config: Config) -> str:
     """Of a checkpoint that is a folder, whose content may change under its name; else nothing."""
     folder = Path(config.checkpoint.name)
     digest = hashlib.sha256()
@@ -128,6 +129,24 @@ def _local_weights(config: Config) -> str:
         with file.open("rb") as weights:
             digest.update(hashlib.file_digest(weights, "sha256").digest())
     return digest.hexdigest()
+
+
+def adopt(path: Path, config: Config, fingerprint: str, decisions: dict[str, Any]) -> None:
+    """Prepare a new folder for a run for which `auto` has decided already.
+
+    Raises:
+        UserError: if the folder holds something else.
+    """
+    _refuse_foreign(path)
+    path.mkdir(parents=True, exist_ok=True)
+    state = {"state": State.unfinished.value, "corpus": fingerprint, "decisions": decisions}
+    write_json(path / RUN_FILE, state)
+    write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
+
+
+def settings(tree: dict[str, Any]) -> dict[str, Any]:
+    """What of a configuration changes the result, by its full name, as `training.batch_size`."""
+    return _flat(_without_ephemeral(tree))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -209,7 +228,7 @@ def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
     if not (path / CONFIG_FILE).is_file():
         return  # killed before anything was trained
     there = plain(OmegaConf.load(path / CONFIG_FILE))
-    before, now = _flat(_without_ephemeral(there)), _flat(_result(config))
+    before, now = settings(there), settings(as_dict(config))
     different = [
         f"{key} ({before.get(key)!r} there, {now.get(key)!r} here)"
         for key in sorted({*before, *now})
@@ -236,7 +255,7 @@ def _empty(path: Path) -> None:
 
 def _remove_results(path: Path) -> None:
     """An unfinished run has none, whatever stands there."""
-    for name in ("model", "model.part"):
+    for name in ("model", "model.part", PREDICTIONS):
         shutil.rmtree(path / name, ignore_errors=True)
     for name in (METRICS_FILE, f"{METRICS_FILE}.part"):
         (path / name).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from killing import start
 
+from nlp_transfer.compare import compare
 from nlp_transfer.errors import ExitCode
 from nlp_transfer.sweep import sweep_folder
 from nlp_transfer.train import main
@@ -57,6 +58,9 @@ def test_a_sweep_does_what_is_missing_shares_stores_and_says_what_each_job_gave(
     assert [(run / "metrics.json").stat().st_mtime_ns for run in runs] == times
     best = json.loads((runs[0] / "metrics.json").read_text())["validation"]["metrics"]["accuracy"]
     assert noted[0]["best"] == best
+    compared = compare([sweep_folder(varied)])
+    assert [entry.name for entry in compared.entries] == ["2 seeds"]
+    assert sum("it failed" in note for note in compared.notes) == 2
 
 
 @pytest.mark.slow

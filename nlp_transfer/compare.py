@@ -1,0 +1,361 @@
+"""Puts finished runs side by side, and says which of them the data can tell apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from nlp_transfer.classifier import softmax
+from nlp_transfer.config import Problem
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.finished import Finished, common_split, open_all
+from nlp_transfer.intervals import Interval, intervals
+from nlp_transfer.paired import (
+    LEVEL,
+    Contender,
+    Difference,
+    Rows,
+    difference,
+    draw_scores,
+    holm,
+    mcnemar,
+)
+from nlp_transfer.predictions import read_predictions
+from nlp_transfer.problem_metrics import PROBLEM_METRICS
+from nlp_transfer.scores import BINARY, BY_LABEL, BY_PROBABILITY, LOWER_IS_BETTER, Classes
+
+FIRST = ("strategy.name", "checkpoint.name", "dataset.limit")  # what sets runs apart, usually
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table: a run, or runs that differ only in the seed."""
+
+    name: str
+    runs: list[Finished]  # by seed
+    contender: Contender
+
+    @property
+    def is_one_run(self) -> bool:
+        """Whether there is a single seed."""
+        return len(self.runs) == 1
+
+    def mean(self, of: str) -> float:
+        """Over the runs: learns, parameters, megabytes, ms_per_text or seconds."""
+        return float(np.mean([costs(run)[of] for run in self.runs]))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two entries, the better one first."""
+
+    one: str
+    other: str
+    difference: Difference
+    mcnemar: float | None  # of the accuracies of two single runs
+    tie: bool  # all comparisons together, the data cannot tell them apart
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `nlp-transfer compare` found."""
+
+    split: str
+    rows: int
+    metric: str
+    entries: list[Entry]  # the best first
+    pairs: list[Pair]
+    notes: list[str]
+
+
+def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
+    """Compare finished runs, and those of sweeps, on the rows that all of them answered.
+
+    Args:
+        metric: one of ours, whether the runs measured it or not; None: that which chose the epoch.
+
+    Raises:
+        UserError: if there is nothing to compare, or not on the same rows.
+    """
+    runs, notes = open_all(folders)
+    if len(runs) < 2:
+        left_out = "".join(f"\n  {note}" for note in notes)
+        raise UserError(
+            ExitCode.CONFIG, f"There are {len(runs)} finished runs to compare, not two.{left_out}"
+        )
+    split = common_split(runs)
+    if split == "validation":
+        notes.append(
+            "compared on validation, which also chose the epochs: not all have a test split"
+        )
+    metric = metric or _chosen_by(runs)
+    rows = rows_of(runs[0], split, metric)
+    answers = [read_predictions(run.folder, split)[0] for run in runs]
+    scores, drawn = draw_scores(metric, rows, answers)
+    if not np.isfinite(scores).all():
+        raise UserError(ExitCode.DATA, f"{metric} is undefined on these {split} rows.")
+    entries = _entries(runs, scores, drawn)
+    entries.sort(key=lambda entry: entry.contender.score, reverse=metric not in LOWER_IS_BETTER)
+    pairs = _pairs(entries, split, metric)
+    return Comparison(split, len(rows.references), metric, entries, pairs, notes)
+
+
+def costs(run: Finished) -> dict[str, float]:
+    """What a run's model weighs and takes."""
+    parameters = 0
+    for file in run.weights:
+        with safe_open(file, "np") as weights:
+            shapes = (weights.get_slice(name).get_shape() for name in weights.keys())  # noqa: SIM118
+            parameters += sum(int(np.prod(shape)) for shape in shapes)
+    return {
+        "learns": max(stage["parameters"] for stage in run.about["stages"]),
+        "parameters": parameters,
+        "megabytes": sum(file.stat().st_size for file in run.weights) / 1e6,
+        "ms_per_text": run.about["ms_per_text"],
+        "seconds": run.seconds,
+    }
+
+
+def as_json(found: Comparison) -> str:
+    """All of it, for other programs."""
+    entries = [
+        {
+            "name": entry.name,
+            "runs": [str(run.folder) for run in entry.runs],
+            "seeds": entry.contender.seeds,
+            "score": entry.contender.score,
+            "spread": entry.contender.spread,
+            "metrics": [run.measured[found.split]["metrics"] for run in entry.runs],
+            "intervals": [run.measured[found.split]["intervals"] for run in entry.runs],
+            **{name: entry.mean(name) for name in costs(entry.runs[0])},
+        }
+        for entry in found.entries
+    ]
+    pairs = [asdict(pair) for pair in found.pairs]
+    said = {"split": found.split, "rows": found.rows, "metric": found.metric}
+    said |= {"entries": entries, "pairs": pairs, "notes": found.notes}
+    return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+
+
+def table(found: Comparison) -> str:
+    """All of it, for a terminal."""
+    parts = (_score_lines(found), _cost_lines(found), _pair_lines(found), _verdict(found))
+    notes = [f"Note: {note}" for note in found.notes]
+    return "\n".join([*notes, *(line for part in parts for line in ("", *part))]).strip("\n")
+
+
+def _chosen_by(runs: Sequence[Finished]) -> str:
+    found = sorted({run.metric for run in runs})
+    if len(found) > 1:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"The runs were chosen by different metrics ({', '.join(found)}): say by which they "
+            "are compared, as in --metric accuracy.",
+        )
+    return found[0]
+
+
+def rows_of(run: Finished, split: str, metric: str) -> Rows:
+    """The rows of a run's split, if the metric can be measured on them."""
+    labels, problem = tuple(run.about["labels"]), run.problem
+    known = list(PROBLEM_METRICS.get(problem, {**BY_LABEL, **BY_PROBABILITY}))
+    if problem is Problem.single_label and len(labels) != 2:
+        known = [name for name in known if name not in BINARY]
+    if metric not in known:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"The metric {metric!r} cannot be compared by; for these runs there are "
+            f"{', '.join(known)}.",
+        )
+    positive = run.settings["evaluation.positive_label"]
+    classes = Classes(labels, len(labels) - 1 if positive is None else labels.index(positive))
+    return Rows(problem, classes, read_predictions(run.folder, split)[1])
+
+
+def _entries(runs: Sequence[Finished], scores: np.ndarray, drawn: np.ndarray) -> list[Entry]:
+    """Runs that differ only in the seed together; the same seed twice is two entries."""
+    groups: list[dict[int, int]] = []  # by seed, which run
+    of: dict[str, list[dict[int, int]]] = {}
+    for i, run in enumerate(runs):
+        asked = {key: value for key, value in run.settings.items() if key != "seed"}
+        same = of.setdefault(json.dumps(asked, sort_keys=True), [])
+        seed = int(run.settings["seed"])
+        group = next((group for group in same if seed not in group), None)
+        if group is None:
+            group = {}
+            same.append(group)
+            groups.append(group)
+        group[seed] = i
+    of_seeds = [dict(sorted(group.items())) for group in groups]
+    names = _names([[runs[i] for i in group.values()] for group in of_seeds])
+    return [
+        Entry(
+            name,
+            [runs[i] for i in group.values()],
+            Contender(tuple(group), scores[[*group.values()]], drawn[[*group.values()]]),
+        )
+        for name, group in zip(names, of_seeds, strict=True)
+    ]
+
+
+def _names(groups: list[list[Finished]]) -> list[str]:
+    """By as few settings as set them apart, else by their folders."""
+    firsts = [group[0].settings for group in groups]
+    differing = [
+        key
+        for key in (*FIRST, *sorted(set().union(*firsts) - {*FIRST, "seed"}))
+        if len({json.dumps(one.get(key)) for one in firsts}) > 1
+    ]
+    names = [""] * len(groups)
+    for key in differing:
+        said = [f"{key.removesuffix('.name')}={_value(one.get(key))}" for one in firsts]
+        longer = [f"{name} {value}".strip() for name, value in zip(names, said, strict=True)]
+        names = longer if len({*longer}) > len({*names}) else names
+    names = [
+        name if names.count(name) == 1 else f"{name} {group[0].folder}".strip()
+        for name, group in zip(names, groups, strict=True)
+    ]
+    return [name or f"{len(group)} seeds" for name, group in zip(names, groups, strict=True)]
+
+
+def _value(said: Any) -> str:
+    return str(said).rstrip("/").rsplit("/", 1)[-1]
+
+
+def _pairs(entries: list[Entry], split: str, metric: str) -> list[Pair]:
+    found = []
+    for one, other in combinations(entries, 2):
+        exact = None
+        if metric == "accuracy" and one.is_one_run and other.is_one_run:
+            exact = _exact(one.runs[0], other.runs[0], split)
+        found.append((one, other, difference(one.contender, other.contender), exact))
+    together = holm([max(between.p, exact or 0.0) for _, _, between, exact in found])
+    return [
+        Pair(one.name, other.name, between, exact, p >= LEVEL)
+        for (one, other, between, exact), p in zip(found, together, strict=True)
+    ]
+
+
+def _exact(one: Finished, other: Finished, split: str) -> float | None:
+    if one.problem is not Problem.single_label:
+        return None
+    (ours, references), (theirs, _) = (read_predictions(r.folder, split) for r in (one, other))
+    return mcnemar(references, ours.argmax(axis=1), theirs.argmax(axis=1))
+
+
+def _score_lines(found: Comparison) -> Iterator[str]:
+    first = found.entries[0].runs[0].measured[found.split]["metrics"]
+    metrics = [found.metric, *(name for name in first if name != found.metric)]
+    rows = [
+        [entry.name, str(len(entry.runs)), *(_score(entry, found, metric) for metric in metrics)]
+        for entry in found.entries
+    ]
+    yield from aligned([[f"{found.split} ({found.rows:,} rows)", "seeds", *metrics], *rows])
+    if any(entry.is_one_run for entry in found.entries):
+        yield "In brackets: 95% intervals, the documents drawn again."
+    if not all(entry.is_one_run for entry in found.entries):
+        yield "Several seeds: their mean ± standard deviation."
+
+
+def _score(entry: Entry, found: Comparison, metric: str) -> str:
+    measured = [run.measured[found.split] for run in entry.runs]
+    values = [said["metrics"].get(metric) for said in measured]
+    if metric == found.metric:
+        values = entry.contender.scores.tolist()
+    if None in values:
+        return "undefined"
+    if not entry.is_one_run:
+        return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+    told = measured[0]
+    if metric == found.metric and metric not in told["intervals"]:
+        told = {"metrics": {metric: values[0]}, "intervals": _between(entry, found)}
+    return with_interval(metric, told)
+
+
+def with_interval(metric: str, measured: dict[str, Any]) -> str:
+    """A metric of a split in `metrics.json`, and its interval if it has one."""
+    value, between = measured["metrics"][metric], measured["intervals"].get(metric)
+    said = "undefined" if value is None else f"{value:.3f}"
+    return said if between is None else f"{said} [{between[0]:.3f}, {between[1]:.3f}]"
+
+
+def _between(entry: Entry, found: Comparison) -> dict[str, Interval]:
+    """The interval of a metric that the run itself did not measure."""
+    run, value = entry.runs[0], entry.contender.score
+    if run.problem is not Problem.single_label:
+        return {}
+    rows = rows_of(run, found.split, found.metric)
+    probabilities = softmax(read_predictions(run.folder, found.split)[0])
+    given = (rows.references, probabilities, rows.classes)
+    return intervals({found.metric: value}, *given)
+
+
+def _cost_lines(found: Comparison) -> Iterator[str]:
+    rows = [
+        [
+            entry.name,
+            f"{entry.mean('learns'):,.0f}",
+            f"{entry.mean('parameters'):,.0f}",
+            f"{entry.mean('megabytes'):.1f}",
+            f"{entry.mean('ms_per_text'):.2f}",
+            f"{entry.mean('seconds'):.0f} s",
+        ]
+        for entry in found.entries
+    ]
+    yield from aligned([["", "learns", "parameters", "MB", "ms a text", "training"], *rows])
+
+
+def _pair_lines(found: Comparison) -> Iterator[str]:
+    if not found.pairs:
+        return
+    exact = any(pair.mcnemar is not None for pair in found.pairs)
+    rows = [
+        [
+            f"{pair.one} − {pair.other}",
+            f"{pair.difference.value:+.3f}",
+            "[{:+.3f}, {:+.3f}]".format(*pair.difference.interval),
+            f"{pair.difference.p:.2g}",
+            *([f"{pair.mcnemar:.2g}" if pair.mcnemar is not None else "–"] if exact else []),
+            "a tie" if pair.tie else "",
+        ]
+        for pair in found.pairs
+    ]
+    title = [f"difference of {found.metric}", "", "95%", "p", *(["McNemar"] if exact else []), ""]
+    yield from aligned([title, *rows])
+
+
+def _verdict(found: Comparison) -> Iterator[str]:
+    if not found.pairs:
+        return
+    best = found.entries[0]
+    ties = [pair for pair in found.pairs if pair.one == best.name and pair.tie]
+    said = f"Best: {best.name} ({found.metric} {best.contender.score:.3f})"
+    if ties:
+        names = [pair.other for pair in ties]
+        yield f"{said}; these {found.rows:,} rows and seeds do not tell it from {', '.join(names)}."
+        if any(pair.difference.by_seeds > 0.5 for pair in ties):
+            yield "Most of that doubt is between seeds: more of them would tell more."
+        tied = [entry for entry in found.entries if entry.name in (best.name, *names)]
+        quickest = min(tied, key=lambda entry: entry.mean("seconds"))
+        yield f"Of these, {quickest.name} was trained in the least time."
+    else:
+        yield f"{said}, told apart from all others."
+    if len(found.pairs) > 1:
+        yield f"(A tie is p ≥ {LEVEL} of all {len(found.pairs)} comparisons together, by Holm.)"
+    if any(entry.is_one_run for entry in found.entries):
+        yield "A single run stands for itself: other seeds might give something else."
+
+
+def aligned(rows: list[list[str]]) -> Iterator[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()

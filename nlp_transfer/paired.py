@@ -1,0 +1,178 @@
+"""Tells whether one model is better than another on the same rows, or whether that is chance.
+
+Documents are drawn again (Efron and Tibshirani 1993, ch. 16), the same ones for every run, so that
+what is hard for all of them cancels. Runs that differ only in the seed count as one contender, and
+its score is the mean of theirs. What other seeds would give is not in the documents: their spread
+enters every draw as Student's t of a mean of so few, of the differences by seed where both have the
+same seeds. (The multi-bootstrap of Sellam et al. 2022 draws seeds again, too; of two or three seeds
+that makes too little of their spread.) A contender of one run stands for that run alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from nlp_transfer.classifier import probabilities_of
+from nlp_transfer.config import Problem
+from nlp_transfer.intervals import PERCENTILES, SEED, Interval, resampled
+from nlp_transfer.problem_metrics import PROBLEM_METRICS
+from nlp_transfer.scores import BY_LABEL, BY_PROBABILITY, Classes, Counts
+
+DRAWS = 10_000  # so that the p of many comparisons together can still be small
+SLOW_DRAWS = 1000  # of ranks, and of metrics that look at one draw at a time
+LEVEL = 0.05  # of all comparisons together
+
+Weighted = Callable[[np.ndarray], np.ndarray]  # scores [draws] of weights [draws, rows]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What all contenders answered, and what is right."""
+
+    problem: Problem
+    classes: Classes
+    references: np.ndarray  # as `Corpus.references` gives them
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A run, or runs that differ only in the seed, by one metric."""
+
+    seeds: tuple[int, ...]
+    scores: np.ndarray  # [seeds]
+    drawn: np.ndarray  # of the same documents for every contender, [seeds, draws]
+
+    @property
+    def score(self) -> float:
+        """The mean over the seeds."""
+        return float(self.scores.mean())
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None of a single one."""
+        return float(self.scores.std(ddof=1)) if len(self.seeds) > 1 else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One contender's score minus another's."""
+
+    value: float
+    interval: Interval
+    p: float  # of a difference as large, either way, where there is none
+    by_seeds: float  # share of the doubt, as a variance, that is between seeds
+
+
+def draw_scores(
+    metric: str, rows: Rows, answers: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The score of each run, and of each run on the same drawn documents.
+
+    Args:
+        answers: logits [rows, labels] of every run.
+
+    Returns:
+        [runs] and [runs, draws]; NaN where a draw does not define the metric.
+    """
+    weighted = [_weighted(metric, rows, logits) for logits in answers]
+    slow = rows.problem in PROBLEM_METRICS or metric == "roc_auc"
+    once = np.ones((1, len(rows.references)))
+    scores = np.stack([score(once)[0] for score in weighted])
+    parts = [
+        np.stack([score(weights) for score in weighted])
+        for weights in resampled(len(rows.references), SLOW_DRAWS if slow else DRAWS)
+    ]
+    return scores, np.concatenate(parts, axis=1)
+
+
+def difference(one: Contender, other: Contender) -> Difference:
+    """How much better `one` scores than `other`, with a 95% interval."""
+    drawn = one.drawn.mean(axis=0) - other.drawn.mean(axis=0)
+    drawn = drawn[np.isfinite(drawn)]  # a draw of one label alone does not define every metric
+    value, by_documents = one.score - other.score, float(drawn.var())
+    errors, luck = _luck_of_seeds(one, other, len(drawn))
+    drawn = drawn + luck
+    low, high = np.percentile(drawn, PERCENTILES)
+    beyond = int(min((drawn <= 0).sum(), (drawn >= 0).sum()))
+    return Difference(
+        value,
+        (min(float(low), value), max(float(high), value)),
+        min(2 * (beyond + 1) / (len(drawn) + 1), 1.0),
+        errors / (errors + by_documents) if errors else 0.0,
+    )
+
+
+def mcnemar(references: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
+    """The exact p of two accuracies: are as many rows better as are worse (McNemar 1947)?
+
+    Args:
+        references: int [rows].
+        one: predicted ids, int [rows].
+        other: those of the other model.
+    """
+    better = int(((one == references) & (other != references)).sum())
+    worse = int(((one != references) & (other == references)).sum())
+    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Each p as it counts among all of them (Holm 1979)."""
+    adjusted = [0.0] * len(ps)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        largest = max(largest, min((len(ps) - rank) * ps[i], 1.0))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _luck_of_seeds(one: Contender, other: Contender, draws: int) -> tuple[float, np.ndarray]:
+    """What the difference of the means might be off by because other seeds were not tried.
+
+    Returns:
+        Its squared standard error, and draws of it.
+    """
+    generator = np.random.default_rng(SEED)
+    apart = [one.scores, other.scores]
+    if one.seeds == other.seeds:
+        apart = [one.scores - other.scores]
+    squared, luck = 0.0, np.zeros(draws)
+    for scores in apart:
+        if len(scores) > 1:
+            error = float(scores.std(ddof=1)) / len(scores) ** 0.5
+            squared += error**2
+            luck += error * generator.standard_t(len(scores) - 1, draws)
+    return squared, luck
+
+
+def _weighted(metric: str, rows: Rows, logits: np.ndarray) -> Weighted:
+    """The metric of one run as a function of how often each row counts."""
+    probabilities = probabilities_of(logits, rows.problem)
+    if rows.problem in PROBLEM_METRICS:
+        score = PROBLEM_METRICS[rows.problem][metric]
+        said = probabilities[:, 0] if rows.problem is Problem.regression else probabilities
+        return lambda weights: np.array(
+            [_one_by_one(score, rows.references, said, w) for w in weights]
+        )
+    if metric in BY_PROBABILITY:
+        of_probability = BY_PROBABILITY[metric]
+        return lambda weights: of_probability(rows.references, probabilities, rows.classes, weights)
+    of_label, labels = BY_LABEL[metric], np.eye(len(rows.classes.names))
+    actual, predicted = labels[rows.references], labels[logits.argmax(axis=1)]
+    hits = actual * predicted
+    return lambda weights: of_label(
+        Counts(weights @ hits, weights @ predicted, weights @ actual), rows.classes
+    )
+
+
+def _one_by_one(
+    score: Callable[[np.ndarray, np.ndarray], float],
+    references: np.ndarray,
+    predictions: np.ndarray,
+    weights: np.ndarray,
+) -> float:
+    drawn = np.repeat(np.arange(len(weights)), weights.astype(int))
+    return float(score(references[drawn], predictions[drawn]))

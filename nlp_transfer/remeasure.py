@@ -1,0 +1,207 @@
+"""Measures a finished run, or any exported folder, on any labelled texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from nlp_transfer import report
+from nlp_transfer.classifier import Classifier
+from nlp_transfer.config import FILE_SUFFIXES, DatasetConfig, EvaluationConfig, Problem, plain
+from nlp_transfer.data import Corpus, load_labelled
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation import evaluate_split, load_metrics
+from nlp_transfer.labels import SCORE, integer
+from nlp_transfer.run_folder import CONFIG_FILE, RUN_FILE
+from nlp_transfer.schema import to_config
+from nlp_transfer.slices import slices_of
+from nlp_transfer.sources import SPLITS, Source, read_files, read_splits
+from nlp_transfer.tokenization import texts_of
+
+DATASETS = "nlp_transfer.conf.dataset"
+FILES = "files"  # one of them, for what has no name
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Which texts are asked, and where their answers stand (None: as the run or dataset says)."""
+
+    data: str  # a file, a glob, a dataset of ours or of the Hub
+    split: str = "test"
+    text: str | None = None  # a column
+    text_pair: str | None = None
+    label: str | None = None  # several columns of 0 and 1: with commas
+    delimiter: str | None = None
+
+
+@dataclass(frozen=True)
+class Remeasured:
+    """What a folder is worth on these texts."""
+
+    measured: dict[str, dict[str, Any]]  # as in metrics.json
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([*self.notes, *(["", report.metric_table(self.measured)])]).lstrip("\n")
+
+
+def remeasure(
+    folder: Path, asked: LabelledTexts, backend: str = "torch", threads: int | None = None
+) -> Remeasured:
+    """The numbers of `metrics.json`, for a folder and texts of any origin.
+
+    Args:
+        folder: a run, whose columns and metrics are then the usual ones, or an exported folder.
+
+    Raises:
+        UserError: if the texts cannot be read or their labels are not the model's.
+    """
+    classifier = Classifier.load(folder, backend, threads)
+    dataset, evaluation = _usual(folder)
+    dataset, sources = _read(asked, dataset)
+    corpus = _corpus(classifier, sources, asked.split, dataset)
+    metrics = load_metrics(evaluation, corpus.labels, corpus.problem)
+    rows = corpus.splits[asked.split]
+    texts = texts_of(rows)
+    pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
+    classifier.refuse(list(rows["text"]), pairs)
+    logits = classifier.engine.logits(classifier.engine.encode(list(rows["text"]), pairs))
+    assert len(logits) == len(texts)
+    given = (logits, corpus.references(asked.split), metrics, corpus.labels, slices_of(rows, []))
+    measured = report.measured({asked.split: evaluate_split(*given)})
+    measured[asked.split].pop("note", None)  # these texts chose nothing
+    return Remeasured(measured, corpus.notes)
+
+
+def align(written: Sequence[str], labels: tuple[str, ...], names: dict[str, str]) -> Aligned:
+    """Which of the model's labels each label of the data is, and by what.
+
+    By name; by the names that the run gave to what its data holds; by name whatever the case,
+    where that is clear; by number, where the model's labels are LABEL_0, LABEL_1 ….
+
+    Args:
+        names: the run's `dataset.label_names`.
+
+    Raises:
+        UserError: if not every label of the data is one of the model's.
+    """
+    found = set(written)
+    if found <= set(labels):
+        return Aligned({label: label for label in written}, None)
+    if found <= set(names) and {names[label] for label in written} <= set(labels):
+        return Aligned({label: names[label] for label in written}, "by the run's label names")
+    folded = {label.casefold(): label for label in labels}
+    clear = len(folded) == len(labels) and len({w.casefold() for w in found}) == len(found)
+    if clear and {label.casefold() for label in found} <= set(folded):
+        said = {label: folded[label.casefold()] for label in written}
+        return Aligned(said, "by name, whatever the case")
+    numbered = {str(i): f"LABEL_{i}" for i in range(len(labels))}
+    if labels == tuple(numbered.values()) and found <= set(numbered):
+        return Aligned({label: numbered[label] for label in written}, "by number")
+    strange = [label for label in written if label not in labels]
+    raise UserError(
+        ExitCode.DATA,
+        f"The labels of the data do not all belong to the model: {_some(strange)} "
+        f"{'is' if len(strange) == 1 else 'are'} not among its {len(labels)} labels "
+        f"({_some(labels)}). Rename them in the data, or leave these rows out.",
+    )
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The model's label for each label of the data, and what to say about it."""
+
+    names: dict[str, str]
+    how: str | None  # None: they are the same
+
+
+def _usual(folder: Path) -> tuple[DatasetConfig, EvaluationConfig]:
+    """Where a run had its texts, and how it measured; of another folder, the defaults."""
+    if not (folder / RUN_FILE).is_file():
+        return DatasetConfig(), EvaluationConfig()
+    config = to_config(plain(OmegaConf.load(folder / CONFIG_FILE)))
+    return config.dataset, config.evaluation
+
+
+def _read(asked: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, list[Source]]:
+    """The tables, and how their columns are called."""
+    is_file = Path(asked.data).suffix.lower() in FILE_SUFFIXES
+    config = _dataset(None if is_file else asked.data, usual)
+    columns = {
+        name: getattr(asked, name)
+        for name in ("text", "text_pair", "label", "delimiter")
+        if getattr(asked, name) is not None
+    }
+    if "," in columns.get("label", ""):
+        columns["label"] = columns["label"].split(",")
+    config = replace(config, **columns)
+    if is_file:
+        sources = read_files(asked.data, "--data")
+    else:
+        split = getattr(config, asked.split) if asked.split in SPLITS else asked.split
+        only = replace(config, train=split or asked.split, validation=None, test=None)
+        sources = read_splits(only)["train"]
+    _refuse_columns(config, sources)
+    return config, sources
+
+
+def _dataset(name: str | None, usual: DatasetConfig) -> DatasetConfig:
+    """A dataset by its name of ours or of the Hub; files and others have the usual columns."""
+    ours = resources.files(DATASETS).joinpath(f"{name}.yaml")
+    if name not in (None, FILES) and ours.is_file():
+        tree = OmegaConf.create(ours.read_text("utf-8"))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DatasetConfig), tree))
+        assert isinstance(config, DatasetConfig)
+        return config
+    if name is not None and name == usual.name:
+        return usual
+    plain_splits: dict[str, Any] = {split: split for split in SPLITS}
+    return replace(usual, name=name, subset=None, revision=None, **plain_splits)
+
+
+def _refuse_columns(config: DatasetConfig, sources: list[Source]) -> None:
+    asked = [("--text", config.text), ("--text-pair", config.text_pair)]
+    asked += [("--label", column) for column in config.label_columns]
+    for source in sources:
+        for flag, column in asked:
+            if column is not None and column not in source.table.column_names:
+                raise UserError(
+                    ExitCode.DATA,
+                    f"{column!r} is not a column of {source.name}; it has "
+                    f"{', '.join(source.table.column_names)}. Set {flag} to one of them.",
+                )
+
+
+def _corpus(
+    classifier: Classifier, sources: list[Source], split: str, config: DatasetConfig
+) -> Corpus:
+    """The labelled texts in the model's labels."""
+    labels, problem = classifier.labels, classifier.engine.problem
+    if len(labels) == 1:  # folders of other origin need not say that they are regressions
+        labels, problem = (SCORE,), Problem.regression
+    notes: list[str] = []
+
+    def names(written: set[str]) -> dict[str, str]:
+        if problem is Problem.regression:
+            return {SCORE: SCORE}
+        order = sorted(written, key=lambda label: (integer(label) or 0, label))
+        found = align(order, labels, config.label_names or {})
+        if found.how is not None:
+            said = ", ".join(f"{label} is {name}" for label, name in found.names.items())
+            notes.append(f"Labels are matched {found.how}: {said}.")
+        of = {name: label for label, name in found.names.items()}
+        # In the model's order, those too that the data does not have.
+        return {of.get(label, f"\0{label}"): label for label in labels}
+
+    rows = load_labelled(sources, replace(config, problem=problem), names, notes)
+    return Corpus({split: rows}, labels, "", tuple(notes), problem)
+
+
+def _some(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:5])
+    return shown if len(labels) <= 5 else f"{shown} …"

@@ -1,0 +1,193 @@
+"""Runs side by side: what is a tie, what is one row, and what cannot be compared at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from nlp_transfer import compose
+from nlp_transfer.cli import main
+from nlp_transfer.compare import Comparison, as_json, compare, table
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation import load_metrics
+from nlp_transfer.predictions import read_predictions
+
+Variant = Callable[..., Path]
+ROWS = 400
+
+
+@pytest.fixture
+def variant(finished: Path) -> Variant:
+    """The same run as another might have ended: its answers moved, its settings changed."""
+
+    def make(name: str, noise: float = 0.0, **settings: Any) -> Path:
+        folder = Path(shutil.copytree(finished, name))
+        tree = OmegaConf.load(folder / "config.yaml")
+        for key, value in settings.items():
+            OmegaConf.update(tree, key.replace("__", "."), value)
+        OmegaConf.save(tree, folder / "config.yaml")
+        generator = np.random.default_rng(int(settings.get("seed", 0)))
+        measured = json.loads((folder / "metrics.json").read_text())
+        metrics = load_metrics(compose("+task=sentiment").evaluation, ("negative", "positive"))
+        for split, found in measured.items():
+            logits, references = read_predictions(folder, split)
+            logits = (logits + noise * generator.normal(size=logits.shape)).astype(np.float32)
+            file = folder / "predictions" / f"{split}.npz"
+            np.savez(file, logits=logits, references=references)
+            found |= metrics.of_rows(logits, references)
+        (folder / "metrics.json").write_text(json.dumps(measured))
+        return folder
+
+    return make
+
+
+def told(folder: Path, **entries: Any) -> Path:
+    """What `run.json` says, changed; None takes an entry out."""
+    file = folder / "run.json"
+    said = {**json.loads(file.read_text()), **entries}
+    file.write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
+    return folder
+
+
+def refused(code: ExitCode, *folders: Path, metric: str | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        compare(folders, metric)
+    assert caught.value.code is code
+    return str(caught.value)
+
+
+def names(found: Comparison) -> list[str]:
+    return [entry.name for entry in found.entries]
+
+
+def test_a_run_ties_with_itself_and_with_a_copy(finished: Path, variant: Variant) -> None:
+    copy = variant("copy")
+    for folders in ([finished, finished], [finished, copy]):
+        found = compare(folders)
+        (pair,) = found.pairs
+        assert pair.tie
+        assert (pair.difference.value, pair.difference.interval) == (0.0, (0.0, 0.0))
+        assert (pair.difference.p, pair.mcnemar) == (1.0, 1.0)
+        assert names(found) == [str(folder) for folder in folders]
+        assert "a tie" in table(found)
+    assert (found.split, found.rows, found.metric) == ("test", ROWS, "accuracy")
+
+
+def test_a_worse_run_is_told_apart_and_the_table_says_what_each_costs(
+    finished: Path, variant: Variant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = variant("worse", noise=9.0, strategy__name="guess")
+    main(["compare", str(worse), str(finished), "--out", "found.json"])
+    said = capsys.readouterr().out
+    found = json.loads(Path("found.json").read_text())
+    best, other = found["entries"]
+    assert best["name"] == "strategy=full"
+    assert other["name"] == "strategy=guess"
+    measured = json.loads((finished / "metrics.json").read_text())["test"]
+    assert best["score"] == pytest.approx(measured["metrics"]["accuracy"], abs=1e-12)
+    low, high = measured["intervals"]["accuracy"]
+    assert f"{best['score']:.3f} [{low:.3f}, {high:.3f}]" in said
+    about = json.loads((finished / "run.json").read_text())
+    assert best["parameters"] == best["learns"] == about["stages"][0]["parameters"]
+    weights = (finished / "model" / "model.safetensors").stat().st_size
+    assert best["megabytes"] == weights / 1e6
+    assert best["ms_per_text"] == about["ms_per_text"] > 0
+    (pair,) = found["pairs"]
+    assert not pair["tie"]
+    assert pair["difference"]["value"] == pytest.approx(best["score"] - other["score"])
+    assert pair["difference"]["interval"][0] > 0
+    assert max(pair["difference"]["p"], pair["mcnemar"]) < 0.05
+    assert "told apart from all others" in said
+
+
+def test_runs_that_differ_only_in_the_seed_are_one_row(variant: Variant) -> None:
+    good = [variant(f"good-{seed}", 0.2, seed=seed) for seed in (1, 2, 3)]
+    bad = [variant(f"bad-{seed}", 9.0, seed=seed, strategy__name="bad") for seed in (3, 1, 2)]
+    again = variant("good-again", 0.2, seed=3)
+    found = compare([*bad, *good, again])
+    assert names(found)[-1] == "strategy=bad"
+    rows = {entry.contender.seeds: entry for entry in found.entries}
+    assert {len(entry.runs) for entry in found.entries} == {3, 1}
+    assert set(rows) == {(1, 2, 3), (3,)}  # the same seed twice is no spread
+    worst = found.entries[-1]
+    assert [run.folder.name for run in worst.runs] == ["bad-1", "bad-2", "bad-3"]
+    measured = [run.measured["test"]["metrics"]["accuracy"] for run in worst.runs]
+    assert worst.contender.score == pytest.approx(np.mean(measured))
+    assert worst.contender.spread == pytest.approx(np.std(measured, ddof=1))
+    assert f"{np.mean(measured):.3f} ± {np.std(measured, ddof=1):.3f}" in table(found)
+    apart = [pair.mcnemar for pair in found.pairs]
+    assert apart == [None] * 3  # it is for two single runs
+    assert "tell it from" in table(found)
+    assert [pair["tie"] for pair in json.loads(as_json(found))["pairs"]] == [
+        pair.tie for pair in found.pairs
+    ]
+    alone = compare(good)
+    assert names(alone) == ["3 seeds"]
+    assert alone.pairs == []
+    assert "±" in table(alone)
+
+
+def test_any_metric_of_ours_can_be_compared_by(finished: Path, variant: Variant) -> None:
+    worse = variant("worse", noise=9.0)
+    found = compare([worse, finished], "log_loss")
+    assert found.entries[0].runs[0].folder == finished  # the lower the better
+    assert found.pairs[0].difference.value < 0
+    found = compare([worse, finished], "matthews")  # which the runs did not measure
+    assert "matthews" in table(found)
+    assert "[" in table(found).splitlines()[1].split("  ")[-6]
+    message = refused(ExitCode.CONFIG, finished, worse, metric="f2")
+    assert "roc_auc" in message
+    other = variant("other", evaluation__best="f1_macro")
+    assert "--metric" in refused(ExitCode.CONFIG, finished, other)
+
+
+def test_runs_of_other_rows_are_refused(finished: Path, variant: Variant) -> None:
+    digests = json.loads((finished / "run.json").read_text())["predictions"]
+    other = told(variant("other"), predictions={**digests, "test": "0" * 64})
+    message = refused(ExitCode.DATA, finished, other)
+    assert "the rows of test differ" in message
+    assert "000000" in message
+    labels = told(variant("labels"), labels=["bad", "good"])
+    assert "negative, positive" in refused(ExitCode.DATA, finished, labels)
+    # What has no test split is compared on validation, which is said.
+    untested = told(variant("untested"), predictions={"validation": digests["validation"]})
+    found = compare([finished, untested])
+    assert found.split == "validation"
+    assert "also chose the epochs" in table(found)
+
+
+def test_what_is_no_finished_run_is_refused(finished: Path, variant: Variant) -> None:
+    assert "is no run" in refused(ExitCode.RUN_FOLDER, finished, finished / "model")
+    unfinished = told(variant("unfinished"), state="unfinished")
+    assert "is not finished" in refused(ExitCode.RUN_FOLDER, finished, unfinished)
+    older = told(variant("older"), predictions=None)
+    assert "overwrite=true" in refused(ExitCode.RUN_FOLDER, finished, older)
+    assert "not two" in refused(ExitCode.CONFIG, finished)
+
+
+def test_the_runs_of_a_sweep_are_found_and_the_others_named(
+    variant: Variant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = Path("runs/sweep-1")
+    sweep.mkdir(parents=True)
+    folders = [variant(f"runs/{seed}", 0.5, seed=seed) for seed in (1, 2)]
+    told(variant("runs/3"), state="unfinished")
+    jobs: list[dict[str, Any]] = [{"run": str(folder), "overrides": []} for folder in folders]
+    jobs += [jobs[0], {"run": "runs/3", "overrides": []}]
+    jobs += [{"error": "no", "overrides": ["seed=4"]}]
+    for i, job in enumerate(jobs):
+        (sweep / f"job-{i:04d}.json").write_text(json.dumps(job))
+    main(["compare", str(sweep)])
+    said = capsys.readouterr().out
+    assert "2 seeds" in said
+    assert "runs/3 is not finished" in said
+    assert "it failed: seed=4" in said
+    shutil.move("runs", "elsewhere")
+    assert names(compare([Path("elsewhere/sweep-1")])) == ["2 seeds"]

@@ -1,0 +1,96 @@
+"""Runs on growing parts of the labels, and what they say about more of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_csv
+
+from nlp_transfer import compose
+from nlp_transfer.cli import main
+from nlp_transfer.config import DatasetConfig
+from nlp_transfer.data import load_corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.learning_curve import Curve, Step, learning_curve, parts
+from nlp_transfer.paired import Difference
+
+Typed = Callable[..., list[str]]
+
+
+def test_each_part_has_all_rows_of_the_one_before_whatever_the_labels(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for sample in range(8):  # many labels, some of them rare
+        labels = generator.geometric(0.3, size=generator.integers(150, 400)).clip(1, 9)
+        rows = [(f"text {i}", f"label {label}") for i, label in enumerate(labels)]
+        file = write_csv(tmp_path / f"{sample}.csv", rows)
+        config = DatasetConfig(train=str(file))
+        whole = load_corpus(config, sample)
+        sizes = parts(len(whole.splits["train"]), len(whole.labels))
+        found = [load_corpus(replace(config, limit=size), sample).splits for size in sizes]
+        texts = [set(splits["train"]["text"]) for splits in found]
+        assert [len(part) for part in texts] == sizes
+        assert texts[0] < texts[1] < texts[2] < texts[3] == set(whole.splits["train"]["text"])
+        for split in ("validation", "test"):
+            assert len({tuple(splits[split]["text"]) for splits in found}) == 1
+
+
+def test_too_few_rows_are_refused() -> None:
+    assert parts(101, 2) == [12, 24, 48, 101]
+    with pytest.raises(UserError, match="An eighth of the 23 rows") as refused:
+        parts(23, 3)
+    assert refused.value.code is ExitCode.DATA
+
+
+def test_what_a_curve_does_not_do_is_refused(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="leave hub.repository"):
+        learning_curve(typed("hub.repository=me/mine"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="without torchrun"):
+        learning_curve(typed())
+
+
+def test_the_verdict_is_that_of_the_last_doubling() -> None:
+    def curve(metric: str, value: float, low: float, high: float, p: float) -> str:
+        told: dict[str, Any] = {"rows": 99, "metrics": {metric: 0.8}, "intervals": {}}
+        steps = [
+            Step(50, "a", told, None),
+            Step(100, "b", told, Difference(value, (low, high), p, 0.0)),
+        ]
+        return str(Curve("test", metric, steps))
+
+    assert "More labels would probably help" in curve("accuracy", 0.1, 0.05, 0.15, 0.001)
+    assert "More labels did harm" in curve("accuracy", -0.1, -0.15, -0.05, 0.001)
+    assert "More labels would probably help" in curve("log_loss", -0.1, -0.15, -0.05, 0.001)
+    said = curve("accuracy", 0.01, -0.02, 0.04, 0.4)
+    assert "Nobody can tell" in said
+    assert "from 50 to 100 rows accuracy changed by +0.010 [-0.020, +0.040]" in said
+
+
+@pytest.mark.slow
+def test_a_curve_is_four_runs_that_are_found_again(
+    typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = typed("strategy=feature_extraction", "run_dir=mine")
+    main(["learning-curve", *words, "--out", "curve.json"])
+    said = capsys.readouterr().out
+    curve = json.loads(Path("curve.json").read_text())
+    folders = [Path(step["folder"]) for step in curve["steps"]]
+    assert [folder.name for folder in folders] == ["mine-12", "mine-24", "mine-48", "mine"]
+    rows = [json.loads((f / "run.json").read_text())["rows"] for f in folders]
+    assert [found["train"] for found in rows] == [12, 24, 48, 101]
+    assert [found["test"] for found in rows] == [33] * 4
+    assert curve["steps"][0]["gain"] is None
+    for step, folder in zip(curve["steps"], folders, strict=True):
+        assert step["measured"] == json.loads((folder / "metrics.json").read_text())["test"]
+    times = [(folder / "metrics.json").stat().st_mtime_ns for folder in folders]
+    main(["learning-curve", *words])
+    again = capsys.readouterr().out
+    assert [(folder / "metrics.json").stat().st_mtime_ns for folder in folders] == times
+    assert again[again.index("rows of train") :] == said[said.index("rows of train") :]
+    assert compose(*words).dataset.limit is None

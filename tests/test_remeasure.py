@@ -1,0 +1,205 @@
+"""Any exported folder, measured on texts of any origin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ASKED, LABELS, make_rows, save_classifier, write_csv
+from scipy import special, stats
+from sklearn import metrics as sk
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from nlp_transfer.classifier import Classifier
+from nlp_transfer.cli import main
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.remeasure import LabelledTexts, align, remeasure
+
+Told = Callable[..., Path]
+
+
+def measured(folder: Path, data: str | Path, split: str = "test", **columns: str) -> dict[str, Any]:
+    found = remeasure(folder, LabelledTexts(str(data), split, **columns)).measured
+    assert list(found) == [split]
+    return found[split]
+
+
+def refused(folder: Path, data: str | Path, **columns: str) -> str:
+    with pytest.raises(UserError) as caught:
+        measured(folder, data, **columns)
+    assert caught.value.code is ExitCode.DATA
+    return str(caught.value)
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def told(checkpoints: dict[str, Path], tmp_path: Path) -> Told:
+    """A classifier with random weights and the configuration that a test wants."""
+
+    def make(labels: tuple[str, ...], **config: Any) -> Path:
+        torch.manual_seed(2)
+        names = {
+            "id2label": dict(enumerate(labels)),
+            "label2id": {n: i for i, n in enumerate(labels)},
+        }
+        given = AutoConfig.from_pretrained(
+            checkpoints["bert"], num_labels=len(labels), **names, **config
+        )
+        given.initializer_range = 1.0
+        folder = tmp_path / "told"
+        AutoModelForSequenceClassification.from_config(given).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(checkpoints["bert"]).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+def test_a_run_on_its_own_test_file_gives_the_numbers_of_metrics_json(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(
+        ["evaluate", str(finished), "--data", str(finished.parent / "test.csv"), "--out", "m.json"]
+    )
+    before = json.loads((finished / "metrics.json").read_text())["test"]
+    after = json.loads(Path("m.json").read_text())["test"]
+    assert set(before) == set(after)
+    assert after["rows"] == 400
+    assert after["metrics"] == pytest.approx(before["metrics"], abs=1e-6)
+    assert set(before["intervals"]) == set(after["intervals"])
+    for name, between in before["intervals"].items():
+        assert after["intervals"][name] == pytest.approx(between, abs=1e-5)
+    assert after["confusion"] == before["confusion"]
+    assert after["per_class"] == before["per_class"]
+    said = capsys.readouterr().out
+    accuracy = before["metrics"]["accuracy"]
+    assert f"{accuracy:.3f} [" in said
+    assert "selection" not in said
+    # The exported folder alone knows no less.
+    assert measured(finished / "model", finished.parent / "test.csv") == after
+
+
+def test_a_folder_of_other_origin_is_measured_as_a_pipeline_answers(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = save_classifier(checkpoints["roberta"], tmp_path / "foreign")
+    rows = [(text, LABELS[i % 3]) for i, text in enumerate(ASKED)]
+    found = measured(folder, write_csv(tmp_path / "rows.csv", rows))
+    classify = pipeline("text-classification", str(folder))
+    answers = [answer["label"] for answer in classify(ASKED, truncation=True)]
+    right = [label for _, label in rows]
+    assert found["metrics"]["accuracy"] == pytest.approx(sk.accuracy_score(right, answers))
+    expected = sk.f1_score(right, answers, labels=LABELS, average="macro")
+    assert found["metrics"]["f1_macro"] == pytest.approx(expected)
+    assert [row["label"] for row in found["per_class"]] == list(LABELS)
+
+
+def test_labels_are_aligned_by_name_and_never_in_part() -> None:
+    assert align(["a", "b"], ("b", "a"), {}).names == {"a": "a", "b": "b"}
+    assert align(["0", "1"], ("0", "1"), {}).how is None
+    named = align(["0", "1"], ("ham", "spam"), {"0": "ham", "1": "spam"})
+    assert named.names == {"0": "ham", "1": "spam"}
+    cased = align(["negative", "Positive"], ("NEGATIVE", "POSITIVE"), {})
+    assert cased.names == {"negative": "NEGATIVE", "Positive": "POSITIVE"}
+    assert "case" in str(cased.how)
+    numbered = align(["2", "0"], ("LABEL_0", "LABEL_1", "LABEL_2"), {})
+    assert numbered.names == {"2": "LABEL_2", "0": "LABEL_0"}
+    assert numbered.how == "by number"
+    for written, labels in [
+        (["good", "so-so"], ("bad", "good")),  # in part
+        (["a", "A"], ("a", "b")),  # which of them is a?
+        (["it"], ("IT", "It")),
+        (["0", "3"], ("LABEL_0", "LABEL_1")),
+        (["0", "1"], ("ham", "spam")),
+    ]:
+        with pytest.raises(UserError, match="do not all belong to the model") as caught:
+            align(written, labels, {})
+        assert caught.value.code is ExitCode.DATA
+
+
+def test_labels_of_another_spelling_are_said_to_be_matched(
+    told: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = told(("LABEL_0", "LABEL_1"))
+    rows = [{"text": text, "label": int(label == "positive")} for text, label in make_rows(30)]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    main(["evaluate", str(folder), "--data", str(data)])
+    assert "matched by number: 0 is LABEL_0, 1 is LABEL_1" in capsys.readouterr().out
+    answers = Classifier.load(folder).probabilities([row["text"] for row in rows]).argmax(axis=1)
+    expected = np.mean(answers == [row["label"] for row in rows])
+    assert measured(folder, data)["metrics"]["accuracy"] == pytest.approx(expected)
+    # Data that lack a label of the model are measured all the same.
+    some = write_rows(tmp_path / "some.jsonl", [row for row in rows if row["label"]])
+    assert measured(folder, some)["per_class"][0]["support"] == 0
+
+
+def test_what_cannot_be_measured_is_refused(told: Told, tmp_path: Path) -> None:
+    folder = told(("bad", "good"))
+    rows = [{"body": "a", "stars": ["bad"]}, {"body": "b", "stars": ["good"]}]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    assert "Set --text to one of them" in refused(folder, data)
+    assert "it has body, stars" in refused(folder, data, text="body")
+    assert "lists of labels" in refused(folder, data, text="body", label="stars")
+    assert "no such file" in refused(folder, "nothing.csv")
+    partly = write_csv(tmp_path / "partly.csv", [("a", "good"), ("b", "great")])
+    assert "great is not among its 2 labels (bad, good)" in refused(folder, partly)
+
+
+def test_pairs_several_labels_and_windows_are_measured(told: Told, tmp_path: Path) -> None:
+    texts = [text for text, _ in make_rows(40, seed=3)]
+    generator = np.random.default_rng(0)
+    answers = generator.random((40, 3)) < 0.5
+    rows = [
+        {"a": text, "b": other, "x": int(x), "y": int(y), "z": int(z)}
+        for text, other, (x, y, z) in zip(texts, texts[::-1], answers, strict=True)
+    ]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    folder = told(("z", "y", "x"), problem_type="multi_label_classification")
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "text_pairs": True}))
+    found = measured(folder, data, text="a", text_pair="b", label="x,y,z")
+    asked = Classifier.load(folder)
+    said = asked.probabilities(texts, texts[::-1])
+    expected = sk.f1_score(answers[:, ::-1], said > 0.5, average="macro", zero_division=0)
+    assert found["metrics"]["f1_macro"] == pytest.approx(expected)
+    assert "needs both texts" in refused(folder, data, text="a", label="x,y,z")
+    windows = {"how": "windows", "stride": 2, "pooling": "max"}
+    stored = {**json.loads(file.read_text()), "text_pairs": False, "long_text": windows}
+    file.write_text(json.dumps(stored))
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "model_max_length": 8}))
+    found = measured(folder, data, text="a", label="x,y,z")
+    engine = Classifier.load(folder).engine
+    inputs = engine.encode(texts, None)
+    assert len(inputs) > 40
+    said = special.expit(engine.logits(inputs))
+    expected = sk.f1_score(answers[:, ::-1], said > 0.5, average="micro", zero_division=0)
+    assert found["metrics"]["f1_micro"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("problem_type", ["regression", None])
+def test_scores_are_measured_also_where_the_folder_does_not_say_so(
+    told: Told, tmp_path: Path, problem_type: str | None
+) -> None:
+    folder = told(("LABEL_0",), problem_type=problem_type)
+    texts = [text for text, _ in make_rows(40, seed=4)]
+    wanted = np.random.default_rng(0).normal(size=40).round(2)
+    rows = [{"text": t, "label": float(w)} for t, w in zip(texts, wanted, strict=True)]
+    found = measured(folder, write_rows(tmp_path / "rows.jsonl", rows))
+    engine = Classifier.load(folder).engine
+    said = engine.logits(engine.encode(texts, None))[:, 0]
+    assert found["metrics"]["pearson"] == pytest.approx(stats.pearsonr(wanted, said)[0], abs=1e-6)
+
+
+def test_our_datasets_are_found_by_name(told: Told) -> None:
+    folder = told(("negative", "positive"))
+    assert measured(folder, "reviews")["rows"] == 188
+    assert measured(folder, "reviews", "validation")["rows"] == 180
