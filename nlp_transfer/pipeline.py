@@ -37,6 +37,7 @@ from nlp_transfer.machine import (
 )
 from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import pool, with_pooling
+from nlp_transfer.predictions import write_predictions
 from nlp_transfer.run_folder import (
     RunFolder,
     State,
@@ -130,6 +131,7 @@ def _run(
             "stages": report.describe_stages(stages, trained),
             "calibration": report.describe_calibration(calibration, evaluations),
             "verified": {"rows": len(claim.texts), "difference": worst},
+            "predictions": write_predictions(folder.path, evaluations, corpus),
             "seconds": round(time.time() - start, 2),
         }
         write_card(folder.model, config, entries, measured)

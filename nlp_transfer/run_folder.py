@@ -23,6 +23,7 @@ from nlp_transfer.machine import Machine, first_decides, logger
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.json"
+PREDICTIONS = "predictions"  # a folder
 LOCK_FILE = ".lock"
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run on disk: `config.yaml`, `run.json`, `metrics.json`, `model/`.
+    """One run on disk: `config.yaml`, `run.json`, `metrics.json`, `predictions/`, `model/`.
 
     Only the first process writes.
     """
@@ -229,7 +230,7 @@ def _empty(path: Path) -> None:
 
 def _remove_results(path: Path) -> None:
     """An unfinished run has none, whatever stands there."""
-    for name in ("model", "model.part"):
+    for name in ("model", "model.part", PREDICTIONS):
         shutil.rmtree(path / name, ignore_errors=True)
     for name in (METRICS_FILE, f"{METRICS_FILE}.part"):
         (path / name).unlink(missing_ok=True)

@@ -225,6 +225,25 @@ def typed(checkpoints: dict[str, Path], reviews: dict[str, Path]) -> Callable[..
     return overrides
 
 
+@pytest.fixture(scope="session")
+def finished(
+    checkpoints: dict[str, Path],
+    reviews: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A real run, tested on 400 rows; it is shared, so nobody writes into it."""
+    from nlp_transfer import compose, run
+
+    home = tmp_path_factory.mktemp("finished")
+    test = write_csv(home / "test.csv", make_rows(400, seed=9))
+    words = ["+task=classify", f"checkpoint.name={checkpoints['bert']}", f"dataset.test={test}"]
+    words += [f"dataset.{split}={reviews[split]}" for split in ("train", "validation")]
+    words += ["strategy=top_layers", "strategy.top_layers=1", "strategy.epochs=10", *QUIETLY]
+    words += ["strategy.learning_rate=1e-3"]
+    words += [f"tokenization.folder={home / 'tokens'}", f"features.folder={home / 'features'}"]
+    return run(compose(*words, f"run_dir={home / 'run'}")).folder
+
+
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Every test runs where nothing is, and may look afterwards what it left there."""

@@ -152,6 +152,7 @@ def test_a_run_writes_down_what_it_did(typed: Callable[..., list[str]]) -> None:
         "config.yaml",
         "metrics.json",
         "model",
+        "predictions",
         "run.json",
     }
     assert result.best == metrics["validation"]["metrics"]["accuracy"]
