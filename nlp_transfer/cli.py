@@ -1,4 +1,4 @@
-"""The doors for finished runs: `nlp-transfer export / predict / serve / push`."""
+"""The doors for finished runs: `nlp-transfer export / predict / serve / push / report`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _fail(code: int, message: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nlp-transfer", description="What can be done with a finished run.")
     doors = parser.add_subparsers(required=True, metavar="DOOR")
-    for declare in (_export, _predict, _serve, _push):
+    for declare in (_export, _predict, _serve, _push, _report):
         declare(doors)
     return parser
 
@@ -240,6 +240,19 @@ def _run_push(asked: Any) -> None:
     if problems := list(impossible_hub(hub)):
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
     print(push(find_model(asked.folder), hub).describe())
+
+
+def _report(doors: Doors) -> None:
+    sentence = "Draw report.html again, also of a run that is not finished."
+    door = doors.add_parser("report", help=sentence, description=sentence)
+    door.set_defaults(run=_run_report)
+    door.add_argument("folder", type=Path, help="a run")
+
+
+def _run_report(asked: Any) -> None:
+    from nlp_transfer.html_report import write_report
+
+    print(write_report(asked.folder))
 
 
 if __name__ == "__main__":
