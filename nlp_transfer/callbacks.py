@@ -13,6 +13,8 @@ from transformers import TrainerCallback
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import logger
 
+BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left"
+
 
 class FiniteLoss(TrainerCallback):
     """Stops at a loss that is not finite, and says at which step, without waiting for the device.
@@ -48,7 +50,7 @@ class FiniteLoss(TrainerCallback):
 
 
 class StageProgress(TrainerCallback):
-    """A progress bar in a terminal, one plain line an epoch everywhere."""
+    """A progress bar in a terminal, one plain line for each look at validation everywhere."""
 
     def __init__(self, stage: str, best: str, in_terminal: bool) -> None:
         self._stage = stage
@@ -56,14 +58,17 @@ class StageProgress(TrainerCallback):
         self._in_terminal = in_terminal
         self._bar: Any = None
         self._loss = math.nan
+        self._value = math.nan
 
     def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-        """Open the bar."""
+        """Open the bar, where an earlier process stopped if there was one."""
         if state.is_world_process_zero:
             self._bar = tqdm(
+                desc=f"stage {self._stage}",
                 total=state.max_steps,
-                desc=self._stage,
-                unit="step",
+                initial=state.global_step,
+                bar_format=BAR,
+                dynamic_ncols=True,
                 disable=not self._in_terminal,
                 leave=False,
             )
@@ -71,10 +76,8 @@ class StageProgress(TrainerCallback):
     def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
         """Move it on."""
         if self._bar is not None:
+            self._bar.set_description_str(self._words(state), refresh=False)
             self._bar.update(state.global_step - self._bar.n)
-            self._bar.set_postfix_str(
-                f"epoch {state.epoch:.1f}, loss {self._loss:.3f}", refresh=False
-            )
 
     def on_log(self, _: Any, __: Any, ___: Any, logs: dict[str, float], **____: Any) -> None:
         """Remember the loss."""
@@ -84,19 +87,29 @@ class StageProgress(TrainerCallback):
         self, _: Any, state: Any, __: Any, metrics: dict[str, float], **___: Any
     ) -> None:
         """The epoch's line."""
+        value = metrics[f"eval_{self._best}"]
+        self._value = math.nan if value is None else value
         if self._bar is not None:
-            value = metrics[f"eval_{self._best}"]
             with tqdm.external_write_mode():
                 logger.info(
-                    "  %s: epoch %g, loss %.4f, validation %s %.4f",
+                    "  stage %s: epoch %g, loss %.4f, validation %s %.4f",
                     self._stage,
                     round(state.epoch, 2),
                     self._loss,
                     self._best,
-                    math.nan if value is None else value,
+                    self._value,
                 )
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
+
+    def _words(self, state: Any) -> str:
+        """What stands before the bar: what is not known yet is left out."""
+        words = [f"stage {self._stage}", f"epoch {state.epoch:.1f}/{state.num_train_epochs:g}"]
+        if not math.isnan(self._loss):
+            words.append(f"loss {self._loss:.3f}")
+        if not math.isnan(self._value):
+            words.append(f"{self._best} {self._value:.3f}")
+        return ", ".join(words)

@@ -25,6 +25,7 @@ from nlp_transfer.config import (
 )
 from nlp_transfer.examples import cell
 from nlp_transfer.model import EMBEDDED
+from nlp_transfer.report_md import details
 from nlp_transfer.run_folder import write_text
 from nlp_transfer.schema import default_tree
 from nlp_transfer.sources import EMBEDDED as EMBEDDED_REVIEWS
@@ -51,6 +52,7 @@ def model_card(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> 
     parts = (
         _purpose(config, run, base.get("base_model")),
         _worth(metrics),
+        details(run, metrics),
         _limits(config, run, metrics),
         _use(config, run),
         _making(config, run),

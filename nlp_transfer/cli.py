@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         _push,
         _evaluate,
         _compare,
+        _report,
         _suspects,
         _repeat,
         _curve,
@@ -381,6 +382,19 @@ def _run_curve(asked: Any) -> None:
     print(f"\n{found}")
     if asked.out is not None:
         write_text(asked.out, found.as_json())
+
+
+def _report(doors: Doors) -> None:
+    sentence = "Draw report.html again, also of a run that is not finished."
+    door = doors.add_parser("report", help=sentence, description=sentence)
+    door.set_defaults(run=_run_report)
+    door.add_argument("folder", type=Path, help="a run")
+
+
+def _run_report(asked: Any) -> None:
+    from nlp_transfer.html_report import write_report
+
+    print(write_report(asked.folder))
 
 
 if __name__ == "__main__":

@@ -198,14 +198,18 @@ def decide_precision(asked: Precision, device: torch.device) -> str:
                     "training.precision=bf16 is not supported by "
                     f"{torch.cuda.get_device_name(device)}. Use training.precision=auto.",
                 )
-            if device.type == "cpu" and not _has_amx():
-                logger.info("bf16 is slower than float32 on this CPU: it has no AMX")
             return "bf16"
         case Precision.auto:
             if gpu:
                 fast = torch.cuda.is_bf16_supported(including_emulation=False)
                 return "bf16" if fast else "fp16"
             return "bf16" if device.type == "cpu" and _has_amx() else "fp32"
+
+
+def say_if_slow(precision: str, device: torch.device) -> None:
+    """Of bf16 that was asked for where it costs time."""
+    if precision == "bf16" and device.type == "cpu" and not _has_amx():
+        logger.info("bf16 is slower than float32 on this CPU: it has no AMX")
 
 
 @contextmanager

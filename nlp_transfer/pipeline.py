@@ -35,11 +35,14 @@ from nlp_transfer.machine import (
     leave,
     logger,
 )
+from nlp_transfer.mistakes import mistakes
 from nlp_transfer.model import Pretrained, load_pretrained
 from nlp_transfer.pooling import pool, with_pooling
 from nlp_transfer.predictions import write_predictions
 from nlp_transfer.provenance import provenance
 from nlp_transfer.run_folder import (
+    MISTAKES_FILE,
+    REPORT_FILE,
     RunFolder,
     State,
     open_run,
@@ -90,7 +93,8 @@ def run(config: Config) -> Result:
         else:
             measured = _run(config, corpus, metrics, folder)
         if machine.is_first:
-            print(report.summary(folder.read(), measured, folder.model), flush=True)
+            _draw(folder.path)
+            print(report.summary(folder.read(), measured, folder.path), flush=True)
             _publish(config.hub, corpus, folder.model)
     best = measured["validation"]["metrics"][metrics.best]
     best = float("nan") if best is None else best
@@ -122,6 +126,7 @@ def _run(
         claim = _claim(corpus, evaluations, config.export.verify_rows, folder.model)
         worst = verify([claim])[0]
         write_json(folder.metrics, measured)
+        write_json(folder.path / MISTAKES_FILE, _mistakes(corpus, evaluations))
         entries = {
             "seed": config.seed,
             "problem": corpus.problem.name,
@@ -140,6 +145,28 @@ def _run(
         write_card(folder.model, config, entries, measured)
         folder.finish(**entries)
     return measured
+
+
+def _mistakes(corpus: Corpus, evaluations: dict[str, SplitEvaluation]) -> dict[str, Any]:
+    """Of the last split that was evaluated: test, where there is one."""
+    split, evaluation = list(evaluations.items())[-1]
+    return mistakes(split, evaluation, texts_of(corpus.splits[split]), corpus.labels)
+
+
+def _draw(path: Path) -> None:
+    """The report of a finished run, where there is none; drawing it cannot cost the run."""
+    if (path / REPORT_FILE).is_file():
+        return
+    try:
+        from nlp_transfer.html_report import write_report  # takes matplotlib, half a second
+
+        write_report(path)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the model is there)
+        reason = f"{type(error).__name__}: {error}"
+        again = f"`nlp-transfer report {path}` tries again"
+        logger.warning(
+            "The run is finished, but its report could not be drawn (%s); %s.", reason, again
+        )
 
 
 def _publish(config: HubConfig, corpus: Corpus, model: Path) -> None:

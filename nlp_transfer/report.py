@@ -1,4 +1,4 @@
-"""Writes what a person wants to see about a run."""
+"""Says on the screen and in `run.json` what a run did."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nlp_transfer.evaluation import SplitEvaluation
 from nlp_transfer.features import most_bytes
 from nlp_transfer.lora import adapted
 from nlp_transfer.model import Pretrained
+from nlp_transfer.run_folder import REPORT_FILE
 from nlp_transfer.scores import gaps, log_losses
 from nlp_transfer.slices import LENGTH
 from nlp_transfer.strategy import Stage, stage_steps
@@ -34,6 +35,8 @@ VERSIONS = (
     "hydra-core",
     "scikit-learn",
 )
+MOST_LABELS = 20  # on the screen; of more, the weakest
+WEAKEST = 10
 ALSO_SELECTION = "validation, also used for selection"
 
 
@@ -70,13 +73,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
 
 
-def summary(run: dict[str, Any], metrics: dict[str, Any], model: Path) -> str:
+def summary(run: dict[str, Any], metrics: dict[str, Any], folder: Path) -> str:
     """The end of a run on the screen, from `run.json` and `metrics.json`."""
     parts = (
         _stage_lines(run),
         _metric_lines(metrics),
         _calibration_lines(run["calibration"]),
-        _where_lines(run, model),
+        _where_lines(run, folder),
     )
     return "\n".join(line for part in parts for line in ("", *part))
 
@@ -196,16 +199,22 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
 def _class_lines(split: str, classes: list[dict[str, Any]]) -> Iterator[str]:
     if not classes:  # scores
         return
-    widest = max(len(row["label"]) for row in classes)
+    shown = classes
+    if len(classes) > MOST_LABELS:
+        shown = sorted(classes, key=lambda row: row["f1"])[:WEAKEST]
+    widest = max(len(row["label"]) for row in shown)
     yield ""
     title = f"label ({split})"
     width = max(widest, len(title))
     yield f"  {title:<{width}}{'precision':>11}{'recall':>9}{'f1':>9}{'rows':>8}"
-    for row in classes:
+    for row in shown:
         yield (
             f"  {row['label']:<{width}}{row['precision']:>11.4f}{row['recall']:>9.4f}"
             f"{row['f1']:>9.4f}{row['support']:>8}"
         )
+    if len(shown) < len(classes):
+        others = len(classes) - len(shown)
+        yield f"  These are the weakest; metrics.json has the other {others} labels too."
 
 
 def _slice_lines(by: str, split: str, slices: list[dict[str, Any]]) -> Iterator[str]:
@@ -235,14 +244,16 @@ def _calibration_lines(said: dict[str, Any]) -> Iterator[str]:
             yield f"  {split:<12}{'   '.join(told)}"
 
 
-def _where_lines(run: dict[str, Any], model: Path) -> Iterator[str]:
-    verified = run["verified"]
+def _where_lines(run: dict[str, Any], folder: Path) -> Iterator[str]:
+    verified, model = run["verified"], folder / "model"
     yield f"The model is in {model}"
     yield (
         f"  a fresh process answered {verified['rows']} validation texts from it: "
         f"probabilities equal within {verified['difference']:.1e}"
     )
     yield f"  transformers.pipeline('text-classification', '{model}')"
+    if (folder / REPORT_FILE).is_file():
+        yield f"The report is {folder / REPORT_FILE}: open it in a browser"
 
 
 def _with_interval(name: str, found: dict[str, Any]) -> str:

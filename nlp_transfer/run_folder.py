@@ -25,6 +25,9 @@ RUN_FILE = "run.json"
 METRICS_FILE = "metrics.json"
 DATA_REPORT_FILE = "data_report.json"
 PREDICTIONS = "predictions"  # a folder
+MISTAKES_FILE = "mistakes.json"
+REPORT_FILE = "report.html"
+REPORT_MD_FILE = "report.md"
 LOCK_FILE = ".lock"
 T = TypeVar("T")
 
@@ -257,8 +260,9 @@ def _remove_results(path: Path) -> None:
     """An unfinished run has none, whatever stands there."""
     for name in ("model", "model.part", PREDICTIONS):
         shutil.rmtree(path / name, ignore_errors=True)
-    for name in (METRICS_FILE, f"{METRICS_FILE}.part"):
+    for name in (METRICS_FILE, MISTAKES_FILE, REPORT_FILE, REPORT_MD_FILE):
         (path / name).unlink(missing_ok=True)
+        (path / f"{name}.part").unlink(missing_ok=True)
 
 
 def _result(config: Config) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from nlp_transfer.machine import (
     decide_precision,
     first_decides,
     logger,
+    say_if_slow,
     wait,
 )
 from nlp_transfer.model import Anatomy, Pretrained
@@ -86,6 +87,7 @@ def train(
     machine = folder.machine
     asked = config.training.precision
     precision = folder.decide("precision", lambda: decide_precision(asked, machine.device))
+    say_if_slow(precision, machine.device)
     config = _with_micro_batches(pretrained, encoded, precision, config, folder)
     _say_how_a_step_is_shared(config, machine)
     same_weights = partial(agree, "weights", partial(_digest, pretrained.model), machine)
@@ -300,7 +302,7 @@ def _watched(work: _Work, stops: SavesAndStops) -> dict[str, Any]:
     problem = work.metrics.problem.value
     finite = FiniteLoss(document_loss(problem, training.label_smoothing, work.label_weights))
     in_terminal = training.progress and sys.stderr.isatty()
-    progress = StageProgress(f"stage {work.stage.name}", work.metrics.best, in_terminal)
+    progress = StageProgress(work.stage.name, work.metrics.best, in_terminal)
     callbacks: list[TrainerCallback] = [finite, progress, stops]
     if training.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(training.early_stopping))

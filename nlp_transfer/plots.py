@@ -1,0 +1,261 @@
+"""Draws the figures of a report as SVG that takes its colours from the page it stands in."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+# Colours that stand for the page's: it has a light and a dark set of them.
+INK, SOFT, LINE, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
+COLOURS = {INK: "ink", SOFT: "soft", LINE: "line", FIRST: "first", SECOND: "second"}
+# Inches at 72 units each. On a phone this is about one to one, so that letters stay letters.
+WIDTH, HEIGHT = 4.6, 3.0
+MOST_POINTS = 1500  # of a cloud
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # letters stay letters: the page's font, found by searching
+    "svg.hashsalt": "nlp_transfer",
+    "text.parse_math": False,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": LINE,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "legend.fontsize": 10,
+    "lines.solid_capstyle": "round",
+}
+Asked = ParamSpec("Asked")
+
+
+def _figure(draw: Callable[Asked, tuple[Figure, str]]) -> Callable[Asked, Markup]:
+    """Let a function that draws, and says in words what can be seen, give SVG."""
+
+    @wraps(draw)
+    def drawn(*given: Asked.args, **named: Asked.kwargs) -> Markup:
+        with matplotlib.rc_context(STYLE):
+            figure, words = draw(*given, **named)
+            return _svg(figure, words)
+
+    return drawn
+
+
+def _svg(figure: Figure, words: str) -> Markup:
+    written = io.StringIO()
+    with warnings.catch_warnings():
+        # The browser has the letters that the font used for measuring has not.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    svg = written.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)  # the same in every figure of the page
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r"\n\s*", "\n", svg)
+    for stands, name in COLOURS.items():
+        svg = svg.replace(stands, f"var(--{name})")
+    size = re.search(r'viewBox="([^"]*)"', svg)
+    assert size is not None
+    head = f'<svg viewBox="{size[1]}" role="img" aria-label="{escape(words)}"'
+    head += ' xmlns:xlink="http://www.w3.org/1999/xlink">'
+    return Markup(re.sub(r"^<svg[^>]*>", lambda _: head, svg, count=1))
+
+
+def _axes(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    axes = figure.add_subplot()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    return figure, axes
+
+
+@_figure
+def curves(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    borders: Sequence[tuple[str, float]],
+    best: Sequence[tuple[float, float]],
+    y: str,
+) -> tuple[Figure, str]:
+    """Values by step, where each stage begins, and the points that were kept.
+
+    Args:
+        lines: by name, (step, value).
+        borders: name and first step of each stage.
+        best: (step, value).
+    """
+    figure, axes = _axes("step", y)
+    styles = [(FIRST, 1.8, "o"), (SECOND, 1.8, "s")]
+    for (name, points), (colour, width, marker) in zip(lines.items(), styles, strict=False):
+        at, values = _apart(points, [step for _, step in borders])
+        few = len(points) <= 40
+        axes.plot(
+            at, values, color=colour, lw=width, label=name, marker=marker if few else "", ms=3.5
+        )
+    for step, value in best:
+        axes.plot(step, value, "o", ms=11, mfc="none", mec=INK, mew=1.6)
+    axes.set_xlim(left=0)
+    _stage_borders(axes, borders)
+    if best:
+        axes.plot([], [], "o", ms=9, mfc="none", mec=INK, mew=1.6, label="kept")
+    axes.margins(y=0.12)
+    _legend(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    stages = ", ".join(name for name, _ in borders)
+    return figure, f"{y} by step, stages {stages}; the ringed points were kept"
+
+
+def _apart(
+    points: Sequence[tuple[float, float]], borders: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Steps and values with a gap where a stage begins: it starts from weights that were kept."""
+    at: list[float] = []
+    values: list[float] = []
+    for step, value in points:
+        if at and any(at[-1] <= border < step for border in borders):
+            at.append(at[-1])
+            values.append(math.nan)
+        at.append(step)
+        values.append(value)
+    return at, values
+
+
+def _stage_borders(axes: Axes, borders: Sequence[tuple[str, float]]) -> None:
+    if len(borders) < 2:
+        return
+    low, high = axes.get_xlim()
+    last, row = -math.inf, 0
+    for index, (name, at) in enumerate(borders):
+        # In two rows where the names would run into each other.
+        row = 1 - row if (at - last) / (high - low) < 0.03 * len(name) + 0.05 else 0
+        last = at
+        if index:
+            axes.axvline(at, color=SOFT, lw=1, ls=(0, (4, 3)))
+        axes.annotate(
+            name,
+            (at, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 2 + 11 * row),
+            textcoords="offset points",
+            color=SOFT,
+            annotation_clip=False,
+        )
+
+
+@_figure
+def reliability(
+    after: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]] | None
+) -> tuple[Figure, str]:
+    """Accuracy by confidence: what is said against what is so, and how many rows say it."""
+    figure = Figure(figsize=(WIDTH, 3.8))
+    axes, counts = figure.subplots(
+        2, 1, sharex=True, gridspec_kw={"height_ratios": (4, 1), "hspace": 0}
+    )
+    axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=(0, (4, 3)))
+    if before is not None:
+        _bins(axes, before, SECOND, "s", "before calibration")
+    name = "as it is" if before is None else "after calibration"
+    _bins(axes, after, FIRST, "o", name)
+    rows = sum(part["rows"] for part in after)
+    counts.bar(
+        [(part["low"] + part["high"]) / 2 for part in after],
+        [part["rows"] / rows for part in after],
+        width=[0.9 * (part["high"] - part["low"]) for part in after],
+        color=FIRST,
+        alpha=0.55,
+    )
+    low = min([part["low"] for part in [*after, *(before or [])]])
+    axes.set_xlim(low - 0.01, 1.01)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylabel("share that is right")
+    counts.set_ylabel("rows")
+    counts.set_xlabel("confidence")
+    for each in (axes.yaxis, counts.yaxis, counts.xaxis):
+        each.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    counts.yaxis.set_major_locator(MaxNLocator(2))
+    _legend(axes)
+    return figure, "share of right answers by confidence; on the diagonal, confidence is honest"
+
+
+def _bins(axes: Axes, parts: Sequence[dict[str, Any]], colour: str, marker: str, name: str) -> None:
+    most = max(part["rows"] for part in parts)
+    at = [part["confidence"] for part in parts]
+    values = [part["accuracy"] for part in parts]
+    axes.plot(at, values, color=colour, lw=1, alpha=0.4)
+    axes.plot(at, values, marker, color=colour, ms=3, label=name)
+    sizes = [10 + 110 * part["rows"] / most for part in parts]
+    axes.scatter(at, values, s=sizes, color=colour, alpha=0.35, lw=0, marker=marker)
+
+
+@_figure
+def coverage(points: Sequence[dict[str, Any]], what: str) -> tuple[Figure, str]:
+    """Accuracy of the surest answers, the others left to a person."""
+    figure, axes = _axes("share that it answers by itself", what)
+    at = [point["coverage"] for point in points]
+    axes.plot(at, [point["accuracy"] for point in points], color=FIRST, lw=1.8, marker="o", ms=4)
+    axes.set_xlim(1.02, 0.08)
+    for each in (axes.xaxis, axes.yaxis):
+        each.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.margins(y=0.15)
+    return figure, f"{what} by the share of texts that it answers by itself"
+
+
+@_figure
+def by_length(parts: Sequence[dict[str, Any]], what: str, share: bool) -> tuple[Figure, str]:
+    """Error by text length, with intervals."""
+    figure, axes = _axes("characters", what)
+    values = [part["error"] for part in parts]
+    below = [part["error"] - part["interval"][0] for part in parts]
+    above = [part["interval"][1] - part["error"] for part in parts]
+    at = range(len(parts))
+    axes.bar(at, values, color=FIRST, alpha=0.55, width=0.8)
+    axes.errorbar(at, values, yerr=(below, above), fmt="none", ecolor=INK, elinewidth=1.2)
+    axes.set_xticks(at, [_range(part["low"], part["high"]) for part in parts])
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", visible=False)
+    axes.set_ylim(bottom=0)
+    if share:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    return figure, f"{what} by text length in characters, with 95% intervals"
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,}\n–{high:,}"
+
+
+@_figure
+def scores(references: Sequence[float], answers: Sequence[float]) -> tuple[Figure, str]:
+    """What a regression answers against what is so."""
+    figure, axes = _axes("score in the data", "score answered")
+    every = -(-len(references) // MOST_POINTS)
+    axes.scatter(references[::every], answers[::every], s=14, color=FIRST, alpha=0.5, lw=0)
+    both = [*references, *answers]
+    axes.plot([min(both), max(both)], [min(both), max(both)], color=SOFT, lw=1, ls=(0, (4, 3)))
+    return figure, "answered scores against those of the data; on the diagonal they are equal"
+
+
+def _legend(axes: Axes) -> None:
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.legend(loc="best")

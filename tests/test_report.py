@@ -1,0 +1,449 @@
+"""The report of every shape of run needs nothing but itself, and shows what was measured."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import signal
+import struct
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import make_rows, write_csv
+from omegaconf import OmegaConf
+from rooms import prepare
+from test_resume import tell_at_step
+
+from nlp_transfer import compose, machine, run
+from nlp_transfer.calibration import Calibration
+from nlp_transfer.cli import main
+from nlp_transfer.config import EvaluationConfig, Problem, as_dict
+from nlp_transfer.confusions import confusions_of
+from nlp_transfer.errors import UserError
+from nlp_transfer.evaluation import SplitEvaluation, evaluate_split, load_metrics
+from nlp_transfer.html_report import write_report
+from nlp_transfer.inputs import Pairs, Texts
+from nlp_transfer.interruption import heeded
+from nlp_transfer.machine import logger
+from nlp_transfer.mistakes import EACH, LONGEST, mistakes
+from nlp_transfer.pipeline import Result
+from nlp_transfer.report import describe_calibration, measured, summary
+from nlp_transfer.run_folder import write_json
+
+Typed = Callable[..., list[str]]
+MOST_BYTES = 3_000_000
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+EVIL = "<script>alert('$x_1$')</script> & \"quotes\""
+RIGHT_TO_LEFT = "שלום עולם مرحبا"
+
+
+@dataclass
+class Page(HTMLParser):
+    """A page as a browser reads it: its elements, what they name, and the text in them."""
+
+    html: str
+    tags: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    attributes: list[tuple[str, str | None]] = field(default_factory=list)
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.feed(self.html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+    def said(self) -> str:
+        """Its text in one line."""
+        return " ".join(self.text.split())
+
+
+def read(path: Path) -> Page:
+    """A page that needs nothing but itself."""
+    assert path.stat().st_size < MOST_BYTES
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href", "xlink:href", "action"):
+            assert str(value).startswith("#")
+    assert not re.search(r"url\((?!#)|@import", page.html)
+    for svg in re.findall(r"<svg.*?</svg>", page.html, flags=re.DOTALL):
+        named = svg.replace("<svg", '<svg xmlns:xlink="x"', 1) if "xlink" not in svg else svg
+        assert ElementTree.fromstring(named) is not None
+    return page
+
+
+def made(  # noqa: PLR0913
+    folder: Path,
+    labels: tuple[str, ...],
+    logits: np.ndarray,
+    references: np.ndarray,
+    texts: Texts,
+    problem: Problem = Problem.single_label,
+) -> Path:
+    """The files of a finished run whose test split was answered by these logits."""
+    folder.mkdir()
+    metrics = load_metrics(EvaluationConfig(), labels, problem)
+    slices = {"text length": {"short": np.arange(0, len(logits), 2)}}
+    found = evaluate_split(logits, references, metrics, labels, slices)
+    evaluations = {"validation": found, "test": found}
+    config = compose("+task=classify", "dataset.train=mine.csv", "strategy=two_phase")
+    OmegaConf.save(OmegaConf.create(as_dict(config)), folder / "config.yaml")
+    write_json(folder / "metrics.json", measured(evaluations))
+    write_json(folder / "mistakes.json", mistakes("test", found, texts, labels))
+    write_json(folder / "run.json", run_of(labels, problem, evaluations, metrics.best))
+    (folder / "predictions").mkdir()
+    np.savez(folder / "predictions/test.npz", logits=logits, references=references)
+    return write_report(folder)
+
+
+def run_of(
+    labels: tuple[str, ...],
+    problem: Problem,
+    evaluations: dict[str, SplitEvaluation],
+    best: str,
+) -> dict[str, Any]:
+    """What `run.json` says of two stages."""
+    stage = {
+        "learns": "the head",
+        "parameters": 1_000,
+        "all_parameters": 20_000,
+        "epochs": 2.0,
+        "steps": 20,
+        "seconds": 75.3,
+        "encoding_seconds": 0.0,
+        "best": 0.5,
+        "speed": None,
+    }
+    log = [{"step": s, "epoch": s / 10, "loss": 1 / s} for s in range(1, 21)]
+    log += [{"step": s, f"eval_{best}": s / 40, "eval_log_loss": 0.5} for s in (10, 20)]
+    left_out = None if problem is Problem.single_label else "none of this kind"
+    calibration = Calibration(1.5 if left_out is None else 1.0, left_out)
+    return {
+        "state": "finished",
+        "corpus": "c0ffee",
+        "decisions": {"precision": "fp32"},
+        "seed": 42,
+        "problem": problem.name,
+        "labels": list(labels),
+        "rows": {"train": 300, "test": 200},
+        "cut": {"train": 3, "test": 0},
+        "max_length": 64,
+        "versions": {"torch": "2.13.0"},
+        "stages": [{"name": "head", **stage, "log": log}, {"name": "all", **stage, "log": log}],
+        "calibration": describe_calibration(calibration, evaluations),
+        "verified": {"rows": 32, "difference": 1e-7},
+        "seconds": 150.6,
+    }
+
+
+def answered(labels: int, rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are right more often than not, and references; every label is there."""
+    generator = np.random.default_rng(labels)
+    references = np.arange(rows) % labels
+    logits = generator.normal(size=(rows, labels)).astype(np.float32)
+    logits[np.arange(rows), references] += 2
+    return logits, references
+
+
+# Every shape ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 4, 77])
+def test_one_label_of_few_and_of_many(count: int, tmp_path: Path) -> None:
+    labels = tuple(f"label {i}" for i in range(count))
+    logits, references = answered(count)
+    texts = [f"text {i} " * (1 + i % 30) for i in range(len(references))]
+    page = read(made(tmp_path / "run", labels, logits, references, texts))
+    said = page.said()
+    for title in ("In short", "Stages", "Learning", "By label", "Confidence", "Length against"):
+        assert (title in said) or (title == "By label" and "The weakest labels" in said)
+    accuracy = (logits.argmax(axis=1) == references).mean()
+    assert f"accuracy {accuracy:.3f}" in said
+    wrong = int((logits.argmax(axis=1) != references).sum())
+    assert f"{wrong} of {len(references)} test texts are not answered right" in said
+    # Curves of loss and metric, reliability, coverage, length; a map where a table is too large.
+    assert page.tags.count("svg") == 5 + (count == 77)
+    if count == 77:
+        confusion = np.zeros((77, 77), dtype=int)
+        np.add.at(confusion, (references, logits.argmax(axis=1)), 1)
+        cells = re.findall(r'<rect x="(\d+)" y="(\d+)"[^>]*class="(\w+)"', page.html)
+        assert {(int(y), int(x)) for x, y, _ in cells} == set(
+            map(tuple, np.argwhere(confusion).tolist())
+        )
+        assert {kind for x, y, kind in cells if x == y} == {"right"}
+    if count > 2:
+        assert "Most often confused" in said
+    assert "before calibration" in said
+
+
+def test_more_labels_than_a_map_can_show_have_their_worst_pairs() -> None:
+    counts = np.eye(250, dtype=int) * 9
+    counts[3, 4], counts[7, 200] = 5, 8
+    found = confusions_of(counts.tolist(), [str(i) for i in range(250)])
+    assert found.table is found.cells is None
+    assert [(p["label"], p["answer"], p["rows"]) for p in found.worst] == [
+        ("7", "200", 8),
+        ("3", "4", 5),
+    ]
+
+
+def test_several_labels(tmp_path: Path) -> None:
+    labels = tuple(f"emotion {i}" for i in range(28))
+    generator = np.random.default_rng(0)
+    references = (generator.random((300, 28)) < 0.1).astype(np.float32)
+    logits = (generator.normal(size=(300, 28)) * 2 - 3.5 + 4 * references).astype(np.float32)
+    texts = [f"text {i}" for i in range(300)]
+    kind = Problem.multi_label
+    said = read(made(tmp_path / "run", labels, logits, references, texts, kind)).said()
+    assert "any of 28 labels" in said
+    assert "All 28 labels" in said
+    assert "given, and is not there" in said
+    assert "missed" in said
+
+
+def test_scores(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    references = generator.uniform(0, 5, 3000).astype(np.float32)
+    logits = (references + generator.normal(size=3000)).astype(np.float32)[:, None]
+    texts = Pairs([f"one {i}" for i in range(3000)], [f"two {i}" * (i % 7) for i in range(3000)])
+    kind = Problem.regression
+    page = read(made(tmp_path / "run", ("score",), logits, references, texts, kind))
+    said = page.said()
+    assert "pearson" in said
+    assert "Scores on test" in said
+    worst = int(np.abs(logits[:, 0] - references).argmax())
+    assert f">one {worst}<" in page.html
+    assert f"row {worst} · is {references[worst]:.4g}, answered {logits[worst, 0]:.4g}" in said
+
+
+def test_what_the_data_holds_is_shown_as_text(tmp_path: Path) -> None:
+    labels = (EVIL, RIGHT_TO_LEFT, "plain")
+    logits, references = answered(3)
+    texts = [(EVIL, RIGHT_TO_LEFT, "half a pair: \ud83d", "a " * 2000)[i % 4] for i in range(400)]
+    report = made(tmp_path / "run", labels, logits, references, texts)
+    write_json(
+        tmp_path / "run/data_report.json",
+        {
+            "findings": [
+                {"level": "good", "check": "a", "sentence": "all well", "rows": 0, "examples": []},
+                {"level": "problem", "check": "b", "sentence": EVIL, "rows": 2, "examples": [EVIL]},
+            ],
+            "splits": {
+                "train": {
+                    "rows": 300,
+                    "labels": {EVIL: {"rows": 300, "share": 1.0}},
+                    "tokens": {"median": 12, "longest": 99},
+                }
+            },
+        },
+    )
+    write_report(tmp_path / "run")
+    page = read(report)
+    assert page.said().count(EVIL) > 10
+    assert page.text.count(RIGHT_TO_LEFT) > 5
+    assert ("dir", "auto") in page.attributes
+    assert "A problem in the data:" in page.said()
+    assert page.said().index("alert") < page.said().index("all well")  # what is worse comes first
+    assert "half a pair: ?" in page.text
+    assert max(map(len, re.findall("(?:a )+", page.text))) <= LONGEST + 1
+    markdown = (tmp_path / "run/report.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown
+
+
+def test_the_surest_mistakes_of_the_most_frequent_kind_come_first() -> None:
+    logits = np.zeros((9, 3), dtype=np.float32)
+    references = np.array([0, 0, 0, 0, 0, 0, 0, 1, 2])
+    logits[np.arange(8), [1, 1, 1, 1, 1, 1, 2, 2]] = [1, 6, 2, 5, 3, 4, 9, 9]
+    logits[8, 2] = 1
+    found = evaluate_split(
+        logits, references, load_metrics(EvaluationConfig(), ("a", "b", "c")), ("a", "b", "c")
+    )
+    said = mistakes("test", found, [f"text {i}" for i in range(9)], ("a", "b", "c"))
+    assert said["wrong"] == 8
+    kinds = [(kind["label"], kind["answer"], kind["rows"]) for kind in said["kinds"]]
+    assert kinds == [("a", "b", 6), ("a", "c", 1), ("b", "c", 1)]
+    assert [row["row"] for row in said["kinds"][0]["examples"]] == [1, 3, 5, 4, 2][:EACH]
+    assert said["kinds"][0]["examples"][0]["confidence"] == pytest.approx(0.9951, abs=1e-4)
+
+
+# Real runs ------------------------------------------------------------------------------------
+
+
+def lines_of(act: Callable[[], Any]) -> list[str]:
+    """What is logged meanwhile."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        act()
+    finally:
+        logger.removeHandler(handler)
+    return lines
+
+
+def test_a_run_has_a_report_and_no_row_of_the_data_in_its_model(
+    typed: Typed,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [(f"unmistakable{i} {text}", label) for i, (text, label) in enumerate(make_rows(40, 9))]
+    test = write_csv(tmp_path / "test.csv", rows)
+    asked = ("strategy.epochs=1", "training.precision=bf16", "run_dir=run")
+    words = typed(*asked, f"dataset.test={test}")
+    monkeypatch.setattr(machine, "_has_amx", lambda: False)
+    results: list[Result] = []
+    lines = lines_of(lambda: results.append(run(compose(*words))))
+    assert len([line for line in lines if "it has no AMX" in line]) == 1
+    result = results[0]
+    page = read(result.folder / "report.html")
+    assert "report.html: open it in a browser" in capsys.readouterr().out
+    assert f"accuracy {result.metrics['test']['metrics']['accuracy']:.3f}" in page.said()
+    assert "unmistakable" in page.text
+    for file in result.model.rglob("*"):
+        assert file.is_dir() or b"unmistakable" not in file.read_bytes()
+    assert "unmistakable" not in (result.folder / "report.md").read_text(encoding="utf-8")
+    for command in ("predict", "serve", "push", "repeat"):
+        assert f"nlp-transfer {command} run" in page.text
+    before = (result.folder / "report.html").read_bytes()
+    main(["report", "run"])
+    assert capsys.readouterr().out.strip() == "run/report.html"
+    assert (result.folder / "report.html").read_bytes() == before
+    # A report that cannot be drawn costs nothing, and says so; whatever is missing is drawn again.
+    (result.folder / "report.html").unlink()
+    (result.folder / "report.html").mkdir()
+    lines = lines_of(lambda: run(compose(*words)))
+    assert len([line for line in lines if "could not be drawn (IsADirectoryError" in line]) == 1
+    (result.folder / "report.html").rmdir()
+    run(compose(*words))
+    assert (result.folder / "report.html").read_bytes() == before
+
+
+def test_a_run_that_stopped_in_its_second_stage_has_a_report_of_what_is_there(
+    typed: Typed, tmp_path: Path
+) -> None:
+    words = typed("strategy=two_phase", "strategy.epochs=2", "strategy.learning_rate=5e-4")
+    folder = tmp_path / "run"
+    told = prepare(words, folder)
+    tell_at_step(told, 14 + 9, signal.SIGTERM)
+    with heeded(), pytest.raises(UserError, match="SIGTERM after step 9"):
+        told.train()
+    main(["report", str(folder)])
+    said = read(folder / "report.html").said()
+    assert "This run is not finished" in said
+    assert "Stage all has a checkpoint at step 9 of 14." in said
+    assert "accuracy on validation" in said
+    assert "Learning" in said
+    assert "Use it" not in said
+    assert "**This run is not finished**" in (folder / "report.md").read_text(encoding="utf-8")
+    run(compose(*words, f"run_dir={folder}"))
+    page = read(folder / "report.html")
+    assert "This run is not finished" not in page.said()
+    stages = json.loads((folder / "run.json").read_text())["stages"]
+    for stage in stages:
+        assert f"{stage['name']} {stage['learns']}" in page.said()
+    assert page.html.count(">head</text>") == page.html.count(">all</text>") == 2  # both figures
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["report", str(tmp_path)])
+    assert left.value.code == 6
+    assert "is not the folder of a run: it has no run.json" in capsys.readouterr().err
+
+
+# On the terminal ------------------------------------------------------------------------------
+
+
+def on_a_terminal(act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is written to standard error while it is a terminal of 80 columns."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    chunks: list[bytes] = []
+
+    def drain() -> None:
+        while True:
+            try:
+                chunks.append(os.read(ours, 65536))
+            except OSError:  # nobody writes any more
+                return
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    with os.fdopen(theirs, "w") as screen, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", screen)
+        act()
+    reader.join()
+    os.close(ours)
+    return b"".join(chunks).decode()
+
+
+def test_a_terminal_has_a_bar_with_stage_epoch_loss_and_metric(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(typed("strategy.epochs=3", "evaluation.best=f1_macro"), tmp_path / "run")
+    written = ""
+
+    def act() -> None:
+        nonlocal written
+        written = on_a_terminal(prepared.train, monkeypatch)
+
+    lines = lines_of(act)
+    drawn = re.split(r"[\r\n]+", re.sub(r"\x1b\[[A-Z]", "", written))
+    assert max(map(len, drawn)) <= 80
+    words = r"stage all, epoch \d\.\d/3, loss \d\.\d{3}, f1_macro \d\.\d{3} \|.+\| \d+/21, "
+    assert any(re.match(words, bar) for bar in drawn), drawn
+    assert len([line for line in lines if "stage all: epoch" in line]) == 3
+
+
+def test_elsewhere_there_is_a_line_for_each_epoch_and_no_bar(
+    typed: Typed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = prepare(typed("strategy.epochs=3"), tmp_path / "run")
+    lines = lines_of(prepared.train)
+    assert capsys.readouterr() == ("", "")
+    epochs = [line for line in lines if "epoch" in line]
+    assert [line.split(",")[0].strip() for line in epochs] == [
+        f"stage all: epoch {epoch}" for epoch in (1, 2, 3)
+    ]
+
+
+def test_of_many_labels_the_summary_shows_the_weakest(tmp_path: Path) -> None:
+    labels = tuple(f"label {i:02}" for i in range(77))
+    logits, references = answered(77)
+    found = {
+        "test": evaluate_split(logits, references, load_metrics(EvaluationConfig(), labels), labels)
+    }
+    run_json = run_of(labels, Problem.single_label, found, "accuracy")
+    shown = summary(run_json, measured(found), tmp_path)
+    weakest = sorted(found["test"].per_class, key=lambda row: row["f1"])[:10]
+    assert re.findall(r"label \d\d", shown) == [row["label"] for row in weakest]
+    assert "the other 67 labels too" in shown
