@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.classifier import problem_in, softmax
+from nlp_transfer.answers import problem_in, softmax
 from nlp_transfer.config import EvaluationConfig, Problem
 from nlp_transfer.errors import UserError
 from nlp_transfer.inference import predict_logits

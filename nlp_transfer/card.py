@@ -233,16 +233,13 @@ def _use(config: Config, run: dict[str, Any]) -> Iterator[str]:
         "It is a plain Transformers checkpoint. With `nlp_transfer` installed, "
         f'`Classifier.load("FOLDER").predict({ours})` does the same, and faster.'
     )
-    if run["problem"] != Problem.single_label.name:
-        return
     second = " --text-pair other" if paired else ""
     yield ""
     yield "```bash"
     yield (
         f"nlp-transfer predict FOLDER --file texts.csv --text review{second} --out answers.parquet"
     )
-    if config.tokenization.long_text is LongText.truncate:
-        yield "nlp-transfer export FOLDER --onnx  # then predict with --backend onnx, without torch"
+    yield "nlp-transfer export FOLDER --onnx  # then predict with --backend onnx, without torch"
     yield "```"
 
 

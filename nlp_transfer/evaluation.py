@@ -17,7 +17,7 @@ import evaluate
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
-from nlp_transfer.classifier import probabilities_of
+from nlp_transfer.answers import probabilities_of
 from nlp_transfer.config import DEFAULT_METRICS, EvaluationConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.intervals import Interval, intervals

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from nlp_transfer.answers import softmax
 from nlp_transfer.calibration import Calibration
-from nlp_transfer.classifier import softmax
 from nlp_transfer.confidence import accuracy_by_coverage, reliability
 from nlp_transfer.config import Config, Solver
 from nlp_transfer.evaluation import SplitEvaluation

@@ -25,6 +25,7 @@ KINDS = {
     ".parquet": "parquet",
 }
 STREAMED = ("csv", "tsv", "jsonl")
+CELLS = ("csv", "tsv")  # whose cells are texts
 WINDOW = 4096  # rows: sorted by length they leave little padding, and a kill loses only these
 LARGEST_FIELD = 1 << 30  # characters of one CSV cell
 
@@ -127,7 +128,7 @@ class WindowWriter:
 
     def header(self) -> bytes:
         """What stands before the rows."""
-        return self._cells([self.columns]) if self.kind in ("csv", "tsv") else b""
+        return self._cells([self.columns]) if self.kind in CELLS else b""
 
     def write(self, window: Window, file: BinaryIO) -> None:
         """One window: Parquet whole, else its rows alone."""
