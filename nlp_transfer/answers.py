@@ -35,8 +35,8 @@ class Answering:
     """What a classifier answers with.
 
     A label is given where its probability is above its threshold: of several labels each for
-    itself, by default above one half; of two, the one that has a threshold, else the other.
-    Without thresholds one of several labels is given that is likeliest.
+    itself, by default above one half; of two that exclude each other, the one with a threshold,
+    else the other. Without thresholds the likeliest is given.
     """
 
     labels: tuple[str, ...]
@@ -54,6 +54,11 @@ class Answering:
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """float64 [rows, labels]; of a regression, the scores."""
         return probabilities_of(logits, self.problem)
+
+    def remember(self, model_config: Any) -> None:
+        """Write the thresholds into a classifier's configuration, for every door."""
+        if self.thresholds or getattr(model_config, THRESHOLDS, None):
+            setattr(model_config, THRESHOLDS, dict(self.thresholds))
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Which label each row gets, int64 [rows]; of several labels, bool [rows, labels]."""

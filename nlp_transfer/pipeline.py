@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from nlp_transfer import hub, report
 from nlp_transfer.calibration import calibrate
 from nlp_transfer.card import CARD_FILE, write_card
 from nlp_transfer.choice import resolve
-from nlp_transfer.config import Config, HubConfig, Problem
+from nlp_transfer.config import Config, EvaluationConfig, HubConfig, Problem
 from nlp_transfer.data import Corpus, answers_of, load_corpus
 from nlp_transfer.evaluation import (
     Metrics,
@@ -48,6 +49,7 @@ from nlp_transfer.run_folder import (
 )
 from nlp_transfer.slices import slices_of
 from nlp_transfer.strategy import Stage, plan_stages
+from nlp_transfer.thresholds import choose, how_asked
 from nlp_transfer.tokenization import Encoded, encode, input_length, remember, taken, texts_of
 from nlp_transfer.training import refuse_absent_trackers, refuse_unfitting, train
 
@@ -71,6 +73,7 @@ def run(config: Config) -> Result:
     agree("data", lambda: corpus.fingerprint, machine)
     _say(corpus)
     metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)
+    how_asked(config.evaluation, metrics.answering)
     refuse_undefined_best(metrics, corpus.references("validation"), len(corpus.labels))
     # Refused now, not in the middle.
     decide_precision(config.training.precision, machine.device)
@@ -110,7 +113,14 @@ def _run(
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
     calibration = calibrate(trained.model, encoded, config.evaluation, folder.machine)
-    evaluations = _evaluate(pretrained, encoded, corpus, metrics, config, folder.machine)
+    logits = _logits(trained.model, encoded, config.evaluation, folder.machine)
+    references = corpus.references("validation")
+    chosen = first_decides(
+        lambda: choose(logits["validation"], references, metrics, config.evaluation), folder.machine
+    )
+    metrics = replace(metrics, thresholds=chosen.thresholds)
+    metrics.answering.remember(trained.model.config)
+    evaluations = _evaluate(logits, corpus, metrics, config.evaluation)
     measured = report.measured(evaluations)
     leave(folder.machine)
     if folder.machine.is_first:  # no collective from here on: nobody waits for an export
@@ -128,6 +138,7 @@ def _run(
             "max_length": length,
             "versions": report.versions(),
             "stages": report.describe_stages(stages, trained),
+            "thresholds": asdict(chosen),
             "calibration": report.describe_calibration(calibration, evaluations),
             "verified": {"rows": len(claim.texts), "difference": worst},
             "seconds": round(time.time() - start, 2),
@@ -161,27 +172,34 @@ def _stages(config: Config, pretrained: Pretrained, encoded: Encoded) -> list[St
     return plan_stages(config.strategy, pretrained.anatomy, rows, config.training.batch_size)
 
 
-def _evaluate(  # noqa: PLR0913
-    pretrained: Pretrained,
-    encoded: Encoded,
-    corpus: Corpus,
-    metrics: Metrics,
-    config: Config,
-    machine: Machine,
+def _logits(
+    model: PreTrainedModel, encoded: Encoded, config: EvaluationConfig, machine: Machine
+) -> dict[str, np.ndarray]:
+    """Of validation, and of the test split for the first and only time."""
+    wanted = ("validation", "test") if config.test else ("validation",)
+    return {
+        name: predict_logits(
+            model, encoded.splits[name].inputs, encoded.collator, config.max_tokens, machine
+        )
+        for name in wanted
+        if name in encoded.splits
+    }
+
+
+def _evaluate(
+    logits: dict[str, np.ndarray], corpus: Corpus, metrics: Metrics, config: EvaluationConfig
 ) -> dict[str, SplitEvaluation]:
-    """Validation, and the test split for the first and only time."""
-    evaluations: dict[str, SplitEvaluation] = {}
-    for name in ("validation", "test") if config.evaluation.test else ("validation",):
-        if name in encoded.splits:
-            split = encoded.splits[name]
-            tokens = config.evaluation.max_tokens
-            logits = predict_logits(
-                pretrained.model, split.inputs, encoded.collator, tokens, machine
-            )
-            slices = slices_of(corpus.splits[name], config.evaluation.slices)
-            given = (logits, split.labels, metrics, corpus.labels, slices)
-            evaluations[name] = evaluate_split(*given)
-    return evaluations
+    """What the answers to each split are worth."""
+    return {
+        name: evaluate_split(
+            found,
+            corpus.references(name),
+            metrics,
+            corpus.labels,
+            slices_of(corpus.splits[name], config.slices),
+        )
+        for name, found in logits.items()
+    }
 
 
 def _claim(
