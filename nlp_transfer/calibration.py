@@ -14,12 +14,13 @@ from scipy.optimize import brentq
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.classifier import problem_in, softmax
+from nlp_transfer.answers import probabilities_of, problem_in
 from nlp_transfer.config import EvaluationConfig, Problem
 from nlp_transfer.errors import UserError
 from nlp_transfer.inference import predict_logits
 from nlp_transfer.machine import Machine, first_decides, logger
 from nlp_transfer.model import last_linear
+from nlp_transfer.problem_metrics import decision_losses
 from nlp_transfer.scores import log_losses
 from nlp_transfer.tokenization import Collator, Encoded, Inputs
 
@@ -47,15 +48,15 @@ def calibrate(
     if not config.calibrate:
         return Calibration(1.0, "evaluation.calibrate=false")
     problem = problem_in(model.config.problem_type)
-    if problem is not Problem.single_label:
-        return _left_out(f"a temperature is for one label a text ({problem.name})")
+    if problem is Problem.regression:
+        return _left_out("scores have no confidence")
     validation, collator = encoded.splits["validation"], encoded.collator
     layer = scalable_layer(model, validation.inputs, collator)
     if first_decides(lambda: layer is None, machine):
         return _left_out("the logits are not the output of a last linear layer")
     assert layer is not None, "the processes hold the same model"
     logits = predict_logits(model, validation.inputs, collator, config.max_tokens, machine)
-    found = first_decides(lambda: _decide(logits, validation.labels), machine)
+    found = first_decides(lambda: _decide(logits, validation.labels, problem), machine)
     if found.left_out is not None:
         return _left_out(found.left_out)
     scale(layer, 1 / found.temperature)
@@ -88,40 +89,45 @@ def scale(layer: nn.Linear, factor: float) -> None:
             parameter.mul_(factor)
 
 
-def fit_temperature(logits: np.ndarray, references: np.ndarray) -> float | None:
+def fit_temperature(
+    logits: np.ndarray, references: np.ndarray, problem: Problem = Problem.single_label
+) -> float | None:
     """The temperature of least log loss; None where there is none between the limits.
 
     There is none where every row is right (the colder, the better) and where the logits know
     nothing of the references (the hotter, the better).
     """
-    # Relative to the logit of the truth: log loss is log sum exp(inverse * apart), convex.
-    apart = logits.astype(np.float64)
-    apart -= apart[np.arange(len(apart)), references][:, None]
+    # Log loss is convex in the inverse of the temperature; this is how it rises.
+    given = logits.astype(np.float64)
+    several = problem is Problem.multi_label
+    right = references if several else np.eye(logits.shape[1])[references]
 
     def slope(inverse: float) -> float:
-        return float((softmax(inverse * apart) * apart).sum(axis=1).mean())
+        return float(((probabilities_of(inverse * given, problem) - right) * given).mean())
 
     if slope(1 / HOTTEST) >= 0 or slope(1 / COLDEST) <= 0:
         return None
     return 1 / brentq(slope, 1 / HOTTEST, 1 / COLDEST, xtol=1e-12)
 
 
-def _decide(logits: np.ndarray, references: np.ndarray) -> Calibration:
+def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Calibration:
     """A temperature that lowers the log loss of validation, also of rows it was not fitted on."""
-    temperature = fit_temperature(logits, references)
+    temperature = fit_temperature(logits, references, problem)
     if temperature is None:
-        right = bool((logits.argmax(axis=1) == references).all())
+        several = problem is Problem.multi_label
+        right = bool(((logits > 0 if several else logits.argmax(axis=1)) == references).all())
         why = "every validation text is right" if right else "no temperature fits validation"
         return Calibration(1.0, why)
+    losses = decision_losses if problem is Problem.multi_label else log_losses
     parts = np.arange(len(logits)) % FOLDS
     unseen = np.empty(len(logits))
     for part in range(FOLDS):
         here = parts == part
-        other = fit_temperature(logits[~here], references[~here])
+        other = fit_temperature(logits[~here], references[~here], problem)
         if other is None:
             return Calibration(1.0, "validation is too small to tell a temperature")
-        unseen[here] = log_losses(references[here], softmax(logits[here] / other))
-    if unseen.mean() >= log_losses(references, softmax(logits)).mean():
+        unseen[here] = losses(references[here], probabilities_of(logits[here] / other, problem))
+    if unseen.mean() >= losses(references, probabilities_of(logits, problem)).mean():
         return Calibration(1.0, "it would not lower the log loss of unseen validation texts")
     return Calibration(temperature, None)
 

@@ -14,6 +14,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, hf_hub_download
 from omegaconf import OmegaConf
 
+from nlp_transfer.answers import THRESHOLDS
 from nlp_transfer.config import (
     NOT_PART_OF_THE_RESULT,
     CheckpointConfig,
@@ -153,8 +154,10 @@ def _worth(metrics: dict[str, Any]) -> Iterator[str]:
     yield f"| split | rows | {' | '.join(names)} |"
     yield "|---" * (len(names) + 2) + "|"
     for split, found in metrics.items():
-        cells = [_figure(name, found) for name in names]
-        yield f"| {split} | {found['rows']:,} | {' | '.join(cells)} |"
+        plain = {f"{split}, at one half": found["at_one_half"]} if "at_one_half" in found else {}
+        for what, figures in ({split: found} | plain).items():
+            cells = [_figure(name, figures) for name in names]
+            yield f"| {what} | {found['rows']:,} | {' | '.join(cells)} |"
     yield ""
     if "test" in metrics:
         yield "The test split was used once, at the end; validation chose among the epochs."
@@ -164,10 +167,15 @@ def _worth(metrics: dict[str, Any]) -> Iterator[str]:
     if not classes:  # scores
         return
     yield ""
-    yield f"| label ({split}) | precision | recall | F1 | rows |"
-    yield "|---|---|---|---|---|"
+    shown = ["precision", "recall", "f1"]
+    if any("threshold" in row for row in classes):
+        yield "A label is given where its probability is above its threshold (by `nlp_transfer`)."
+        yield ""
+        shown.append("threshold")
+    yield f"| label ({split}) | {' | '.join(shown)} | rows |"
+    yield "|---" * (len(shown) + 2) + "|"
     for row in classes:
-        figures = " | ".join(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+        figures = " | ".join(f"{row[name]:.4f}" if name in row else "" for name in shown)
         yield f"| {cell(row['label'])} | {figures} | {row['support']:,} |"
 
 
@@ -189,6 +197,9 @@ def _limits(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> Ite
         yield f"- Texts that were longer, and were cut here too: {counts}."
     if weak:
         yield f"- Weak classes, F1 on {split} more than {WEAK} below the mean: {', '.join(weak)}."
+    for label, why in run["thresholds"]["left"].items():
+        threshold = run["thresholds"]["thresholds"][label]
+        yield f"- The threshold of `{cell(label)}` is {threshold:g}: {why}."
     if few:
         yield f"- Figures that say little, of fewer than {FEW} rows on {split}: {', '.join(few)}."
     yield "- Texts of another language, time or source than its data's were not measured."
@@ -235,16 +246,15 @@ def _use(config: Config, run: dict[str, Any]) -> Iterator[str]:
         "It is a plain Transformers checkpoint. With `nlp_transfer` installed, "
         f'`Classifier.load("FOLDER").predict({ours})` does the same, and faster.'
     )
-    if run["problem"] != Problem.single_label.name:
-        return
+    if run["thresholds"]["thresholds"]:
+        yield f"The thresholds are its own: they stand in `config.json` as `{THRESHOLDS}`."
     second = " --text-pair other" if paired else ""
     yield ""
     yield "```bash"
     yield (
         f"nlp-transfer predict FOLDER --file texts.csv --text review{second} --out answers.parquet"
     )
-    if config.tokenization.long_text is LongText.truncate:
-        yield "nlp-transfer export FOLDER --onnx  # then predict with --backend onnx, without torch"
+    yield "nlp-transfer export FOLDER --onnx  # then predict with --backend onnx, without torch"
     yield "```"
 
 

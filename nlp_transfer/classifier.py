@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from nlp_transfer.config import LongText, Problem
+from nlp_transfer.answers import Answering, Prediction
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import Inputs
 
 BACKENDS = ("torch", "onnx", "int8")
-LONG_TEXT = "long_text"  # in the configuration of a classifier: how it reads long texts
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One answer."""
-
-    label: str  # the likeliest
-    score: float  # probability of `label`; of a regression, the score
-    probabilities: dict[str, float]  # of every label, in the model's order
-    labels: tuple[str, ...] = ()  # where a text may have several: those above one half
+# Tokenized at a time: of a million characters of long documents the tokenizer needs 100 MB.
+CHARACTERS = 4_000_000
 
 
 class Engine(Protocol):
     """A loaded model with its tokenizer."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Every label, in the model's order."""
-
-    @property
-    def problem(self) -> Problem:
-        """What is asked of a text."""
+    def answering(self) -> Answering:
+        """What its logits mean."""
 
     @property
     def paired(self) -> bool | None:
@@ -51,7 +37,7 @@ class Engine(Protocol):
         """Tokens; of texts longer than the model reads, what it was trained to read."""
 
     def logits(self, inputs: Inputs) -> np.ndarray:
-        """float32 [texts, labels], in the order of the texts."""
+        """float32 [texts, labels], in the order of the texts; those of windows are joined."""
 
 
 class Classifier:
@@ -63,7 +49,8 @@ class Classifier:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.labels = engine.labels
+        self.answering = engine.answering
+        self.labels = engine.answering.labels
 
     @classmethod
     def load(
@@ -88,8 +75,6 @@ class Classifier:
             case "onnx" | "int8":
                 from nlp_transfer.onnx_engine import OnnxEngine
 
-                refuse_other_answers(model, f"the backend {backend}")
-                refuse_other_reading(model, f"the backend {backend}")
                 return cls(OnnxEngine.load(model, backend, threads))
         raise UserError(
             ExitCode.CONFIG, f"backend={backend!r} is not one of {', '.join(BACKENDS)}."
@@ -99,11 +84,16 @@ class Classifier:
         self, texts: Sequence[str], text_pairs: Sequence[str] | None = None
     ) -> np.ndarray:
         """float64 [texts, labels], in the order of the texts; of a regression, the scores."""
+        return self.answering.probabilities(self.logits(texts, text_pairs))
+
+    def logits(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> np.ndarray:
+        """float32 [texts, labels], in the order of the texts."""
         self.refuse(texts, text_pairs)
-        if not texts:
-            return np.zeros((0, len(self.labels)))
-        logits = self.engine.logits(self.engine.encode(texts, text_pairs))
-        return probabilities_of(logits, self.engine.problem)
+        logits = [np.zeros((0, len(self.labels)), dtype=np.float32)]
+        for part in _portions([texts] if text_pairs is None else [texts, text_pairs]):
+            second = None if text_pairs is None else text_pairs[part]
+            logits.append(self.engine.logits(self.engine.encode(texts[part], second)))
+        return np.concatenate(logits)
 
     def refuse(self, texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
         """Stop at what is no question for this model.
@@ -139,37 +129,17 @@ class Classifier:
         Raises:
             UserError: if the model was trained on pairs and gets none, or the other way round.
         """
-        return [self.prediction(row) for row in self.probabilities(texts, text_pairs)]
-
-    def prediction(self, row: np.ndarray) -> Prediction:
-        """One row of `probabilities` in words."""
-        labels: tuple[str, ...] = ()
-        if self.engine.problem is Problem.multi_label:
-            labels = tuple(self.labels[i] for i in np.flatnonzero(row > 0.5))
-        return Prediction(
-            label=self.labels[int(row.argmax())],
-            score=float(row.max()),
-            probabilities=dict(zip(self.labels, map(float, row), strict=True)),
-            labels=labels,
-        )
+        return [self.answering.prediction(row) for row in self.probabilities(texts, text_pairs)]
 
 
-def probabilities_of(logits: np.ndarray, problem: Problem) -> np.ndarray:
-    """What logits say, float64 [rows, labels]: probabilities, or of a regression the scores."""
-    match problem:
-        case Problem.multi_label:
-            return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
-        case Problem.regression:
-            return logits.astype(np.float64)
-        case _:
-            return softmax(logits)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities [rows, labels] in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+def _portions(columns: Sequence[Sequence[str]]) -> Iterator[slice]:
+    """The rows in parts of about `CHARACTERS`, so that memory does not grow with the documents."""
+    start, size, rows = 0, 0, len(columns[0])
+    for row in range(rows):
+        size += sum(len(texts[row]) for texts in columns)
+        if size >= CHARACTERS or row == rows - 1:
+            yield slice(start, row + 1)
+            start, size = row + 1, 0
 
 
 def find_model(folder: Path) -> Path:
@@ -194,47 +164,3 @@ def find_model(folder: Path) -> Path:
             "exported folder (config.json), found neither.",
         )
     return folder
-
-
-def refuse_other_answers(model: Path, door: str) -> None:
-    """For a door that gives one label a text.
-
-    Raises:
-        UserError: if the model answers with several, or with a score.
-    """
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    problem, outputs = problem_in(config.get("problem_type")), len(label_names(config))
-    if problem is not Problem.single_label or outputs == 1:
-        raise UserError(
-            ExitCode.CHECKPOINT,
-            f"{model} answers with something else than one label a text (problem_type="
-            f"{problem.value}, {outputs} outputs), which {door} does not do. "
-            "Classifier.load(folder).predict(texts) does.",
-        )
-
-
-def refuse_other_reading(model: Path, door: str) -> None:
-    """For a door that cuts long texts.
-
-    Raises:
-        UserError: if the model was trained to read them in another way.
-    """
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    how = (config.get(LONG_TEXT) or {}).get("how", LongText.truncate.value)
-    if how != LongText.truncate.value:
-        raise UserError(
-            ExitCode.CHECKPOINT,
-            f"{model} reads long texts by tokenization.long_text={how}, which {door} does not do. "
-            "Use the backend torch.",
-        )
-
-
-def problem_in(problem_type: str | None) -> Problem:
-    """The problem of a model's configuration; folders of other origin may not name it."""
-    return Problem(problem_type or Problem.single_label.value)
-
-
-def label_names(config: dict[str, Any]) -> tuple[str, ...]:
-    """The labels of a `config.json`, in the model's order; transformers writes none for two."""
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    return tuple(names[str(i)] for i in range(len(names)))

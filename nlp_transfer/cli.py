@@ -122,6 +122,7 @@ def _export(doors: Doors) -> None:
     door.add_argument("--data", metavar="FILE", help="compare on these texts (without a run)")
     door.add_argument("--text", default="text", metavar="COLUMN", help="of --data (text)")
     door.add_argument("--label", metavar="COLUMN", help="of --data, where they have one")
+    door.add_argument("--delimiter", metavar="SIGN", help="between several labels of a cell")
 
 
 def _run_export(asked: Any) -> None:
@@ -131,7 +132,8 @@ def _run_export(asked: Any) -> None:
     if asked.data is None:
         questions = of_run(asked.folder)
     else:
-        questions = of_file(asked.folder, asked.data, asked.text, asked.label)
+        given = (asked.text, asked.label, asked.delimiter)
+        questions = of_file(asked.folder, asked.data, *given)
     exported = onnx_export.export_onnx(
         asked.folder, questions, asked.int8, asked.force, asked.threads
     )
@@ -150,6 +152,11 @@ def _run_export(asked: Any) -> None:
 
 def _predict(doors: Doors) -> None:
     door = _door(doors, "predict", "Answer a table of texts.", _run_predict)
+    door.description = (
+        "Answer a table of texts. All columns are kept; label and score are added. Where a text "
+        "may have several labels it is labels, a list (in CSV and TSV joined by --delimiter); of a "
+        "model that gives scores it is score alone."
+    )
     _backend(door)
     door.add_argument("--file", default="-", help="CSV, TSV, JSON lines or Parquet (-: stdin)")
     door.add_argument("--text", required=True, metavar="COLUMN", help="the texts")
@@ -158,6 +165,7 @@ def _predict(doors: Doors) -> None:
     door.add_argument("--format", choices=("csv", "tsv", "jsonl"), help="of stdin and stdout")
     door.add_argument("--probabilities", action="store_true", help="of every label, too")
     door.add_argument("--prefix", default="", help="of the new columns' names")
+    door.add_argument("--delimiter", default="|", metavar="SIGN", help="between labels (|)")
     door.add_argument("--force", action="store_true", help="replace --out if it is there")
 
 
@@ -166,14 +174,14 @@ def _backend(door: Any) -> None:
 
 
 def _run_predict(asked: Any) -> None:
-    from nlp_transfer.classifier import Classifier, refuse_other_answers
+    from nlp_transfer.classifier import Classifier
     from nlp_transfer.parts import Worker
-    from nlp_transfer.prediction import identity_of, predict_file, predict_stream
+    from nlp_transfer.prediction import identity_of, predict_file, predict_stream, refuse_answers
 
     worker = Worker.of_launch()
     question = _question(asked, worker.count)
-    refuse_other_answers(find_model(asked.folder), "nlp-transfer predict")
     classifier = Classifier.load(asked.folder, asked.backend, asked.threads)
+    refuse_answers(question, classifier.answering)
     began = time.monotonic()
     if question.out is None:
         done = predict_stream(classifier, question, sys.stdout.buffer)
@@ -210,7 +218,7 @@ def _question(asked: Any, workers: int) -> Question:
         _refuse_out(out, asked.force)
     if out is not None and source is not None and out.exists() and out.samefile(source):
         raise UserError(ExitCode.CONFIG, "--out and --file are the same file.")
-    given = (asked.text, asked.text_pair, asked.probabilities, asked.prefix)
+    given = (asked.text, asked.text_pair, asked.probabilities, asked.prefix, asked.delimiter)
     return Question(source, kind, out, out_kind, *given)
 
 
@@ -234,7 +242,7 @@ def _serve(doors: Doors) -> None:
 
 def _run_serve(asked: Any) -> None:
     from nlp_transfer import serving
-    from nlp_transfer.classifier import Classifier, refuse_other_answers
+    from nlp_transfer.classifier import Classifier
 
     try:
         listening = socket.create_server((asked.host, asked.port))
@@ -243,7 +251,6 @@ def _run_serve(asked: Any) -> None:
             ExitCode.MACHINE, f"{asked.host}:{asked.port} cannot be listened on: {error}."
         ) from error
     with listening:
-        refuse_other_answers(find_model(asked.folder), "nlp-transfer serve")
         classifier = Classifier.load(asked.folder, asked.backend, asked.threads)
         limits = serving.Limits(asked.max_body, asked.max_texts, asked.max_queue)
         app = serving.make_app(classifier, limits, title=str(asked.folder))

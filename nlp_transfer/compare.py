@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from nlp_transfer.classifier import softmax
 from nlp_transfer.config import Problem
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation import Metrics
 from nlp_transfer.finished import Finished, common_split, open_all
-from nlp_transfer.intervals import Interval, intervals
+from nlp_transfer.intervals import Interval
 from nlp_transfer.paired import (
     LEVEL,
     Contender,
@@ -28,7 +28,7 @@ from nlp_transfer.paired import (
     mcnemar,
 )
 from nlp_transfer.predictions import read_predictions
-from nlp_transfer.problem_metrics import PROBLEM_METRICS
+from nlp_transfer.problem_metrics import BY_DECISION, BY_VALUE
 from nlp_transfer.scores import BINARY, BY_LABEL, BY_PROBABILITY, LOWER_IS_BETTER, Classes
 
 FIRST = ("strategy.name", "checkpoint.name", "dataset.limit")  # what sets runs apart, usually
@@ -97,7 +97,7 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
         )
     metric = metric or _chosen_by(runs)
     rows = rows_of(runs[0], split, metric)
-    answers = [read_predictions(run.folder, split)[0] for run in runs]
+    answers = [run.answers(split) for run in runs]
     scores, drawn = draw_scores(metric, rows, answers)
     if not np.isfinite(scores).all():
         raise UserError(ExitCode.DATA, f"{metric} is undefined on these {split} rows.")
@@ -165,7 +165,9 @@ def _chosen_by(runs: Sequence[Finished]) -> str:
 def rows_of(run: Finished, split: str, metric: str) -> Rows:
     """The rows of a run's split, if the metric can be measured on them."""
     labels, problem = tuple(run.about["labels"]), run.problem
-    known = list(PROBLEM_METRICS.get(problem, {**BY_LABEL, **BY_PROBABILITY}))
+    known = [*BY_LABEL, *BY_PROBABILITY]
+    if problem is not Problem.single_label:
+        known = [*(BY_DECISION if problem is Problem.multi_label else ()), *BY_VALUE[problem]]
     if problem is Problem.single_label and len(labels) != 2:
         known = [name for name in known if name not in BINARY]
     if metric not in known:
@@ -176,7 +178,7 @@ def rows_of(run: Finished, split: str, metric: str) -> Rows:
         )
     positive = run.settings["evaluation.positive_label"]
     classes = Classes(labels, len(labels) - 1 if positive is None else labels.index(positive))
-    return Rows(problem, classes, read_predictions(run.folder, split)[1])
+    return Rows(classes, read_predictions(run.folder, split)[1])
 
 
 def _entries(runs: Sequence[Finished], scores: np.ndarray, drawn: np.ndarray) -> list[Entry]:
@@ -246,8 +248,8 @@ def _pairs(entries: list[Entry], split: str, metric: str) -> list[Pair]:
 def _exact(one: Finished, other: Finished, split: str) -> float | None:
     if one.problem is not Problem.single_label:
         return None
-    (ours, references), (theirs, _) = (read_predictions(r.folder, split) for r in (one, other))
-    return mcnemar(references, ours.argmax(axis=1), theirs.argmax(axis=1))
+    _, references = read_predictions(one.folder, split)
+    return mcnemar(references, *(run.answers(split).decisions() for run in (one, other)))
 
 
 def _score_lines(found: Comparison) -> Iterator[str]:
@@ -289,12 +291,10 @@ def with_interval(metric: str, measured: dict[str, Any]) -> str:
 def _between(entry: Entry, found: Comparison) -> dict[str, Interval]:
     """The interval of a metric that the run itself did not measure."""
     run, value = entry.runs[0], entry.contender.score
-    if run.problem is not Problem.single_label:
-        return {}
-    rows = rows_of(run, found.split, found.metric)
-    probabilities = softmax(read_predictions(run.folder, found.split)[0])
-    given = (rows.references, probabilities, rows.classes)
-    return intervals({found.metric: value}, *given)
+    rows, answers = rows_of(run, found.split, found.metric), run.answers(found.split)
+    thresholds = answers.answering.thresholds
+    metrics = Metrics(found.metric, rows.classes, None, None, run.problem, thresholds)
+    return metrics.intervals({found.metric: value}, answers.logits, rows.references)
 
 
 def _cost_lines(found: Comparison) -> Iterator[str]:

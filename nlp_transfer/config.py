@@ -98,6 +98,15 @@ class OnLeak(Enum):
     error = "error"
 
 
+class Thresholds(Enum):
+    """For what it is chosen from which probability on a label is given."""
+
+    auto = "auto"  # F1 where a text may have several labels, else none
+    none = "none"  # one half; of one label a text, the likeliest
+    f1 = "f1"
+    precision = "precision"  # as many as a wanted precision allows
+
+
 class StoredAs(Enum):
     """The precision of stored features."""
 
@@ -243,6 +252,8 @@ class EvaluationConfig:
     positive_label: str | None = None  # of binary F1, precision and recall; None: the last of two
     max_tokens: int | None = None  # of one forward pass, padding included; None: by the device
     calibrate: bool = True  # fold a temperature, fitted on validation, into the last layer
+    thresholds: Thresholds = Thresholds.auto  # of several labels, or of one of two
+    wanted_precision: float = 0.9  # with thresholds=precision
     slices: list[str] = field(default_factory=list)  # columns; also measured for each value
 
 

@@ -7,22 +7,21 @@ the Hub; a name we do not have is loaded from there, and tried before training s
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
-from sklearn.exceptions import UndefinedMetricWarning
 
-from nlp_transfer.classifier import probabilities_of
+from nlp_transfer.answers import Answering
 from nlp_transfer.config import DEFAULT_METRICS, EvaluationConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.intervals import Interval, intervals
 from nlp_transfer.machine import logger
-from nlp_transfer.problem_metrics import PROBLEM_METRICS
+from nlp_transfer.problem_intervals import intervals_of_scores, intervals_of_several
+from nlp_transfer.problem_metrics import BY_DECISION, BY_VALUE, decision_columns
 from nlp_transfer.scores import (
     BINARY,
     BY_LABEL,
@@ -85,12 +84,16 @@ class _ProblemMetric(_OurMetric):
     """A score of references and of what is predicted."""
 
     def _of(self, references: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedMetricWarning)
-            return self._score(references, predictions)
+        return self._score(references, predictions, np.ones(len(references)))
 
 
-class SeveralLabelsMetric(_ProblemMetric):
+class DecisionMetric(_ProblemMetric):
+    """A score of several labels a text (`predictions` and references: 0/1 for each)."""
+
+    prediction = reference = datasets.Sequence(datasets.Value("int64"))
+
+
+class RankingMetric(_ProblemMetric):
     """A score of several labels a text (`predictions`: a probability for each, references 0/1)."""
 
     prediction = datasets.Sequence(datasets.Value("float64"))
@@ -112,6 +115,12 @@ class Metrics:
     by_label: Any  # evaluate.CombinedEvaluations or None
     by_probability: Any
     problem: Problem = Problem.single_label
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def answering(self) -> Answering:
+        """How probabilities become the labels that are judged."""
+        return Answering(self.classes.names, self.problem, self.thresholds)
 
     @property
     def greater_is_better(self) -> bool:
@@ -127,7 +136,7 @@ class Metrics:
         """
         values: dict[str, float] = {}
         for metrics, predictions in (
-            (self.by_label, logits.argmax(axis=1)),
+            (self.by_label, self.decide(logits)),
             (self.by_probability, self.probabilities(logits)),
         ):
             if metrics is not None:
@@ -137,14 +146,17 @@ class Metrics:
     def intervals(
         self, values: dict[str, float | None], logits: np.ndarray, references: np.ndarray
     ) -> dict[str, Interval]:
-        """Of what `compute` gave for these rows; none for a metric of the Hub.
-
-        Of several labels and of scores there are none at all.
-        """
-        if self.problem is not Problem.single_label:
-            return {}
+        """Of what `compute` gave for these rows; none for a metric of the Hub."""
         defined = {name: value for name, value in values.items() if value is not None}
-        return intervals(defined, references, self.probabilities(logits), self.classes)
+        probabilities = self.probabilities(logits)
+        given = (defined, references, probabilities)
+        match self.problem:
+            case Problem.multi_label:
+                return intervals_of_several(*given, self.decide(logits))
+            case Problem.regression:
+                return intervals_of_scores(*given)
+            case _:
+                return intervals(*given, self.classes, self.decide(logits))
 
     def of_rows(self, logits: np.ndarray, references: np.ndarray) -> dict[str, Any]:
         """How many rows there are, the metrics and their intervals, as in `metrics.json`."""
@@ -158,8 +170,12 @@ class Metrics:
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """float64 [rows, labels]; of a regression, the scores [rows]."""
-        found = probabilities_of(logits, self.problem)
+        found = self.answering.probabilities(logits)
         return found[:, 0] if self.problem is Problem.regression else found
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """The label of each row, int64 [rows]; of several, 0/1 [rows, labels]."""
+        return self.answering.decide(self.answering.probabilities(logits)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -173,13 +189,19 @@ class SplitEvaluation:
     per_class: list[dict[str, Any]]  # label, precision, recall, f1, support
     confusion: np.ndarray | None  # int64 [references, predictions]; None: not one label a text
     slices: dict[str, list[dict[str, Any]]]  # by what: value, rows, metrics, intervals
-    problem: Problem = Problem.single_label
-    seconds: float = math.nan  # that the answers took
+    answering: Answering
+    # Metrics and intervals without the chosen thresholds; None: there are none.
+    at_one_half: dict[str, Any] | None = None
 
     @property
     def probabilities(self) -> np.ndarray:
         """float64 [rows, labels]; of a regression, the scores."""
-        return probabilities_of(self.logits, self.problem)
+        return self.answering.probabilities(self.logits)
+
+    @property
+    def decisions(self) -> np.ndarray:
+        """The label of each row, int64 [rows]; of several, bool [rows, labels]."""
+        return self.answering.decide(self.probabilities)
 
 
 def load_metrics(
@@ -190,7 +212,7 @@ def load_metrics(
     Raises:
         UserError: for one that does not exist or does not fit the labels.
     """
-    if problem in PROBLEM_METRICS:
+    if problem is not Problem.single_label:
         return _of_problem(config, labels, problem)
     asked = config.metrics or list(DEFAULT_METRICS[problem])
     best = config.best or asked[0]
@@ -235,7 +257,8 @@ def _of_problem(config: EvaluationConfig, labels: tuple[str, ...], problem: Prob
     """Metrics of several labels a text, or of scores."""
     asked = config.metrics or list(DEFAULT_METRICS[problem])
     best = config.best or asked[0]
-    known = PROBLEM_METRICS[problem]
+    by_decision = BY_DECISION if problem is Problem.multi_label else {}
+    known = {**by_decision, **BY_VALUE[problem]}
     if config.positive_label is not None:
         raise UserError(
             ExitCode.CONFIG,
@@ -249,10 +272,14 @@ def _of_problem(config: EvaluationConfig, labels: tuple[str, ...], problem: Prob
                 f"evaluation.{key} has {name!r}, which is not for {problem.name}; "
                 f"there are {', '.join(known)}.",
             )
-    kind = SeveralLabelsMetric if problem is Problem.multi_label else ScoreMetric
     classes = Classes(labels, 0)
-    ours = [kind(name, known[name], classes) for name in asked]
-    return Metrics(best, classes, None, evaluate.combine(ours), problem)
+    of_values = RankingMetric if problem is Problem.multi_label else ScoreMetric
+    groups: dict[Any, list[Any]] = {DecisionMetric: [], of_values: []}
+    for name in asked:
+        kind = DecisionMetric if name in by_decision else of_values
+        groups[kind].append(kind(name, known[name], classes))
+    decisions, values = (evaluate.combine(g) if g else None for g in groups.values())
+    return Metrics(best, classes, decisions, values, problem)
 
 
 def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int) -> None:
@@ -290,26 +317,30 @@ def evaluate_split(
         ]
         for by, parts in (slices or {}).items()
     }
-    per_class, confusion = _by_class(logits, references, metrics.problem, labels)
+    answering = replace(metrics.answering, labels=labels)
+    per_class, confusion = _by_class(metrics.decide(logits), references, answering)
+    plain = None
+    if metrics.thresholds:
+        plain = replace(metrics, thresholds={}).of_rows(logits, references)
     return SplitEvaluation(
-        logits, references, values, between, per_class, confusion, sliced, metrics.problem
+        logits, references, values, between, per_class, confusion, sliced, answering, plain
     )
 
 
 def _by_class(
-    logits: np.ndarray, references: np.ndarray, problem: Problem, labels: tuple[str, ...]
+    decided: np.ndarray, references: np.ndarray, answering: Answering
 ) -> tuple[list[dict[str, Any]], np.ndarray | None]:
     """How each label fares; and the confusion matrix, where a text has one label."""
-    confusion = None
-    match problem:
+    confusion, labels = None, answering.labels
+    match answering.problem:
         case Problem.regression:
             return [], None
         case Problem.multi_label:
-            decided, right = logits > 0, references > 0
-            counts = Counts((decided & right).sum(axis=0), decided.sum(axis=0), right.sum(axis=0))
+            counts = Counts(*decision_columns(references, decided).sum(axis=1))
         case _:
-            confusion = confusion_matrix(references, logits.argmax(axis=1), len(labels))
+            confusion = confusion_matrix(references, decided, len(labels))
             counts = Counts.of(confusion)
+    thresholds = answering.thresholds
     per_class = [
         {
             "label": label,
@@ -317,6 +348,7 @@ def _by_class(
             "recall": float(counts.recall[i]),
             "f1": float(counts.f1[i]),
             "support": int(counts.actual[i]),
+            **({"threshold": thresholds[label]} if label in thresholds else {}),
         }
         for i, label in enumerate(labels)
     ]

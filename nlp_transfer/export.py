@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from nlp_transfer.classifier import probabilities_of
+from nlp_transfer.answers import probabilities_of
 from nlp_transfer.config import Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import Texts

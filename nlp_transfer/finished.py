@@ -9,8 +9,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from nlp_transfer.answers import Answering
 from nlp_transfer.config import DEFAULT_METRICS, Problem, plain
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.paired import Answers
+from nlp_transfer.predictions import read_predictions
 from nlp_transfer.run_folder import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -36,6 +39,12 @@ class Finished:
     def problem(self) -> Problem:
         """What is asked of a text."""
         return Problem[self.about["problem"]]
+
+    def answers(self, split: str) -> Answers:
+        """What it answered to each row of a split."""
+        logits, _ = read_predictions(self.folder, split)
+        thresholds = self.about["thresholds"]["thresholds"]
+        return Answers(logits, Answering(tuple(self.about["labels"]), self.problem, thresholds))
 
     @property
     def metric(self) -> str:

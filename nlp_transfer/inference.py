@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from nlp_transfer.classifier import problem_in
+from nlp_transfer.answers import Answering
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import FEW_TOKENS, PAIRS, Inputs, Pairs, plan_inference
 from nlp_transfer.machine import Machine, gather, quiet, tokens_at_once
@@ -68,12 +68,12 @@ class TorchEngine:
     def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
         self.max_length = longest_input(model, tokenizer)
         self.collator = collator_of(tokenizer)
-        self.problem = problem_in(model.config.problem_type)
-        self.paired = model.config.to_dict().get(PAIRS)
-        self.reading = Reading.remembered(model.config)
+        config = model.config.to_dict()
+        self.answering = Answering.remembered(config)
+        self.paired = config.get(PAIRS)
+        self.reading = Reading.remembered(config)
 
     @classmethod
     def load(cls, folder: Path, threads: int | None = None) -> TorchEngine:

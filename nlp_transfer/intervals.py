@@ -35,6 +35,7 @@ DRAWS = 1000
 RANKING_DRAWS = 200  # each of them sums over all rows, for every label
 PERCENTILES = (2.5, 97.5)
 SEED = 0  # the same answers have the same intervals, whatever the run's seed
+UNSEEN = 0.75  # right answers, and as many wrong ones, that may be drawn besides
 AT_ONCE = 250_000  # weights in memory
 LARGEST_SCALE = 4.0  # of a calibration error, compared with the one that was seen
 
@@ -42,7 +43,11 @@ Interval = tuple[float, float]
 
 
 def intervals(
-    scores: dict[str, float], references: np.ndarray, probabilities: np.ndarray, classes: Classes
+    scores: dict[str, float],
+    references: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Classes,
+    answers: np.ndarray | None = None,
 ) -> dict[str, Interval]:
     """Low and high of every score of ours that has a value; they always enclose it.
 
@@ -50,11 +55,19 @@ def intervals(
         scores: by name, as measured on these rows.
         references: int [rows].
         probabilities: float64 [rows, labels].
+        answers: int [rows]; None: the likeliest labels.
     """
     if len(references) < 2:
         return {}
-    given = (references, probabilities, classes)
-    found = {**_by_label(scores, *given), **_by_probability(scores, *given)}
+    given = probabilities.argmax(axis=1) if answers is None else answers
+    confusion = confusion_matrix(references, given, len(classes.names))
+    found = _by_label(scores, confusion, classes)
+    found |= _by_probability(scores, references, probabilities, classes)
+    return enclosing(found, scores)
+
+
+def enclosing(found: dict[str, Interval], scores: dict[str, float]) -> dict[str, Interval]:
+    """Intervals that are defined, widened to hold what was seen."""
     return {
         name: (min(low, scores[name]), max(high, scores[name]))
         for name, (low, high) in found.items()
@@ -74,7 +87,7 @@ def resampled(rows: int, draws: int, seed: int = SEED) -> Iterator[np.ndarray]:
 
 
 def resampled_confusion(
-    confusion: np.ndarray, draws: int, unseen: float = 0.75, seed: int = SEED
+    confusion: np.ndarray, draws: int, unseen: float = UNSEEN, seed: int = SEED
 ) -> Iterator[np.ndarray]:
     """Confusion matrices of drawn documents, [some draws, labels, labels].
 
@@ -95,18 +108,17 @@ def resampled_confusion(
 
 
 def _by_label(
-    scores: dict[str, float], references: np.ndarray, probabilities: np.ndarray, classes: Classes
+    scores: dict[str, float], confusion: np.ndarray, classes: Classes
 ) -> dict[str, Interval]:
     names = [name for name in scores if name in BY_LABEL]
     if not names:
         return {}
-    confusion = confusion_matrix(references, probabilities.argmax(axis=1), len(classes.names))
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for matrices in resampled_confusion(confusion, DRAWS):
         counts = Counts.of(matrices)
         for name in names:
             drawn[name].append(BY_LABEL[name](counts, classes))
-    return {name: _percentiles(np.concatenate(parts)) for name, parts in drawn.items()}
+    return {name: percentiles(np.concatenate(parts)) for name, parts in drawn.items()}
 
 
 def _by_probability(
@@ -115,7 +127,7 @@ def _by_probability(
     found = {}
     losses = {name: loss(references, probabilities) for name, loss in LOSSES.items()}
     losses = {name: values for name, values in losses.items() if name in scores}
-    columns = [column for name, values in losses.items() for column in _moments(values)]
+    columns = [column for name, values in losses.items() for column in moments(values)]
     columns += [*gaps(references, probabilities).T] if "ece" in scores else []
     if columns:
         table = np.stack(columns, axis=1)
@@ -131,17 +143,19 @@ def _by_probability(
     return found
 
 
-def _percentiles(drawn: np.ndarray) -> Interval:
+def percentiles(drawn: np.ndarray) -> Interval:
+    """The middle 95% of the draws; those in which the metric is undefined are left out."""
     low, high = np.nanpercentile(drawn, PERCENTILES)
     return float(low), float(high)
 
 
-def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Deviations from the mean, and their squares."""
     apart = values - values.mean()
     return apart, apart**2
 
 
-def _studentized(values: np.ndarray, shifts: np.ndarray, squares: np.ndarray) -> Interval:
+def studentized(values: np.ndarray, shifts: np.ndarray, squares: np.ndarray) -> Interval:
     """Bootstrap-t of a mean, from the drawn means of its rows' deviations and their squares."""
     error = values.std() / np.sqrt(len(values))
     drawn = np.sqrt(np.maximum(squares - shifts**2, 0) / len(values))
@@ -152,7 +166,7 @@ def _studentized(values: np.ndarray, shifts: np.ndarray, squares: np.ndarray) ->
     return max(float(values.mean() - high * error), 0.0), float(values.mean() - low * error)
 
 
-def _accelerated(values: np.ndarray, shifts: np.ndarray, _: np.ndarray) -> Interval:
+def accelerated(values: np.ndarray, shifts: np.ndarray, _: np.ndarray) -> Interval:
     """BCa of a mean: percentiles, moved for bias and skewness."""
     apart = values - values.mean()
     spread = (apart**2).sum()
@@ -166,7 +180,7 @@ def _accelerated(values: np.ndarray, shifts: np.ndarray, _: np.ndarray) -> Inter
     return float(low), float(high)
 
 
-OF_MEANS = {"log_loss": _studentized, "brier": _accelerated}
+OF_MEANS = {"log_loss": studentized, "brier": accelerated}
 
 
 def _inverted(seen: np.ndarray, drawn: np.ndarray) -> Interval:
@@ -207,4 +221,4 @@ def _of_ranks(references: np.ndarray, probabilities: np.ndarray, classes: Classe
     for weights in resampled(len(references), RANKING_DRAWS):
         guessed = generator.poisson(2 / labels, (labels, 2, len(weights)))
         drawn.append(roc_auc(references, probabilities, classes, weights, guessed))
-    return _percentiles(np.concatenate(drawn))
+    return percentiles(np.concatenate(drawn))

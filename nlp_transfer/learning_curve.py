@@ -16,7 +16,6 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.finished import Finished, common_split, open_finished
 from nlp_transfer.paired import LEVEL, Contender, Difference, difference, draw_scores
 from nlp_transfer.pipeline import run
-from nlp_transfer.predictions import read_predictions
 from nlp_transfer.scores import LOWER_IS_BETTER
 from nlp_transfer.train import compose
 
@@ -106,7 +105,7 @@ def _part(config: Config, size: int, whole: int) -> Config:
 
 def _curve(runs: list[Finished], sizes: list[int]) -> Curve:
     split, metric = common_split(runs), runs[-1].metric
-    answers = [read_predictions(run.folder, split)[0] for run in runs]
+    answers = [run.answers(split) for run in runs]
     scores, drawn = draw_scores(metric, rows_of(runs[-1], split, metric), answers)
     points = [Contender((0,), scores[[i]], drawn[[i]]) for i in range(len(runs))]
     gains = [difference(here, before) for before, here in zip(points, points[1:], strict=False)]

@@ -14,12 +14,14 @@ from nlp_transfer.config import (
     ClassWeights,
     Config,
     DatasetConfig,
+    EvaluationConfig,
     HubConfig,
     LongText,
     Problem,
     Solver,
     StageConfig,
     StrategyConfig,
+    Thresholds,
     TrainingConfig,
     WindowPooling,
 )
@@ -51,6 +53,7 @@ def impossible(config: Config) -> Iterator[str]:
                     f"Add dataset=files to train on your own files."
                 )
     yield from _impossible_metrics(config)
+    yield from _impossible_thresholds(config.evaluation)
     yield from _impossible_labels(dataset)
     yield from _impossible_long_texts(config)
     yield from _impossible_training(config.training)
@@ -70,6 +73,15 @@ def _impossible_metrics(config: Config) -> Iterator[str]:
             f"evaluation.best={best!r} is not measured; evaluation.metrics has "
             f"{', '.join(dict.fromkeys(measured))}."
         )
+
+
+def _impossible_thresholds(evaluation: EvaluationConfig) -> Iterator[str]:
+    wanted = evaluation.wanted_precision
+    if not 0 < wanted <= 1:
+        yield f"evaluation.wanted_precision={wanted} must be greater than 0 and at most 1."
+    asked = evaluation.thresholds is Thresholds.precision
+    if not asked and wanted != EvaluationConfig.wanted_precision:
+        yield f"evaluation.wanted_precision={wanted} needs evaluation.thresholds=precision."
 
 
 def _impossible_long_texts(config: Config) -> Iterator[str]:

@@ -29,21 +29,22 @@ def mistakes(
     Args:
         labels: their names, in the order of the logits.
     """
-    match evaluation.problem:
+    problem = evaluation.answering.problem
+    match problem:
         case Problem.regression:
             error = np.abs(evaluation.logits[:, 0] - evaluation.references)
             kinds = [_furthest(evaluation, error, texts)]
         case Problem.multi_label:
-            error = ((evaluation.probabilities > 0.5) != (evaluation.references > 0)).any(axis=1)
+            error = (evaluation.decisions != (evaluation.references > 0)).any(axis=1)
             kinds = list(_missed_and_added(evaluation, texts, labels))
         case _:
-            error = evaluation.logits.argmax(axis=1) != evaluation.references
+            error = evaluation.decisions != evaluation.references
             kinds = list(_confused(evaluation, texts, labels))
     kinds.sort(key=lambda kind: -kind["rows"])
     return {
         "split": split,
         "rows": len(error),
-        "wrong": None if evaluation.problem is Problem.regression else int(error.sum()),
+        "wrong": None if problem is Problem.regression else int(error.sum()),
         "kinds": [kind for kind in kinds if kind["rows"]][:GROUPS],
         "by_length": list(_by_length(error, _lengths(texts))),
     }
@@ -53,7 +54,7 @@ def _confused(
     found: SplitEvaluation, texts: Texts, labels: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """By what it is and what is answered: the answers that were surest."""
-    answers, probabilities = found.logits.argmax(axis=1), found.probabilities
+    answers, probabilities = found.decisions, found.probabilities
     wrong = np.flatnonzero(answers != found.references)
     pairs = found.references[wrong] * len(labels) + answers[wrong]
     for pair in np.unique(pairs).tolist():
@@ -74,12 +75,12 @@ def _missed_and_added(
     found: SplitEvaluation, texts: Texts, labels: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """By label: where it is and was not answered, and the other way round."""
-    probabilities, has = found.probabilities, found.references > 0
+    given, has = found.decisions, found.references > 0
     for i, name in enumerate(labels):
-        sure = probabilities[:, i]
+        sure = found.probabilities[:, i]
         for label, answer, wrong, key in (
-            (name, None, has[:, i] & (sure <= 0.5), sure),
-            (None, name, ~has[:, i] & (sure > 0.5), -sure),
+            (name, None, has[:, i] & ~given[:, i], sure),
+            (None, name, ~has[:, i] & given[:, i], -sure),
         ):
             rows = np.flatnonzero(wrong)
             chosen = rows[np.argsort(key[rows], kind="stable")][:EACH].tolist()

@@ -11,26 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.config import Problem
+from nlp_transfer.answers import Answering
+from nlp_transfer.config import LongText
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.inputs import FEW_TOKENS, Inputs, joined, pad_rows, plan_inference
+from nlp_transfer.inputs import FEW_TOKENS, PAIRS, Inputs, joined, pad_rows, plan_inference
+from nlp_transfer.windows import Reading, cut_into_parts, special_tokens
 
 FOLDER = "onnx"  # inside the exported folder, where transformers.js looks for it too
 FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
 ABOUT = "export.json"
 EXTRA = "pip install 'nlp_transfer[onnx]'"
+TOLD = {"input_ids": "ids", "token_type_ids": "type_ids"}  # what the tokenizer calls an input
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How texts become inputs: what transformers knows of a tokenizer, for those without it."""
+class Tokenizing:
+    """What transformers knows of a tokenizer, for those without it."""
 
-    labels: tuple[str, ...]
     max_length: int  # tokens of the longest input, special tokens included
     padding: dict[str, int]  # value by input name
     padding_side: str
     truncation_side: str
-    paired: bool | None = None  # trained on pairs of texts; None: not known
 
 
 class OnnxEngine:
@@ -40,15 +41,19 @@ class OnnxEngine:
     depend on its neighbours.
     """
 
-    problem = Problem.single_label
-
-    def __init__(self, session: Any, tokenizer: Any, reading: Reading, alone: bool) -> None:
-        self.session = session
-        self.tokenizer = tokenizer
-        self.reading = reading
-        self.labels, self.paired = reading.labels, reading.paired
-        self.alone = alone
-        self.inputs = [given.name for given in session.get_inputs()]
+    def __init__(self, model: Path, folder: Path, backend: str, threads: int | None = None) -> None:
+        """Open the graph in `folder`, with the tokenizer and the configuration of `model`."""
+        written = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        self.tokenizing = Tokenizing(**written["tokenizing"])
+        self.session = _session(folder / FILES[backend], threads)
+        self.inputs = [given.name for given in self.session.get_inputs()]
+        self.tokenizer = _tokenizer(model / "tokenizer.json")
+        told = self.tokenizer.encode
+        self.around = special_tokens(lambda text, added: told(text, add_special_tokens=added).ids)
+        self.answering, self.reading = Answering.remembered(config), Reading.remembered(config)
+        self.paired = config.get(PAIRS)
+        self.alone = backend == "int8"
 
     @classmethod
     def load(cls, model: Path, backend: str, threads: int | None = None) -> OnnxEngine:
@@ -66,37 +71,38 @@ class OnnxEngine:
                 f"{model} was not exported for the backend {backend}: there is no {file}. "
                 f"Type nlp-transfer export {model} {flags}",
             )
-        return cls.open(folder, model / "tokenizer.json", backend, threads)
-
-    @classmethod
-    def open(
-        cls, folder: Path, tokenizer: Path, backend: str, threads: int | None = None
-    ) -> OnnxEngine:
-        """Open the graph in `folder` with a `tokenizer.json`."""
-        written = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["reading"]
-        reading = Reading(**{**written, "labels": tuple(written["labels"])})
-        session = _session(folder / FILES[backend], threads)
-        return cls(session, _tokenizer(tokenizer, reading), reading, alone=backend == "int8")
+        return cls(model, folder, backend, threads)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Inputs:
-        """Tokens; texts longer than the model reads are cut."""
+        """Tokens; long texts are read as they were in training."""
         asked = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        found = self.tokenizer.encode_batch_fast(asked)
-        columns = {"input_ids": [np.array(text.ids, dtype=np.int32) for text in found]}
-        if "token_type_ids" in self.inputs:
-            columns["token_type_ids"] = [np.array(text.type_ids, dtype=np.int32) for text in found]
-        return joined(columns)
+        length, cut = self.tokenizing.max_length, self.reading.long_text is LongText.truncate
+        if cut:
+            side = self.tokenizing.truncation_side
+            self.tokenizer.enable_truncation(length, direction=side)
+        else:
+            self.tokenizer.no_truncation()
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in TOLD if name in self.inputs}
+        for text in self.tokenizer.encode_batch_fast(asked):
+            for name, rows in columns.items():
+                rows.append(np.array(getattr(text, TOLD[name]), dtype=np.int32))
+        if cut:
+            return joined(columns)
+        return cut_into_parts(columns, length, self.around, self.reading)
 
     def logits(self, inputs: Inputs) -> np.ndarray:
-        """float32 [rows, labels], in the order of the rows."""
-        logits = np.empty((len(inputs), len(self.labels)), dtype=np.float32)
+        """float32 [texts, labels], in the order of the texts; those of windows are joined."""
+        logits = np.empty((len(inputs), len(self.answering.labels)), dtype=np.float32)
         for rows in plan_inference(inputs.lengths, 1 if self.alone else FEW_TOKENS):
-            batch = pad_rows(inputs, rows, self.reading.padding, self.reading.padding_side)
-            logits[rows] = self.run(batch)
-        return logits
+            logits[rows] = self.run(self.padded(inputs, rows))
+        return logits if inputs.windows is None else inputs.windows.join(logits)
+
+    def padded(self, inputs: Inputs, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """One batch, int64 [rows, longest] by input name."""
+        return pad_rows(inputs, rows, self.tokenizing.padding, self.tokenizing.padding_side)
 
     def run(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        """Logits of one padded batch, int64 [rows, longest] by input name."""
+        """Logits of one padded batch."""
         return self.session.run(["logits"], {name: batch[name] for name in self.inputs})[0]
 
 
@@ -119,12 +125,11 @@ def _session(file: Path, threads: int | None) -> Any:
         ) from error
 
 
-def _tokenizer(file: Path, reading: Reading) -> Any:
+def _tokenizer(file: Path) -> Any:
     # Threads of the tokenizer pay for large calls only; a fork after them would warn.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_padding()  # some checkpoints carry a fixed one
-    tokenizer.enable_truncation(reading.max_length, direction=reading.truncation_side)
     return tokenizer

@@ -1,4 +1,4 @@
-"""Exports a classifier to ONNX and int8, and proves on validation texts what they answer."""
+"""Exports a classifier to ONNX and int8, and keeps what answers the same."""
 
 from __future__ import annotations
 
@@ -6,59 +6,30 @@ import contextlib
 import io
 import json
 import logging
-import math
 import shutil
-import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from nlp_transfer.classifier import (
-    Engine,
-    find_model,
-    refuse_other_answers,
-    refuse_other_reading,
-)
+from nlp_transfer.classifier import find_model
+from nlp_transfer.config import Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference import TorchEngine
-from nlp_transfer.inputs import pad_rows
 from nlp_transfer.machine import quiet
-from nlp_transfer.model import evaluating
-from nlp_transfer.onnx_engine import ABOUT, EXTRA, FILES, FOLDER, OnnxEngine, Reading
+from nlp_transfer.onnx_engine import ABOUT, EXTRA, FILES, FOLDER, OnnxEngine, Tokenizing
+from nlp_transfer.onnx_proof import (
+    BATCHES,
+    Measured,
+    Questions,
+    lost,
+    measure,
+    metric_of,
+    refuse_difference,
+)
 
-DOOR = "the export to ONNX"
-TOLERANCE = 1e-4  # of a float32 logit
-KEPT_LABELS = 0.98  # by int8
-TIMED_ROWS = 64  # at most, at each batch size
-TRIES = 3
-BATCHES = (1, 32)
 PROTOBUF_LIMIT = 1_900_000_000  # bytes; larger weights stand in a file of their own
-
-
-@dataclass(frozen=True)
-class Questions:
-    """Texts to compare on, with their labels (an index, -1 where there is none)."""
-
-    texts: list[str]
-    references: np.ndarray | None  # int64 [texts]
-    source: str
-    pairs: list[str] | None = None  # the second text of each
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one backend is worth beside torch."""
-
-    difference: float  # the largest of a logit
-    agreement: float  # share of the labels that are torch's
-    accuracy: float | None  # None: the texts have no labels
-    megabytes: float
-    milliseconds: dict[int, float]  # per text, by batch size
 
 
 @dataclass(frozen=True)
@@ -66,8 +37,14 @@ class Exported:
     """The exported folder, a line of the table for each backend, and why int8 loses too much."""
 
     folder: Path
+    problem: Problem
     measured: dict[str, Measured]
     refused: str | None
+
+    @property
+    def metric(self) -> str:
+        """What `worth` is."""
+        return metric_of(self.problem)
 
 
 def export_onnx(
@@ -87,23 +64,22 @@ def export_onnx(
         UserError: if float32 does not answer what torch does; nothing is written then.
     """
     model = find_model(folder)
-    refuse_other_answers(model, DOOR)
-    refuse_other_reading(model, DOOR)
     torch_engine = TorchEngine.load(model, threads)
     torch_engine.model.to("cpu")
-    reading = _reading(torch_engine, model)
+    tokenizing = _tokenizing(torch_engine, model)
     aside = model / f"{FOLDER}.part"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         _write(torch_engine, aside, int8)
-        report: dict[str, Any] = {"reading": asdict(reading)}
+        report: dict[str, Any] = {"tokenizing": asdict(tokenizing)}
         (aside / ABOUT).write_text(json.dumps(report), encoding="utf-8")
         exported = _prove(torch_engine, model, aside, questions, int8, threads)
         if exported.refused and not force:
             (aside / FILES["int8"]).unlink()
         report |= {
             "data": {"source": questions.source, "rows": len(questions.texts)},
+            "metric": exported.metric,
             "backends": {name: asdict(found) for name, found in exported.measured.items()},
             "int8_refused": exported.refused,
         }
@@ -118,21 +94,22 @@ def export_onnx(
 
 def table(exported: Exported) -> str:
     """What was measured, for the screen."""
+    same = "correlation" if exported.problem is Problem.regression else "same labels"
     lines = [
-        f"{'':<8}{'difference':>12}{'same labels':>13}{'accuracy':>10}{'MB':>8}"
+        f"{'':<8}{'difference':>12}{same:>13}{exported.metric:>10}{'MB':>8}"
         + "".join(f"{f'ms at {size}':>10}" for size in BATCHES)
     ]
     for name, found in exported.measured.items():
-        accuracy = "–" if found.accuracy is None else f"{found.accuracy:.4f}"
+        worth = "–" if found.worth is None else f"{found.worth:.4f}"
         lines.append(
-            f"{name:<8}{found.difference:>12.2g}{found.agreement:>13.2%}{accuracy:>10}"
+            f"{name:<8}{found.difference:>12.2g}{found.agreement:>13.2%}{worth:>10}"
             f"{found.megabytes:>8.1f}"
             + "".join(f"{found.milliseconds[size]:>10.2f}" for size in BATCHES)
         )
     return "\n".join(lines)
 
 
-def _reading(engine: TorchEngine, model: Path) -> Reading:
+def _tokenizing(engine: TorchEngine, model: Path) -> Tokenizing:
     if not (model / "tokenizer.json").is_file():
         raise UserError(
             ExitCode.CHECKPOINT,
@@ -140,13 +117,11 @@ def _reading(engine: TorchEngine, model: Path) -> Reading:
             "without transformers could not read texts.",
         )
     tokenizer = engine.tokenizer
-    return Reading(
-        labels=engine.labels,
+    return Tokenizing(
         max_length=engine.max_length,
         padding=engine.collator.padding,
         padding_side=tokenizer.padding_side,
         truncation_side=tokenizer.truncation_side,
-        paired=engine.paired,
     )
 
 
@@ -191,115 +166,19 @@ def _prove(  # noqa: PLR0913
 ) -> Exported:
     """From raw text through the very classes that will serve it."""
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    asked = torch_engine.encode(questions.texts, questions.pairs)
-    expected = torch_engine.logits(asked)
-    timed = _milliseconds(torch_engine, questions)
-    measured = {"torch": _measure(expected, expected, questions, size, timed)}
+    expected = torch_engine.logits(torch_engine.encode(questions.texts, questions.pairs))
+    measured = {"torch": measure(torch_engine, expected, expected, questions, size)}
     refused = None
     for backend in ("onnx", "int8") if int8 else ("onnx",):
-        engine = OnnxEngine.open(aside, model / "tokenizer.json", backend, threads)
-        found = engine.logits(engine.encode(questions.texts, questions.pairs))
+        engine = OnnxEngine(model, aside, backend, threads)
         size = sum(file.stat().st_size for file in aside.glob(f"{FILES[backend]}*"))
-        timed = _milliseconds(engine, questions)
-        measured[backend] = _measure(found, expected, questions, size, timed)
+        found = engine.logits(engine.encode(questions.texts, questions.pairs))
+        measured[backend] = measure(engine, found, expected, questions, size)
         if backend == "onnx":
-            _refuse_difference(measured[backend].difference, "the validation texts")
-            _refuse_difference(_other_shapes(torch_engine, engine), "other shapes")
+            refuse_difference(torch_engine, engine, measured[backend], expected)
         else:
-            refused = _lost(measured, len(questions.texts))
-    return Exported(model, measured, refused)
-
-
-def _measure(  # noqa: PLR0913
-    found: np.ndarray,
-    expected: np.ndarray,
-    questions: Questions,
-    size: int,
-    milliseconds: dict[int, float],
-) -> Measured:
-    labels = found.argmax(axis=1)
-    accuracy = None
-    if questions.references is not None:
-        accuracy = float((labels == questions.references).mean())
-    return Measured(
-        difference=float(np.abs(found - expected).max()),
-        agreement=float((labels == expected.argmax(axis=1)).mean()),
-        accuracy=accuracy,
-        megabytes=size / 1e6,
-        milliseconds=milliseconds,
-    )
-
-
-def _milliseconds(engine: Engine, questions: Questions) -> dict[int, float]:
-    """Of a text from its characters to its logits, where so many are given at a time.
-
-    The median text's best try: what else the machine does can only add.
-    """
-    last = len(questions.texts) - 1
-    taken = np.unique(np.linspace(0, last, TIMED_ROWS).astype(int)).tolist()
-    some = [questions.texts[row] for row in taken]
-    second = None if questions.pairs is None else [questions.pairs[row] for row in taken]
-    found = {}
-    for size in BATCHES:
-        took = []
-        for start in range(0, len(some), size):
-            now = some[start : start + size]
-            other = None if second is None else second[start : start + size]
-            took.append(min(_seconds(engine, now, other) for _ in range(TRIES)) * 1000 / len(now))
-        found[size] = float(np.median(took))
-    return found
-
-
-def _seconds(engine: Engine, texts: Sequence[str], pairs: Sequence[str] | None) -> float:
-    began = time.perf_counter()
-    engine.logits(engine.encode(texts, pairs))
-    return time.perf_counter() - began
-
-
-def _other_shapes(torch_engine: TorchEngine, engine: OnnxEngine) -> float:
-    """The largest difference of a logit: one short text, one as long as can be read, many."""
-    worst = 0.0
-    for texts in (["a"], ["a " * engine.reading.max_length], ["a", "a text"] * 16 + ["a b c"]):
-        inputs = engine.encode(texts, None)
-        padding = engine.reading.padding, engine.reading.padding_side
-        batch = pad_rows(inputs, list(range(len(texts))), *padding)
-        with evaluating(torch_engine.model):
-            tensors = {name: torch.from_numpy(batch[name]) for name in engine.inputs}
-            expected = torch_engine.model(**tensors).logits.numpy()
-        worst = max(worst, float(np.abs(engine.run(batch) - expected).max()))
-    return worst
-
-
-def _refuse_difference(difference: float, where: str) -> None:
-    if not difference <= TOLERANCE:  # so that NaN is refused too
-        raise UserError(
-            ExitCode.EXPORT,
-            f"The ONNX export does not answer what torch does: on {where} logits differ by "
-            f"{difference:.2g} (at most {TOLERANCE:g}). Nothing was written.",
-        )
-
-
-def _lost(measured: dict[str, Measured], rows: int) -> str | None:
-    """Why int8 loses too much, else None."""
-    int8, float32 = measured["int8"], measured["onnx"]
-    if int8.agreement < KEPT_LABELS:
-        return f"it keeps {int8.agreement:.1%} of the labels (at least {KEPT_LABELS:.0%})"
-    if int8.accuracy is not None and float32.accuracy is not None:
-        low, high = interval(float32.accuracy, rows)
-        if not low <= int8.accuracy <= high:
-            return (
-                f"its accuracy {int8.accuracy:.4f} is outside the 95% interval of float32's, "
-                f"{low:.4f} to {high:.4f}"
-            )
-    return None
-
-
-def interval(share: float, rows: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson 1927)."""
-    z = 1.959964
-    centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows**2)) / (1 + z * z / rows)
-    return centre - half, centre + half
+            refused = lost(measured, torch_engine.answering.problem)
+    return Exported(model, torch_engine.answering.problem, measured, refused)
 
 
 @contextlib.contextmanager

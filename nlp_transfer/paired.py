@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nlp_transfer.classifier import probabilities_of
+from nlp_transfer.answers import Answering
 from nlp_transfer.config import Problem
 from nlp_transfer.intervals import PERCENTILES, SEED, Interval, resampled
-from nlp_transfer.problem_metrics import PROBLEM_METRICS
+from nlp_transfer.problem_metrics import BY_DECISION, BY_VALUE
 from nlp_transfer.scores import BY_LABEL, BY_PROBABILITY, Classes, Counts
 
 DRAWS = 10_000  # so that the p of many comparisons together can still be small
@@ -31,11 +31,22 @@ Weighted = Callable[[np.ndarray], np.ndarray]  # scores [draws] of weights [draw
 
 @dataclass(frozen=True)
 class Rows:
-    """What all contenders answered, and what is right."""
+    """What is right."""
 
-    problem: Problem
     classes: Classes
     references: np.ndarray  # as `Corpus.references` gives them
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one run answered."""
+
+    logits: np.ndarray  # [rows, labels]
+    answering: Answering
+
+    def decisions(self) -> np.ndarray:
+        """The label of each row, int64 [rows]; of several, bool [rows, labels]."""
+        return self.answering.decide(self.answering.probabilities(self.logits))
 
 
 @dataclass(frozen=True)
@@ -68,18 +79,15 @@ class Difference:
 
 
 def draw_scores(
-    metric: str, rows: Rows, answers: Sequence[np.ndarray]
+    metric: str, rows: Rows, answers: Sequence[Answers]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The score of each run, and of each run on the same drawn documents.
-
-    Args:
-        answers: logits [rows, labels] of every run.
 
     Returns:
         [runs] and [runs, draws]; NaN where a draw does not define the metric.
     """
-    weighted = [_weighted(metric, rows, logits) for logits in answers]
-    slow = rows.problem in PROBLEM_METRICS or metric == "roc_auc"
+    weighted = [_weighted(metric, rows, answered) for answered in answers]
+    slow = answers[0].answering.problem is not Problem.single_label or metric == "roc_auc"
     once = np.ones((1, len(rows.references)))
     scores = np.stack([score(once)[0] for score in weighted])
     parts = [
@@ -148,31 +156,22 @@ def _luck_of_seeds(one: Contender, other: Contender, draws: int) -> tuple[float,
     return squared, luck
 
 
-def _weighted(metric: str, rows: Rows, logits: np.ndarray) -> Weighted:
+def _weighted(metric: str, rows: Rows, answers: Answers) -> Weighted:
     """The metric of one run as a function of how often each row counts."""
-    probabilities = probabilities_of(logits, rows.problem)
-    if rows.problem in PROBLEM_METRICS:
-        score = PROBLEM_METRICS[rows.problem][metric]
-        said = probabilities[:, 0] if rows.problem is Problem.regression else probabilities
-        return lambda weights: np.array(
-            [_one_by_one(score, rows.references, said, w) for w in weights]
-        )
+    problem = answers.answering.problem
+    probabilities = answers.answering.probabilities(answers.logits)
+    if problem is not Problem.single_label:
+        decided = problem is Problem.multi_label and metric in BY_DECISION
+        score = BY_DECISION[metric] if decided else BY_VALUE[problem][metric]
+        said = answers.decisions() if decided else probabilities
+        said = said[:, 0] if problem is Problem.regression else said
+        return lambda weights: score(rows.references, said, weights)
     if metric in BY_PROBABILITY:
         of_probability = BY_PROBABILITY[metric]
         return lambda weights: of_probability(rows.references, probabilities, rows.classes, weights)
     of_label, labels = BY_LABEL[metric], np.eye(len(rows.classes.names))
-    actual, predicted = labels[rows.references], labels[logits.argmax(axis=1)]
+    actual, predicted = labels[rows.references], labels[answers.decisions()]
     hits = actual * predicted
     return lambda weights: of_label(
         Counts(weights @ hits, weights @ predicted, weights @ actual), rows.classes
     )
-
-
-def _one_by_one(
-    score: Callable[[np.ndarray, np.ndarray], float],
-    references: np.ndarray,
-    predictions: np.ndarray,
-    weights: np.ndarray,
-) -> float:
-    drawn = np.repeat(np.arange(len(weights)), weights.astype(int))
-    return float(score(references[drawn], predictions[drawn]))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from nlp_transfer import data_report, hub, report
 from nlp_transfer.calibration import calibrate
 from nlp_transfer.card import CARD_FILE, write_card
 from nlp_transfer.choice import resolve
-from nlp_transfer.config import Config, HubConfig, Problem
+from nlp_transfer.config import Config, EvaluationConfig, HubConfig, Problem
 from nlp_transfer.data import Corpus, answers_of, load_corpus
 from nlp_transfer.evaluation import (
     Metrics,
@@ -53,6 +54,7 @@ from nlp_transfer.run_folder import (
 )
 from nlp_transfer.slices import slices_of
 from nlp_transfer.strategy import Stage, plan_stages
+from nlp_transfer.thresholds import choose, how_asked
 from nlp_transfer.tokenization import Encoded, encode, input_length, remember, taken, texts_of
 from nlp_transfer.training import refuse_absent_trackers, refuse_unfitting, train
 
@@ -76,6 +78,7 @@ def run(config: Config) -> Result:
     agree("data", lambda: corpus.fingerprint, machine)
     _say(corpus)
     metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)
+    how_asked(config.evaluation, metrics.answering)
     refuse_undefined_best(metrics, corpus.references("validation"), len(corpus.labels))
     # Refused now, not in the middle.
     decide_precision(config.training.precision, machine.device)
@@ -117,7 +120,16 @@ def _run(
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
     calibration = calibrate(trained.model, encoded, config.evaluation, folder.machine)
-    evaluations = _evaluate(pretrained, encoded, corpus, metrics, config, folder.machine)
+    began = time.perf_counter()
+    logits = _logits(trained.model, encoded, config.evaluation, folder.machine)
+    answering_seconds = time.perf_counter() - began
+    references = corpus.references("validation")
+    chosen = first_decides(
+        lambda: choose(logits["validation"], references, metrics, config.evaluation), folder.machine
+    )
+    metrics = replace(metrics, thresholds=chosen.thresholds)
+    metrics.answering.remember(trained.model.config)
+    evaluations = _evaluate(logits, corpus, metrics, config.evaluation)
     measured = report.measured(evaluations)
     leave(folder.machine)
     if folder.machine.is_first:  # no collective from here on: nobody waits for an export
@@ -136,10 +148,11 @@ def _run(
             "max_length": length,
             **provenance(config, trained.model.config, folder.machine),
             "stages": report.describe_stages(stages, trained),
+            "thresholds": asdict(chosen),
             "calibration": report.describe_calibration(calibration, evaluations),
             "verified": {"rows": len(claim.texts), "difference": worst},
             "predictions": write_predictions(folder.path, evaluations, corpus),
-            "ms_per_text": round(_ms_per_text(evaluations), 4),
+            "ms_per_text": round(1000 * answering_seconds / sum(map(len, logits.values())), 4),
             "seconds": round(time.time() - start, 2),
         }
         write_card(folder.model, config, entries, measured)
@@ -193,35 +206,34 @@ def _stages(config: Config, pretrained: Pretrained, encoded: Encoded) -> list[St
     return plan_stages(config.strategy, pretrained.anatomy, rows, config.training.batch_size)
 
 
-def _evaluate(  # noqa: PLR0913
-    pretrained: Pretrained,
-    encoded: Encoded,
-    corpus: Corpus,
-    metrics: Metrics,
-    config: Config,
-    machine: Machine,
+def _logits(
+    model: PreTrainedModel, encoded: Encoded, config: EvaluationConfig, machine: Machine
+) -> dict[str, np.ndarray]:
+    """Of validation, and of the test split for the first and only time."""
+    wanted = ("validation", "test") if config.test else ("validation",)
+    return {
+        name: predict_logits(
+            model, encoded.splits[name].inputs, encoded.collator, config.max_tokens, machine
+        )
+        for name in wanted
+        if name in encoded.splits
+    }
+
+
+def _evaluate(
+    logits: dict[str, np.ndarray], corpus: Corpus, metrics: Metrics, config: EvaluationConfig
 ) -> dict[str, SplitEvaluation]:
-    """Validation, and the test split for the first and only time."""
-    evaluations: dict[str, SplitEvaluation] = {}
-    for name in ("validation", "test") if config.evaluation.test else ("validation",):
-        if name in encoded.splits:
-            split = encoded.splits[name]
-            tokens = config.evaluation.max_tokens
-            began = time.perf_counter()
-            logits = predict_logits(
-                pretrained.model, split.inputs, encoded.collator, tokens, machine
-            )
-            seconds = time.perf_counter() - began
-            slices = slices_of(corpus.splits[name], config.evaluation.slices)
-            given = (logits, split.labels, metrics, corpus.labels, slices)
-            evaluations[name] = replace(evaluate_split(*given), seconds=seconds)
-    return evaluations
-
-
-def _ms_per_text(evaluations: dict[str, SplitEvaluation]) -> float:
-    """Of tokenized texts in batches, every split together."""
-    rows = sum(len(found.references) for found in evaluations.values())
-    return 1000 * sum(found.seconds for found in evaluations.values()) / rows
+    """What the answers to each split are worth."""
+    return {
+        name: evaluate_split(
+            found,
+            corpus.references(name),
+            metrics,
+            corpus.labels,
+            slices_of(corpus.splits[name], config.slices),
+        )
+        for name, found in logits.items()
+    }
 
 
 def _claim(

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from nlp_transfer.answers import GIVEN, Answering
 from nlp_transfer.classifier import Classifier, find_model
+from nlp_transfer.config import Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.parts import Worker, enter, finish, locked, parts_of, write_part
 from nlp_transfer.tables import (
+    CELLS,
     WINDOW,
     Window,
     WindowWriter,
@@ -41,6 +45,7 @@ class Question:
     text_pair: str | None = None
     probabilities: bool = False
     prefix: str = ""  # of the names of the new columns
+    delimiter: str = "|"  # between several labels, where the answers are texts
 
     @property
     def name(self) -> str:
@@ -128,7 +133,7 @@ def _answer_parts(
 
 def answer(classifier: Classifier, window: Window, question: Question) -> tuple[Window, int]:
     """A window with its answers, and how many rows have no text and therefore no answer."""
-    refuse_columns(window, question)
+    refuse_columns(window, question, classifier.answering)
     texts = [_text(value) for value in column(window, question.text)]
     asked = [i for i, text in enumerate(texts) if text.strip()]
     pairs = None
@@ -143,18 +148,60 @@ def answer(classifier: Classifier, window: Window, question: Question) -> tuple[
             everywhere[i] = value
         return pa.array(everywhere, kind)
 
-    new = {
-        "label": spread([classifier.labels[i] for i in found.argmax(axis=1)], pa.string()),
-        "score": spread(found.max(axis=1).tolist(), pa.float64()),
-    }
-    if question.probabilities:
-        for i, label in enumerate(classifier.labels):
-            new[f"probability_{label}"] = spread(found[:, i].tolist(), pa.float64())
+    columns = _columns(found, question, classifier.answering)
+    new = {name: spread(*column) for name, column in columns.items()}
     named = {f"{question.prefix}{name}": values for name, values in new.items()}
     return with_columns(window, named), len(texts) - len(asked)
 
 
-def refuse_columns(window: Window, question: Question) -> None:
+def _columns(
+    found: np.ndarray, question: Question, answering: Answering
+) -> dict[str, tuple[list[Any], pa.DataType]]:
+    """What is answered, by column; `found` are the probabilities or the scores."""
+    chosen = answering.decide(found)
+    match answering.problem:
+        case Problem.regression:
+            values: list[list[Any]] = [found[:, 0].tolist()]
+            kinds = [pa.float64()]
+        case Problem.multi_label:
+            values, kinds = (
+                [[list(answering.names(row)) for row in chosen]],
+                [pa.list_(pa.string())],
+            )
+            if question.out_kind in CELLS:
+                values, kinds = [[question.delimiter.join(row) for row in values[0]]], [pa.string()]
+        case _:
+            scores = found[np.arange(len(found)), chosen].tolist()
+            values = [[answering.labels[i] for i in chosen], scores]
+            kinds = [pa.string(), pa.float64()]
+    columns = dict(zip(GIVEN[answering.problem], zip(values, kinds, strict=True), strict=True))
+    if question.probabilities:
+        for i, label in enumerate(answering.labels):
+            columns[f"probability_{label}"] = (found[:, i].tolist(), pa.float64())
+    return columns
+
+
+def refuse_answers(question: Question, answering: Answering) -> None:
+    """Stop at what this model cannot answer.
+
+    Raises:
+        UserError: at probabilities of scores, and at labels that could not be told apart.
+    """
+    if question.probabilities and answering.problem is Problem.regression:
+        raise UserError(
+            ExitCode.CONFIG, "The model answers with scores, which have no --probabilities."
+        )
+    strange = [label for label in answering.labels if question.delimiter in label]
+    several = answering.problem is Problem.multi_label
+    if several and strange and question.out_kind in CELLS:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"The label {strange[0]!r} holds the --delimiter {question.delimiter!r}. Choose "
+            "another, or write the answers as .parquet or .jsonl, where they are lists.",
+        )
+
+
+def refuse_columns(window: Window, question: Question, answering: Answering) -> None:
     """The columns of texts must be there, those of the answers must not.
 
     Raises:
@@ -169,7 +216,7 @@ def refuse_columns(window: Window, question: Question) -> None:
                 ExitCode.DATA,
                 f"{flag} {name!r} is not a column of {question.name}; it has {', '.join(there)}.",
             )
-    new = [f"{question.prefix}{name}" for name in ("label", "score")]
+    new = [f"{question.prefix}{name}" for name in GIVEN[answering.problem]]
     if question.probabilities:
         new += [name for name in there if name.startswith(f"{question.prefix}probability_")]
     taken = [name for name in new if name in there]
@@ -196,7 +243,12 @@ def identity_of(question: Question, folder: Path, backend: str) -> dict[str, Any
         "model": _fingerprint(find_model(folder), backend),
         "backend": backend,
         "columns": [question.text, question.text_pair],
-        "answers": [question.prefix, question.probabilities, question.out_kind],
+        "answers": [
+            question.prefix,
+            question.probabilities,
+            question.out_kind,
+            question.delimiter,
+        ],
         "window": WINDOW,
     }
 

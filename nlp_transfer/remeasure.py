@@ -21,7 +21,6 @@ from nlp_transfer.run_folder import CONFIG_FILE, RUN_FILE
 from nlp_transfer.schema import to_config
 from nlp_transfer.slices import slices_of
 from nlp_transfer.sources import SPLITS, Source, read_files, read_splits
-from nlp_transfer.tokenization import texts_of
 
 DATASETS = "nlp_transfer.conf.dataset"
 FILES = "files"  # one of them, for what has no name
@@ -66,12 +65,10 @@ def remeasure(
     dataset, sources = _read(asked, dataset)
     corpus = _corpus(classifier, sources, asked.split, dataset)
     metrics = load_metrics(evaluation, corpus.labels, corpus.problem)
+    metrics = replace(metrics, thresholds=classifier.answering.thresholds)
     rows = corpus.splits[asked.split]
-    texts = texts_of(rows)
     pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
-    classifier.refuse(list(rows["text"]), pairs)
-    logits = classifier.engine.logits(classifier.engine.encode(list(rows["text"]), pairs))
-    assert len(logits) == len(texts)
+    logits = classifier.logits(list(rows["text"]), pairs)
     given = (logits, corpus.references(asked.split), metrics, corpus.labels, slices_of(rows, []))
     measured = report.measured({asked.split: evaluate_split(*given)})
     measured[asked.split].pop("note", None)  # these texts chose nothing
@@ -181,7 +178,7 @@ def _corpus(
     classifier: Classifier, sources: list[Source], split: str, config: DatasetConfig
 ) -> Corpus:
     """The labelled texts in the model's labels."""
-    labels, problem = classifier.labels, classifier.engine.problem
+    labels, problem = classifier.labels, classifier.answering.problem
     if len(labels) == 1:  # folders of other origin need not say that they are regressions
         labels, problem = (SCORE,), Problem.regression
     notes: list[str] = []

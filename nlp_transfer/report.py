@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.calibration import Calibration
-from nlp_transfer.classifier import softmax
 from nlp_transfer.confidence import accuracy_by_coverage, reliability
-from nlp_transfer.config import Config, Solver
+from nlp_transfer.config import Config, Problem, Solver
 from nlp_transfer.evaluation import SplitEvaluation
 from nlp_transfer.features import most_bytes
 from nlp_transfer.lora import adapted
@@ -47,8 +46,9 @@ def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any
             "rows": len(evaluation.references),
             "metrics": evaluation.metrics,
             "intervals": {name: [*pair] for name, pair in evaluation.intervals.items()},
+            **_plainly(evaluation),
             "per_class": evaluation.per_class,
-            **_of_one_label(evaluation),
+            **_of_labels(evaluation),
             "slices": evaluation.slices,
             **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
         }
@@ -56,11 +56,21 @@ def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any
     }
 
 
-def _of_one_label(evaluation: SplitEvaluation) -> dict[str, Any]:
-    """What is said only where a text has one label."""
-    if evaluation.confusion is None:
+def _plainly(evaluation: SplitEvaluation) -> dict[str, Any]:
+    """The metrics without the chosen thresholds, where there are some."""
+    plain = evaluation.at_one_half
+    if plain is None:
         return {}
-    given = (evaluation.references, evaluation.probabilities)
+    return {"at_one_half": {name: plain[name] for name in ("metrics", "intervals")}}
+
+
+def _of_labels(evaluation: SplitEvaluation) -> dict[str, Any]:
+    """What is not said of scores; of several labels, only what their confidence is worth."""
+    if evaluation.answering.problem is Problem.regression:
+        return {}
+    given = _answers(evaluation.references, evaluation.probabilities)
+    if evaluation.confusion is None:
+        return {"reliability": reliability(*given)}
     return {
         "confusion": evaluation.confusion.tolist(),
         "reliability": reliability(*given),
@@ -78,10 +88,11 @@ def summary(run: dict[str, Any], metrics: dict[str, Any], folder: Path) -> str:
     parts = (
         _stage_lines(run),
         _metric_lines(metrics),
+        _threshold_lines(run["thresholds"], metrics),
         _calibration_lines(run["calibration"]),
         _where_lines(run, folder),
     )
-    return "\n".join(line for part in parts for line in ("", *part))
+    return "\n".join(line for part in map(list, parts) if part for line in ("", *part))
 
 
 def metric_table(measured: dict[str, dict[str, Any]]) -> str:
@@ -134,14 +145,23 @@ def describe_calibration(
     """For `run.json`: the temperature, and what confidence was worth before it and after."""
     said: dict[str, Any] = asdict(calibration)
     for split, evaluation in evaluations.items():
-        if evaluation.confusion is None:
+        answering = evaluation.answering
+        if answering.problem is Problem.regression:
             continue
-        before = softmax(calibration.before(evaluation.logits))
+        before = answering.probabilities(calibration.before(evaluation.logits))
         said[split] = {
-            "before": _confidence(evaluation.references, before),
-            "after": _confidence(evaluation.references, evaluation.probabilities),
+            "before": _confidence(*_answers(evaluation.references, before)),
+            "after": _confidence(*_answers(evaluation.references, evaluation.probabilities)),
         }
     return said
+
+
+def _answers(references: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As one label a text has them; of several labels, each one's no or yes is an answer."""
+    if references.ndim == 1:
+        return references, probabilities
+    yes = probabilities.ravel()
+    return references.ravel().astype(np.int64), np.stack([1 - yes, yes], axis=1)
 
 
 def _confidence(references: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -225,6 +245,24 @@ def _slice_lines(by: str, split: str, slices: list[dict[str, Any]]) -> Iterator[
     yield f"  {title:<{width}}{'rows':>8}  {first}"
     for part in slices:
         yield f"  {part['value']:<{width}}{part['rows']:>8}  {_with_interval(first, part)}"
+
+
+def _threshold_lines(said: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
+    values = said["thresholds"].values()
+    if not values:
+        return
+    between = f"{min(values):.3f}" + (f" to {max(values):.3f}" if len(values) > 1 else "")
+    yield f"Thresholds for {said['how']}, chosen on validation: {between}; config.json has them"
+    for label, why in said["left"].items():
+        yield f"  {label}: {said['thresholds'][label]:g}, {why}"
+    for split, found in metrics.items():
+        plain = found["at_one_half"]
+        told = (
+            f"{name} {_with_interval(name, plain)}"
+            for name, value in plain["metrics"].items()
+            if value != found["metrics"][name]
+        )
+        yield f"  {split:<12}at one half: {', '.join(told)}"
 
 
 def _calibration_lines(said: dict[str, Any]) -> Iterator[str]:

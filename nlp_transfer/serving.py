@@ -20,7 +20,9 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, 
 from pydantic import Field as Described
 from starlette.requests import ClientDisconnect
 
+from nlp_transfer.answers import GIVEN, Answering
 from nlp_transfer.classifier import Classifier
+from nlp_transfer.config import Problem
 from nlp_transfer.errors import UserError
 from nlp_transfer.micro_batches import Batcher, Limits, Metrics, Refused
 
@@ -30,6 +32,7 @@ BODY_SECONDS = 20.0  # a body that comes slower than this is given up
 
 
 Text = Annotated[str, StringConstraints(pattern=r"\S")]
+Share = Annotated[float, Described(ge=0, le=1)]
 
 
 class Question(BaseModel):
@@ -81,6 +84,7 @@ def make_app(classifier: Classifier, limits: Limits | None = None, title: str = 
 
     app = FastAPI(title=title or "nlp-transfer", lifespan=living)
     _add_classify(app, classifier, batcher, limits, metrics)
+    _add_model(app, classifier)
     _add_watching(app, batcher, metrics)
     page = resources.files("nlp_transfer").joinpath("page.html").read_text("utf-8")
 
@@ -100,7 +104,7 @@ CONTENT_POLICY = (
 def _add_classify(
     app: FastAPI, classifier: Classifier, batcher: Batcher, limits: Limits, metrics: Metrics
 ) -> None:
-    single, several = _shapes(classifier.labels)
+    single, several = _shapes(classifier.answering)
     body = {"application/json": {"schema": Question.model_json_schema()}}
     reasons = {408: "slow body", 413: "body too large", 422: "not understood", 503: "queue full"}
 
@@ -111,7 +115,7 @@ def _add_classify(
         openapi_extra={"requestBody": {"required": True, "content": body}},
     )
     async def classify(request: Request) -> Response:
-        """Labels with their probabilities, in the order of the texts."""
+        """Answers, in the order of the texts."""
         status = 500
         try:
             content = await _read(request, limits.body)
@@ -120,7 +124,7 @@ def _add_classify(
             texts, pairs = question.asked(limits.texts)
             _refuse(classifier, texts, pairs)
             rows = await asyncio.wrap_future(batcher.ask(texts, pairs))
-            found = [_answer(classifier, row) for row in rows]
+            found = [_answer(classifier.answering, row) for row in rows]
             status = 200
             metrics.texts.inc(len(texts))
             metrics.seconds.observe(time.perf_counter() - began)
@@ -138,6 +142,21 @@ def _refuse(classifier: Classifier, texts: list[str], pairs: list[str] | None) -
         classifier.refuse(texts, pairs)
     except UserError as error:
         raise Refused(422, str(error)) from error
+
+
+def _add_model(app: FastAPI, classifier: Classifier) -> None:
+    answering = classifier.answering
+    said = {
+        "problem": answering.problem.name,
+        "labels": list(answering.labels),
+        "thresholds": dict(answering.thresholds),
+        "paired": classifier.engine.paired,
+    }
+
+    @app.get("/model")
+    async def model() -> dict[str, Any]:
+        """What is asked of a text, and what it may be answered; `paired`: by two texts together."""
+        return said
 
 
 def _add_watching(app: FastAPI, batcher: Batcher, metrics: Metrics) -> None:
@@ -192,24 +211,28 @@ def _understand(content: bytes) -> Question:
         raise Refused(422, reason[:300]) from error
 
 
-def _answer(classifier: Classifier, row: np.ndarray) -> dict[str, Any]:
-    prediction = classifier.prediction(row)
-    return {
-        "label": prediction.label,
-        "score": prediction.score,
-        "probabilities": prediction.probabilities,
-    }
+def _answer(answering: Answering, row: np.ndarray) -> dict[str, Any]:
+    prediction = answering.prediction(row)
+    return {name: getattr(prediction, name) for name in _given(answering)}
 
 
-def _shapes(labels: tuple[str, ...]) -> tuple[Any, Any]:
+def _given(answering: Answering) -> tuple[str, ...]:
+    more = () if answering.problem is Problem.regression else ("probabilities",)
+    return (*GIVEN[answering.problem], *more)
+
+
+def _shapes(answering: Answering) -> tuple[Any, Any]:
     """One answer and several, with the labels by name."""
-    name: Any = Literal[labels]
-    single = create_model(
-        "Answer",
-        label=(name, ...),
-        score=(float, Described(ge=0, le=1)),
-        probabilities=(dict[name, float], ...),
-    )
+    name: Any = Literal[answering.labels]
+    share: Any = float if answering.problem is Problem.regression else Share
+    kinds = {
+        "label": name,
+        "labels": list[name],
+        "score": share,
+        "probabilities": dict[name, Share],
+    }
+    fields: dict[str, Any] = {given: (kinds[given], ...) for given in _given(answering)}
+    single = create_model("Answer", **fields)
     return single, create_model("Answers", predictions=(list[single], ...))  # type: ignore[valid-type]
 
 

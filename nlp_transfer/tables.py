@@ -25,6 +25,7 @@ KINDS = {
     ".parquet": "parquet",
 }
 STREAMED = ("csv", "tsv", "jsonl")
+CELLS = ("csv", "tsv")  # whose cells are texts
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 WINDOW = 4096  # rows: sorted by length they leave little padding, and a kill loses only these
@@ -160,7 +161,7 @@ class WindowWriter:
 
     def header(self) -> bytes:
         """What stands before the rows."""
-        return self._cells([self.columns]) if self.kind in ("csv", "tsv") else b""
+        return self._cells([self.columns]) if self.kind in CELLS else b""
 
     def write(self, window: Window, file: BinaryIO) -> None:
         """One window: Parquet whole, else its rows alone."""

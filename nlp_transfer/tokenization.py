@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import PAIRS, Inputs, Pairs, Texts, joined, pad_rows
 from nlp_transfer.machine import Machine, first_decides, logger, wait
 from nlp_transfer.stores import find_or_make, forget_the_oldest
-from nlp_transfer.windows import Reading, Windows, parts_of, special_tokens
+from nlp_transfer.windows import Reading, cut_into_parts, special_tokens, windows_of
 
 BATCH = 1000  # texts of one tokenizer call
 ABOUT = "about.npz"
@@ -154,9 +154,8 @@ def encode_texts(
         reading: what is done with longer texts; None: they are cut.
     """
     reading = reading or Reading()
-    if reading.long_text is not LongText.truncate:
-        assert not isinstance(texts, Pairs), "refused at the door"
-        return _encode_parts(texts, tokenizer, length, reading)
+    whole = reading.long_text is not LongText.truncate
+    assert not (whole and isinstance(texts, Pairs)), "refused at the door"
     firsts, seconds = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
     columns: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(firsts), BATCH):
@@ -164,37 +163,18 @@ def encode_texts(
         tokens = tokenizer(
             firsts[part],
             None if seconds is None else seconds[part],
-            truncation="longest_first",
-            max_length=length,
+            truncation=False if whole else "longest_first",
+            max_length=None if whole else length,
             padding=False,
             return_attention_mask=False,
+            verbose=False,
         )
         for name, rows in tokens.items():
             columns.setdefault(name, []).extend(np.asarray(row, dtype=np.int32) for row in rows)
-    return joined(columns)
-
-
-def _encode_parts(texts: list[str], tokenizer: Any, length: int, reading: Reading) -> Inputs:
-    """Texts of which the middle is left out, or which become several rows."""
-    columns: dict[str, list[np.ndarray]] = {}
-    documents: list[int] = []
-    around = special_tokens(tokenizer)
-    for start in range(0, len(texts), BATCH):
-        some = texts[start : start + BATCH]
-        whole = tokenizer(some, truncation=False, return_attention_mask=False, verbose=False)
-        for i, ids in enumerate(whole["input_ids"]):
-            parts = parts_of(len(ids), length, around, reading)
-            documents += [start + i] * len(parts)
-            for name in whole:
-                row = np.asarray(whole[name][i], dtype=np.int32)
-                columns.setdefault(name, []).extend(row[part] for part in parts)
-    return replace(joined(columns), windows=_windows(np.array(documents), reading))
-
-
-def _windows(documents: np.ndarray, reading: Reading) -> Windows | None:
-    if reading.long_text is LongText.windows:
-        return Windows(documents, reading.pooling)
-    return None
+    if not whole:
+        return joined(columns)
+    around = special_tokens(lambda text, added: tokenizer(text, add_special_tokens=added).input_ids)
+    return cut_into_parts(columns, length, around, reading)
 
 
 def collator_of(tokenizer: Any) -> Collator:
@@ -234,7 +214,7 @@ def _kept(  # noqa: PLR0913
     wait(machine)
     if machine.is_first_of_node:
         forget_the_oldest(home, KEEP_GB)
-    return Inputs(flat, offsets, _windows(documents, reading)), cut
+    return Inputs(flat, offsets, windows_of(documents, reading)), cut
 
 
 def _key(texts: Texts, tokenizer: Any, length: int, reading: Reading) -> str:

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
-from nlp_transfer.classifier import find_model, label_names, refuse_other_answers
-from nlp_transfer.config import Config, plain
+from nlp_transfer.answers import Answering
+from nlp_transfer.classifier import find_model
+from nlp_transfer.config import Config, DatasetConfig, Problem, plain
 from nlp_transfer.data import Corpus, load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import PAIRS
-from nlp_transfer.onnx_export import DOOR, Questions
+from nlp_transfer.labels import Table, as_answers, read_labels
+from nlp_transfer.onnx_proof import Questions
 from nlp_transfer.run_folder import CONFIG_FILE, RUN_FILE, read_json
 from nlp_transfer.schema import to_config
-from nlp_transfer.sources import read_files
+from nlp_transfer.sources import Source, read_files
 
 SHOWN = 3
 
@@ -26,7 +28,7 @@ def of_run(folder: Path) -> Questions:
     Raises:
         UserError: if there is no run, or its data has changed since.
     """
-    refuse_other_answers(find_model(folder), DOOR)
+    find_model(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             ExitCode.CONFIG,
@@ -35,8 +37,8 @@ def of_run(folder: Path) -> Questions:
         )
     _, corpus = reopen(folder, "or compare on other texts with --data FILE --text COLUMN")
     rows = corpus.splits["validation"]
-    references = np.array(rows["label"], dtype=np.int64)
     pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
+    references = corpus.references("validation")
     return Questions(list(rows["text"]), references, "the run's validation split", pairs)
 
 
@@ -56,24 +58,26 @@ def reopen(folder: Path, otherwise: str) -> tuple[Config, Corpus]:
     return config, corpus
 
 
-def of_file(folder: Path, file: str, text: str, label: str | None) -> Questions:
-    """The texts of a file (or a glob), with their labels if a column is named.
+def of_file(
+    folder: Path, file: str, text: str, label: str | None, delimiter: str | None = None
+) -> Questions:
+    """The texts of a file (or a glob), with their labels or scores if a column is named.
+
+    Args:
+        delimiter: between the labels of one cell, where a text may have several.
 
     Raises:
         UserError: if a column is missing, or holds a label that the model does not have.
     """
-    model = find_model(folder)
-    refuse_other_answers(model, DOOR)
-    about = read_json(model / "config.json")
+    about = read_json(find_model(folder) / "config.json")
     if about.get(PAIRS):
         raise UserError(
             ExitCode.CONFIG,
             f"{folder} answers for pairs of texts, and --data has one text a row. Name the run "
             "instead: its validation pairs are compared.",
         )
-    labels = label_names(about)
     texts: list[str] = []
-    references: list[int] = []
+    references: list[np.ndarray] = []
     for source in read_files(file, "--data"):
         for column in (text, *([label] if label else [])):
             if column not in source.table.column_names:
@@ -84,15 +88,29 @@ def of_file(folder: Path, file: str, text: str, label: str | None) -> Questions:
                 )
         texts += [str(value) for value in source.table[text]]
         if label:
-            found = [str(value) for value in source.table[label]]
-            unknown = sorted({value for value in found if value not in labels})
-            if unknown:
-                raise UserError(
-                    ExitCode.DATA,
-                    f"{source.name} has labels that the model does not have: "
-                    f"{', '.join(unknown[:SHOWN])}. It has {', '.join(labels)}.",
-                )
-            references += [labels.index(value) for value in found]
+            config = DatasetConfig(text=text, label=label, delimiter=delimiter)
+            references.append(_references(source, config, Answering.remembered(about)))
     if not texts:
         raise UserError(ExitCode.DATA, f"--data {file} has no rows to compare on.")
-    return Questions(texts, np.array(references, dtype=np.int64) if label else None, file)
+    return Questions(texts, np.concatenate(references) if label else None, file)
+
+
+def _references(source: Source, config: DatasetConfig, answering: Answering) -> np.ndarray:
+    """As `Corpus.references` gives them, in the labels of the model."""
+    cells, order = read_labels(source.table, config)
+    table = Table(source.name, source.table[config.text], None, cells, order, {})
+    answers = as_answers(table, answering.problem, config).labels
+    if answering.problem is Problem.regression:
+        return np.array(answers, dtype=np.float32)
+    lists = [[str(name) for name in (x if isinstance(x, list) else [x])] for x in answers]
+    unknown = sorted({name for names in lists for name in names} - set(answering.labels))
+    if unknown:
+        raise UserError(
+            ExitCode.DATA,
+            f"{source.name} has labels that the model does not have: "
+            f"{', '.join(unknown[:SHOWN])}. It has {', '.join(answering.labels)}.",
+        )
+    if answering.problem is Problem.multi_label:
+        found = [[label in names for label in answering.labels] for names in lists]
+        return np.array(found, dtype=np.float32)
+    return np.array([answering.labels.index(names[0]) for names in lists], dtype=np.int64)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from nlp_transfer.classifier import LONG_TEXT
 from nlp_transfer.config import LongText, TokenizationConfig, WindowPooling
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.inputs import Inputs, joined
+
+LONG_TEXT = "long_text"  # in the configuration of a classifier: how it reads long texts
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class Reading:
         return cls(config.long_text, config.stride, config.window_pooling)
 
     @classmethod
-    def remembered(cls, model_config: Any) -> Reading:
-        """What a classifier was trained to do; folders of other origin cut."""
-        said = getattr(model_config, LONG_TEXT, None)
+    def remembered(cls, config: Mapping[str, Any]) -> Reading:
+        """What a `config.json` says the classifier does; folders of other origin cut."""
+        said = config.get(LONG_TEXT)
         if said is None:
             return cls()
         how, pooling = LongText(said["how"]), WindowPooling(said["pooling"])
@@ -73,10 +76,13 @@ def spans(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
     return found
 
 
-def special_tokens(tokenizer: Any) -> tuple[int, int]:
-    """How many tokens the tokenizer puts before a text and behind it."""
-    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
-    full = list(tokenizer("a")["input_ids"])
+def special_tokens(ids: Callable[[str, bool], Sequence[int]]) -> tuple[int, int]:
+    """How many tokens a tokenizer puts before a text and behind it.
+
+    Args:
+        ids: of a text, with its special tokens or without.
+    """
+    bare, full = list(ids("a", False)), list(ids("a", True))
     before = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
     return before, len(full) - before - len(bare)
 
@@ -110,3 +116,29 @@ def parts_of(
         np.r_[:before, before + start : before + end, tokens - behind : tokens]
         for start, end in spans(tokens - before - behind, room, reading.stride)
     ]
+
+
+def cut_into_parts(
+    whole: Mapping[str, Sequence[Any]], length: int, around: tuple[int, int], reading: Reading
+) -> Inputs:
+    """Texts of which the middle is left out, or which become several rows.
+
+    Args:
+        whole: all the tokens of every text, by input name.
+    """
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in whole}
+    documents: list[int] = []
+    for document, ids in enumerate(whole["input_ids"]):
+        parts = parts_of(len(ids), length, around, reading)
+        documents += [document] * len(parts)
+        for name, texts in whole.items():
+            row = np.asarray(texts[document], dtype=np.int32)
+            columns[name] += [row[part] for part in parts]
+    return replace(joined(columns), windows=windows_of(np.array(documents), reading))
+
+
+def windows_of(documents: np.ndarray, reading: Reading) -> Windows | None:
+    """How the rows belong together; None: every row is a document."""
+    if reading.long_text is LongText.windows:
+        return Windows(documents, reading.pooling)
+    return None

@@ -198,7 +198,8 @@ def exported(
     checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """Every architecture with ONNX, and int8 whatever it is worth."""
-    from nlp_transfer.onnx_export import Questions, export_onnx
+    from nlp_transfer.onnx_export import export_onnx
+    from nlp_transfer.onnx_proof import Questions
 
     home = tmp_path_factory.mktemp("onnx")
     references = np.arange(len(ASKED)) % 3

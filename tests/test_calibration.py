@@ -22,8 +22,8 @@ from sklearn.frozen import FrozenEstimator
 from test_features import ARCHITECTURES
 
 from nlp_transfer import compose, run
+from nlp_transfer.answers import softmax
 from nlp_transfer.calibration import Calibration, calibrate, fit_temperature, scale
-from nlp_transfer.classifier import softmax
 from nlp_transfer.confidence import COVERAGES, accuracy_by_coverage, reliability
 from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.export import export

@@ -14,7 +14,7 @@ from scipy import special
 from sklearn import metrics as sk
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from nlp_transfer.classifier import softmax
+from nlp_transfer.answers import softmax
 from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import (

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from nlp_transfer.classifier import softmax
+from nlp_transfer.answers import softmax
 from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.evaluation import Metrics, load_metrics
 from nlp_transfer.intervals import intervals, resampled, resampled_confusion

@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from nlp_transfer.classifier import softmax
+from nlp_transfer.answers import Answering, softmax
 from nlp_transfer.config import Problem
-from nlp_transfer.paired import Contender, Rows, difference, draw_scores, holm, mcnemar
+from nlp_transfer.paired import Answers, Contender, Rows, difference, draw_scores, holm, mcnemar
 from nlp_transfer.scores import BINARY, BY_LABEL, BY_PROBABILITY, Classes
 
 CLASSES = Classes(("a", "b", "c"), 2)
@@ -35,9 +35,13 @@ def answers(rows: int = 250, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
     return references, first.astype(np.float32), second.astype(np.float32)
 
 
+def of(logits: np.ndarray, problem: Problem = Problem.single_label) -> Answers:
+    return Answers(logits, Answering(CLASSES.names, problem))
+
+
 def contenders(metric: str, references: np.ndarray, *logits: np.ndarray) -> list[Contender]:
-    rows = Rows(Problem.single_label, CLASSES, references)
-    scores, drawn = draw_scores(metric, rows, logits)
+    rows = Rows(CLASSES, references)
+    scores, drawn = draw_scores(metric, rows, [of(x) for x in logits])
     return [Contender((1,), scores[[i]], drawn[[i]]) for i in range(len(logits))]
 
 
@@ -85,9 +89,9 @@ def test_accuracy_is_paired_as_in_scipy() -> None:
 
 def test_every_metric_of_one_label_is_drawn_and_the_draws_are_the_same_documents() -> None:
     references, *logits = answers(60)
-    rows = Rows(Problem.single_label, CLASSES, references)
+    rows = Rows(CLASSES, references)
     for metric in {*BY_LABEL, *BY_PROBABILITY} - {*BINARY}:
-        scores, drawn = draw_scores(metric, rows, [logits[0], logits[1], logits[0]])
+        scores, drawn = draw_scores(metric, rows, [of(logits[i]) for i in (0, 1, 0)])
         assert drawn.shape == (3, 1000 if metric == "roc_auc" else 10_000)
         np.testing.assert_array_equal(drawn[0], drawn[2])
         assert abs(drawn[0].mean() - scores[0]) < 3 * drawn[0].std()
@@ -97,15 +101,15 @@ def test_several_labels_and_scores_are_drawn_too() -> None:
     generator = np.random.default_rng(0)
     references = (generator.random((80, 3)) < 0.4).astype(np.float32)
     logits = (2 * references - 1 + generator.normal(size=(80, 3))).astype(np.float32)
-    rows = Rows(Problem.multi_label, CLASSES, references)
-    scores, drawn = draw_scores("f1_macro", rows, [logits])
+    rows = Rows(CLASSES, references)
+    scores, drawn = draw_scores("f1_macro", rows, [of(logits, Problem.multi_label)])
     expected = sk.f1_score(references, logits > 0, average="macro")
     assert scores[0] == pytest.approx(expected)
     low, high = np.percentile(drawn[0], [2.5, 97.5])
     assert low < expected < high
     wanted = generator.normal(size=120).astype(np.float32)
     guesses = (wanted + generator.normal(size=120))[:, None].astype(np.float32)
-    scores, drawn = draw_scores("mse", Rows(Problem.regression, CLASSES, wanted), [guesses])
+    scores, drawn = draw_scores("mse", Rows(CLASSES, wanted), [of(guesses, Problem.regression)])
     errors = (wanted - guesses[:, 0]) ** 2
     assert scores[0] == pytest.approx(errors.mean(), rel=1e-5)
     assert drawn[0].std() == pytest.approx(errors.std() / np.sqrt(120), rel=0.1)
@@ -181,8 +185,8 @@ def test_three_seeds_of_equal_methods_are_told_apart_in_five_of_a_hundred_sample
         for _ in range(6):  # each seed has a bent of its own
             bent = generator.normal(size=3) * 0.7
             logits.append((shared + bent + generator.normal(size=(200, 3))).astype(np.float32))
-        rows = Rows(Problem.single_label, CLASSES, references)
-        scores, drawn = draw_scores("accuracy", rows, logits)
+        rows = Rows(CLASSES, references)
+        scores, drawn = draw_scores("accuracy", rows, [of(x) for x in logits])
         one = Contender((1, 2, 3), scores[:3], drawn[:3])
         other = Contender((4, 5, 6), scores[3:], drawn[3:])
         told += difference(one, other).p < 0.05

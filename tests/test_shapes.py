@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_tokenizer
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rooms import Prepared, prepare
 from scipy import special
 from sklearn import metrics as sk
+from test_serve import served
 from tokenizers import processors
 from transformers import (
     AutoModelForSequenceClassification,
@@ -28,16 +29,19 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from nlp_transfer import Classifier, compose, run
+from nlp_transfer import Classifier, classifier, compose, run
+from nlp_transfer.answers import probabilities_of
 from nlp_transfer.batches import PlannedBatches
 from nlp_transfer.cli import main
-from nlp_transfer.config import DatasetConfig, Pooling, WindowPooling
+from nlp_transfer.config import DatasetConfig, LongText, Pooling, WindowPooling
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import evaluate_split
 from nlp_transfer.export import Claim, export, verify
+from nlp_transfer.inputs import FEW_TOKENS, Pairs
 from nlp_transfer.machine import join
-from nlp_transfer.onnx_export import Questions, export_onnx
+from nlp_transfer.onnx_export import Exported, export_onnx, table
+from nlp_transfer.onnx_proof import Questions
 from nlp_transfer.pooling import choose_pooling
 from nlp_transfer.tokenization import TrainingRows, encode, input_length, texts_of
 from nlp_transfer.windows import Reading, Windows, spans
@@ -570,12 +574,6 @@ def test_tokens_of_windows_are_found_again(checkpoints: dict[str, Path], tmp_pat
         assert found.flat["input_ids"].tolist() == expected.flat["input_ids"].tolist()
 
 
-def test_a_document_of_twenty_thousand_tokens_is_answered(of_windows: Any) -> None:
-    classifier = Classifier.load(of_windows[1].folder)
-    answers = classifier.predict(["lovely film " * 10_000, "lovely film"])
-    assert len(answers) == 2
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -668,53 +666,213 @@ def test_every_shape_is_answered_the_same_by_a_fresh_process(
     assert max(verify([of_pairs, *learned])) <= 5e-5
 
 
-@pytest.mark.parametrize("shape", ["scores", "several"])
-@pytest.mark.parametrize(
-    ("door", "typed"),
-    [
-        ("predict", ("--file", "rows.csv", "--text", "text")),
-        ("serve", ("--port", "0")),
-        ("export", ("--onnx", "--data", "rows.csv")),
-    ],
-)
-def test_doors_of_one_label_refuse_other_answers(
-    request: pytest.FixtureRequest,
-    capsys: pytest.CaptureFixture[str],
-    shape: str,
-    door: str,
-    typed: tuple[str, ...],
+@pytest.fixture(scope="module")
+def shipped(
+    of_pairs: Claim, of_scores: Any, of_several: Any, of_windows: Any
+) -> dict[str, tuple[Claim, Exported]]:
+    """Every shape with ONNX beside torch; some with int8, whatever it is worth."""
+    claims = {"pairs": of_pairs, "scores": of_scores[1], "several": of_several[1]}
+    found = {}
+    for shape, claim in (claims | {"windows": of_windows[1]}).items():
+        first, second = asked_of(claim)
+        references = None
+        if shape == "several":
+            references = of_several[0].corpus.references("validation")
+        if shape == "scores":
+            references = of_scores[0].corpus.references("validation")
+        questions = Questions(first, references, "here", second)
+        int8 = shape in INT8
+        exported = export_onnx(claim.folder, questions, int8=int8, force=True, threads=1)
+        found[shape] = (claim, exported)
+    return found
+
+
+SHAPES = ("pairs", "scores", "several", "windows")
+INT8 = ("scores", "several")
+
+
+def asked_of(claim: Claim) -> tuple[list[str], list[str] | None]:
+    """Texts, and of pairs the second ones."""
+    texts = claim.texts
+    return (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_onnx_answers_every_shape_as_torch_does(
+    shape: str, shipped: dict[str, tuple[Claim, Exported]]
 ) -> None:
-    folder = request.getfixturevalue(f"of_{shape}")[1].folder
-    write_rows(Path("rows.csv"), [{"text": "a book"}])
-    options = (*typed, "--format", "csv") if door == "predict" else typed
-    with pytest.raises(SystemExit) as caught:
-        main([door, str(folder), *options])
-    assert caught.value.code == ExitCode.CHECKPOINT
-    assert "something else than one label a text" in capsys.readouterr().err
-    with pytest.raises(UserError, match="the backend onnx does not do"):
-        Classifier.load(folder, "onnx")
+    claim, exported = shipped[shape]
+    asked = asked_of(claim)
+    answers = {b: Classifier.load(claim.folder, b, threads=1) for b in ("torch", "onnx")}
+    expected = probabilities_of(claim.logits, claim.problem)
+    for by in answers.values():
+        found = by.probabilities(*asked)
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+    assert exported.measured["onnx"].agreement == pytest.approx(1)
+    if shape == "pairs":
+        with pytest.raises(UserError, match="needs both"):
+            answers["onnx"].predict(["one"])
 
 
-def test_onnx_refuses_what_it_would_cut(of_windows: Any, of_ends: Any) -> None:
-    for how, (_, claim) in {"windows": of_windows, "head_tail": of_ends}.items():
-        questions = Questions(list(claim.texts), None, "here")
-        with pytest.raises(UserError, match=f"long_text={how}, which the export") as caught:
-            export_onnx(claim.folder, questions)
-        assert caught.value.code is ExitCode.CHECKPOINT
-        with pytest.raises(UserError, match=f"long_text={how}, which the backend"):
-            Classifier.load(claim.folder, "onnx")
+def test_a_folder_of_pairs_opens_as_a_cross_encoder(of_pairs: Claim) -> None:
+    from sentence_transformers import CrossEncoder  # seconds, which only this test waits for
+
+    encoder = CrossEncoder(str(of_pairs.folder), device="cpu")
+    texts = list(zip(of_pairs.texts.first, of_pairs.texts.second, strict=True))
+    found = encoder.predict(texts, apply_softmax=True, show_progress_bar=False)
+    expected = special.softmax(of_pairs.logits, axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert encoder.model.config.label2id == {n: i for i, n in enumerate(of_pairs.labels)}
 
 
-@pytest.mark.slow
-def test_pairs_are_answered_the_same_by_onnx(of_pairs: Claim, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(of_pairs.folder, tmp_path / "model"))
-    asked = of_pairs.texts.first, of_pairs.texts.second
-    export_onnx(folder, Questions(asked[0], None, "here", asked[1]))
-    by_torch, by_onnx = (Classifier.load(folder, backend) for backend in ("torch", "onnx"))
-    found = by_onnx.probabilities(*asked)
-    np.testing.assert_allclose(found, by_torch.probabilities(*asked), atol=1e-5)
-    with pytest.raises(UserError, match="needs both"):
-        by_onnx.predict(["one"])
+@pytest.mark.parametrize("shape", INT8)
+def test_int8_is_measured_by_what_its_shape_answers(
+    shape: str, shipped: dict[str, tuple[Claim, Exported]]
+) -> None:
+    claim, exported = shipped[shape]
+    expected, int8 = probabilities_of(claim.logits, claim.problem), exported.measured["int8"]
+    by_int8 = Classifier.load(claim.folder, "int8", threads=1)
+    found = by_int8.probabilities(claim.texts)
+    assert (found[:3] == by_int8.probabilities(claim.texts[:3])).all()  # whoever else is there
+    if shape == "scores":
+        correlation = np.corrcoef(found[:, 0], expected[:, 0])[0, 1]
+        assert int8.agreement == pytest.approx(correlation, abs=1e-3)
+        assert "correlation" in table(exported)
+        assert "pearson" in table(exported)
+    else:
+        assert int8.agreement == ((found > 0.5) == (expected > 0.5)).mean()
+        assert "f1_micro" in table(exported)
+    assert exported.measured["onnx"].worth == pytest.approx(
+        exported.measured["torch"].worth, abs=2e-3
+    )
+
+
+def test_the_beginning_and_the_end_are_kept_by_onnx_too(
+    shipped: dict[str, tuple[Claim, Exported]],
+) -> None:
+    claim, _ = shipped["windows"]
+    engines = [Classifier.load(claim.folder, backend).engine for backend in ("torch", "onnx")]
+    rows = []
+    for engine in engines:
+        engine.reading = Reading(LongText.head_tail)
+        rows.append(engine.encode(asked_of(claim)[0], None))
+    assert rows[0].offsets.tolist() == rows[1].offsets.tolist()
+    for name, flat in rows[1].flat.items():
+        assert flat.tolist() == rows[0].flat[name].tolist()
+
+
+def typed_into_a_table(claim: Claim, *typed: str) -> None:
+    """The texts as a table, answered by ONNX."""
+    first, second = asked_of(claim)
+    more = [{}] * len(first) if second is None else [{"other": text} for text in second]
+    rows = [{"text": text} | other for text, other in zip(first, more, strict=True)]
+    write_rows(Path("texts.csv"), [*rows, dict.fromkeys(rows[0], "")])
+    pair = () if second is None else ("--text-pair", "other")
+    given = ("--file", "texts.csv", "--text", "text", "--backend", "onnx", "--threads", "1")
+    main(["predict", str(claim.folder), *given, *pair, *typed])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_table_gets_the_columns_of_its_shape(
+    shape: str, shipped: dict[str, tuple[Claim, Exported]]
+) -> None:
+    claim, _ = shipped[shape]
+    expected = Classifier.load(claim.folder).predict(*asked_of(claim))
+    probabilities = () if shape == "scores" else ("--probabilities",)
+    typed_into_a_table(claim, "--out", "answers.parquet", *probabilities)
+    table = pq.read_table("answers.parquet")
+    columns = {"scores": ["score"], "several": ["labels"]}.get(shape, ["label", "score"])
+    columns += [f"probability_{label}" for label in claim.labels] if probabilities else []
+    assert [name for name in table.column_names if name not in ("text", "other")] == columns
+    *answered, blank = table.to_pylist()
+    assert [blank[name] for name in columns] == [None] * len(columns)
+    for row, answer in zip(answered, expected, strict=True):
+        if shape == "several":
+            assert row["labels"] == list(answer.labels)
+        else:
+            assert row["score"] == pytest.approx(answer.score, abs=1e-4)
+            assert row.get("label", answer.label) == answer.label
+        for label in claim.labels if probabilities else ():
+            assert row[f"probability_{label}"] == pytest.approx(
+                answer.probabilities[label], abs=1e-5
+            )
+
+
+def test_several_labels_in_one_cell_are_joined_as_they_can_be_read_again(
+    shipped: dict[str, tuple[Claim, Exported]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim, _ = shipped["several"]
+    expected = [answer.labels for answer in Classifier.load(claim.folder).predict(claim.texts)]
+    assert max(map(len, expected)) > 1
+    for delimiter, more in (("|", ()), ("; ", ("--delimiter", "; "))):
+        typed_into_a_table(claim, "--out", "answers.csv", "--force", *more)
+        with Path("answers.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))[:-1]
+        assert [row["labels"] for row in rows] == [delimiter.join(names) for names in expected]
+    for shape, said, more in (
+        ("several", "'nice' holds the --delimiter 'i'", ("--delimiter", "i")),
+        ("scores", "no --probabilities", ("--probabilities",)),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            typed_into_a_table(shipped[shape][0], "--out", "other.csv", *more)
+        assert caught.value.code == ExitCode.CONFIG
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_server_answers_every_shape_without_torch(
+    shape: str, shipped: dict[str, tuple[Claim, Exported]]
+) -> None:
+    claim, _ = shipped[shape]
+    first, second = asked_of(claim)
+    expected = Classifier.load(claim.folder).predict(first[:4], second and second[:4])
+    body = {"texts": first[:4]} | ({} if second is None else {"text_pairs": second[:4]})
+    with served(claim.folder) as server:
+        status, said = server.ask("/classify", body)
+        model, api = server.ask("/model")[1], server.ask("/openapi.json")[1]
+        assert "torch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert status == 200, said
+    fields = {"scores": {"score"}, "several": {"labels", "probabilities"}}
+    names = fields.get(shape, {"label", "score", "probabilities"})
+    assert set(api["components"]["schemas"]["Answer"]["properties"]) == names
+    assert (model["problem"], model["labels"]) == (claim.problem.name, list(claim.labels))
+    assert model["paired"] == (shape == "pairs")
+    for found, answer in zip(said["predictions"], expected, strict=True):
+        assert set(found) == names
+        assert found.get("labels", list(answer.labels)) == list(answer.labels)
+        assert found.get("label", answer.label) == answer.label
+        assert found.get("score", answer.score) == pytest.approx(answer.score, abs=1e-4)
+        if "probabilities" in names:
+            assert found["probabilities"] == pytest.approx(answer.probabilities, abs=1e-5)
+
+
+def test_the_windows_of_a_long_document_run_a_few_at_a_time(
+    shipped: dict[str, tuple[Claim, Exported]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shipped["windows"][0].folder
+    texts = ["lovely film " * 10_000, "lovely film"]
+    expected = Classifier.load(folder).probabilities(texts)
+    by_onnx, sizes = Classifier.load(folder, "onnx", threads=1), []
+    run_really = by_onnx.engine.run
+
+    def watched(batch: dict[str, np.ndarray]) -> np.ndarray:
+        sizes.append(batch["input_ids"].size)
+        return run_really(batch)
+
+    monkeypatch.setattr(by_onnx.engine, "run", watched)
+    np.testing.assert_allclose(by_onnx.probabilities(texts), expected, atol=1e-5)
+    assert max(sizes) <= FEW_TOKENS
+    assert sum(sizes) > 20_000
+
+
+@given(st.lists(st.integers(0, 30), max_size=40))
+def test_texts_are_tokenized_in_portions_that_hold_every_row_once(lengths: list[int]) -> None:
+    texts = ["x" * n for n in lengths]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "CHARACTERS", 50)
+        parts = [texts[part] for part in classifier._portions([texts])]
+    assert [text for part in parts for text in part] == texts
+    assert all(sum(map(len, part[:-1])) < 50 for part in parts)
 
 
 @pytest.mark.slow
@@ -743,7 +901,9 @@ def test_one_command_does_every_shape_and_finds_it_finished(  # noqa: PLR0913
     measured = result.metrics["validation"]
     assert measured["rows"] == 32
     one_label = metric == "accuracy"
-    assert ("confusion" in measured, bool(measured["intervals"])) == (one_label, one_label)
+    assert ("confusion" in measured) == one_label
+    assert set(measured["intervals"]) == set(measured["metrics"])
+    assert ("reliability" in measured) == (metric != "pearson")
     for slices in measured["slices"].values():
         assert sum(part["rows"] for part in slices) == 32
     assert f"  {metric} " in capsys.readouterr().out
@@ -753,3 +913,5 @@ def test_one_command_does_every_shape_and_finds_it_finished(  # noqa: PLR0913
     card = (result.model / "README.md").read_text(encoding="utf-8")
     assert said in card
     assert "Examples from the data" in card
+    assert "nlp-transfer predict FOLDER" in card
+    assert "--onnx" in card

@@ -1,0 +1,240 @@
+"""Metrics of several labels and of scores: scikit-learn's, and intervals that are scipy's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from scipy import special, stats
+from sklearn import metrics as sk
+
+from nlp_transfer.calibration import fit_temperature
+from nlp_transfer.config import EvaluationConfig, Problem
+from nlp_transfer.evaluation import Metrics, load_metrics
+from nlp_transfer.intervals import Interval, resampled
+from nlp_transfer.problem_metrics import BY_DECISION, BY_VALUE
+
+SEVERAL = {**BY_DECISION, **BY_VALUE[Problem.multi_label]}
+SCORES = BY_VALUE[Problem.regression]
+
+
+def several(rows: int, labels: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """References with rare labels, and logits that know a little; some of them are the same."""
+    generator = np.random.default_rng(seed)
+    shares = np.linspace(0.4, 0.05, labels)
+    references = (generator.random((rows, labels)) < shares).astype(np.float32)
+    logits = generator.normal(size=(rows, labels)) + 3 * references - 2
+    return references, logits.round(1).astype(np.float32)
+
+
+def scores(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """References, some of them the same, and logits that know a little."""
+    generator = np.random.default_rng(seed)
+    references = generator.normal(size=rows).round(1).astype(np.float32)
+    return references, (references + generator.normal(size=rows)).astype(np.float32)[:, None]
+
+
+def asked(problem: Problem, labels: int, *names: str) -> Metrics:
+    config = EvaluationConfig(
+        list(names or (SEVERAL if problem is Problem.multi_label else SCORES))
+    )
+    return load_metrics(config, tuple("abcdefghijklmnopqrstuvwxyzäö"[:labels]), problem)
+
+
+def between(metrics: Metrics, references: np.ndarray, logits: np.ndarray) -> dict[str, Interval]:
+    return metrics.intervals(metrics.compute(logits, references), logits, references)
+
+
+def of_each_label(
+    references: np.ndarray, probabilities: np.ndarray, sample_weight: object
+) -> float:
+    each = [
+        sk.average_precision_score(
+            references[:, i], probabilities[:, i], sample_weight=sample_weight
+        )
+        for i in range(references.shape[1])
+    ]
+    return float(np.mean(each))
+
+
+def of_each_answer(
+    references: np.ndarray, probabilities: np.ndarray, sample_weight: object
+) -> float:
+    weights = np.repeat(np.asarray(sample_weight), references.shape[1])
+    return sk.log_loss(references.ravel(), probabilities.ravel(), sample_weight=weights)
+
+
+def repeated(
+    of: Callable[..., tuple[float, float]], x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray
+) -> float:
+    rows = np.repeat(np.arange(len(x)), sample_weight.astype(int))
+    return float(of(x[rows], y[rows])[0])
+
+
+# name: what scikit-learn or scipy says with weights
+THEIRS: dict[str, Callable[..., float]] = {
+    **{
+        f"f1_{a}": partial(sk.f1_score, average=a, zero_division=0)
+        for a in ("micro", "macro", "weighted")
+    },
+    **{
+        f"precision_{a}": partial(sk.precision_score, average=a, zero_division=0)
+        for a in ("micro", "macro")
+    },
+    **{
+        f"recall_{a}": partial(sk.recall_score, average=a, zero_division=0)
+        for a in ("micro", "macro")
+    },
+    "accuracy": sk.accuracy_score,
+    "ranking_precision": sk.label_ranking_average_precision_score,
+    "average_precision": of_each_label,
+    "log_loss": of_each_answer,
+    "pearson": partial(repeated, stats.pearsonr),
+    "spearman": partial(repeated, stats.spearmanr),
+    "mse": sk.mean_squared_error,
+    "mae": sk.mean_absolute_error,
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_every_metric_over_many_weightings_at_once_is_theirs(name: str) -> None:
+    assert set(THEIRS) == {*SEVERAL, *SCORES}
+    (weights,) = resampled(150, 5)
+    if name in SCORES:
+        references, logits = scores(150)
+        predictions, ours = logits[:, 0], SCORES[name]
+    else:
+        references, logits = several(150)
+        probabilities = special.expit(logits.astype(float))
+        predictions = (probabilities > 0.5).astype(int) if name in BY_DECISION else probabilities
+        ours = SEVERAL[name]
+    found = ours(references, predictions, weights)
+    assert found.shape == (5,)
+    for value, drawn in zip(found, weights, strict=True):
+        expected = THEIRS[name](references, predictions, sample_weight=drawn)
+        assert value == pytest.approx(expected, abs=1e-6)
+    once = ours(references, predictions, np.ones(150))
+    assert float(once) == pytest.approx(
+        THEIRS[name](references, predictions, sample_weight=np.ones(150)), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["f1_micro", "f1_macro", "ranking_precision", "pearson", "spearman"]
+)
+def test_intervals_are_those_of_scipy(name: str) -> None:
+    problem = Problem.regression if name in SCORES else Problem.multi_label
+    references, logits = scores(400) if name in SCORES else several(400)
+    metrics = asked(problem, logits.shape[1], name)
+    low, high = between(metrics, references, logits)[name]
+    predictions = metrics.decide(logits) if name in BY_DECISION else metrics.probabilities(logits)
+    score = {**SEVERAL, **SCORES}[name]
+    theirs = stats.bootstrap(
+        (np.arange(400),),
+        lambda rows: float(score(references[rows], predictions[rows], np.ones(400))),
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=1,
+    )
+    np.testing.assert_allclose(
+        (low, high), theirs.confidence_interval, atol=theirs.standard_error / 3
+    )
+
+
+@pytest.mark.parametrize("name", ["mse", "mae", "log_loss"])
+def test_the_interval_of_an_error_of_many_rows_is_the_normal_one(name: str) -> None:
+    if name == "log_loss":
+        references, logits = several(4000)
+        losses = np.logaddexp(0, np.where(references > 0, -logits, logits)).mean(axis=1)
+        metrics = asked(Problem.multi_label, 4, name)
+    else:
+        references, logits = scores(4000)
+        losses = np.abs(references - logits[:, 0]) ** (2 if name == "mse" else 1)
+        metrics = asked(Problem.regression, 1, name)
+    error = losses.std() / np.sqrt(4000)
+    expected = losses.mean() + 1.96 * error * np.array([-1, 1])
+    found = between(metrics, references, logits)[name]
+    np.testing.assert_allclose(found, expected, atol=error / 4)
+
+
+def test_intervals_enclose_every_metric_and_come_out_the_same_again() -> None:
+    for problem, (references, logits) in (
+        (Problem.multi_label, several(60)),
+        (Problem.regression, scores(60)),
+    ):
+        metrics = asked(problem, logits.shape[1])
+        values, found = metrics.compute(logits, references), between(metrics, references, logits)
+        assert set(found) == set(values)
+        for name, (low, high) in found.items():
+            assert low <= values[name] <= high
+            assert low < high
+        assert found == between(metrics, references, logits)
+        assert between(metrics, references[:1], logits[:1]) == {}
+
+
+def test_all_right_is_not_certain_and_nothing_there_is_undefined() -> None:
+    references = several(33)[0]
+    sure = np.where(references > 0, 5.0, -5.0).astype(np.float32)
+    found = between(
+        asked(Problem.multi_label, 4, "f1_micro", "f1_macro", "accuracy"), references, sure
+    )
+    for low, high in found.values():
+        assert high == 1
+        assert 0.7 < low < 0.99
+    none = np.zeros_like(references)
+    values = asked(Problem.multi_label, 4).compute(sure, none)
+    assert values["average_precision"] is None
+    assert values["ranking_precision"] == 1
+    same = np.ones((20, 1), dtype=np.float32)
+    values = asked(Problem.regression, 1).compute(same, scores(20)[0])
+    assert values["pearson"] is None and values["spearman"] is None
+    assert set(between(asked(Problem.regression, 1), scores(20)[0], same)) == {"mse", "mae"}
+
+
+@pytest.mark.parametrize("problem", [Problem.multi_label, Problem.regression])
+def test_ten_thousand_rows_take_less_than_two_seconds(problem: Problem) -> None:
+    references, logits = scores(10_000) if problem is Problem.regression else several(10_000, 28)
+    metrics = asked(problem, logits.shape[1])
+    values = metrics.compute(logits, references)
+    start = time.process_time()
+    metrics.intervals(values, logits, references)
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_in_95_of_100_samples() -> None:
+    many, held = 400, dict.fromkeys(("f1_macro", "f1_micro", "pearson", "spearman", "mse"), 0)
+    truth = {}
+    for problem, (references, logits) in (
+        (Problem.multi_label, several(200_000, seed=10)),
+        (Problem.regression, scores(200_000, seed=10)),
+    ):
+        names = [name for name in held if name in (SCORES if references.ndim == 1 else SEVERAL)]
+        metrics = asked(problem, logits.shape[1], *names)
+        truth |= metrics.compute(logits, references)
+        for sample in range(many):
+            rows = slice(300 * sample, 300 * (sample + 1))
+            for name, (low, high) in between(metrics, references[rows], logits[rows]).items():
+                held[name] += low <= truth[name] <= high
+    # The share of 400 may itself be off by 2 points.
+    for name, count in held.items():
+        assert 0.92 <= count / many <= 0.985, name
+
+
+def test_the_temperature_of_several_labels_is_the_one_of_least_log_loss() -> None:
+    generator = np.random.default_rng(0)
+    right = generator.normal(size=(400, 5)) * 2 - 1
+    references = (generator.random(right.shape) < special.expit(right)).astype(np.float32)
+    found = fit_temperature(3 * right, references, Problem.multi_label)
+    assert found == pytest.approx(3, rel=0.15)
+
+    def loss(temperature: float) -> float:
+        return sk.log_loss(references.ravel(), special.expit(3 * right / temperature).ravel())
+
+    assert loss(found) < min(loss(found * 1.01), loss(found / 1.01))
+    assert fit_temperature(right, (right > 0).astype(np.float32), Problem.multi_label) is None
+    assert fit_temperature(right, (right < 0).astype(np.float32), Problem.multi_label) is None

@@ -1,0 +1,251 @@
+"""From which probability on a label is given: chosen on validation, and the same at every door."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import FILLING, NASTY, NICE, make_rows, write_csv
+from sklearn import metrics as sk
+
+from nlp_transfer import Classifier, compose, run
+from nlp_transfer.answers import Answering
+from nlp_transfer.cli import main
+from nlp_transfer.config import EvaluationConfig, Problem, Thresholds
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation import load_metrics
+from nlp_transfer.thresholds import LEAST, NEVER, choose, for_f1, for_precision, of_label
+
+Typed = Callable[..., list[str]]
+
+
+def column(rows: int, share: float, apart: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of one label that know a little, some of them equal; and who has it."""
+    generator = np.random.default_rng(rows)
+    right = generator.random(rows) < share
+    logits = generator.normal(size=rows) + apart * right - 3
+    return (1 / (1 + np.exp(-logits))).round(2), right
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
+def test_no_threshold_has_a_larger_f1(share: float) -> None:
+    probabilities, right = column(400, share)
+    found = sk.f1_score(right, probabilities > for_f1(probabilities, right))
+    precision, recall, _ = sk.precision_recall_curve(right, probabilities)
+    best = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    assert found == pytest.approx(best.max())
+    assert for_f1(probabilities, right) not in probabilities  # it lies between two of them
+
+
+@pytest.mark.parametrize("wanted", [0.3, 0.6, 0.9])
+def test_a_wanted_precision_keeps_as_much_recall_as_it_can(wanted: float) -> None:
+    probabilities, right = column(2000, 0.3)
+    threshold = for_precision(probabilities, right, wanted)
+    assert threshold is not None
+    given = probabilities > threshold
+    assert sk.precision_score(right, given) >= wanted
+    lower = [t for t in np.unique(probabilities) if t < threshold - 0.01]
+    worse = [sk.precision_score(right, probabilities > t) for t in lower]
+    assert max(worse, default=0) < wanted
+
+
+def test_too_few_rows_and_thresholds_that_would_not_help_leave_one_half() -> None:
+    probabilities, right = column(400, 0.3)
+    few = right & (np.cumsum(right) < LEAST)
+    assert of_label(probabilities, few) == (
+        0.5,
+        "9 rows of validation have it, at least 10 are needed",
+    )
+    perfect = np.where(right, 0.9, 0.1)
+    threshold, why = of_label(perfect, right)
+    assert threshold == 0.5
+    assert why is not None and "not raise the F1 of unseen" in why
+    nothing = np.random.default_rng(0).random(400)
+    threshold, why = of_label(nothing, right, wanted=0.95)
+    assert threshold == NEVER
+    assert why is not None and "never given" in why
+    assert not (nothing > threshold).any()
+
+
+def test_every_label_has_its_own_threshold_and_what_was_left_is_said() -> None:
+    columns = [column(600, share) for share in (0.1, 0.4, 0.005)]
+    probabilities = np.stack([p for p, _ in columns], axis=1).clip(0.001, 0.999)
+    references = np.stack([right for _, right in columns], axis=1).astype(np.float32)
+    logits = np.log(probabilities / (1 - probabilities))
+    metrics = load_metrics(EvaluationConfig(), ("a", "b", "c"), Problem.multi_label)
+    found = choose(logits, references, metrics, EvaluationConfig())
+    assert found.how == "f1"
+    assert set(found.left) == {"c"}
+    for i, label in enumerate("ab"):
+        assert found.thresholds[label] == pytest.approx(
+            for_f1(probabilities[:, i], references[:, i] > 0)
+        )
+    off = EvaluationConfig(thresholds=Thresholds.none)
+    assert choose(logits, references, metrics, off).thresholds == {}
+
+
+def test_of_two_labels_one_has_a_threshold_and_else_the_other_is_given() -> None:
+    answering = Answering(("no", "yes"), thresholds={"yes": 0.2})
+    rows = np.array([[0.9, 0.1], [0.7, 0.3], [0.1, 0.9]])
+    assert answering.decide(rows).tolist() == [0, 1, 1]
+    given = answering.prediction(rows[1])
+    assert (given.label, given.score) == ("yes", 0.3)
+
+
+def mixed(path: Path, rows: int) -> Path:
+    """Kind words are rare; some of the labels are wrong."""
+    generator = random.Random(rows)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "nice", "nasty"])
+        for _ in range(rows):
+            has = [int(generator.random() < share) for share in (0.25, 0.5)]
+            words = [generator.choice(FILLING) for _ in range(6)]
+            words += [generator.choice(w) for w, h in zip((NICE, NASTY), has, strict=True) if h]
+            noisy = [h if generator.random() > 0.15 else 1 - h for h in has]
+            writer.writerow([" ".join(words), *noisy])
+    return path
+
+
+def test_what_is_chosen_is_measured_exported_answered_and_said(
+    typed: Typed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"train": 120, "validation": 90, "test": 80}
+    files = {split: mixed(tmp_path / f"{split}.csv", size) for split, size in sizes.items()}
+    given = [f"dataset.{split}={file}" for split, file in files.items()]
+    learns = ("strategy.learning_rate=1e-3", "strategy.epochs=6", "dataset.label=[nice,nasty]")
+    result = run(compose(*typed(*given, *learns, "run_dir=several")))
+    printed = capsys.readouterr().out
+
+    said = json.loads(Path("several/run.json").read_text())
+    assert said["thresholds"]["how"] == "f1"
+    thresholds = said["thresholds"]["thresholds"]
+    config = json.loads((result.model / "config.json").read_text())
+    assert config["label_thresholds"] == thresholds
+    assert thresholds["nice"] != 0.5
+
+    # As whoever is given the folder would find out.
+    with files["test"].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    references = np.array([[int(row[name]) for name in ("nice", "nasty")] for row in rows])
+    answers = Classifier.load(result.model).predict([row["text"] for row in rows])
+    decided = np.array([[name in a.labels for name in ("nice", "nasty")] for a in answers])
+    shares = np.array([list(a.probabilities.values()) for a in answers])
+    test = result.metrics["test"]
+    assert test["metrics"]["f1_macro"] == pytest.approx(
+        sk.f1_score(references, decided, average="macro")
+    )
+    plain = test["at_one_half"]["metrics"]["f1_macro"]
+    assert plain == pytest.approx(sk.f1_score(references, shares > 0.5, average="macro"))
+    assert plain != test["metrics"]["f1_macro"]
+    for found in (test, test["at_one_half"]):
+        assert set(found["intervals"]) == set(test["metrics"])
+        for name, (low, high) in found["intervals"].items():
+            assert low <= found["metrics"][name] <= high
+    assert [row["threshold"] for row in test["per_class"]] == list(thresholds.values())
+    for split in ("validation", "test"):
+        confidence = said["calibration"][split]["after"]["log_loss"]
+        measured = sk.log_loss(references.ravel(), shares.ravel())
+        assert split == "validation" or confidence == pytest.approx(measured, abs=1e-5)
+
+    assert "Thresholds for f1, chosen on validation" in printed
+    assert f"f1_macro {plain:.3f} [" in printed
+    card = (result.model / "README.md").read_text(encoding="utf-8")
+    assert "| test, at one half | 80 |" in card
+    assert f"{thresholds['nice']:.4f}" in card
+    assert "`label_thresholds`" in card
+
+    main(
+        [
+            "predict",
+            "several",
+            "--file",
+            str(files["test"]),
+            "--text",
+            "text",
+            "--prefix",
+            "p_",
+            "--out",
+            "out.csv",
+        ]
+    )
+    with Path("out.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["p_labels"] for row in csv.DictReader(file)] == [
+            "|".join(answer.labels) for answer in answers
+        ]
+
+
+def test_of_two_classes_the_positive_one_has_a_threshold_on_request(
+    typed: Typed, tmp_path: Path
+) -> None:
+    generator = random.Random(0)
+    files = []
+    for seed, (split, size) in enumerate({"train": 101, "validation": 90, "test": 60}.items()):
+        rows = [
+            (text, label if generator.random() > 0.3 else "negative")
+            for text, label in make_rows(size, seed)
+        ]
+        files.append(f"dataset.{split}={write_csv(tmp_path / f'{split}.csv', rows)}")
+    asked = ("strategy=feature_extraction", "evaluation.metrics=[f1,accuracy]", "run_dir=two")
+    result = run(compose(*typed(*files, *asked, "evaluation.thresholds=f1")))
+    config = json.loads((result.model / "config.json").read_text())
+    assert set(config["label_thresholds"]) == {"positive"}
+    with (tmp_path / "test.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    answers = Classifier.load("two").predict([row["text"] for row in rows])
+    found = [answer.label for answer in answers]
+    references = [row["label"] for row in rows]
+    measured = result.metrics["test"]["metrics"]
+    assert measured["accuracy"] == pytest.approx(sk.accuracy_score(references, found))
+    assert measured["f1"] == pytest.approx(sk.f1_score(references, found, pos_label="positive"))
+    confusion = sk.confusion_matrix(references, found)
+    assert result.metrics["test"]["confusion"] == confusion.tolist()
+    low, high = result.metrics["test"]["intervals"]["f1"]
+    assert low <= measured["f1"] <= high
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem", "asked", "said"),
+    [
+        (("score",), Problem.regression, Thresholds.f1, "here are scores"),
+        (("a", "b", "c"), Problem.single_label, Thresholds.precision, "here are 3 labels"),
+    ],
+)
+def test_thresholds_that_have_nothing_to_decide_are_refused(
+    labels: tuple[str, ...], problem: Problem, asked: Thresholds, said: str
+) -> None:
+    config = EvaluationConfig(thresholds=asked)
+    metrics = load_metrics(EvaluationConfig(), labels, problem)
+    with pytest.raises(UserError, match=said) as caught:
+        choose(np.zeros((4, len(labels))), np.zeros(4), metrics, config)
+    assert caught.value.code is ExitCode.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("typed_in", "said"),
+    [
+        ("evaluation.wanted_precision=0.8", "needs evaluation.thresholds=precision"),
+        ("evaluation.wanted_precision=1.5", "at most 1"),
+        ("evaluation.thresholds=recall", "evaluation.thresholds"),
+    ],
+)
+def test_impossible_thresholds_are_refused_at_the_door(typed_in: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        compose("+task=classify", "dataset.train=rows.csv", typed_in)
+    assert caught.value.code is ExitCode.CONFIG
+
+
+def test_a_folder_without_thresholds_answers_as_before() -> None:
+    two: dict[str, Any] = {"id2label": {"0": "a", "1": "b"}}
+    assert Answering.remembered(two).thresholds == {}
+    several = Answering.remembered(two | {"problem_type": "multi_label_classification"})
+    assert several.decide(np.array([[0.51, 0.5]])).tolist() == [[True, False]]
+    # One output is read as `pipeline` reads it: yes or no.
+    alone = Answering.remembered({"id2label": {"0": "spam"}})
+    assert alone.problem is Problem.multi_label
