@@ -339,8 +339,9 @@ def _compare(doors: Doors) -> None:
 
 
 def _run_compare(asked: Any) -> None:
-    from nlp_transfer.compare import as_json, compare, table
+    from nlp_transfer.compare import as_json, compare
     from nlp_transfer.run_folder import write_text
+    from nlp_transfer.side_by_side import table
 
     found = compare(asked.folders, asked.metric)
     print(table(found))

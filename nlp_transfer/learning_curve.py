@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nlp_transfer.compare import aligned, rows_of, with_interval
+from nlp_transfer.compare import rows_of
 from nlp_transfer.config import Config
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
@@ -17,6 +17,7 @@ from nlp_transfer.finished import Finished, common_split, open_finished
 from nlp_transfer.paired import LEVEL, Contender, Difference, difference, draw_scores
 from nlp_transfer.pipeline import run
 from nlp_transfer.scores import LOWER_IS_BETTER
+from nlp_transfer.side_by_side import aligned, with_interval
 from nlp_transfer.train import compose
 
 
@@ -140,9 +141,8 @@ def _verdict(curve: Curve) -> str:
     better = (last.gain.value > 0) != (curve.metric in LOWER_IS_BETTER)
     if last.gain.p >= LEVEL:
         return (
-            f"Nobody can tell whether more labels would help: {what}, which {curve.split} cannot "
-            "tell from nothing. Curves flatten: expect of another doubling no more than this one's "
-            "interval holds."
+            f"The data cannot tell whether more labels would help: {what}. Curves flatten: expect "
+            "of another doubling no more than this interval holds."
         )
     if better:
         return f"More labels would probably help: {what}. Expect less of another doubling."

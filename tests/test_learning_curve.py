@@ -68,7 +68,7 @@ def test_the_verdict_is_that_of_the_last_doubling() -> None:
     assert "More labels did harm" in curve("accuracy", -0.1, -0.15, -0.05, 0.001)
     assert "More labels would probably help" in curve("log_loss", -0.1, -0.15, -0.05, 0.001)
     said = curve("accuracy", 0.01, -0.02, 0.04, 0.4)
-    assert "Nobody can tell" in said
+    assert "The data cannot tell" in said
     assert "from 50 to 100 rows accuracy changed by +0.010 [-0.020, +0.040]" in said
 
 
