@@ -18,68 +18,84 @@ from nlp_transfer.inputs import Pairs, Texts
 GROUPS = 12  # kinds of mistake, the most frequent first
 EACH = 5  # of a kind
 LONGEST = 800  # characters of a text; two texts of a pair have as many each
+HALF = 0.5  # the threshold of a label that has none of its own
 LENGTHS = 8  # parts of a split with about as many rows each
 
 
 def mistakes(
-    split: str, evaluation: SplitEvaluation, texts: Texts, labels: tuple[str, ...]
+    split: str,
+    evaluation: SplitEvaluation,
+    texts: Texts,
+    labels: tuple[str, ...],
+    problem: Problem,
 ) -> dict[str, Any]:
     """What `mistakes.json` says of a split: kinds of mistake with rows to read, error by length.
 
     Args:
         labels: their names, in the order of the logits.
     """
-    match evaluation.problem:
+    references, decided = evaluation.references, _decided(evaluation, problem)
+    match problem:
         case Problem.regression:
-            error = np.abs(evaluation.logits[:, 0] - evaluation.references)
+            error = np.abs(decided - references)
             kinds = [_furthest(evaluation, error, texts)]
         case Problem.multi_label:
-            error = ((evaluation.probabilities > 0.5) != (evaluation.references > 0)).any(axis=1)
-            kinds = list(_missed_and_added(evaluation, texts, labels))
+            error = (decided != (references > 0)).any(axis=1)
+            kinds = list(_missed_and_added(evaluation, decided, texts, labels))
         case _:
-            error = evaluation.logits.argmax(axis=1) != evaluation.references
-            kinds = list(_confused(evaluation, texts, labels))
+            error = decided != references
+            kinds = list(_confused(evaluation, decided, texts, labels))
     kinds.sort(key=lambda kind: -kind["rows"])
     return {
         "split": split,
         "rows": len(error),
-        "wrong": None if evaluation.problem is Problem.regression else int(error.sum()),
+        "wrong": None if problem is Problem.regression else int(error.sum()),
         "kinds": [kind for kind in kinds if kind["rows"]][:GROUPS],
         "by_length": list(_by_length(error, _lengths(texts))),
     }
 
 
+def _decided(found: SplitEvaluation, problem: Problem) -> np.ndarray:
+    """Ids [rows], for each label whether it is given [rows, labels], or scores [rows].
+
+    By the threshold of a label where the table by label names one.
+    """
+    if problem is Problem.regression:
+        return found.logits[:, 0]
+    sure = found.probabilities
+    named = {i: row["threshold"] for i, row in enumerate(found.per_class) if "threshold" in row}
+    if problem is Problem.multi_label:
+        return sure > [named.get(i, HALF) for i in range(sure.shape[1])]
+    for label, threshold in named.items():  # of two labels
+        return np.where(sure[:, label] > threshold, label, 1 - label)
+    return sure.argmax(axis=1)
+
+
 def _confused(
-    found: SplitEvaluation, texts: Texts, labels: tuple[str, ...]
+    found: SplitEvaluation, answers: np.ndarray, texts: Texts, labels: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """By what it is and what is answered: the answers that were surest."""
-    answers, probabilities = found.logits.argmax(axis=1), found.probabilities
+    sure = found.probabilities[np.arange(len(answers)), answers]
     wrong = np.flatnonzero(answers != found.references)
     pairs = found.references[wrong] * len(labels) + answers[wrong]
     for pair in np.unique(pairs).tolist():
         label, answer = divmod(pair, len(labels))
         rows = wrong[pairs == pair]
-        examples = [
-            _row(row, texts, probabilities[row, answer]) for row in _first(rows, probabilities)
-        ]
+        first = rows[np.argsort(-sure[rows], kind="stable")][:EACH].tolist()
+        examples = [_row(row, texts, sure[row]) for row in first]
         yield _kind(labels[label], labels[answer], rows, examples)
 
 
-def _first(rows: np.ndarray, probabilities: np.ndarray) -> list[int]:
-    order = np.argsort(-probabilities[rows].max(axis=1), kind="stable")
-    return rows[order][:EACH].tolist()
-
-
 def _missed_and_added(
-    found: SplitEvaluation, texts: Texts, labels: tuple[str, ...]
+    found: SplitEvaluation, given: np.ndarray, texts: Texts, labels: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """By label: where it is and was not answered, and the other way round."""
     probabilities, has = found.probabilities, found.references > 0
     for i, name in enumerate(labels):
         sure = probabilities[:, i]
         for label, answer, wrong, key in (
-            (name, None, has[:, i] & (sure <= 0.5), sure),
-            (None, name, ~has[:, i] & (sure > 0.5), -sure),
+            (name, None, has[:, i] & ~given[:, i], sure),
+            (None, name, ~has[:, i] & given[:, i], -sure),
         ):
             rows = np.flatnonzero(wrong)
             chosen = rows[np.argsort(key[rows], kind="stable")][:EACH].tolist()

@@ -147,7 +147,8 @@ def _run(
 def _mistakes(corpus: Corpus, evaluations: dict[str, SplitEvaluation]) -> dict[str, Any]:
     """Of the last split that was evaluated: test, where there is one."""
     split, evaluation = list(evaluations.items())[-1]
-    return mistakes(split, evaluation, texts_of(corpus.splits[split]), corpus.labels)
+    texts = texts_of(corpus.splits[split])
+    return mistakes(split, evaluation, texts, corpus.labels, corpus.problem)
 
 
 def _draw(path: Path) -> None:
