@@ -90,6 +90,7 @@ class StageProgress(TrainerCallback):
         value = metrics[f"eval_{self._best}"]
         self._value = math.nan if value is None else value
         if self._bar is not None:
+            self._bar.set_description_str(self._words(state), refresh=False)
             with tqdm.external_write_mode():
                 logger.info(
                     "  stage %s: epoch %g, loss %.4f, validation %s %.4f",

@@ -43,10 +43,11 @@ def cut_off(  # noqa: PLR0913
         rest = stratified_part(rows.strata, len(rows.strata) - size, seed)
         found = np.isin(np.arange(len(rows.strata)), rest, invert=True)
     if found.all() or not found.any():
+        by = "hash" if how is Cut.hash else "group"
         raise UserError(
             ExitCode.DATA,
             f"The {len(found)} rows of train are too few to cut {share:.0%} of them off as a "
-            f"{split} split by {'hash' if how is Cut.hash else 'group'}. Give dataset.{split} a file.",
+            f"{split} split by {by}. Give dataset.{split} a file.",
         )
     return found
 

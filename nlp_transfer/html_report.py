@@ -31,6 +31,9 @@ from nlp_transfer.scores import LOWER_IS_BETTER
 TEMPLATE = "report.html.j2"
 UNBOUNDED = {"log_loss", "mse", "mae"}  # all others lie between -1 and 1
 LEVELS = ("problem", "warning", "good")
+EXAMPLES = 3  # rows of a finding
+# Of the tokens of a split's texts, what is shown, and how it is called.
+TOKENS = {"p5": "5%", "p50": "median", "p95": "95%", "p99": "99%", "longest": "longest"}
 FEW_LABELS = 12  # that all stand in the table of labels; of more, the weakest come first
 
 
@@ -90,7 +93,7 @@ def _asked(record: RunRecord) -> Iterator[tuple[str, str]]:
     if "max_length" in run:
         yield "reads", f"{run['max_length']} tokens ({config.tokenization.long_text.value})"
     if record.best is not None:
-        yield "epochs chosen by", f"{record.best} on validation"
+        yield "chosen by", f"{record.best} on validation"
     yield "seed", str(config.seed)
     if "seconds" in run:
         yield "took", _seconds(run["seconds"])
@@ -98,12 +101,16 @@ def _asked(record: RunRecord) -> Iterator[tuple[str, str]]:
 
 def _data(record: RunRecord) -> dict[str, Any]:
     """Findings by how bad they are, and what each split holds."""
-    empty: dict[str, Any] = {"level": LEVELS[1], "rows": None, "examples": []}
-    findings = [empty | found for found in record.data.get("findings", [])]
+    findings = [
+        {**found, "examples": list(zip(found["rows"], found["examples"], strict=False))[:EXAMPLES]}
+        for found in record.data.get("findings", [])
+    ]
     splits = record.data.get("splits", {})
     return {
         "findings": sorted(findings, key=lambda found: LEVELS.index(found["level"])),
-        "splits": {name: {"labels": {}, "tokens": {}} | said for name, said in splits.items()},
+        "splits": splits,
+        "tokens": TOKENS,
+        "scores": all("scores" in about for about in splits.values()),
         "rows": record.run.get("rows", {}),
         "cut": record.run.get("cut", {}),
     }
@@ -163,6 +170,7 @@ def _worth(record: RunRecord) -> dict[str, Any]:
         "names": list(found["metrics"]),
         "bars": {name: _bar(found, name) for name in found["metrics"]},
         "lower": LOWER_IS_BETTER,
+        "plain": found.get("at_one_half"),  # where thresholds were chosen
         "classes": classes,
         "weakest": sorted(classes, key=lambda row: row["f1"])[:FEW_LABELS],
         "few": len(classes) <= FEW_LABELS,

@@ -29,17 +29,18 @@ def mistakes(
     Args:
         labels: their names, in the order of the logits.
     """
-    problem = evaluation.answering.problem
+    references, problem = evaluation.references, evaluation.answering.problem
+    decided = evaluation.decisions
     match problem:
         case Problem.regression:
-            error = np.abs(evaluation.logits[:, 0] - evaluation.references)
+            error = np.abs(evaluation.logits[:, 0] - references)
             kinds = [_furthest(evaluation, error, texts)]
         case Problem.multi_label:
-            error = (evaluation.decisions != (evaluation.references > 0)).any(axis=1)
-            kinds = list(_missed_and_added(evaluation, texts, labels))
+            error = (decided != (references > 0)).any(axis=1)
+            kinds = list(_missed_and_added(evaluation, decided, texts, labels))
         case _:
-            error = evaluation.decisions != evaluation.references
-            kinds = list(_confused(evaluation, texts, labels))
+            error = decided != references
+            kinds = list(_confused(evaluation, decided, texts, labels))
     kinds.sort(key=lambda kind: -kind["rows"])
     return {
         "split": split,
@@ -51,33 +52,27 @@ def mistakes(
 
 
 def _confused(
-    found: SplitEvaluation, texts: Texts, labels: tuple[str, ...]
+    found: SplitEvaluation, answers: np.ndarray, texts: Texts, labels: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """By what it is and what is answered: the answers that were surest."""
-    answers, probabilities = found.decisions, found.probabilities
+    sure = found.probabilities[np.arange(len(answers)), answers]
     wrong = np.flatnonzero(answers != found.references)
     pairs = found.references[wrong] * len(labels) + answers[wrong]
     for pair in np.unique(pairs).tolist():
         label, answer = divmod(pair, len(labels))
         rows = wrong[pairs == pair]
-        examples = [
-            _row(row, texts, probabilities[row, answer]) for row in _first(rows, probabilities)
-        ]
+        first = rows[np.argsort(-sure[rows], kind="stable")][:EACH].tolist()
+        examples = [_row(row, texts, sure[row]) for row in first]
         yield _kind(labels[label], labels[answer], rows, examples)
 
 
-def _first(rows: np.ndarray, probabilities: np.ndarray) -> list[int]:
-    order = np.argsort(-probabilities[rows].max(axis=1), kind="stable")
-    return rows[order][:EACH].tolist()
-
-
 def _missed_and_added(
-    found: SplitEvaluation, texts: Texts, labels: tuple[str, ...]
+    found: SplitEvaluation, given: np.ndarray, texts: Texts, labels: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """By label: where it is and was not answered, and the other way round."""
-    given, has = found.decisions, found.references > 0
+    probabilities, has = found.probabilities, found.references > 0
     for i, name in enumerate(labels):
-        sure = found.probabilities[:, i]
+        sure = probabilities[:, i]
         for label, answer, wrong, key in (
             (name, None, has[:, i] & ~given[:, i], sure),
             (None, name, ~has[:, i] & given[:, i], -sure),

@@ -107,13 +107,13 @@ def curves(
         best: (step, value).
     """
     figure, axes = _axes("step", y)
-    styles = [(FIRST, 1.8, "o"), (SECOND, 1.8, "s")]
-    for (name, points), (colour, width, marker) in zip(lines.items(), styles, strict=False):
+    styles = [(FIRST, "o"), (SECOND, "s")]
+    for (name, points), (colour, marker) in zip(lines.items(), styles, strict=False):
         at, values = _apart(points, [step for _, step in borders])
         few = len(points) <= 40
-        axes.plot(
-            at, values, color=colour, lw=width, label=name, marker=marker if few else "", ms=3.5
-        )
+        look: dict[str, Any] = {"color": colour, "marker": marker if few else "", "ms": 3.5}
+        axes.plot(at, values, lw=1.8 if few else 1.0, alpha=1.0 if few else 0.6, **look)
+        axes.plot([], [], lw=1.8, label=name, **look)
     for step, value in best:
         axes.plot(step, value, "o", ms=11, mfc="none", mec=INK, mew=1.6)
     axes.set_xlim(left=0)
@@ -193,7 +193,7 @@ def reliability(
     counts.set_ylabel("rows")
     counts.set_xlabel("confidence")
     for each in (axes.yaxis, counts.yaxis, counts.xaxis):
-        each.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        each.set_major_formatter(PercentFormatter(1.0, decimals=None))
     counts.yaxis.set_major_locator(MaxNLocator(2))
     _legend(axes)
     return figure, "share of right answers by confidence; on the diagonal, confidence is honest"
@@ -217,7 +217,7 @@ def coverage(points: Sequence[dict[str, Any]], what: str) -> tuple[Figure, str]:
     axes.plot(at, [point["accuracy"] for point in points], color=FIRST, lw=1.8, marker="o", ms=4)
     axes.set_xlim(1.02, 0.08)
     for each in (axes.xaxis, axes.yaxis):
-        each.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        each.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.margins(y=0.15)
     return figure, f"{what} by the share of texts that it answers by itself"
 

@@ -71,7 +71,8 @@ def test_every_config_composes_from_the_wheel_outside_the_checkout(installed: Pa
 
 
 def test_the_wheel_carries_the_doors_and_what_they_show(installed: Path) -> None:
-    assert (installed / "nlp_transfer" / "page.html").is_file()
+    for shown in ("page.html", "report.html.j2"):
+        assert (installed / "nlp_transfer" / shown).is_file()
     entries = next(installed.glob("nlp_transfer-*.dist-info")) / "entry_points.txt"
     assert "nlp-transfer = nlp_transfer.cli:main" in entries.read_text()
 

@@ -13,7 +13,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,24 @@ MOST_BYTES = 3_000_000
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 EVIL = "<script>alert('$x_1$')</script> & \"quotes\""
 RIGHT_TO_LEFT = "שלום עולם مرحبا"
+
+TOKENS = dict.fromkeys(("p5", "p50", "p95", "p99", "longest", "longer", "max_length"), 64)
+DATA_REPORT = {
+    "findings": [
+        {"level": "good", "check": "a", "sentence": "all well", "rows": [], "examples": []},
+        {
+            "level": "problem",
+            "check": "b",
+            "sentence": EVIL,
+            "rows": ["train, row 7", "test, row 8"],
+            "examples": [EVIL, RIGHT_TO_LEFT],
+        },
+    ],
+    "splits": {
+        "train": {"rows": 300, "labels": {EVIL: {"rows": 300, "share": 1.0}}, "tokens": TOKENS},
+        "test": {"rows": 9, "labels": {EVIL: {"rows": 9, "share": 1.0}}, "tokens": TOKENS},
+    },
+}
 
 
 @dataclass
@@ -135,20 +153,21 @@ def run_of(
         "parameters": 1_000,
         "all_parameters": 20_000,
         "epochs": 2.0,
-        "steps": 20,
+        "steps": 60,
         "seconds": 75.3,
         "encoding_seconds": 0.0,
         "best": 0.5,
         "speed": None,
     }
-    log = [{"step": s, "epoch": s / 10, "loss": 1 / s} for s in range(1, 21)]
-    log += [{"step": s, f"eval_{best}": s / 40, "eval_log_loss": 0.5} for s in (10, 20)]
+    log = [{"step": s, "epoch": s / 10, "loss": 1 / s} for s in range(1, 61)]
+    log += [{"step": s, f"eval_{best}": s / 120, "eval_log_loss": 0.5} for s in (30, 60)]
     left_out = None if problem is Problem.single_label else "none of this kind"
     calibration = Calibration(1.5 if left_out is None else 1.0, left_out)
     return {
         "state": "finished",
         "corpus": "c0ffee",
         "decisions": {"precision": "fp32"},
+        "thresholds": {"how": "none", "thresholds": {}, "left": {}},
         "seed": 42,
         "problem": problem.name,
         "labels": list(labels),
@@ -248,22 +267,7 @@ def test_what_the_data_holds_is_shown_as_text(tmp_path: Path) -> None:
     logits, references = answered(3)
     texts = [(EVIL, RIGHT_TO_LEFT, "half a pair: \ud83d", "a " * 2000)[i % 4] for i in range(400)]
     report = made(tmp_path / "run", labels, logits, references, texts)
-    write_json(
-        tmp_path / "run/data_report.json",
-        {
-            "findings": [
-                {"level": "good", "check": "a", "sentence": "all well", "rows": 0, "examples": []},
-                {"level": "problem", "check": "b", "sentence": EVIL, "rows": 2, "examples": [EVIL]},
-            ],
-            "splits": {
-                "train": {
-                    "rows": 300,
-                    "labels": {EVIL: {"rows": 300, "share": 1.0}},
-                    "tokens": {"median": 12, "longest": 99},
-                }
-            },
-        },
-    )
+    write_json(tmp_path / "run/data_report.json", DATA_REPORT)
     write_report(tmp_path / "run")
     page = read(report)
     assert page.said().count(EVIL) > 10
@@ -272,6 +276,7 @@ def test_what_the_data_holds_is_shown_as_text(tmp_path: Path) -> None:
     assert "A problem in the data:" in page.said()
     assert page.said().index("alert") < page.said().index("all well")  # what is worse comes first
     assert "half a pair: ?" in page.text
+    assert f"{RIGHT_TO_LEFT}test, row 8" in page.text
     assert max(map(len, re.findall("(?:a )+", page.text))) <= LONGEST + 1
     markdown = (tmp_path / "run/report.md").read_text(encoding="utf-8")
     assert "<script" not in markdown
@@ -282,15 +287,27 @@ def test_the_surest_mistakes_of_the_most_frequent_kind_come_first() -> None:
     references = np.array([0, 0, 0, 0, 0, 0, 0, 1, 2])
     logits[np.arange(8), [1, 1, 1, 1, 1, 1, 2, 2]] = [1, 6, 2, 5, 3, 4, 9, 9]
     logits[8, 2] = 1
-    found = evaluate_split(
-        logits, references, load_metrics(EvaluationConfig(), ("a", "b", "c")), ("a", "b", "c")
-    )
-    said = mistakes("test", found, [f"text {i}" for i in range(9)], ("a", "b", "c"))
+    labels, texts = ("a", "b", "c"), [f"text {i}" for i in range(9)]
+    found = evaluate_split(logits, references, load_metrics(EvaluationConfig(), labels), labels)
+    said = mistakes("test", found, texts, labels)
     assert said["wrong"] == 8
     kinds = [(kind["label"], kind["answer"], kind["rows"]) for kind in said["kinds"]]
     assert kinds == [("a", "b", 6), ("a", "c", 1), ("b", "c", 1)]
     assert [row["row"] for row in said["kinds"][0]["examples"]] == [1, 3, 5, 4, 2][:EACH]
     assert said["kinds"][0]["examples"][0]["confidence"] == pytest.approx(0.9951, abs=1e-4)
+
+
+def test_a_label_with_a_threshold_of_its_own_is_given_above_it() -> None:
+    labels, logits = ("no", "yes"), np.log(np.array([[0.6, 0.4], [0.9, 0.1]], dtype=np.float32))
+    references = np.array([0, 1])
+    metrics = replace(load_metrics(EvaluationConfig(), labels), thresholds={"yes": 0.3})
+    found = evaluate_split(logits, references, metrics, labels)
+    said = mistakes("test", found, ["a", "b"], labels)
+    assert {(kind["label"], kind["answer"]) for kind in said["kinds"]} == {
+        ("no", "yes"),
+        ("yes", "no"),
+    }
+    assert said["kinds"][0]["examples"][0]["confidence"] == pytest.approx(0.4)
 
 
 # Real runs ------------------------------------------------------------------------------------
