@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -202,17 +203,22 @@ def _contradictions(corpus: Corpus, keys: Keys) -> Iterator[Finding]:
     if not len(rows):
         yield Finding(Level.good, "contradictions", f"No text occurs with different {what}.")
         return
-    rows = rows[np.argsort(ids[rows], kind="stable")]
-    places = [place for split in keys.of for place in corpus.places(split)]
-    texts = [text for split in keys.of for text in _shown(corpus, split)]
-    yield Finding(
-        Level.problem,
-        "contradictions",
-        f"{wrong.sum():,} texts occur with different {what}, in {len(rows):,} rows: one of each "
-        "must be wrong, or the text does not decide.",
-        [f"{places[i]}: {answers[i]}" for i in rows[:MOST_ROWS]],
-        [_short(texts[i]) for i in rows[:EXAMPLES]],
+    sentence = (
+        f"In {len(rows):,} rows the same text has different {what} ({_texts(wrong.sum())}): one of "
+        "each must be wrong, or the text does not decide."
     )
+    rows = rows[np.argsort(ids[rows], kind="stable")][:MOST_ROWS]
+    places, texts = [""] * len(rows), [""] * len(rows)
+    start = 0
+    for split, mine in keys.of.items():
+        here = np.flatnonzero((rows >= start) & (rows < start + len(mine)))
+        chosen = rows[here] - start
+        found = zip(here, corpus.places(split, chosen), _shown(corpus, split, chosen), strict=True)
+        for i, place, text in found:
+            places[i], texts[i] = f"{place}: {answers[rows[i]]}", text
+        start += len(mine)
+    examples = [_short(text) for text in texts[:EXAMPLES]]
+    yield Finding(Level.problem, "contradictions", sentence, places, examples)
 
 
 def _labels(corpus: Corpus) -> Iterator[Finding]:
@@ -248,7 +254,7 @@ def _cut(
         yield Finding(Level.good, "cut", f"Every text fits into {length:,} tokens.")
         return
     if config.long_text is LongText.windows:
-        sentence = f"{count:,} texts are longer than {length:,} tokens and are read in windows."
+        sentence = f"{_texts(count)} longer than {length:,} tokens: read in windows."
         yield Finding(Level.good, "cut", sentence)
         return
     total = sum(int(found.lengths.sum()) for found in tokens.values())
@@ -289,7 +295,7 @@ def _unknown(corpus: Corpus, tokens: dict[str, Tokens]) -> Iterator[Finding]:
     yield Finding(
         Level.warning,
         "unknown",
-        f"Of {count:,} texts at least half of the tokens are unknown to the tokenizer: the model "
+        f"Of {_texts(count)} at least half of the tokens are unknown to the tokenizer: the model "
         "sees nothing there. One of many languages would see more (checkpoint=xlm_roberta).",
         *_rows_of(corpus, rows),
     )
@@ -318,18 +324,11 @@ def _repeats(
 ) -> Finding:
     """The finding with its rows, each beside the one that it repeats."""
     (split, rows), (other, firsts) = these, those
-    places, others = corpus.places(split), corpus.places(other)
-    texts, other_texts = _shown(corpus, split), _shown(corpus, other)
-    both = list(zip(rows.tolist(), firsts.tolist(), strict=True))
-    listed = [f"{places[i]} = {others[k]}" for i, k in both[:MOST_ROWS]]
-    half = EXAMPLE_LENGTH // 2 - 2
-    examples = [
-        _short(texts[i])
-        if texts[i] == other_texts[k]
-        else f"{_short(texts[i], half)} = {_short(other_texts[k], half)}"
-        for i, k in both[:EXAMPLES]
-    ]
-    return Finding(finding.level, finding.check, finding.sentence, listed, examples)
+    rows, firsts = rows[:MOST_ROWS], firsts[:MOST_ROWS]
+    places = zip(corpus.places(split, rows), corpus.places(other, firsts), strict=True)
+    texts, others = _shown(corpus, split, rows[:EXAMPLES]), _shown(corpus, other, firsts[:EXAMPLES])
+    examples = [_beside(text, first) for text, first in zip(texts, others, strict=True)]
+    return replace(finding, rows=[f"{one} = {first}" for one, first in places], examples=examples)
 
 
 def _rows_of(corpus: Corpus, rows: dict[str, np.ndarray]) -> tuple[list[str], list[str]]:
@@ -337,18 +336,31 @@ def _rows_of(corpus: Corpus, rows: dict[str, np.ndarray]) -> tuple[list[str], li
     places: list[str] = []
     examples: list[str] = []
     for split, some in rows.items():
-        here, texts = corpus.places(split), _shown(corpus, split)
-        places += [here[i] for i in some]
-        examples += [_short(texts[i]) for i in some[:EXAMPLES]]
+        places += corpus.places(split, some[:MOST_ROWS])
+        examples += map(_short, _shown(corpus, split, some[:EXAMPLES]))
     return places[:MOST_ROWS], examples[:EXAMPLES]
 
 
-def _shown(corpus: Corpus, split: str) -> list[str]:
-    """Texts, or pairs, in one line each."""
-    texts = texts_of(corpus.splits[split])
+def _shown(corpus: Corpus, split: str, rows: np.ndarray) -> list[str]:
+    """Texts, or pairs, of some rows."""
+    texts = texts_of(corpus.splits[split].select(rows))
     if isinstance(texts, Pairs):
         return [f"{a} | {b}" for a, b in zip(texts.first, texts.second, strict=True)]
     return texts
+
+
+def _beside(one: str, other: str) -> str:
+    """Two texts, from shortly before where they differ."""
+    if one == other:
+        return _short(one)
+    same = len(commonprefix([one, other]))
+    start = max(same - EXAMPLE_LENGTH // 8, 0)
+    before, half = "…" if start else "", EXAMPLE_LENGTH // 2 - 3
+    return " = ".join(f"{before}{_short(text[start:], half)}" for text in (one, other))
+
+
+def _texts(count: int) -> str:
+    return "one text" if count == 1 else f"{count:,} texts"
 
 
 def _short(text: str, length: int = EXAMPLE_LENGTH) -> str:

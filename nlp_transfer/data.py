@@ -63,10 +63,10 @@ class Corpus:
         """Ids int64 [rows], 0/1 float32 [rows, labels] or scores float32 [rows]."""
         return _references(self.splits[split], self.problem)
 
-    def places(self, split: str) -> list[str]:
-        """Where each row of a split comes from, in words; rows count from 1 on."""
-        rows = self.splits[split]
-        found = zip(rows["source"], rows["row"], strict=True)
+    def places(self, split: str, rows: np.ndarray) -> list[str]:
+        """Where some rows of a split come from, in words that count from 1 on."""
+        some = self.splits[split].select(rows)
+        found = zip(some["source"], some["row"], strict=True)
         return [f"{split}: row {row} of {source}" for source, row in found]
 
 
@@ -133,7 +133,7 @@ def load_labelled(
 
 def answers_of(corpus: Corpus, split: str) -> list[str]:
     """The answer of each row in words."""
-    found = list(corpus.splits[split]["label"])
+    found = corpus.splits[split]["label"][:]
     match corpus.problem:
         case Problem.multi_label:
             return [
@@ -148,7 +148,7 @@ def answers_of(corpus: Corpus, split: str) -> list[str]:
 
 def _references(rows: Dataset, problem: Problem) -> np.ndarray:
     kind = np.int64 if problem is Problem.single_label else np.float32
-    return np.array(rows["label"], dtype=kind)
+    return np.array(rows["label"][:], dtype=kind)
 
 
 def _strata(rows: Dataset, problem: Problem) -> np.ndarray:

@@ -18,7 +18,6 @@ from nlp_transfer.tokenization import input_length, texts_of
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 SHOWN_LABELS = 5
-SHOWN_ROWS = 3
 
 
 def make(
@@ -48,6 +47,7 @@ def keep(
     report = read_json(folder.data_report)
     for line in (*table(report), *sentences(report, [Level.problem, Level.warning])):
         logger.info(line)
+    logger.info("which rows: %s", folder.data_report)
 
 
 def check(config: Config) -> None:
@@ -60,8 +60,8 @@ def check(config: Config) -> None:
     corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
     tokenizer, max_tokens = load_tokenizer(config.checkpoint)
     report = make(corpus, tokenizer, max_tokens, config.tokenization)
-    for line in (*report["notes"], *table(report), "", *sentences(report, list(Level), SHOWN_ROWS)):
-        print(line)
+    said = sentences(report, list(Level), examples=True)
+    print("\n".join((*report["notes"], *table(report), "", *said)))
     problems = sum(finding["level"] == Level.problem.value for finding in report["findings"])
     if problems:
         count = "one problem" if problems == 1 else f"{problems} problems"
@@ -79,15 +79,15 @@ def table(report: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def sentences(report: dict[str, Any], levels: list[Level], rows: int = 0) -> Iterator[str]:
-    """The findings of some levels, each with so many of its rows."""
+def sentences(report: dict[str, Any], levels: list[Level], examples: bool = False) -> Iterator[str]:
+    """The findings of some levels, each with one of its rows where that is asked for."""
     wanted = [level.value for level in levels]
     for finding in report["findings"]:
         if finding["level"] not in wanted:
             continue
         yield f"{finding['level']:<9}{finding['sentence']}"
-        for place, text in list(zip(finding["rows"], finding["examples"], strict=False))[:rows]:
-            yield f"{'':<11}{place}: {text!r}"
+        if examples and finding["examples"]:
+            yield f"{'':<11}{finding['rows'][0]}: {finding['examples'][0]}"
 
 
 def _about(corpus: Corpus, split: str, tokens: Tokens, length: int) -> dict[str, Any]:

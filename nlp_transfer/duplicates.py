@@ -22,10 +22,10 @@ CHARACTERS = 1 << 21  # hashed at once
 
 def keys_of(rows: Dataset) -> list[str]:
     """Of every row what is left of its text, or of both: equal for rows that say the same."""
-    found = normalised(rows["text"])
+    found = normalised(rows["text"][:])
     if "text_pair" not in rows.column_names:
         return found
-    seconds = normalised(rows["text_pair"])
+    seconds = normalised(rows["text_pair"][:])
     return [f"{text}{BETWEEN}{second}" for text, second in zip(found, seconds, strict=True)]
 
 

@@ -115,8 +115,8 @@ def encode(
 
 def texts_of(rows: Dataset) -> Texts:
     """The texts of a split, or its pairs."""
-    first = list(rows["text"])
-    return Pairs(first, list(rows["text_pair"])) if "text_pair" in rows.column_names else first
+    first = rows["text"][:]  # a hundred times as fast as list() of it
+    return Pairs(first, rows["text_pair"][:]) if "text_pair" in rows.column_names else first
 
 
 def taken(texts: Texts, rows: np.ndarray | list[int]) -> Texts:

@@ -14,7 +14,7 @@ import time
 
 from datasets import Dataset
 
-from nlp_transfer import data_report
+from nlp_transfer.checks import count_tokens, find_all
 from nlp_transfer.config import CheckpointConfig, TokenizationConfig
 from nlp_transfer.data import Corpus
 from nlp_transfer.model import EMBEDDED, load_tokenizer
@@ -32,22 +32,16 @@ def main() -> None:
     texts = [str(text) for text in read_files(asked.file, "file")[0].table[asked.text]]
     corpus = made_of(texts, asked.rows)
     tokenizer, longest = load_tokenizer(CheckpointConfig(EMBEDDED))
-    config = TokenizationConfig()
     start = time.perf_counter()
-    for rows in corpus.splits.values():
-        data_report.count_tokens(texts_of(rows), tokenizer)
+    tokens = {name: count_tokens(texts_of(rows), tokenizer) for name, rows in corpus.splits.items()}
     tokenized = time.perf_counter()
-    report = data_report.make(corpus, tokenizer, longest, config)
-    whole = time.perf_counter() - tokenized
-    tokenization = tokenized - start
-    characters = sum(len(text) for rows in corpus.splits.values() for text in rows["text"])
+    findings = find_all(corpus, tokens, longest, TokenizationConfig())
+    checked = time.perf_counter()
+    characters = sum(len(text) for rows in corpus.splits.values() for text in rows["text"][:])
     print(f"{asked.rows:,} texts of {characters / asked.rows:.0f} characters on average")
-    print(f"tokenization {tokenization:.1f} s, the checks {whole - tokenization:.1f} s more")
-    for line in (
-        *data_report.table(report),
-        *data_report.sentences(report, list(data_report.Level)),
-    ):
-        print(line)
+    print(f"tokenization {tokenized - start:.1f} s, the checks {checked - tokenized:.1f} s")
+    for finding in findings:
+        print(f"{finding.level.value:<9}{finding.sentence}")
 
 
 def made_of(texts: list[str], count: int) -> Corpus:

@@ -174,7 +174,7 @@ def test_the_same_text_with_different_labels_is_a_contradiction_in_any_splits(
     corpus = corpus_of(tmp_path, train=[*rows, *other[:2]], validation=[*distinct(5, 50), other[2]])
     contradictions = found(report_on(corpus), "contradictions")
     assert contradictions["level"] == "problem"
-    assert "2 texts occur with different labels, in 4 rows" in contradictions["sentence"]
+    assert "In 4 rows the same text has different labels (2 texts)" in contradictions["sentence"]
     train, validation = (tmp_path / f"{split}.csv" for split in ("train", "validation"))
     assert contradictions["rows"] == [
         f"train: row 5 of {train}: a",
@@ -236,7 +236,7 @@ def test_texts_that_are_cut_are_counted_with_what_they_lose(tmp_path: Path) -> N
     assert "lose their middle" in ends["sentence"]
     whole = found(report_on(corpus, max_length=50, long_text=LongText.windows), "cut")
     assert (whole["level"], whole["rows"]) == ("good", [])
-    assert "2 texts are longer than 50 tokens and are read in windows" in whole["sentence"]
+    assert "2 texts longer than 50 tokens: read in windows" in whole["sentence"]
 
 
 def test_texts_the_tokenizer_cannot_read_are_named(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_scores_have_a_range_and_contradict_where_they_are_far_apart(tmp_path: P
     assert report["splits"]["train"]["scores"]["highest"] == 3.9
     assert "labels" not in levels(report)
     assert found(report, "contradictions")["sentence"].startswith(
-        "1 texts occur with different scores, in 2 rows"
+        "In 2 rows the same text has different scores (one text)"
     )
     assert any("scores from 0 to 3.9" in line for line in data_report.table(report))
 

@@ -249,7 +249,7 @@ BEFORE_THE_RUN_FOLDER: dict[str, tuple[Callable[[], list[str]], ExitCode, tuple[
     "uneven rows": (
         lambda: [f"dataset.train={uneven()}"],
         ExitCode.DATA,
-        ("spoilt.csv", "expected 2 cells as in the header"),
+        ("spoilt.csv, line 3", "expected 2 cells", "found 3"),
     ),
     "no rows": (
         lambda: [f"dataset.train={write_csv(Path('spoilt.csv'), [])}"],
