@@ -82,6 +82,13 @@ class WindowPooling(Enum):
     max = "max"
 
 
+class Cut(Enum):
+    """How splits are cut from train."""
+
+    stratified = "stratified"  # drawn by the seed: every label keeps its share
+    hash = "hash"  # by the text or the group alone: no row changes side when the data grow
+
+
 class ClassWeights(Enum):
     """How much a row counts in the loss, by its label."""
 
@@ -129,6 +136,10 @@ class DatasetConfig:
     limit: int | None = None  # a stratified, seeded part of train
     validation_fraction: float = 0.1  # cut from train where there is no validation split
     test_fraction: float = 0.1  # cut from train where train is all there is
+    cut: Cut = Cut.stratified
+    group: str | None = None  # a column: rows with the same value stay in one split
+    folds: int | None = None  # of train; one of them is the test split
+    fold: int = 0  # which one
 
     @property
     def label_columns(self) -> list[str]:

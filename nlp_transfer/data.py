@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from nlp_transfer.config import DatasetConfig, Problem
+from nlp_transfer.config import Cut, DatasetConfig, Problem
+from nlp_transfer.cuts import Rows, cut_off, fold_of, stratified_part
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.labels import (
     SCORE,
@@ -79,6 +81,7 @@ def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) ->
     names = _label_names(tables["train"], problem, config)
     splits = {split: _with_label_ids(parts, names, problem) for split, parts in tables.items()}
     splits = _cut_missing_splits(splits, problem, config, seed, notes)
+    notes += _labels_without_train(splits, names, problem)
     if config.limit is not None and config.limit < len(splits["train"]):
         part = stratified_part(_strata(splits["train"], problem), config.limit, seed)
         splits["train"] = splits["train"].select(part)
@@ -125,38 +128,12 @@ def _strata(rows: Dataset, problem: Problem) -> np.ndarray:
             return found
 
 
-def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Sorted indices of `size` rows, drawn so that every label keeps its share.
-
-    Largest remainders decide about the last rows; a label of the whole stays in the part as long
-    as there is room for one row of each.
-
-    Args:
-        labels: int [rows].
-    """
-    generator = np.random.default_rng(seed)
-    found, counts = np.unique(labels, return_counts=True)
-    quota = counts * size / len(labels)
-    take = np.floor(quota).astype(int)
-    if size >= len(found):
-        take = np.maximum(take, 1)
-    # Rows still to give go to the largest remainders; rows too many come from the largest labels.
-    while take.sum() < size:
-        take[np.argmax(np.where(take < counts, quota - take, -np.inf))] += 1
-    while take.sum() > size:
-        take[np.argmax(take)] -= 1
-    chosen = [
-        generator.permutation(np.flatnonzero(labels == label))[:n]
-        for label, n in zip(found, take, strict=True)
-    ]
-    return np.sort(np.concatenate(chosen))
-
-
 def _our_columns(source: Source, split: str, config: DatasetConfig, slices: Sequence[str]) -> Table:
     """The text and label columns; refuses missing columns and empty cells."""
     table = source.table
     asked = [("dataset.text", config.text), ("dataset.text_pair", config.text_pair)]
     asked += [("dataset.label", column) for column in config.label_columns]
+    asked += [("dataset.group", config.group)]
     asked += [("evaluation.slices", column) for column in slices]
     for key, column in asked:
         if column is not None and column not in table.column_names:
@@ -171,7 +148,10 @@ def _our_columns(source: Source, split: str, config: DatasetConfig, slices: Sequ
     pairs = None if config.text_pair is None else list(table[config.text_pair])
     kept: dict[str, list[Any]] = {f"{KEPT}{c}": _as_texts(table, c) for c in slices}
     kept |= {"source": [source.name] * len(texts), "row": list(range(1, len(texts) + 1))}
+    if config.group is not None:
+        kept["group"] = _as_texts(table, config.group)
     raw = Table(f"{source.name} ({split})", texts, pairs, labels, order, kept)
+    refuse_rows(_empty(kept.get("group", [])), "an empty group", raw)
     refuse_rows(_empty(texts), "an empty text", raw)
     refuse_rows(_empty(pairs or []), "an empty second text", raw)
     refuse_rows([i for i, x in enumerate(labels) if x is None or x == ""], "no label", raw)
@@ -333,25 +313,76 @@ def _cut_missing_splits(
 ) -> dict[str, Dataset]:
     """Validation is cut from train, never from test; test only where train is all there is."""
     splits = dict(splits)
+    _refuse_groups_on_two_sides(splits, config)
     missing = []
-    if config.validation is None and config.test is None and config.test_fraction > 0:
+    if config.folds is not None:
+        missing.append(("test", 1 / config.folds))
+    elif config.validation is None and config.test is None and config.test_fraction > 0:
         missing.append(("test", config.test_fraction))
     if "validation" not in splits:
         missing.append(("validation", config.validation_fraction))
-    rows = len(splits["train"])
+    whole = len(splits["train"])
+    left = 1.0  # the share of train that is left: not counted, so that more rows change no hash
     for split, fraction in missing:
         train = splits["train"]
-        size = max(round(rows * fraction), 1)
-        if size >= len(train):
-            raise UserError(
-                ExitCode.DATA, f"train has only {rows} rows: no {split} split can be cut from it."
-            )
-        # The rest is drawn, not the cut: it is train that must keep a row of every label.
-        rest = stratified_part(_strata(train, problem), len(train) - size, seed)
-        cut = np.setdiff1d(np.arange(len(train)), rest)
-        splits["train"], splits[split] = train.select(rest), train.select(cut)
-        notes.append(f"{size} rows of train, stratified by label, are the {split} split")
+        rows, share = _rows_to_cut(train, problem, config), fraction / left
+        if split == "test" and config.folds is not None:
+            cut = fold_of(rows, config.folds, config.cut, seed) == config.fold
+        else:
+            size = max(round(whole * fraction), 1)
+            if size >= len(train):
+                raise UserError(
+                    ExitCode.DATA,
+                    f"train has only {whole} rows: no {split} split can be cut from it.",
+                )
+            cut = cut_off(rows, share, size, config.cut, split, seed)
+        left -= fraction
+        splits["train"], splits[split] = (train.select(np.flatnonzero(x)) for x in (~cut, cut))
+        notes.append(f"{cut.sum()} rows of train, {_how(config)}, are the {split} split")
     return splits
+
+
+def _labels_without_train(
+    splits: dict[str, Dataset], names: dict[str, str], problem: Problem
+) -> list[str]:
+    """Labels that a cut has taken from train whole: they will never be the answer."""
+    if problem is not Problem.single_label:
+        return []
+    everywhere = {label for rows in splits.values() for label in rows["label"]}
+    lost = sorted(everywhere - set(splits["train"]["label"]))
+    labels = list(names.values())
+    return [f"no row of train has the label {labels[i]}: the other splits have all" for i in lost]
+
+
+def _rows_to_cut(train: Dataset, problem: Problem, config: DatasetConfig) -> Rows:
+    strata = np.unique(_strata(train, problem), return_inverse=True)[1]
+    if config.group is not None:
+        keys = list(train["group"])
+        return Rows(strata, keys, np.unique(keys, return_inverse=True)[1])
+    columns = [train[name] for name in ("text", "text_pair") if name in train.column_names]
+    return Rows(strata, ["\0".join(texts) for texts in zip(*columns, strict=True)], None)
+
+
+def _how(config: DatasetConfig) -> str:
+    by = "their text" if config.group is None else f"their {config.group}"
+    if config.cut is Cut.hash:
+        return f"by the hash of {by}"
+    return "stratified by label" if config.group is None else f"kept together by {by}"
+
+
+def _refuse_groups_on_two_sides(splits: dict[str, Dataset], config: DatasetConfig) -> None:
+    """Files that were given may hold the same group."""
+    if config.group is None:
+        return
+    for one, other in combinations(splits, 2):
+        shared = sorted(set(splits[one]["group"]) & set(splits[other]["group"]))
+        if shared:
+            raise UserError(
+                ExitCode.DATA,
+                f"{len(shared)} values of dataset.group={config.group!r} are in {one} and in "
+                f"{other} ({', '.join(shared[:3])} …). Mend the files, give dataset.train alone "
+                "(the rest is cut from it), or leave out dataset.group.",
+            )
 
 
 def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from nlp_transfer.config import (
     TRACKERS,
     ClassWeights,
     Config,
+    Cut,
     DatasetConfig,
     HubConfig,
     LongText,
@@ -52,6 +53,7 @@ def impossible(config: Config) -> Iterator[str]:
                 )
     yield from _impossible_metrics(config)
     yield from _impossible_labels(dataset)
+    yield from _impossible_cuts(dataset)
     yield from _impossible_long_texts(config)
     yield from _impossible_training(config.training)
     yield from impossible_hub(config.hub)
@@ -106,6 +108,28 @@ def _impossible_labels(dataset: DatasetConfig) -> Iterator[str]:
         yield "dataset.delimiter is empty: name what stands between the labels of a cell."
     if dataset.problem is Problem.regression and dataset.label_names is not None:
         yield "dataset.label_names has nothing to name: dataset.problem=regression has scores."
+
+
+def _impossible_cuts(dataset: DatasetConfig) -> Iterator[str]:
+    folds = dataset.folds
+    if folds is None:
+        if dataset.fold != 0:
+            yield f"dataset.fold={dataset.fold} needs dataset.folds, the number of folds."
+        if dataset.cut is Cut.hash and dataset.validation is not None:
+            yield (
+                f"dataset.cut=hash has nothing to cut: dataset.validation={dataset.validation!r} "
+                "is there. Leave out one of the two."
+            )
+        return
+    if folds < 2:
+        yield f"dataset.folds={folds} must be at least 2."
+    elif not 0 <= dataset.fold < folds:
+        yield f"dataset.fold={dataset.fold} must be 0 to {folds - 1}: dataset.folds={folds}."
+    if dataset.test is not None:
+        yield (
+            f"dataset.folds={folds} makes one fold of train the test split; leave out "
+            f"dataset.test={dataset.test!r} (dataset.test=null)."
+        )
 
 
 def impossible_hub(hub: HubConfig) -> Iterator[str]:
