@@ -15,7 +15,7 @@ from nlp_transfer.answers import Answering
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import FEW_TOKENS, PAIRS, Inputs, Pairs, plan_inference
 from nlp_transfer.machine import Machine, gather, quiet, tokens_at_once
-from nlp_transfer.model import evaluating, longest_input
+from nlp_transfer.model import evaluating, longest_input, take_literally
 from nlp_transfer.tokenization import Collator, collator_of, encode_texts
 from nlp_transfer.windows import Reading
 
@@ -68,6 +68,7 @@ class TorchEngine:
     def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
+        take_literally(tokenizer, model)
         self.max_length = longest_input(model, tokenizer)
         self.collator = collator_of(tokenizer)
         config = model.config.to_dict()

@@ -49,7 +49,7 @@ class Anatomy:
 
     Depth 0 is the embeddings (and whatever else of the encoder the layers share), 1 to `layers` the
     encoder's layers from the bottom, `layers + 1` the head: the pooler and everything outside the
-    encoder.
+    encoder. A decoder's layers stand above those of the encoder that it reads.
     """
 
     encoder: str  # prefix of the encoder's names: bert, roberta, distilbert …
@@ -117,6 +117,8 @@ def load_pretrained(
     _set_labels(model.config, labels)
     model.config.problem_type = problem.value
     _have_padding(tokenizer, model, config.name)
+    if model.config.is_encoder_decoder:
+        _end_texts(tokenizer, model, config.name)
     anatomy = find_anatomy(model)
     return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer))
 
@@ -147,11 +149,20 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
         UserError: if there is no such list.
     """
     encoder = model.base_model_prefix
-    count = model.config.num_hidden_layers
-    for name, module in model.base_model.named_modules():
+    stacks = [encoder]
+    if model.config.is_encoder_decoder:
+        stacks = [f"{encoder}.encoder", f"{encoder}.decoder"]
+    prefixes = tuple(prefix for stack in stacks for prefix in _layers(model, stack))
+    return Anatomy(encoder, prefixes, f"{encoder}.pooler")
+
+
+def _layers(model: PreTrainedModel, stack: str) -> list[str]:
+    """The names of a stack's layers, from the bottom."""
+    itself = model.get_submodule(stack)
+    count = itself.config.num_hidden_layers  # a decoder's own may differ from its encoder's
+    for name, module in itself.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
-            prefixes = tuple(f"{encoder}.{name}.{i}" for i in range(count))
-            return Anatomy(encoder, prefixes, f"{encoder}.pooler")
+            return [f"{stack}.{name}.{i}" for i in range(count)]
     raise UserError(
         ExitCode.CHECKPOINT,
         f"{type(model).__name__} has no list of {count} layers, so it cannot be trained in parts; "
@@ -298,6 +309,23 @@ def _have_padding(tokenizer: Any, model: PreTrainedModel, name: str) -> None:
         logger.info("the tokenizer has no padding token: %s serves", tokenizer.pad_token)
     # Decoders find the last real token by it.
     model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _end_texts(tokenizer: Any, model: PreTrainedModel, name: str) -> None:
+    """T5 and its kind answer at the token that ends a text: each has it, and only there."""
+    if tokenizer("a")["input_ids"][-1] != model.config.eos_token_id:
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"{type(model).__name__} answers at the token that ends a text (number "
+            f"{model.config.eos_token_id}), which the tokenizer of {name} does not put there.",
+        )
+    take_literally(tokenizer, model)
+
+
+def take_literally(tokenizer: Any, model: PreTrainedModel) -> None:
+    """Let a text that says `</s>` not end there; no folder of a tokenizer remembers it."""
+    if model.config.is_encoder_decoder:
+        tokenizer.split_special_tokens = True
 
 
 def _set_dropout(model_config: Any, dropout: float) -> None:

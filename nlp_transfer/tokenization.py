@@ -96,6 +96,8 @@ def encode(
     splits = {}
     for name, rows in corpus.splits.items():
         texts, labels = texts_of(rows), corpus.references(name)
+        if tokenizer.split_special_tokens:
+            _refuse_endings(texts, tokenizer.eos_token, name)
         if machine is None or not tokenizer.is_fast:  # of a slow one, the content cannot be named
             inputs, cut = _encode_split(texts, tokenizer, length, reading)
         else:
@@ -111,6 +113,18 @@ def encode(
                 "%s: %d texts (%.1f%%) are cut at %d tokens", name, split.cut, 100 * share, length
             )
     return Encoded(splits, collator_of(tokenizer))
+
+
+def _refuse_endings(texts: Texts, ending: str, split: str) -> None:
+    """Where a checkpoint answers at the token that ends a text, transformers would stumble."""
+    columns = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts,)
+    said = [row for row, some in enumerate(zip(*columns, strict=True)) if ending in "".join(some)]
+    if said:
+        raise UserError(
+            ExitCode.DATA,
+            f"{len(said)} texts of {split} contain {ending!r} (row {said[0] + 1} of the split "
+            "first), which ends a text for this checkpoint. Take it out of them.",
+        )
 
 
 def texts_of(rows: Dataset) -> Texts:

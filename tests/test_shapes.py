@@ -27,23 +27,32 @@ from transformers import (
     GPT2Config,
     GPT2Model,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5Model,
 )
 
 from nlp_transfer import Classifier, classifier, compose, run
 from nlp_transfer.answers import probabilities_of
 from nlp_transfer.batches import PlannedBatches
 from nlp_transfer.cli import main
-from nlp_transfer.config import DatasetConfig, LongText, Pooling, WindowPooling
+from nlp_transfer.config import CheckpointConfig, DatasetConfig, LongText, Pooling, WindowPooling
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import evaluate_split
 from nlp_transfer.export import Claim, export, verify
 from nlp_transfer.inputs import FEW_TOKENS, Pairs
 from nlp_transfer.machine import join
+from nlp_transfer.model import load_pretrained
 from nlp_transfer.onnx_export import Exported, export_onnx, table
 from nlp_transfer.onnx_proof import Questions
 from nlp_transfer.pooling import choose_pooling
-from nlp_transfer.tokenization import TrainingRows, encode, input_length, texts_of
+from nlp_transfer.tokenization import (
+    TrainingRows,
+    encode,
+    encode_texts,
+    input_length,
+    texts_of,
+)
 from nlp_transfer.windows import Reading, Windows, spans
 
 FAST = ("strategy=full", "strategy.learning_rate=1e-3", "strategy.min_steps=0")
@@ -656,13 +665,112 @@ def test_a_decoder_that_cannot_be_split_runs_whole(
     assert any("runs whole" in message for message in caplog.messages)
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny T5: two layers that read, three that answer."""
+    folder = tmp_path_factory.mktemp("t5")
+    inner = make_tokenizer("roberta").backend_tokenizer
+    end = ("</s>", inner.token_to_id("</s>"))
+    template = {"single": "$A </s>", "pair": "$A </s> $B </s>", "special_tokens": [end]}
+    inner.post_processor = processors.TemplateProcessing(**template)
+    told = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=64, **told)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2, "num_layers": 2}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    ends["decoder_start_token_id"] = tokenizer.pad_token_id
+    config = T5Config(vocab_size=len(tokenizer), num_decoder_layers=3, **shape, **ends)
+    T5Model(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_both(tmp_path_factory: pytest.TempPathFactory, both: Path) -> Any:
+    """A T5 that has learned to classify documents in windows."""
+    folder = tmp_path_factory.mktemp("of_t5")
+    more = ("strategy.epochs=2", "checkpoint.dropout=0")
+    return trained(both, folder, long_texts, *WINDOWS, *more)
+
+
+def test_a_decoder_stands_above_the_encoder_it_reads(both: Path) -> None:
+    pretrained = load_pretrained(CheckpointConfig(str(both)), ("a", "b"), 0)
+    anatomy = pretrained.anatomy
+    depths = {name: anatomy.depth(name) for name, _ in pretrained.model.named_parameters()}
+    assert anatomy.layers == 5
+    assert {depth for name, depth in depths.items() if ".encoder.block.1." in name} == {2}
+    assert {depth for name, depth in depths.items() if ".decoder.block.0." in name} == {3}
+    assert {depth for name, depth in depths.items() if "classification_head" in name} == {6}
+    assert depths["transformer.shared.weight"] == 0
+
+
+def test_t5_answers_at_the_end_of_each_text_however_it_is_cut_and_padded(of_both: Any) -> None:
+    prepared, claim = of_both
+    tokenizer, model = prepared.pretrained.tokenizer, prepared.pretrained.model.eval()
+    split, end = prepared.encoded.splits["train"], tokenizer.eos_token_id
+    assert len(split.inputs) > len(split.labels)
+    for row in range(len(split.inputs)):
+        assert np.flatnonzero(split.inputs[row]["input_ids"] == end).tolist() == [
+            split.inputs.lengths[row] - 1
+        ]
+    assert np.ptp(claim.logits, axis=0).min() > 1e-3
+    answers = Classifier.load(claim.folder)
+    whole = answers.probabilities(claim.texts)
+    alone = np.concatenate([answers.probabilities([text]) for text in claim.texts])
+    np.testing.assert_allclose(whole, alone, atol=1e-5)
+    # What looks like the end is none.
+    assert len(answers.predict(["lovely </s> film", "a film", "</s>"])) == 3
+    for reading in (Reading(), Reading(LongText.head_tail)):
+        inputs = encode_texts(["film " * 50, "a film"], tokenizer, 12, reading)
+        assert [inputs[row]["input_ids"][-1] for row in range(2)] == [end, end]
+    assert model.config.is_encoder_decoder
+
+
+def test_the_top_layer_of_t5_is_its_decoders(
+    both: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    typed = [o for o in shaped(tmp_path, both, long_texts) if not o.startswith("strategy")]
+    prepared = prepare([*typed, "strategy=top_layers", "strategy.top_layers=1"], tmp_path / "run")
+    before = prepared.weights()
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        prepared.train()
+    assert any("runs whole" in message for message in caplog.messages)
+    changed = {n for n, p in prepared.weights().items() if not torch.equal(p, before[n])}
+    assert changed
+    assert all("decoder.block.2." in name or "classification_head" in name for name in changed)
+
+
+def test_what_t5_cannot_is_refused(both: Path, tmp_path: Path) -> None:
+    ended = [{"text": f"a film {'</s>' * (i == 5)}", "label": "ab"[i % 2]} for i in range(40)]
+    with pytest.raises(UserError, match="1 texts of train contain '</s>'") as refusal:
+        prepare(shaped(tmp_path, both, lambda _: ended), tmp_path / "run")
+    assert refusal.value.code is ExitCode.DATA
+    with pytest.raises(UserError, match="checkpoint.pooling=mean is not possible for t5"):
+        prepare([*shaped(tmp_path, both, scores), "checkpoint.pooling=mean"], tmp_path / "run")
+    folder = Path(shutil.copytree(both, tmp_path / "endless"))
+    inner = AutoTokenizer.from_pretrained(both).backend_tokenizer
+    inner.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    told = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, **told).save_pretrained(folder)
+    with pytest.raises(UserError, match="answers at the token that ends a text") as refusal:
+        load_pretrained(CheckpointConfig(str(folder)), ("a", "b"), 0)
+    assert refusal.value.code is ExitCode.CHECKPOINT
+
+
 # Every door ---------------------------------------------------------------------------------------
 
 
 def test_every_shape_is_answered_the_same_by_a_fresh_process(
-    of_pairs: Claim, of_scores: Any, of_several: Any, of_windows: Any, of_ends: Any, of_decoder: Any
+    of_pairs: Claim,
+    of_scores: Any,
+    of_several: Any,
+    of_windows: Any,
+    of_ends: Any,
+    of_decoder: Any,
+    of_both: Any,
 ) -> None:
-    learned = [claim for _, claim in (of_scores, of_several, of_windows, of_ends, of_decoder)]
+    found = (of_scores, of_several, of_windows, of_ends, of_decoder, of_both)
+    learned = [claim for _, claim in found]
     assert max(verify([of_pairs, *learned])) <= 5e-5
 
 
