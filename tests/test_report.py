@@ -175,6 +175,7 @@ def run_of(
         "max_length": 64,
         "versions": {"torch": "2.13.0"},
         "stages": [{"name": "head", **stage, "log": log}, {"name": "all", **stage, "log": log}],
+        "thresholds": {"how": "none", "thresholds": {}, "left": {}},
         "calibration": describe_calibration(calibration, evaluations),
         "verified": {"rows": 32, "difference": 1e-7},
         "seconds": 150.6,
