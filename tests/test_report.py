@@ -243,6 +243,7 @@ def test_several_labels(tmp_path: Path) -> None:
     said = read(made(tmp_path / "run", labels, logits, references, texts, kind)).said()
     assert "any of 28 labels" in said
     assert "All 28 labels" in said
+    assert "nlp-transfer predict" in said
     assert "given, and is not there" in said
     assert "missed" in said
 
