@@ -278,11 +278,10 @@ def _commands(record: RunRecord) -> Iterator[tuple[str, str]]:
     folder = shlex.quote(str(record.path))
     if not record.finished:
         return
-    if record.problem is Problem.single_label:  # what these doors take
-        paired = " --text-pair COLUMN2" if record.config.dataset.text_pair is not None else ""
-        table = f"--file texts.csv --text COLUMN{paired} --out answers.csv"
-        yield "Answer a table of texts", f"nlp-transfer predict {folder} {table}"
-        yield "Answer over HTTP, with a page to try it", f"nlp-transfer serve {folder}"
+    paired = " --text-pair COLUMN2" if record.config.dataset.text_pair is not None else ""
+    table = f"--file texts.csv --text COLUMN{paired} --out answers.csv"
+    yield "Answer a table of texts", f"nlp-transfer predict {folder} {table}"
+    yield "Answer over HTTP, with a page to try it", f"nlp-transfer serve {folder}"
     model = str(record.path / "model")
     called = 'predict(["a text"], ["its second"])'
     if record.config.dataset.text_pair is None:

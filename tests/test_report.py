@@ -176,6 +176,7 @@ def run_of(
         "max_length": 64,
         "versions": {"torch": "2.13.0"},
         "stages": [{"name": "head", **stage, "log": log}, {"name": "all", **stage, "log": log}],
+        "thresholds": {"how": "none", "thresholds": {}, "left": {}},
         "calibration": describe_calibration(calibration, evaluations),
         "verified": {"rows": 32, "difference": 1e-7},
         "seconds": 150.6,
@@ -243,6 +244,7 @@ def test_several_labels(tmp_path: Path) -> None:
     said = read(made(tmp_path / "run", labels, logits, references, texts, kind)).said()
     assert "any of 28 labels" in said
     assert "All 28 labels" in said
+    assert "nlp-transfer predict" in said
     assert "given, and is not there" in said
     assert "missed" in said
 
