@@ -169,10 +169,10 @@ def _worth(metrics: dict[str, Any]) -> Iterator[str]:
     yield ""
     shown = ["precision", "recall", "f1"]
     if any("threshold" in row for row in classes):
-        yield "A label is given where its probability is above its threshold (by `nlp_transfer`)."
+        yield "A label is given where its probability is above its threshold, chosen on validation."
         yield ""
         shown.append("threshold")
-    yield f"| label ({split}) | {' | '.join(shown)} | rows |"
+    yield f"| label ({split}) | {' | '.join(shown).replace('f1', 'F1')} | rows |"
     yield "|---" * (len(shown) + 2) + "|"
     for row in classes:
         figures = " | ".join(f"{row[name]:.4f}" if name in row else "" for name in shown)
@@ -247,7 +247,7 @@ def _use(config: Config, run: dict[str, Any]) -> Iterator[str]:
         f'`Classifier.load("FOLDER").predict({ours})` does the same, and faster.'
     )
     if run["thresholds"]["thresholds"]:
-        yield f"The thresholds are its own: they stand in `config.json` as `{THRESHOLDS}`."
+        yield f"A `pipeline` gives probabilities; `config.json` has `{THRESHOLDS}`."
     second = " --text-pair other" if paired else ""
     yield ""
     yield "```bash"

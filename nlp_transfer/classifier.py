@@ -14,7 +14,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import Inputs
 
 BACKENDS = ("torch", "onnx", "int8")
-# Tokenized at a time: of a million characters of long documents the tokenizer needs 100 MB.
+# Tokenized at a time: of so many, in long documents, tokens and tokenizer take 160 MB.
 CHARACTERS = 4_000_000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ def measure(
         expected: those of torch.
         size: of its files, in bytes.
     """
-    worth, interval = _worth(found, questions.references, engine.answering)
+    worth, interval = worth_of(found, questions.references, engine.answering)
     return Measured(
         difference=float(np.abs(found - expected).max()),
         agreement=_agreement(found, expected, engine.answering),
@@ -117,14 +117,15 @@ def lost(measured: dict[str, Measured], problem: Problem) -> str | None:
     return None
 
 
-def _worth(
+def worth_of(
     logits: np.ndarray, references: np.ndarray | None, answering: Answering
 ) -> tuple[float | None, Interval | None]:
+    """By its metric, as the classifier decides; with the 95% interval."""
     if references is None:
         return None, None
     name = metric_of(answering.problem)
     metrics = load_metrics(EvaluationConfig([name]), answering.labels, answering.problem)
-    rows = metrics.of_rows(logits, references)
+    rows = replace(metrics, thresholds=answering.thresholds).of_rows(logits, references)
     return rows["metrics"][name], rows["intervals"].get(name)
 
 

@@ -3,8 +3,8 @@
 Documents are drawn again as for one label (`intervals`). What is taken from the draws: percentiles,
 but bootstrap-t for errors, whose tails are long, and BCa for the ranking precision. Of a label's
 yes and no, three quarters of a right and of a wrong one more than was seen, spread over the labels,
-may be drawn. A label that a draw has nowhere fares in it as in the whole split: what is not drawn
-has not been missed.
+may be drawn; in average precision one row more, of some label, is ranked at random. A label that a
+draw has nowhere fares in it as in the whole split: what is not drawn has not been missed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ from nlp_transfer.scores import Classes, Counts
 
 RIGHT_OR_WRONG = Classes(("right", "wrong"), 0)
 OF_MEANS = {"ranking_precision": accelerated}  # which is bounded, as errors are not
+GUESSED = 1.0  # rows of some label that a draw ranks at random, all labels together
+GUESSES = 8  # places for them, of each label
 SELDOM = 1e-9  # a weight that lets a label stand in a mean of labels, and nowhere else
 
 
@@ -61,11 +63,7 @@ def intervals_of_several(
     found = _of_counts(scores, references, decisions)
     found |= _of_means(scores, references, probabilities)
     if "average_precision" in scores:
-        drawn = [
-            average_precision(references, probabilities, weights)
-            for weights in resampled(len(references), RANKING_DRAWS)
-        ]
-        found["average_precision"] = percentiles(np.concatenate(drawn))
+        found["average_precision"] = _of_ranks(references, probabilities)
     if "accuracy" in scores:
         wrong = (references != decisions).any(axis=1).astype(int)
         given = (np.zeros_like(wrong), np.eye(2)[wrong], RIGHT_OR_WRONG)
@@ -119,6 +117,22 @@ def _drawn_counts(columns: np.ndarray) -> Iterator[Counts]:
         drawn = np.stack([hits + right, yes + right + wrongly, actual + right + missed])
         absent = drawn[1] + drawn[2] == 0
         yield Counts(*np.where(absent, SELDOM * seen[:, None], drawn))
+
+
+def _of_ranks(references: np.ndarray, probabilities: np.ndarray) -> Interval:
+    """Of average precision."""
+    generator = np.random.default_rng(SEED)
+    rows, labels = references.shape
+    # Rows with one label each, which rank beside any row there is, and below all for the others.
+    guessed = np.repeat(np.eye(labels), GUESSES, axis=0)
+    beside = probabilities[generator.integers(0, rows, len(guessed)), guessed.argmax(axis=1)]
+    given = np.concatenate([references, guessed])
+    ranked = np.concatenate([probabilities, np.where(guessed > 0, beside[:, None], -1)])
+    drawn = []
+    for weights in resampled(rows, RANKING_DRAWS):
+        more = generator.poisson(GUESSED / len(guessed), (len(weights), len(guessed)))
+        drawn.append(average_precision(given, ranked, np.concatenate([weights, more], axis=1)))
+    return percentiles(np.concatenate(drawn))
 
 
 def _of_means(

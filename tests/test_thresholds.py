@@ -20,6 +20,7 @@ from nlp_transfer.cli import main
 from nlp_transfer.config import EvaluationConfig, Problem, Thresholds
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import load_metrics
+from nlp_transfer.onnx_proof import worth_of
 from nlp_transfer.thresholds import LEAST, NEVER, choose, for_f1, for_precision, of_label
 
 Typed = Callable[..., list[str]]
@@ -96,6 +97,18 @@ def test_of_two_labels_one_has_a_threshold_and_else_the_other_is_given() -> None
     assert answering.decide(rows).tolist() == [0, 1, 1]
     given = answering.prediction(rows[1])
     assert (given.label, given.score) == ("yes", 0.3)
+
+
+def test_an_export_is_judged_by_the_labels_that_it_would_give() -> None:
+    generator = np.random.default_rng(0)
+    references = (generator.random((50, 2)) < 0.4).astype(np.float32)
+    logits = generator.normal(size=(50, 2)) + references - 1
+    thresholds = {"a": 0.2, "b": 0.3}
+    answering = Answering(("a", "b"), Problem.multi_label, thresholds)
+    worth, interval = worth_of(logits, references, answering)
+    decided = answering.probabilities(logits) > list(thresholds.values())
+    assert worth == pytest.approx(sk.f1_score(references, decided, average="micro"))
+    assert interval is not None and interval[0] < worth < interval[1]
 
 
 def mixed(path: Path, rows: int) -> Path:
