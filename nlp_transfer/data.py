@@ -9,19 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from nlp_transfer.config import Cut, DatasetConfig, OnLeak, Problem
-from nlp_transfer.cuts import Rows, cut_off, fold_of, stratified_part
-from nlp_transfer.duplicates import keys_of
+from nlp_transfer.config import DatasetConfig, Problem
+from nlp_transfer.cuts import stratified_part
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.labels import (
     SCORE,
-    SHOWN,
     UNLABELLED,
     Table,
     as_answers,
@@ -33,6 +30,13 @@ from nlp_transfer.labels import (
 )
 from nlp_transfer.slices import KEPT
 from nlp_transfer.sources import SPLITS, Source, read_splits
+from nlp_transfer.splits import (
+    cut_missing_splits,
+    labels_without_train,
+    references_of,
+    strata_of,
+    without_leaks,
+)
 from nlp_transfer.tables import other_delimiter
 
 COLUMNS = ("label", "text", "text_pair")
@@ -61,7 +65,7 @@ class Corpus:
 
     def references(self, split: str) -> np.ndarray:
         """Ids int64 [rows], 0/1 float32 [rows, labels] or scores float32 [rows]."""
-        return _references(self.splits[split], self.problem)
+        return references_of(self.splits[split], self.problem)
 
     def places(self, split: str, rows: np.ndarray) -> list[str]:
         """Where some rows of a split come from, in words that count from 1 on."""
@@ -89,14 +93,14 @@ def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) ->
     tables = {s: [as_answers(t, problem, config) for t in parts] for s, parts in tables.items()}
     names = _label_names(tables["train"], problem, config)
     splits = {split: _with_label_ids(parts, names, problem) for split, parts in tables.items()}
-    splits = _cut_missing_splits(splits, problem, config, seed, notes)
-    splits = _without_leaks(splits, config.on_leak, notes)
-    notes += _labels_without_train(splits, names, problem)
+    splits = cut_missing_splits(splits, problem, config, seed, notes)
+    splits = without_leaks(splits, config.on_leak, notes)
+    notes += labels_without_train(splits, names, problem)
     if config.limit is not None and config.limit < len(splits["train"]):
-        part = stratified_part(_strata(splits["train"], problem), config.limit, seed)
+        part = stratified_part(strata_of(splits["train"], problem), config.limit, seed)
         splits["train"] = splits["train"].select(part)
         notes.append(f"train is limited to {config.limit} rows, stratified by label")
-    _refuse_one_class(_references(splits["train"], problem), names, problem)
+    _refuse_one_class(references_of(splits["train"], problem), names, problem)
     labels, fingerprint = tuple(names.values()), _fingerprint(splits, names)
     return Corpus(splits, labels, fingerprint, tuple(notes), problem)
 
@@ -144,28 +148,6 @@ def answers_of(corpus: Corpus, split: str) -> list[str]:
             return [f"{score:g}" for score in found]
         case _:
             return [corpus.labels[label] for label in found]
-
-
-def _references(rows: Dataset, problem: Problem) -> np.ndarray:
-    kind = np.int64 if problem is Problem.single_label else np.float32
-    return np.array(rows["label"][:], dtype=kind)
-
-
-def _strata(rows: Dataset, problem: Problem) -> np.ndarray:
-    """What a cut keeps the shares of: labels, the rarest label of a text, tenths of the scores.
-
-    Returns:
-        int [rows].
-    """
-    found = _references(rows, problem)
-    match problem:
-        case Problem.multi_label:
-            share = np.where(found > 0, found.mean(axis=0), np.inf)
-            return np.where(found.any(axis=1), share.argmin(axis=1), -1)
-        case Problem.regression:
-            return np.searchsorted(np.quantile(found, np.linspace(0, 1, 11)[1:-1]), found)
-        case _:
-            return found
 
 
 def _our_columns(source: Source, split: str, config: DatasetConfig, slices: Sequence[str]) -> Table:
@@ -343,115 +325,6 @@ def _refuse_one_class(found: np.ndarray, names: dict[str, str], problem: Problem
             said = f"the label {labels[found[0]]!r}; a classifier needs at least two"
     if alike:
         raise UserError(ExitCode.DATA, f"Every row of train has {said}. Check dataset.label.")
-
-
-def _cut_missing_splits(
-    splits: dict[str, Dataset],
-    problem: Problem,
-    config: DatasetConfig,
-    seed: int,
-    notes: list[str],
-) -> dict[str, Dataset]:
-    """Validation is cut from train, never from test; test only where train is all there is."""
-    splits = dict(splits)
-    _refuse_groups_on_two_sides(splits, config)
-    missing = []
-    if config.folds is not None:
-        missing.append(("test", 1 / config.folds))
-    elif config.validation is None and config.test is None and config.test_fraction > 0:
-        missing.append(("test", config.test_fraction))
-    if "validation" not in splits:
-        missing.append(("validation", config.validation_fraction))
-    whole = len(splits["train"])
-    left = 1.0  # the share of train that is left: not counted, so that more rows change no hash
-    for split, fraction in missing:
-        train = splits["train"]
-        rows, share = _rows_to_cut(train, problem, config), fraction / left
-        if split == "test" and config.folds is not None:
-            cut = fold_of(rows, config.folds, config.cut, seed) == config.fold
-        else:
-            size = max(round(whole * fraction), 1)
-            if size >= len(train):
-                raise UserError(
-                    ExitCode.DATA,
-                    f"train has only {whole} rows: no {split} split can be cut from it.",
-                )
-            cut = cut_off(rows, share, size, config.cut, split, seed)
-        left -= fraction
-        splits["train"], splits[split] = (train.select(np.flatnonzero(x)) for x in (~cut, cut))
-        notes.append(f"{cut.sum()} rows of train, {_how(config)}, are the {split} split")
-    return splits
-
-
-def _without_leaks(
-    splits: dict[str, Dataset], on_leak: OnLeak, notes: list[str]
-) -> dict[str, Dataset]:
-    """Train without the rows that validation or test has too, where that was asked for."""
-    if on_leak is OnLeak.warn:
-        return splits
-    train = splits["train"]
-    held_out = {key for split, rows in splits.items() if split != "train" for key in keys_of(rows)}
-    leaks = np.array([key in held_out for key in keys_of(train)])
-    if not leaks.any():
-        return splits
-    found = f"{leaks.sum():,} of the {len(train):,} rows of train have a text that is also in "
-    found += " or ".join(split for split in splits if split != "train")
-    if on_leak is OnLeak.error:
-        some = train.select(np.flatnonzero(leaks)[:SHOWN])
-        shown = "".join(
-            f"\n  row {row['row']} of {row['source']}: {row['text'][:60]!r}" for row in some
-        )
-        raise UserError(
-            ExitCode.DATA,
-            f"{found} (dataset.on_leak=error):{shown}\nRemove them, or say dataset.on_leak=drop.",
-        )
-    if leaks.all():
-        raise UserError(ExitCode.DATA, f"{found}: dataset.on_leak=drop leaves nothing to train on.")
-    notes.append(f"{found}; they are left out of train (dataset.on_leak=drop)")
-    return {**splits, "train": train.select(np.flatnonzero(~leaks))}
-
-
-def _labels_without_train(
-    splits: dict[str, Dataset], names: dict[str, str], problem: Problem
-) -> list[str]:
-    """Labels that a cut has taken from train whole: they will never be the answer."""
-    if problem is not Problem.single_label:
-        return []
-    everywhere = {label for rows in splits.values() for label in rows["label"]}
-    lost = sorted(everywhere - set(splits["train"]["label"]))
-    labels = list(names.values())
-    return [f"no row of train has the label {labels[i]}: the other splits have all" for i in lost]
-
-
-def _rows_to_cut(train: Dataset, problem: Problem, config: DatasetConfig) -> Rows:
-    strata = np.unique(_strata(train, problem), return_inverse=True)[1]
-    if config.group is not None:
-        keys = list(train["group"])
-        return Rows(strata, keys, np.unique(keys, return_inverse=True)[1])
-    columns = [train[name] for name in ("text", "text_pair") if name in train.column_names]
-    return Rows(strata, ["\0".join(texts) for texts in zip(*columns, strict=True)], None)
-
-
-def _how(config: DatasetConfig) -> str:
-    by = "their text" if config.group is None else f"their {config.group}"
-    if config.cut is Cut.hash:
-        return f"by the hash of {by}"
-    return "stratified by label" if config.group is None else f"kept together by {by}"
-
-
-def _refuse_groups_on_two_sides(splits: dict[str, Dataset], config: DatasetConfig) -> None:
-    """Files that were given may hold the same group."""
-    if config.group is None:
-        return
-    for one, other in combinations(splits, 2):
-        shared = sorted(set(splits[one]["group"]) & set(splits[other]["group"]))
-        if shared:
-            raise UserError(
-                ExitCode.DATA,
-                f"{len(shared)} values of dataset.group={config.group!r} are in {one} and in "
-                f"{other} ({', '.join(shared[:3])} …). Mend the files, give dataset.train alone "
-                "(the rest is cut from it), or leave out dataset.group.",
-            )
 
 
 def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:

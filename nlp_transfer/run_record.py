@@ -17,6 +17,7 @@ from nlp_transfer.config import DEFAULT_METRICS, Config, Problem, plain
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.run_folder import (
     CONFIG_FILE,
+    DATA_REPORT_FILE,
     METRICS_FILE,
     MISTAKES_FILE,
     RUN_FILE,
@@ -25,9 +26,8 @@ from nlp_transfer.run_folder import (
 )
 from nlp_transfer.schema import to_config
 from nlp_transfer.scores import LOWER_IS_BETTER
+from nlp_transfer.stage_record import AFTER, HISTORY
 
-DATA_FILE = "data_report.json"
-HISTORY = Path("after") / "history.json"
 EVALUATED = "eval_"  # before the names of metrics in a log
 
 
@@ -108,7 +108,7 @@ def read_record(folder: Path) -> RunRecord:
         config,
         run,
         _read(folder / METRICS_FILE),
-        _read(folder / DATA_FILE),
+        _read(folder / DATA_REPORT_FILE),
         _read(folder / MISTAKES_FILE),
         stages,
         [name for name in _planned(config, run) if name not in begun],
@@ -158,8 +158,8 @@ def _stages_on_disk(folder: Path) -> Iterator[StageSoFar]:
     homes = (folder / "checkpoints").glob("*-*")
     for home in sorted(homes, key=lambda home: int(home.name.split("-")[0])):
         name = home.name.partition("-")[2]
-        if (home / HISTORY).is_file():
-            said = read_json(home / HISTORY)
+        if (home / AFTER / HISTORY).is_file():
+            said = read_json(home / AFTER / HISTORY)
             yield StageSoFar(name, True, said["steps"], said["steps"], said, said["log"])
             continue
         states = [_state(file) for file in home.glob(f"checkpoint-*/{STATE}")]

@@ -167,7 +167,6 @@ def run_of(
         "state": "finished",
         "corpus": "c0ffee",
         "decisions": {"precision": "fp32"},
-        "thresholds": {"how": "none", "thresholds": {}, "left": {}},
         "seed": 42,
         "problem": problem.name,
         "labels": list(labels),
