@@ -153,8 +153,11 @@ def test_a_run_writes_down_what_it_did(typed: Callable[..., list[str]]) -> None:
         "config.yaml",
         "data_report.json",
         "metrics.json",
+        "mistakes.json",
         "model",
         "predictions",
+        "report.html",
+        "report.md",
         "run.json",
     }
     assert result.best == metrics["validation"]["metrics"]["accuracy"]

@@ -365,6 +365,7 @@ def test_a_run_has_a_report_and_no_row_of_the_data_in_its_model(
     assert (result.folder / "report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_in_its_second_stage_has_a_report_of_what_is_there(
     typed: Typed, tmp_path: Path
 ) -> None:

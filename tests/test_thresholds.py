@@ -194,6 +194,7 @@ def test_what_is_chosen_is_measured_exported_answered_and_said(
         ]
 
 
+@pytest.mark.slow
 def test_of_two_classes_the_positive_one_has_a_threshold_on_request(
     typed: Typed, tmp_path: Path
 ) -> None:

@@ -138,6 +138,7 @@ LEARNS = {
 }
 
 
+@pytest.mark.slow
 def test_on_two_processes_each_stage_of_every_strategy_changes_exactly_what_it_says(
     typed: Typed, tmp_path: Path
 ) -> None:
