@@ -72,6 +72,11 @@ def nearest_key(key: str) -> str | None:
 
 def unknown_key(key: str, nearest: str) -> str:
     """The message for a key that does not exist."""
+    if key.rpartition(".")[2] in ("streaming", "stream"):
+        return (
+            f"{key} is not a key: data are not streamed. Batches are planned from the lengths of "
+            "all texts, and splits, leaks and metrics need all rows. dataset.limit takes a part."
+        )
     return f"{key} is not a key of the configuration; the nearest one is {nearest}."
 
 

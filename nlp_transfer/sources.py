@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import glob
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset
 
 from nlp_transfer.config import FILE_SUFFIXES, DatasetConfig
 from nlp_transfer.errors import ExitCode, UserError
@@ -18,6 +22,8 @@ from nlp_transfer.tables import KINDS, Window, lines_of, read_windows
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "embedded:reviews"
+# What `save_to_disk` leaves: of a `Dataset`, and of a `DatasetDict`.
+SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,19 @@ def read_splits(config: DatasetConfig) -> dict[str, list[Source]]:
                 split: read_files(str(folder / f"{where}.csv"), f"dataset.{split}")
                 for split, where in wanted.items()
             }
+    if (Path(config.name) / SAVED_SPLITS).is_file():
+        saved = DatasetDict.load_from_disk(config.name)
+        return {split: [_saved_split(config.name, saved, where)] for split, where in wanted.items()}
     return {split: [_read_hub(config, where)] for split, where in wanted.items()}
+
+
+def _saved_split(folder: str, saved: DatasetDict, split: str) -> Source:
+    if split not in saved:
+        raise UserError(
+            ExitCode.DATA,
+            f"The saved dataset {folder} has no split {split!r}; it has {', '.join(saved)}.",
+        )
+    return Source(f"{folder} ({split})", saved[split])
 
 
 def _read_hub(config: DatasetConfig, split: str) -> Source:
@@ -62,11 +80,18 @@ def _read_hub(config: DatasetConfig, split: str) -> Source:
 
 
 def read_files(pattern: str, key: str) -> list[Source]:
-    """The tables of a file or a glob; `key` is what a person calls it.
+    """The tables of a file, a glob or a folder of `save_to_disk`; `key` is what a person calls it.
+
+    Args:
+        pattern: also a URL (`hf://`, `s3://` …) that fsspec can read.
 
     Raises:
         UserError: with the file that cannot be read.
     """
+    if "://" in pattern:
+        with _fetched(pattern, key) as copies:
+            place = pattern.rpartition("/")[0]
+            return [Source(f"{place}/{copy.name}", _read_file(copy)) for copy in copies]
     paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (patterns may be absolute)
     if not paths:
         raise UserError(
@@ -76,7 +101,24 @@ def read_files(pattern: str, key: str) -> list[Source]:
     return [Source(path, _read_file(Path(path))) for path in paths]
 
 
+@contextmanager
+def _fetched(url: str, key: str) -> Iterator[list[Path]]:
+    """Copies of what a URL names, for as long as they are read."""
+    with tempfile.TemporaryDirectory() as aside:
+        options = {"cache_storage": aside, "same_names": True}
+        try:
+            found = fsspec.open_local(f"simplecache::{url}", simplecache=options)
+        except Exception as error:  # noqa: BLE001 (each file system has errors of its own)
+            reason = "there is no such file" if isinstance(error, IndexError) else str(error)
+            raise UserError(
+                ExitCode.DATA, f"{key}={url!r} cannot be read: {reason or type(error).__name__}."
+            ) from error
+        yield sorted(map(Path, [found] if isinstance(found, str) else found))
+
+
 def _read_file(path: Path) -> Dataset:
+    if (path / SAVED).is_file():
+        return Dataset.load_from_disk(str(path))
     suffix = path.suffix.lower()
     if suffix not in FILE_SUFFIXES:
         raise UserError(

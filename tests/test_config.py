@@ -486,3 +486,8 @@ def test_the_comment_of_every_yaml_is_its_line_in_the_help(group: str, option: s
     assert comment.startswith("# ")
     said = [line for line in help_text().splitlines() if line.split()[:1] == [option]]
     assert [line for line in said if line.strip().endswith(comment.removeprefix("# "))]
+
+
+def test_streaming_is_refused_with_the_reason() -> None:
+    with pytest.raises(UserError, match=r"dataset.streaming is not a key: data are not streamed"):
+        compose("+task=sentiment", "dataset.streaming=true")

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_rows, write_csv
-from datasets import ClassLabel, Dataset, List
+from datasets import ClassLabel, Dataset, DatasetDict, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -717,3 +718,38 @@ def test_every_score_comes_back_as_it_was_written(scores: list[float]) -> None:
             path = write(Path(folder) / f"rows{kind}", labelled(scores))
             corpus = load(train=path, validation=path, problem=Problem.regression)
             assert corpus.references("train").tolist() == scores
+
+
+def test_files_behind_a_url_are_read_and_named_by_it() -> None:
+    remote = fsspec.filesystem("memory")
+    for name in ("a", "b"):
+        file = write_csv(Path(f"{name}.csv"), make_rows(20, seed=ord(name)))
+        remote.pipe(f"/texts/{name}.csv", file.read_bytes())
+    corpus = load_corpus(DatasetConfig(train="memory://texts/*.csv"), 0)
+    assert sum(len(rows) for rows in corpus.splits.values()) == 40
+    assert {*corpus.splits["train"]["source"]} == {f"memory://texts/{n}.csv" for n in "ab"}
+    remote.pipe("/texts/c.csv", b"text,label\nfine,yes\n,no\n")
+    for where, said in (
+        ("memory://texts/c.csv", "memory://texts/c.csv"),  # an empty text
+        ("memory://texts/none*.csv", "there is no such file"),
+        ("memory://texts/none.csv", "none.csv"),
+        ("nowhere://texts/a.csv", "Protocol not known: nowhere"),
+    ):
+        with pytest.raises(UserError) as refused:
+            load_corpus(DatasetConfig(train=where), 0)
+        assert refused.value.code is ExitCode.DATA
+        assert said in str(refused.value)
+
+
+def test_what_datasets_has_saved_is_opened_with_the_order_of_its_labels() -> None:
+    rows = make_rows(20, seed=1)
+    columns = {"text": [text for text, _ in rows], "label": [i % 2 for i in range(20)]}
+    table = Dataset.from_dict(columns).cast_column("label", ClassLabel(names=["yes", "no"]))
+    table.save_to_disk("one")
+    DatasetDict({"train": table, "held_out": table.select(range(4))}).save_to_disk("both")
+    one = load_corpus(DatasetConfig(train="one"), 0)
+    both = load_corpus(DatasetConfig(name="both", test="held_out"), 0)
+    assert one.labels == both.labels == ("yes", "no")
+    assert len(both.splits["test"]) == 4
+    with pytest.raises(UserError, match="has no split 'other'; it has train, held_out"):
+        load_corpus(DatasetConfig(name="both", test="other"), 0)
