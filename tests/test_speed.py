@@ -175,6 +175,7 @@ def test_a_dry_run_keeps_no_tokens(typed: Typed) -> None:
     assert not list(Path().iterdir())
 
 
+@pytest.mark.slow
 def test_a_tracker_gets_the_losses_and_stays_in_the_run_folder(typed: Typed) -> None:
     words = ("training.report_to=[tensorboard]", "strategy.epochs=1", "run_dir=mine")
     run(compose(*typed("strategy=two_phase", *words)))

@@ -37,6 +37,7 @@ def jobs(words: list[str]) -> list[dict[str, object]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
+@pytest.mark.slow
 def test_a_sweep_does_what_is_missing_shares_stores_and_says_what_each_job_gave(
     typed: Typed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,7 @@ def test_each_stage_changes_exactly_what_it_says(
             assert found == learned
 
 
+@pytest.mark.slow
 def test_every_strategy_and_architecture_ends_in_a_folder_that_answers_the_same(
     typed: Typed, tmp_path: Path
 ) -> None:
