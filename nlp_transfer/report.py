@@ -203,7 +203,7 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     titles = [f"{split} ({found['rows']:,} rows)" for split, found in metrics.items()]
     yield f"  {'':<{widest}}" + "".join(f"{title:<28}" for title in titles).rstrip()
     for name in names:
-        values = "".join(f"{_with_interval(name, found):<28}" for found in metrics.values())
+        values = "".join(f"{with_interval(name, found):<28}" for found in metrics.values())
         yield f"  {name:<{widest}}{values}".rstrip()
     if any(found["intervals"] for found in metrics.values()):
         yield "  In brackets: 95% intervals, the documents drawn again."
@@ -244,7 +244,7 @@ def _slice_lines(by: str, split: str, slices: list[dict[str, Any]]) -> Iterator[
     yield ""
     yield f"  {title:<{width}}{'rows':>8}  {first}"
     for part in slices:
-        yield f"  {part['value']:<{width}}{part['rows']:>8}  {_with_interval(first, part)}"
+        yield f"  {part['value']:<{width}}{part['rows']:>8}  {with_interval(first, part)}"
 
 
 def _threshold_lines(said: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
@@ -258,7 +258,7 @@ def _threshold_lines(said: dict[str, Any], metrics: dict[str, Any]) -> Iterator[
     for split, found in metrics.items():
         plain = found["at_one_half"]
         told = (
-            f"{name} {_with_interval(name, plain)}"
+            f"{name} {with_interval(name, plain)}"
             for name, value in plain["metrics"].items()
             if value != found["metrics"][name]
         )
@@ -294,7 +294,8 @@ def _where_lines(run: dict[str, Any], folder: Path) -> Iterator[str]:
         yield f"The report is {folder / REPORT_FILE}: open it in a browser"
 
 
-def _with_interval(name: str, found: dict[str, Any]) -> str:
+def with_interval(name: str, found: dict[str, Any]) -> str:
+    """A metric of a split in `metrics.json`, and its interval if it has one."""
     value, between = found["metrics"][name], found["intervals"].get(name)
     said = "undefined" if value is None else f"{value:.3f}"
     return said if between is None else f"{said} [{between[0]:.3f}, {between[1]:.3f}]"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from nlp_transfer.compare import Comparison, Entry, rows_of
 from nlp_transfer.evaluation import Metrics
 from nlp_transfer.intervals import Interval
 from nlp_transfer.paired import LEVEL
+from nlp_transfer.report import with_interval
 
 
 def table(found: Comparison) -> str:
@@ -47,13 +47,6 @@ def _score(entry: Entry, found: Comparison, metric: str) -> str:
     if metric == found.metric and metric not in told["intervals"]:
         told = {"metrics": {metric: values[0]}, "intervals": _between(entry, found)}
     return with_interval(metric, told)
-
-
-def with_interval(metric: str, measured: dict[str, Any]) -> str:
-    """A metric of a split in `metrics.json`, and its interval if it has one."""
-    value, between = measured["metrics"][metric], measured["intervals"].get(metric)
-    said = "undefined" if value is None else f"{value:.3f}"
-    return said if between is None else f"{said} [{between[0]:.3f}, {between[1]:.3f}]"
 
 
 def _between(entry: Entry, found: Comparison) -> dict[str, Interval]:
