@@ -58,11 +58,6 @@ class Corpus:
     notes: tuple[str, ...]  # what was decided on the way, for the log
     problem: Problem = Problem.single_label
 
-    @property
-    def has_test(self) -> bool:
-        """Whether there are labelled rows that played no part in choosing the model."""
-        return "test" in self.splits
-
     def references(self, split: str) -> np.ndarray:
         """Ids int64 [rows], 0/1 float32 [rows, labels] or scores float32 [rows]."""
         return references_of(self.splits[split], self.problem)

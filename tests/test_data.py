@@ -513,7 +513,7 @@ def test_the_cut_is_stratified_and_seeded(tmp_path: Path) -> None:
 def test_where_train_is_all_there_is_test_is_cut_as_well(tmp_path: Path) -> None:
     rows = labelled(["a", "b"] * 50)
     corpus = load(train=write(tmp_path / "rows.csv", rows))
-    assert corpus.has_test
+    assert "test" in corpus.splits
     assert {split: len(texts_of(corpus, split)) for split in corpus.splits} == {
         "train": 80,
         "validation": 10,
@@ -527,7 +527,7 @@ def test_with_train_and_validation_given_there_is_no_test(tmp_path: Path) -> Non
     path = write(tmp_path / "rows.csv", make_rows(40))
     corpus = load(train=path, validation=path)
     assert set(corpus.splits) == {"train", "validation"}
-    assert not corpus.has_test
+    assert "test" not in corpus.splits
     assert rows_of(corpus, "train") == make_rows(40)
 
 
@@ -560,7 +560,7 @@ def test_a_split_whose_labels_are_all_minus_one_counts_as_absent_and_is_named(
     assert corpus.labels == ("0", "1")
     assert any(f"the {split} split" in note and "-1" in note for note in corpus.notes)
     if split == "test":
-        assert not corpus.has_test
+        assert "test" not in corpus.splits
     else:
         assert len(texts_of(corpus, "validation")) == 4
         assert len(texts_of(corpus, "train")) == 36
