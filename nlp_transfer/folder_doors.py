@@ -48,6 +48,7 @@ def _export(doors: Doors) -> None:
     door.add_argument("--force", action="store_true", help="int8 also where it loses too much")
     door.add_argument("--data", metavar="FILE", help="compare on these texts (without a run)")
     door.add_argument("--text", default="text", metavar="COLUMN", help="of --data (text)")
+    door.add_argument("--text-pair", metavar="COLUMN", help="the second texts, of --data")
     door.add_argument("--label", metavar="COLUMN", help="of --data, where they have one")
     door.add_argument("--delimiter", metavar="SIGN", help="between several labels of a cell")
 
@@ -59,7 +60,7 @@ def _run_export(asked: Any) -> None:
     if asked.data is None:
         questions = of_run(asked.folder)
     else:
-        given = (asked.text, asked.label, asked.delimiter)
+        given = (asked.text, asked.label, asked.delimiter, asked.text_pair)
         questions = of_file(asked.folder, asked.data, *given)
     exported = onnx_export.export_onnx(
         asked.folder, questions, asked.int8, asked.force, asked.threads

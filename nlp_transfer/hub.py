@@ -22,6 +22,7 @@ from nlp_transfer.config import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.examples import shows_examples
 from nlp_transfer.hub_client import DELAYS, Unanswered, asking, refusal, wait
+from nlp_transfer.onnx_engine import refuse_other_weights
 
 logger = logging.getLogger("nlp_transfer")
 MAIN = "main"
@@ -97,6 +98,7 @@ def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Push
         UserError: it is not on the Hub as it is here; nothing here has changed.
     """
     files = _files(folder)
+    refuse_other_weights(folder)
     if shows_examples(folder / "README.md") and not hub.examples:
         raise refusal(
             _name(hub),

@@ -13,6 +13,7 @@ import numpy as np
 
 from nlp_transfer.answers import Answering
 from nlp_transfer.config import LongText
+from nlp_transfer.digests import digest_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import FEW_TOKENS, PAIRS, Inputs, joined, pad_rows, plan_inference
 from nlp_transfer.windows import Reading, cut_into_parts, special_tokens
@@ -60,8 +61,10 @@ class OnnxEngine:
         """Open what `nlp-transfer export` wrote into an exported folder.
 
         Raises:
-            UserError: if it was not exported for this backend, or onnxruntime is missing.
+            UserError: if it was not exported for this backend or of these weights, or onnxruntime
+                is missing.
         """
+        refuse_other_weights(model)
         folder = model / FOLDER
         file = folder / FILES[backend]
         if not (file.is_file() and (folder / ABOUT).is_file()):
@@ -104,6 +107,33 @@ class OnnxEngine:
     def run(self, batch: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of one padded batch."""
         return self.session.run(["logits"], {name: batch[name] for name in self.inputs})[0]
+
+
+def digest_of_weights(model: Path) -> str:
+    """Of which weights a graph is."""
+    return digest_of(sorted(model.glob("*.safetensors")))
+
+
+def refuse_other_weights(model: Path) -> None:
+    """A graph that was exported before the weights beside it changed answers otherwise than they.
+
+    Raises:
+        UserError: if there is one.
+    """
+    about = model / FOLDER / ABOUT
+    weights = list(model.glob("*.safetensors"))
+    if not (about.is_file() and weights):
+        return  # a server needs no weights
+    # Any change sets the time of change, so that a hash is only taken where there may be one.
+    if max(file.stat().st_ctime_ns for file in weights) < about.stat().st_ctime_ns:
+        return
+    exported = json.loads(about.read_text(encoding="utf-8")).get("weights")
+    if exported is not None and exported != digest_of_weights(model):
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"The weights in {model} have changed since {about.parent} was exported: it answers "
+            f"otherwise. Type nlp-transfer export {model} --onnx, or remove {about.parent}.",
+        )
 
 
 def _session(file: Path, threads: int | None) -> Any:

@@ -18,7 +18,15 @@ from nlp_transfer.config import Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference import TorchEngine
 from nlp_transfer.machine import quiet
-from nlp_transfer.onnx_engine import ABOUT, EXTRA, FILES, FOLDER, OnnxEngine, Tokenizing
+from nlp_transfer.onnx_engine import (
+    ABOUT,
+    EXTRA,
+    FILES,
+    FOLDER,
+    OnnxEngine,
+    Tokenizing,
+    digest_of_weights,
+)
 from nlp_transfer.onnx_proof import (
     BATCHES,
     Measured,
@@ -72,7 +80,10 @@ def export_onnx(
     aside.mkdir()
     try:
         _write(torch_engine, aside, int8)
-        report: dict[str, Any] = {"tokenizing": asdict(tokenizing)}
+        report: dict[str, Any] = {
+            "tokenizing": asdict(tokenizing),
+            "weights": digest_of_weights(model),
+        }
         (aside / ABOUT).write_text(json.dumps(report), encoding="utf-8")
         exported = _prove(torch_engine, model, aside, questions, int8, threads)
         if exported.refused and not force:

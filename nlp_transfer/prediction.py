@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from nlp_transfer.answers import GIVEN, Answering
 from nlp_transfer.classifier import Classifier, find_model
 from nlp_transfer.config import Problem
+from nlp_transfer.digests import digest_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.parts import Worker, enter, finish, locked, parts_of, write_part
 from nlp_transfer.tables import (
@@ -142,16 +142,15 @@ def answer(classifier: Classifier, window: Window, question: Question) -> tuple[
         pairs = [_text(second[i]) for i in asked]
     found = classifier.probabilities([texts[i] for i in asked], pairs)
 
-    def spread(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    def spread(values: Sequence[Any]) -> list[Any]:
         everywhere: list[Any] = [None] * len(texts)
         for i, value in zip(asked, values, strict=True):
             everywhere[i] = value
-        return pa.array(everywhere, kind)
+        return everywhere
 
     columns = _columns(found, question, classifier.answering)
-    new = {name: spread(*column) for name, column in columns.items()}
-    named = {f"{question.prefix}{name}": values for name, values in new.items()}
-    return with_columns(window, named), len(texts) - len(asked)
+    new = {f"{question.prefix}{name}": (spread(v), kind) for name, (v, kind) in columns.items()}
+    return with_columns(window, new), len(texts) - len(asked)
 
 
 def _columns(
@@ -254,12 +253,8 @@ def identity_of(question: Question, folder: Path, backend: str) -> dict[str, Any
 
 
 def _fingerprint(model: Path, backend: str) -> str:
-    digest = hashlib.sha256()
     weights = "*.safetensors" if backend == "torch" else "onnx/*"
-    for file in sorted((*model.glob("*.json"), *model.glob(weights))):
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
+    return digest_of(sorted((*model.glob("*.json"), *model.glob(weights))))
 
 
 def _text(value: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 
 from nlp_transfer.config import NOT_PART_OF_THE_RESULT, RUNS, Config, as_dict, plain
+from nlp_transfer.digests import digest_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.machine import Machine, first_decides, logger
 
@@ -127,11 +128,7 @@ def run_path(config: Config, fingerprint: str) -> Path:
 def local_weights(config: Config) -> str:
     """Of a checkpoint that is a folder, whose content may change under its name; else nothing."""
     folder = Path(config.checkpoint.name)
-    digest = hashlib.sha256()
-    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
-        with file.open("rb") as weights:
-            digest.update(hashlib.file_digest(weights, "sha256").digest())
-    return digest.hexdigest()
+    return digest_of(sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))))
 
 
 def adopt(path: Path, config: Config, fingerprint: str, decisions: dict[str, Any]) -> None:

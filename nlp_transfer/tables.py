@@ -114,13 +114,13 @@ def column(window: Window, name: str) -> list[Any]:
     return [row.get(name) for row in window]
 
 
-def with_columns(window: Window, columns: dict[str, pa.Array]) -> Window:
-    """The window with more columns at its end."""
+def with_columns(window: Window, columns: dict[str, tuple[list[Any], pa.DataType]]) -> Window:
+    """The window with more columns at its end: values, and of which type they are in a table."""
     if isinstance(window, pa.Table):
-        for name, values in columns.items():
-            window = window.append_column(name, values)
+        for name, (values, kind) in columns.items():
+            window = window.append_column(name, pa.array(values, kind))
         return window
-    added = zip(*(values.to_pylist() for values in columns.values()), strict=True)
+    added = zip(*(values for values, _ in columns.values()), strict=True)
     rows = zip(window, added, strict=True)
     return [{**row, **dict(zip(columns, values, strict=True))} for row, values in rows]
 

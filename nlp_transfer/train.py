@@ -166,6 +166,7 @@ def _sweep(arguments: list[str]) -> None:
 def _compose_and_run(tree: DictConfig) -> float:
     try:
         config = to_config(plain(tree))
+        _refuse_a_sweep_of_uploads(config)
         # These import torch, which `--help` need not wait for.
         from nlp_transfer.interruption import heeded
         from nlp_transfer.pipeline import run
@@ -190,6 +191,16 @@ def _refuse_a_sweep_of_many_processes(arguments: list[str]) -> None:
             ExitCode.CONFIG,
             "--multirun does not work inside a launch of several processes: their group cannot be "
             "formed a second time. Start one torchrun for each run.",
+        )
+
+
+def _refuse_a_sweep_of_uploads(config: Config) -> None:
+    if in_a_sweep() and config.hub.repository is not None:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"hub.repository={config.hub.repository} does not go with --multirun: every run would "
+            "be uploaded in its turn. Leave it out, and upload the run you choose: "
+            f"nlp-transfer push RUN --repository {config.hub.repository}",
         )
 
 

@@ -58,28 +58,37 @@ def reopen(folder: Path, otherwise: str) -> tuple[Config, Corpus]:
     return config, corpus
 
 
-def of_file(
-    folder: Path, file: str, text: str, label: str | None, delimiter: str | None = None
+def of_file(  # noqa: PLR0913
+    folder: Path,
+    file: str,
+    text: str,
+    label: str | None,
+    delimiter: str | None = None,
+    text_pair: str | None = None,
 ) -> Questions:
     """The texts of a file (or a glob), with their labels or scores if a column is named.
 
     Args:
         delimiter: between the labels of one cell, where a text may have several.
+        text_pair: the column of the second texts, for a model of text pairs.
 
     Raises:
         UserError: if a column is missing, or holds a label that the model does not have.
     """
     about = read_json(find_model(folder) / "config.json")
-    if about.get(PAIRS):
+    paired = about.get(PAIRS)  # None: not known
+    if paired is not None and paired != (text_pair is not None):
         raise UserError(
             ExitCode.CONFIG,
-            f"{folder} answers for pairs of texts, and --data has one text a row. Name the run "
-            "instead: its validation pairs are compared.",
+            f"{folder} answers for pairs of texts: add --text-pair COLUMN."
+            if paired
+            else f"{folder} answers for single texts: leave out --text-pair.",
         )
     texts: list[str] = []
+    pairs: list[str] = []
     references: list[np.ndarray] = []
     for source in read_files(file, "--data"):
-        for column in (text, *([label] if label else [])):
+        for column in (text, *(name for name in (text_pair, label) if name)):
             if column not in source.table.column_names:
                 raise UserError(
                     ExitCode.DATA,
@@ -87,12 +96,17 @@ def of_file(
                     f"{', '.join(source.table.column_names)}.",
                 )
         texts += [str(value) for value in source.table[text]]
+        if text_pair:
+            pairs += [str(value) for value in source.table[text_pair]]
         if label:
             config = DatasetConfig(text=text, label=label, delimiter=delimiter)
             references.append(_references(source, config, Answering.remembered(about)))
     if not texts:
         raise UserError(ExitCode.DATA, f"--data {file} has no rows to compare on.")
-    return Questions(texts, np.concatenate(references) if label else None, file)
+    # What goes along to the Hub tells nobody where the file lay.
+    name = file.partition("?")[0].rstrip("/").rpartition("/")[2]
+    truth = np.concatenate(references) if label else None
+    return Questions(texts, truth, name, pairs if text_pair else None)
 
 
 def _references(source: Source, config: DatasetConfig, answering: Answering) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,10 +18,14 @@ from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli import main
+from nlp_transfer.config import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.hub import push
+from nlp_transfer.inputs import PAIRS
 from nlp_transfer.onnx_engine import OnnxEngine
 from nlp_transfer.onnx_export import Exported, export_onnx, table
 from nlp_transfer.onnx_proof import Questions
+from nlp_transfer.validation_texts import of_file
 
 ODD = ["a", "was " * 300, "Ünïcode ☃ and \t tabs", "", "the cold soup"]
 
@@ -95,6 +100,44 @@ def test_a_graph_that_differs_is_not_written(
         export_onnx(folder, Questions(ASKED, None, "texts"))
     assert refused.value.code is ExitCode.EXPORT
     assert not any(path.name.startswith("onnx") for path in folder.iterdir())
+
+
+def test_a_graph_of_other_weights_answers_for_nobody(
+    exported: dict[str, Exported], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(exported["bert"].folder, tmp_path / "model"))
+    assert Classifier.load(folder, "onnx").labels == LABELS  # a copy is as good
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for backend in ("onnx", "int8"):
+        with pytest.raises(UserError, match="have changed since .* --onnx, or remove"):
+            Classifier.load(folder, backend)
+    with pytest.raises(UserError, match="have changed since"):
+        push(folder, HubConfig("user/name"))
+    weights.unlink()  # as in an image that has no torch
+    assert Classifier.load(folder, "onnx").labels == LABELS
+
+
+def test_texts_of_a_file_may_be_pairs_and_the_report_does_not_say_where_it_lay(
+    checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_classifier(checkpoints["bert"], Path("model"))
+    config = json.loads((folder / "config.json").read_text())
+    second = [*reversed(ASKED)]
+    file = write_csv(Path("pairs.csv"), list(zip(ASKED, second, strict=True))).resolve()
+    assert of_file(folder, str(file), "text", None, text_pair="label").pairs == second
+    typed = ["export", "model", "--onnx", "--data", str(file)]
+    for paired, more in ((True, ["--text-pair", "label"]), (False, [])):
+        (folder / "config.json").write_text(json.dumps({**config, PAIRS: paired}))
+        main([*typed, *more])
+        assert f"Compared on {len(ASKED)} texts of pairs.csv." in capsys.readouterr().out
+        written = (folder / "onnx" / "export.json").read_text()
+        assert str(file.parent) not in written
+        other = [] if more else ["--text-pair", "label"]
+        expected = "add --text-pair COLUMN" if paired else "leave out --text-pair"
+        assert expected in refused_line(ExitCode.CONFIG, capsys, *typed, *other).err
 
 
 def test_a_run_is_compared_on_its_validation_split_and_int8_that_loses_labels_is_left_out(

@@ -100,6 +100,16 @@ def test_a_sweep_that_is_told_to_stop_begins_no_further_job(
     assert len([run for run in Path("runs").iterdir() if run.name.startswith("classify")]) == 1
 
 
+def test_a_sweep_uploads_nothing(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = typed(*QUICKLY, "hub.repository=user/name", "seed=1,2")
+    assert sweep(words, monkeypatch) == ExitCode.CONFIG
+    said = capsys.readouterr()
+    assert "nlp-transfer push RUN --repository user/name" in said.err
+    assert "2 jobs, 0 were finished before, 2 failed" in said.out
+
+
 @pytest.mark.slow
 def test_a_sweep_killed_in_its_middle_goes_on_and_repeats_nothing(
     typed: Typed, tmp_path: Path
