@@ -1,6 +1,7 @@
 """How often the 95% intervals hold the truth, on made-up models whose truth is known.
 
 python scripts/interval_coverage.py --simulations 2000
+python scripts/interval_coverage.py --seconds 10000     how long they take on so many rows
 
 A made-up model of two labels gives log odds that are right but 1.5 times too large (`--over`), as
 those of a fine-tuned encoder are. Its true figures are those of four million rows.
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nlp_transfer.config import EvaluationConfig, Problem
+from nlp_transfer.evaluation import load_metrics
 from nlp_transfer.intervals import intervals
 from nlp_transfer.scores import (
     BINARY,
@@ -81,6 +84,26 @@ def coverage(
     return {name: count / simulations for name, count in held.items()}
 
 
+def print_seconds(rows: int) -> None:
+    """CPU seconds of all intervals of one evaluation, for each kind of answer."""
+    generator = np.random.default_rng(0)
+    labels = {Problem.single_label: 4, Problem.multi_label: 28, Problem.regression: 1}
+    for problem, count in labels.items():
+        logits = generator.normal(size=(rows, count)).astype(np.float32)
+        noisy = logits + generator.normal(size=logits.shape)
+        references = {
+            Problem.single_label: noisy.argmax(axis=1),
+            Problem.multi_label: (noisy > 2).astype(np.float32),
+            Problem.regression: noisy[:, 0].astype(np.float32),
+        }[problem]
+        metrics = load_metrics(EvaluationConfig(), tuple(map(str, range(count))), problem)
+        values = metrics.compute(logits, references)
+        start = time.process_time()
+        metrics.intervals(values, logits, references)
+        seconds = time.process_time() - start
+        print(f"{rows:,} rows, {problem.name}, {count} columns: {seconds:.2f} CPU seconds")
+
+
 def main() -> None:
     """Print a table, one line for each setting."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -88,7 +111,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[300, 2000])
     parser.add_argument("--over", type=float, default=1.5)
     parser.add_argument("--metrics", nargs="+", default=list(EVERY))
+    parser.add_argument("--seconds", type=int, metavar="ROWS")
     asked = parser.parse_args()
+    if asked.seconds:
+        print_seconds(asked.seconds)
+        return
     names = tuple(asked.metrics)
     print(f"{'rows':>6} {'labels':<12}" + "".join(f"{name:>{len(name) + 2}}" for name in names))
     for rows in asked.rows:

@@ -8,9 +8,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import csv
+import functools
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,12 @@ QUIETLY = ("training.cpu=true", "training.threads=1")
 ARCHITECTURES = ("bert", "roberta", "distilbert")
 # What the classifiers with random weights say, and the texts on which they say each of it.
 LABELS = ("bad", "good", "neither")
+
+
+def slow_but(quick: Iterable[str], names: Iterable[str]) -> list[Any]:
+    """Parameters of which only some are tried every time; the others are slow tests."""
+    slow = pytest.mark.slow
+    return [n if n in quick else pytest.param(n, marks=slow) for n in names]
 
 
 def make_rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -196,19 +203,21 @@ def save_classifier(encoder: Path, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def exported(
     checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    """Every architecture with ONNX, and int8 whatever it is worth."""
+) -> Callable[[str], Any]:
+    """An architecture with ONNX, and int8 whatever it is worth; made when it is first asked for."""
     from nlp_transfer.onnx_export import export_onnx
     from nlp_transfer.onnx_proof import Questions
 
     home = tmp_path_factory.mktemp("onnx")
     references = np.arange(len(ASKED)) % 3
     questions = Questions(ASKED, references, "made-up texts")
-    found = {}
-    for architecture in ARCHITECTURES:
+
+    @functools.cache
+    def export(architecture: str) -> Any:
         folder = save_classifier(checkpoints[architecture], home / architecture)
-        found[architecture] = export_onnx(folder, questions, int8=True, force=True, threads=1)
-    return found
+        return export_onnx(folder, questions, int8=True, force=True, threads=1)
+
+    return export
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import make_tokenizer
+from conftest import make_tokenizer, slow_but
 from rooms import Prepared, prepare
 
 from nlp_transfer.config import Cache, FeaturesConfig
@@ -56,6 +56,8 @@ ARCHITECTURES = {
     ),
 }
 
+USUAL = ("bert", "roberta", "distilbert", "modernbert_mean")
+
 
 def stage_of(frozen_layers: int) -> Stage:
     return Stage("some", frozen_layers + 1, 3.0, 1e-3, 1e-3, 1.0)
@@ -76,7 +78,7 @@ def any_architecture(request: pytest.FixtureRequest, typed: Typed, tmp_path: Pat
     return Prepared(**{**vars(prepared), **changes})
 
 
-@pytest.mark.parametrize("any_architecture", ARCHITECTURES, indirect=True)
+@pytest.mark.parametrize("any_architecture", slow_but(USUAL, ARCHITECTURES), indirect=True)
 def test_every_boundary_is_split_exactly_and_the_frozen_part_never_runs_in_training(
     any_architecture: Prepared,
 ) -> None:

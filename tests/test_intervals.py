@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import slow_but
 from scipy import stats
 from sklearn import metrics as sk
 
 from nlp_transfer.answers import softmax
 from nlp_transfer.config import EvaluationConfig
 from nlp_transfer.evaluation import Metrics, load_metrics
-from nlp_transfer.intervals import intervals, resampled, resampled_confusion
+from nlp_transfer.intervals import resampled, resampled_confusion
 from nlp_transfer.scores import (
     BINARY,
     BY_LABEL,
@@ -195,19 +195,7 @@ def test_a_model_that_is_calibrated_may_have_no_calibration_error() -> None:
     assert wrong["ece"][0] > 0.02
 
 
-def test_ten_thousand_rows_take_less_than_two_seconds() -> None:
-    references, logits = answers(10_000, 4)
-    names = ["accuracy", "f1_macro", "log_loss", "brier", "ece", "roc_auc"]
-    metrics = asked(names, 4)
-    values = metrics.compute(logits, references)
-    defined = {name: value for name, value in values.items() if value is not None}
-    probabilities = softmax(logits)
-    start = time.process_time()
-    intervals(defined, references, probabilities, metrics.classes)
-    assert time.process_time() - start < 2
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", slow_but(["5% positive"], SETTINGS))
 def test_intervals_hold_the_truth_in_95_of_100_samples(setting: str) -> None:
     share, apart = SETTINGS[setting]
     names = ("accuracy", "f1_macro", "log_loss", "brier", "ece")

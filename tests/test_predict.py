@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ASKED, LABELS, make_rows
+from conftest import ASKED, LABELS, make_rows, slow_but
 
 from nlp_transfer import Classifier
 from nlp_transfer.cli import main
@@ -29,9 +29,9 @@ Predict = Callable[..., Any]
 
 
 @pytest.fixture
-def model(exported: dict[str, Any]) -> Path:
+def model(exported: Callable[[str], Any]) -> Path:
     """A tiny classifier, exported to ONNX."""
-    return exported["bert"].folder
+    return exported("bert").folder
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def command(model: Path, source: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "nlp_transfer.cli", "predict", *folder, *files]
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv"])
+@pytest.mark.parametrize("kind", slow_but(["parquet"], ["parquet", "csv"]))
 def test_a_killed_run_continues_and_gives_the_same_file(kind: str, model: Path) -> None:
     source = write_table(Path("texts.parquet"), rows_of(14_000))
     unbroken, out = Path(f"unbroken.{kind}"), Path(f"answers.{kind}")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,9 +73,9 @@ def served(folder: Path, *more: str) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def folder(exported: dict[str, Any]) -> Path:
+def folder(exported: Callable[[str], Any]) -> Path:
     """A tiny classifier, exported to ONNX."""
-    return exported["bert"].folder
+    return exported("bert").folder
 
 
 @pytest.fixture(scope="module")

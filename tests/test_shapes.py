@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_tokenizer
+from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_tokenizer, slow_but
 from hypothesis import given
 from hypothesis import strategies as st
 from rooms import Prepared, prepare
@@ -526,7 +526,7 @@ def test_each_window_counts_the_share_of_its_document(of_windows: Any) -> None:
     np.testing.assert_allclose(seen, 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("stage", ["full", "top_layers"])
+@pytest.mark.parametrize("stage", slow_but(["full"], ["full", "top_layers"]))
 def test_a_documents_windows_weigh_the_same_whatever_the_micro_batches_and_stores(
     checkpoints: dict[str, Path], tmp_path: Path, stage: str
 ) -> None:

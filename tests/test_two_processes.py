@@ -66,20 +66,7 @@ def test_two_processes_train_the_same_model_as_one(typed: Typed, tmp_path: Path)
             timeout=240,
         )
     assert two.returncode == 0, two.stderr
-    one = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "nlp_transfer.train",
-            *overrides,
-            f"run_dir={tmp_path / 'one'}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert one.returncode == 0, one.stderr
-
+    run(compose(*overrides, f"run_dir={tmp_path / 'one'}"))
     steps = [
         [json.loads(line) for line in (tmp_path / f"rank-{rank}").read_text().splitlines()]
         for rank in (0, 1)
