@@ -458,10 +458,19 @@ def test_a_hub_that_falls_silent_is_not_waited_for_forever(
     assert hub.history("user/tiny") == 1
 
 
-def test_a_signal_does_not_wait_for_the_hub(hub: Hub, model: Path) -> None:
+@pytest.mark.usefixtures("log")
+def test_a_signal_does_not_wait_for_the_hub(
+    hub: Hub, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.failing["info"] = ["500"]
-    told = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
-    told.start()
+
+    class Tells(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "again in 60 s" in record.getMessage():
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    logger = logging.getLogger("nlp_transfer")
+    monkeypatch.setattr(logger, "handlers", [*logger.handlers, Tells()])
     with heeded():
         said = ("Stopped by SIGTERM", f"The model is whole in {model}")
         refused(lambda: push(model, HubConfig("user/tiny"), (60.0,)), *said, code=ExitCode.STOPPED)
