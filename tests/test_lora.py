@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import ARCHITECTURES, make_tokenizer
+from conftest import ARCHITECTURES, make_tokenizer, slow_but
 from rooms import Prepared, prepare
 
 from nlp_transfer import compose, run
@@ -51,7 +51,11 @@ def adapters(request: pytest.FixtureRequest, typed: Typed, tmp_path: Path) -> Pr
     )
 
 
-@pytest.mark.parametrize("adapters", [*ARCHITECTURES, *MORE], indirect=True)
+@pytest.mark.parametrize(
+    "adapters",
+    slow_but(["bert", "distilbert", "modernbert"], [*ARCHITECTURES, *MORE]),
+    indirect=True,
+)
 def test_merged_adapters_change_only_adapted_weights_and_all_of_the_head(
     adapters: Prepared, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -727,6 +727,7 @@ def test_t5_answers_at_the_end_of_each_text_however_it_is_cut_and_padded(of_both
     assert model.config.is_encoder_decoder
 
 
+@pytest.mark.slow
 def test_the_top_layer_of_t5_is_its_decoders(
     both: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
