@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from httpx2 import HTTPError
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, hf_hub_download
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from nlp_transfer.answers import THRESHOLDS
 from nlp_transfer.config import (
@@ -36,8 +38,12 @@ TASK = "text-classification"
 PACKAGED = "embedded:"  # before the names of what ships with this package
 EMBEDDED_BASE = {"base_model": "sentence-transformers/all-MiniLM-L6-v2", "license": "apache-2.0"}
 # The Hub's name of a metric, where ours says more.
-HUB_METRICS = {"matthews": "matthews_correlation"}
-AVERAGES = ("macro", "weighted")
+HUB_METRICS = {
+    "matthews": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+}
+AVERAGES = ("micro", "macro", "weighted")
 WEAK = 0.1  # this far below the mean F1 of the classes, a class is called weak
 FEW = 30  # rows of a class, below which its figures say little
 
@@ -67,7 +73,7 @@ def _metadata(config: Config, metrics: dict[str, Any], base: dict[str, Any]) -> 
     name = config.dataset.name
     return ModelCardData(
         **base,
-        datasets=None if name in (None, EMBEDDED_REVIEWS) else name,
+        datasets=None if name == EMBEDDED_REVIEWS else _of_the_hub(config.dataset),
         eval_results=list(_results(config.dataset, metrics)),
         library_name="transformers",
         metrics=sorted(
@@ -88,7 +94,7 @@ def _results(dataset: DatasetConfig, metrics: dict[str, Any]) -> Iterator[EvalRe
             yield EvalResult(
                 task_type=TASK,
                 task_name="Text Classification",
-                dataset_type=(dataset.name or "files").removeprefix(PACKAGED),
+                dataset_type=_of_the_hub(dataset) or "files",
                 dataset_name=_data_name(dataset),
                 dataset_config=dataset.subset,
                 dataset_split=split,
@@ -118,7 +124,8 @@ def _base(checkpoint: CheckpointConfig) -> dict[str, Any]:
             card = Path(hf_hub_download(*given, revision=checkpoint.revision))
         said = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
         licence = {name: said.get(name) for name in ("license", "license_name", "license_link")}
-    except (OSError, ValueError):  # no card there, or no Hub: its licence is not known
+    # No card there, none that can be read, or no Hub: its licence is not known.
+    except (OSError, ValueError, YAMLError, HTTPError):
         licence = {}
     return licence if local.is_dir() else {"base_model": checkpoint.name, **licence}
 
@@ -302,6 +309,8 @@ def repeatable(config: Config) -> dict[str, Any]:
         for split in ("train", "validation", "test"):
             path = tree["dataset"][split]
             tree["dataset"][split] = None if path is None else Path(path).name
+    else:
+        tree["dataset"]["name"] = _private(config.dataset.name)
     tree["checkpoint"]["name"] = _private(config.checkpoint.name)
     return _different(tree, default_tree())
 
@@ -323,16 +332,23 @@ def _title(config: Config) -> str:
     return f"{config.task}-{re.split('[/:]', _private(config.checkpoint.name))[-1]}"
 
 
-def _private(checkpoint: str) -> str:
+def _private(name: str) -> str:
     """Where a folder lies on this machine is nobody's business."""
-    return Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
+    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def _data_name(dataset: DatasetConfig) -> str:
-    if dataset.name is None:
+    name = _of_the_hub(dataset)
+    if name is None:
         return "local files"
-    name = dataset.name.removeprefix(PACKAGED)
     return f"{name} ({dataset.subset})" if dataset.subset else name
+
+
+def _of_the_hub(dataset: DatasetConfig) -> str | None:
+    """The name of a public dataset, or of the one in this package; None: files of this machine."""
+    if dataset.name is None or Path(dataset.name).is_dir():
+        return None
+    return dataset.name.removeprefix(PACKAGED)
 
 
 def _classes(metrics: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 from nlp_transfer.folder_doors import FOLDER_DOORS
 from nlp_transfer.run_doors import RUN_DOORS
 
@@ -41,9 +41,11 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our answers has gone; nothing more can be written, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail(130, "The reader of the answers has gone.")
-    except OSError as error:  # no room, no right: whatever was answered before is kept
-        where = f" ({error.filename})" if error.filename else ""
-        _fail(ExitCode.RUN_FOLDER, f"The disk says: {error.strerror or error}{where}.")
+    except OSError as error:  # whatever was answered before is kept
+        refusal = of_the_disk(error)
+        if refusal is None:
+            raise
+        _fail(refusal.code, str(refusal))
     except KeyboardInterrupt:
         _fail(130, "Interrupted.")
 

@@ -32,3 +32,11 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+def of_the_disk(error: OSError) -> UserError | None:
+    """No room, no right: what a person can mend; None where the system names no such reason."""
+    if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
+        return None
+    where = f" ({error.filename})" if error.filename else ""
+    return UserError(ExitCode.RUN_FOLDER, f"The disk says: {error.strerror or error}{where}.")

@@ -119,11 +119,9 @@ def _choose(
     room = _room(Path(config.folder), config.max_gb)
     if size > room:
         return f"its features take {size / 1e9:.2f} GB, and there is room for {room / 1e9:.2f}"
+    instead = f" instead of in each of {stage.epochs:g} epochs" if stage.solver is None else ""
     logger.info(
-        "stage %s: the frozen part runs once instead of in each of %g epochs, %.0f MB are stored",
-        stage.name,
-        stage.epochs,
-        size / 1e6,
+        "stage %s: the frozen part runs once%s, %.0f MB are stored", stage.name, instead, size / 1e6
     )
     return exact[0]
 

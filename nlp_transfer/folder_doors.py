@@ -29,7 +29,7 @@ def door_of(doors: Doors, name: str, sentence: str, run: Callable[[Any], None]) 
 
 def positive(text: str) -> int:
     if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
     return int(text)
 
 
@@ -155,9 +155,14 @@ def _serve(doors: Doors) -> None:
     choose_backend(door)
     door.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every address (127.0.0.1)")
     door.add_argument("--port", type=int, default=8000, help="0: any that is free (8000)")
-    door.add_argument("--max-body", type=positive, default=1 << 20, metavar="BYTES")
-    door.add_argument("--max-texts", type=positive, default=64, metavar="N", help="a request")
-    door.add_argument("--max-queue", type=positive, default=1024, metavar="N", help="texts")
+    for name, default, what in (
+        ("body", 1 << 20, "bytes of one request"),
+        ("texts", 64, "texts in one request"),
+        ("characters", 100_000, "characters in one request"),
+        ("queue", 1024, "texts waiting"),
+    ):
+        more = f"{what} ({default})"
+        door.add_argument(f"--max-{name}", type=positive, default=default, metavar="N", help=more)
 
 
 def _run_serve(asked: Any) -> None:
@@ -172,7 +177,8 @@ def _run_serve(asked: Any) -> None:
         ) from error
     with listening:
         classifier = Classifier.load(asked.folder, asked.backend, asked.threads)
-        limits = serving.Limits(asked.max_body, asked.max_texts, asked.max_queue)
+        most = (asked.max_body, asked.max_texts, asked.max_characters, asked.max_queue)
+        limits = serving.Limits(*most)
         app = serving.make_app(classifier, limits, title=str(asked.folder))
         where = "{}:{}".format(*listening.getsockname()[:2])
         print(f"{asked.folder} by {asked.backend}: http://{where}", file=sys.stderr, flush=True)
@@ -182,11 +188,15 @@ def _run_serve(asked: Any) -> None:
 def _push(doors: Doors) -> None:
     door = door_of(doors, "push", "Upload to the Hub.", _run_push)
     door.add_argument("--repository", required=True, metavar="USER/NAME")
-    door.add_argument("--private", action="store_true", help="never where everybody can read")
+    door.add_argument(
+        "--private", action="store_true", help="create it private; refuse a public repository"
+    )
     door.add_argument("--revision", metavar="BRANCH", help="made where it is missing (main)")
     door.add_argument("--tag", help="a name for the uploaded commit")
     door.add_argument("--pull-request", action="store_true", help="to a repository that exists")
-    door.add_argument("--examples", action="store_true", help="with the rows that the card shows")
+    door.add_argument(
+        "--examples", action="store_true", help="allow a card that shows rows of the data"
+    )
 
 
 def _run_push(asked: Any) -> None:

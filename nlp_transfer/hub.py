@@ -11,10 +11,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
@@ -22,23 +22,30 @@ from nlp_transfer.config import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.examples import shows_examples
 from nlp_transfer.hub_client import DELAYS, Unanswered, asking, refusal, wait
-from nlp_transfer.onnx_engine import refuse_other_weights
+from nlp_transfer.onnx_engine import ABOUT, FOLDER, refuse_other_weights
 
 logger = logging.getLogger("nlp_transfer")
 MAIN = "main"
-# What a model is made of. Anything else in the folder (texts, answers, pickles) stays here.
-UPLOADED = (
-    "README.md",
-    "LICENSE*",
-    "*.json",
-    "*.safetensors",
-    "*.onnx",
-    "*.onnx.data",
-    "*.model",
-    "*.jinja",
-    "vocab.txt",
-    "merges.txt",
-)
+# What a model is made of, by folder. Anything else (texts, answers, pickles) stays here.
+UPLOADED = {
+    ".": (
+        "README.md",
+        "LICENSE*",
+        "config.json",
+        "generation_config.json",
+        "*.safetensors",
+        "*.safetensors.index.json",
+        "tokenizer*.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "*.model",
+        "*.jinja",
+    ),
+    FOLDER: (ABOUT, "*.onnx", "*.onnx.data"),
+}
 
 
 @dataclass(frozen=True)
@@ -143,13 +150,17 @@ def _commit(
         revision = _latest(api, hub, files)
         there = _there(api, hub, revision)
         missing = [name for name, file in files.items() if not file.is_there(there.get(name))]
-        if not missing:
+        stale = _stale(there, files)
+        if not missing and not stale:
             return revision, new
         new = new or missing
         try:
             commit = api.create_commit(
                 _name(hub),
-                operations=[_operation(name, files[name]) for name in missing],
+                operations=[
+                    *(_operation(name, files[name]) for name in missing),
+                    *(CommitOperationDelete(name) for name in stale),
+                ],
                 commit_message=_title(files),
                 revision=hub.revision,
                 create_pr=hub.pull_request,
@@ -159,6 +170,14 @@ def _commit(
             if not error.commit or not left:
                 raise
             wait(error.what, max(left.pop(0), error.asked_to_wait))
+
+
+def _stale(there: dict[str, RepoFile], files: dict[str, _File]) -> list[str]:
+    """Graphs on the Hub of other weights than those that come."""
+    weights = (name for name in files if name.endswith(".safetensors"))
+    if all(files[name].is_there(there.get(name)) for name in weights):
+        return []
+    return [name for name in there if name.startswith(f"{FOLDER}/") and name not in files]
 
 
 def _operation(name: str, file: _File) -> CommitOperationAdd:
@@ -191,11 +210,7 @@ def _title(files: dict[str, _File]) -> str:
 def _files(folder: Path) -> dict[str, _File]:
     """What is uploaded, by its path in the folder."""
     found = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    chosen = {
-        name: path
-        for name, path in found.items()
-        if any(fnmatch(path.name, pattern) for pattern in UPLOADED)
-    }
+    chosen = {name: path for name, path in found.items() if _is_part_of_a_model(name)}
     if "config.json" not in chosen or not any(n.endswith(".safetensors") for n in chosen):
         raise UserError(
             ExitCode.HUB,
@@ -206,6 +221,11 @@ def _files(folder: Path) -> dict[str, _File]:
     if left:
         logger.info("not part of the model, and not uploaded: %s", ", ".join(left))
     return {name: _hashed(path) for name, path in chosen.items()}
+
+
+def _is_part_of_a_model(name: str) -> bool:
+    path = PurePath(name)
+    return any(fnmatch(path.name, pattern) for pattern in UPLOADED.get(str(path.parent), ()))
 
 
 def _hashed(path: Path) -> _File:

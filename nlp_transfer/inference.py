@@ -15,7 +15,7 @@ from nlp_transfer.answers import Answering
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import FEW_TOKENS, PAIRS, Inputs, Pairs, plan_inference
 from nlp_transfer.machine import Machine, gather, quiet, tokens_at_once
-from nlp_transfer.model import evaluating, longest_input, take_literally
+from nlp_transfer.model import LOADING_FAILS_WITH, evaluating, longest_input, take_literally
 from nlp_transfer.tokenization import Collator, collator_of, encode_texts
 from nlp_transfer.windows import Reading
 
@@ -90,7 +90,7 @@ class TorchEngine:
                 load = AutoModelForSequenceClassification.from_pretrained
                 model = load(folder, dtype=torch.float32, use_safetensors=True)
                 return cls(model.to(_device()), AutoTokenizer.from_pretrained(folder))
-        except (OSError, ValueError) as error:
+        except LOADING_FAILS_WITH as error:
             raise UserError(
                 ExitCode.CHECKPOINT, f"{folder} cannot be opened as a classifier: {error}"
             ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +30,8 @@ from nlp_transfer.config import (
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
 DESTRUCTIVE_LEARNING_RATE = 1e-3
+# Of a branch or a tag; git takes some more.
+GIT_NAME = r"(?!.*(\.\.|//|/\.|\.lock$))[A-Za-z0-9_][A-Za-z0-9_./-]*(?<![./])"
 LARGEST_SEED = 2**32 - 1  # that numpy takes
 
 
@@ -165,8 +168,14 @@ def impossible_hub(hub: HubConfig) -> Iterator[str]:
             "and '.', at most 96 of them."
         )
     for name in ("revision", "tag"):
-        if hub.pull_request and getattr(hub, name) is not None:
+        value = getattr(hub, name)
+        if hub.pull_request and value is not None:
             yield f"hub.pull_request=true goes to main and has no {name}: leave out hub.{name}."
+        elif value is not None and not re.fullmatch(GIT_NAME, value):
+            yield (
+                f"hub.{name}={value!r} is no name that git takes: letters, digits, '-', '_', '.' "
+                "and '/', as in v1.0 or teams/red."
+            )
 
 
 def _impossible_training(training: TrainingConfig) -> Iterator[str]:

@@ -21,7 +21,11 @@ class Limits:
 
     body: int = 1 << 20  # bytes
     texts: int = 64  # of one request
-    queue: int = 1024  # texts that wait
+    characters: int = 100_000  # of one request
+    queue: int = 1024  # texts that wait; long ones count once for every `LONG` characters
+
+
+LONG = 2000
 
 
 class Refused(Exception):
@@ -40,6 +44,21 @@ class Asked:
     pairs: list[str] | None
     answer: Future[np.ndarray]  # probabilities, float64 [texts, labels]
 
+    @property
+    def every(self) -> Sequence[str]:
+        """All texts, the second ones too."""
+        return (*self.texts, *(self.pairs or ()))
+
+    @property
+    def load(self) -> int:
+        """As how many texts it waits: long ones may be read in many windows."""
+        return max(len(self.texts), sum(map(len, self.every)) // LONG)
+
+    @property
+    def tokens(self) -> int:
+        """Roughly: English has four characters a token."""
+        return sum(len(text) // 4 + 2 for text in self.every)
+
 
 class Batcher:
     """One thread that answers; it takes all that is queued, up to a forward pass, and never waits.
@@ -51,7 +70,7 @@ class Batcher:
         self.classifier = classifier
         self.limits = limits
         self.metrics = metrics
-        self.waiting = 0  # texts
+        self.waiting = 0  # texts, long ones several times
         self._queue: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
         self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
@@ -76,13 +95,13 @@ class Batcher:
         Raises:
             Refused: if too much waits already.
         """
+        asked = Asked(texts, pairs, Future())
         with self._counting:
-            if self.waiting + len(texts) > self.limits.queue:
+            if self.waiting + asked.load > self.limits.queue:
                 raise Refused(
                     503, f"{self.waiting} texts are waiting, at most {self.limits.queue} may."
                 )
-            self.waiting += len(texts)
-        asked = Asked(texts, pairs, Future())
+            self.waiting += asked.load
         self._queue.put(asked)
         return asked.answer
 
@@ -98,7 +117,7 @@ class Batcher:
         first = self._queue.get()
         if first is None:
             return [], False
-        batch, size = [first], _size(first)
+        batch, size = [first], first.tokens
         while size < CPU_TOKENS and not self.classifier.engine.alone:
             try:
                 more = self._queue.get_nowait()
@@ -107,7 +126,7 @@ class Batcher:
             if more is None:
                 return batch, False
             batch.append(more)
-            size += _size(more)
+            size += more.tokens
         return batch, True
 
     def _answer(self, batch: list[Asked]) -> None:
@@ -115,7 +134,7 @@ class Batcher:
         for paired in (False, True):
             some = [asked for asked in batch if (asked.pairs is not None) == paired]
             with self._counting:
-                self.waiting -= sum(len(asked.texts) for asked in some)
+                self.waiting -= sum(asked.load for asked in some)
             some = [asked for asked in some if asked.answer.set_running_or_notify_cancel()]
             if not some:
                 continue
@@ -160,9 +179,3 @@ class Metrics:
         """Tell how many texts wait."""
         waiting = prometheus.Gauge("classify_waiting", "Texts that wait.", registry=self.registry)
         waiting.set_function(lambda: batcher.waiting)
-
-
-def _size(asked: Asked) -> int:
-    """Roughly the tokens of a request: English has four characters a token."""
-    every: Sequence[str] = (*asked.texts, *(asked.pairs or ()))
-    return sum(len(text) // 4 + 2 for text in every)

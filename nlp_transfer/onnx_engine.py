@@ -44,12 +44,13 @@ class OnnxEngine:
 
     def __init__(self, model: Path, folder: Path, backend: str, threads: int | None = None) -> None:
         """Open the graph in `folder`, with the tokenizer and the configuration of `model`."""
-        written = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        written, config = _read(folder / ABOUT), _read(model / "config.json")
         self.tokenizing = Tokenizing(**written["tokenizing"])
         self.session = _session(folder / FILES[backend], threads)
         self.inputs = [given.name for given in self.session.get_inputs()]
         self.tokenizer = _tokenizer(model / "tokenizer.json")
+        # As `take_literally` does: a text that says </s> does not end there.
+        self.tokenizer.encode_special_tokens = bool(config.get("is_encoder_decoder"))
         told = self.tokenizer.encode
         self.around = special_tokens(lambda text, added: told(text, add_special_tokens=added).ids)
         self.answering, self.reading = Answering.remembered(config), Reading.remembered(config)
@@ -121,19 +122,24 @@ def refuse_other_weights(model: Path) -> None:
         UserError: if there is one.
     """
     about = model / FOLDER / ABOUT
-    weights = list(model.glob("*.safetensors"))
-    if not (about.is_file() and weights):
+    if not (about.is_file() and list(model.glob("*.safetensors"))):
         return  # a server needs no weights
-    # Any change sets the time of change, so that a hash is only taken where there may be one.
-    if max(file.stat().st_ctime_ns for file in weights) < about.stat().st_ctime_ns:
-        return
-    exported = json.loads(about.read_text(encoding="utf-8")).get("weights")
+    exported = _read(about).get("weights")
     if exported is not None and exported != digest_of_weights(model):
         raise UserError(
             ExitCode.CHECKPOINT,
             f"The weights in {model} have changed since {about.parent} was exported: it answers "
             f"otherwise. Type nlp-transfer export {model} --onnx, or remove {about.parent}.",
         )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            ExitCode.CHECKPOINT, f"{file} is damaged: {error}. Export the model again."
+        ) from error
 
 
 def _session(file: Path, threads: int | None) -> Any:
@@ -160,6 +166,9 @@ def _tokenizer(file: Path) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(file))
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # noqa: BLE001 (its errors have no class of their own)
+        raise UserError(ExitCode.CHECKPOINT, f"{file} cannot be read: {error}.") from error
     tokenizer.no_padding()  # some checkpoints carry a fixed one
     return tokenizer

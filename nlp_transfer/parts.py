@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tables import Window, WindowWriter
 
 ABOUT = "about.json"
+LOCK = "lock-"
 WAIT = 0.2  # seconds between two looks for other workers
 
 
@@ -35,16 +35,39 @@ class Worker:
             UserError: if the launch is on several machines.
         """
         count = int(os.environ.get("WORLD_SIZE", "1"))
-        if int(os.environ.get("LOCAL_WORLD_SIZE", count)) != count:
+        if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) != count:
             raise UserError(
                 ExitCode.MACHINE,
-                "predict runs on one machine. Cut the file, and start it once on each.",
+                "predict runs on one machine (WORLD_SIZE says that there are more, or no launcher "
+                "has set LOCAL_WORLD_SIZE). Cut the file, and start it once on each.",
             )
         return cls(int(os.environ.get("RANK", "0")), count)
 
 
-def enter(home: Path, identity: dict[str, Any]) -> None:
-    """The folder of the parts, which says what they answer."""
+@contextmanager
+def entered(home: Path, identity: dict[str, Any], worker: Worker) -> Iterator[None]:
+    """The folder of the parts, locked, which says what they answer.
+
+    Raises:
+        UserError: if it is another's, or answers another question.
+    """
+    there = [path.name for path in home.iterdir()] if home.exists() else []
+    if ABOUT not in there and not all(name.startswith((ABOUT, LOCK)) for name in there):
+        raise UserError(ExitCode.CONFIG, f"{home} is in the way: its content is not ours.")
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / f"{LOCK}{worker.rank}").open("a") as lock:
+        try:
+            # The kernel frees it when its owner dies, also by kill -9.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                ExitCode.RUN_FOLDER, f"Another process is writing these answers ({home})."
+            ) from error
+        _identify(home, identity)
+        yield
+
+
+def _identify(home: Path, identity: dict[str, Any]) -> None:
     about = home / ABOUT
     if about.is_file():
         there = json.loads(about.read_text(encoding="utf-8"))
@@ -56,10 +79,8 @@ def enter(home: Path, identity: dict[str, Any]) -> None:
                 "differ). Remove that folder, or write to another file with --out.",
             )
         if "bytes" not in identity["source"]:
-            shutil.rmtree(home)  # a stream cannot be read a second time
-    elif home.exists() and not all(path.name.startswith(ABOUT) for path in home.iterdir()):
-        raise UserError(ExitCode.CONFIG, f"{home} is in the way: its content is not ours.")
-    home.mkdir(parents=True, exist_ok=True)
+            for part in parts_of(home):
+                (home / part).unlink()  # a stream cannot be read a second time
     aside = home / f"{ABOUT}.{os.getpid()}"
     aside.write_text(json.dumps(identity), encoding="utf-8")
     aside.replace(about)
@@ -79,19 +100,6 @@ def finish(home: Path, worker: Worker) -> None:
     others = [home / f"done-{rank}.{launch}" for rank in range(1, worker.count)]
     while not all(mark.exists() for mark in others):
         time.sleep(WAIT)
-
-
-@contextmanager
-def locked(home: Path, worker: Worker) -> Iterator[None]:
-    with (home / f"lock-{worker.rank}").open("a") as lock:
-        try:
-            # The kernel frees it when its owner dies, also by kill -9.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                ExitCode.RUN_FOLDER, f"Another process is writing these answers ({home})."
-            ) from error
-        yield
 
 
 def write_part(writer: WindowWriter, window: Window, part: Path) -> None:

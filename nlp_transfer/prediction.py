@@ -19,7 +19,7 @@ from nlp_transfer.classifier import Classifier, find_model
 from nlp_transfer.config import Problem
 from nlp_transfer.digests import digest_of
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.parts import Worker, enter, finish, locked, parts_of, write_part
+from nlp_transfer.parts import Worker, entered, finish, parts_of, write_part
 from nlp_transfer.tables import (
     CELLS,
     WINDOW,
@@ -67,13 +67,13 @@ def predict_stream(classifier: Classifier, question: Question, out: BinaryIO) ->
     writer, rows, blank = None, 0, 0
     with _opened(question) as (windows, _):
         for window in windows:
-            answered, without = answer(classifier, window, question)
+            answered = answer(classifier, window, question)
             if writer is None:
                 writer = WindowWriter(question.out_kind, answered)
                 out.write(writer.header())
             writer.write(answered, out)
             out.flush()
-            rows, blank = rows + len(window), blank + without
+            rows, blank = rows + len(window), blank + blanks(window, question)
     return Answered(rows, blank, kept=0)
 
 
@@ -90,8 +90,7 @@ def predict_file(
     """
     assert question.out is not None
     home = question.out.with_name(f"{question.out.name}.part")
-    enter(home, identity)
-    with locked(home, worker):
+    with entered(home, identity, worker):
         try:
             writer, parts, answered = _answer_parts(classifier, question, home, worker)
         except UserError:
@@ -117,22 +116,19 @@ def _answer_parts(
     with _opened(question) as (windows, source), _progress(source, question, worker) as advance:
         for number, window in enumerate(windows):
             if writer is None:
-                shape, _ = answer(classifier, window[:0], question)
-                writer = WindowWriter(question.out_kind, shape)
+                writer = WindowWriter(question.out_kind, answer(classifier, window[:0], question))
             parts.append(home / f"{number:08}")
             if parts[-1].name not in there and number % worker.count == worker.rank:
-                answered, without = answer(classifier, window, question)
-                write_part(writer, answered, parts[-1])
-                blank += without
-            rows += len(window)
+                write_part(writer, answer(classifier, window, question), parts[-1])
+            rows, blank = rows + len(window), blank + blanks(window, question)
             advance(len(window))
     if writer is None:
         raise UserError(ExitCode.DATA, f"{question.name} has no rows.")
     return writer, parts, Answered(rows, blank, kept=len(there))
 
 
-def answer(classifier: Classifier, window: Window, question: Question) -> tuple[Window, int]:
-    """A window with its answers, and how many rows have no text and therefore no answer."""
+def answer(classifier: Classifier, window: Window, question: Question) -> Window:
+    """A window with its answers; a row without a text has none."""
     refuse_columns(window, question, classifier.answering)
     texts = [_text(value) for value in column(window, question.text)]
     asked = [i for i, text in enumerate(texts) if text.strip()]
@@ -150,7 +146,12 @@ def answer(classifier: Classifier, window: Window, question: Question) -> tuple[
 
     columns = _columns(found, question, classifier.answering)
     new = {f"{question.prefix}{name}": (spread(v), kind) for name, (v, kind) in columns.items()}
-    return with_columns(window, new), len(texts) - len(asked)
+    return with_columns(window, new)
+
+
+def blanks(window: Window, question: Question) -> int:
+    """How many rows have no text."""
+    return sum(not _text(value).strip() for value in column(window, question.text))
 
 
 def _columns(
@@ -258,6 +259,12 @@ def _fingerprint(model: Path, backend: str) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict | list | bytes):
+        raise UserError(
+            ExitCode.DATA,
+            f"A text is expected, found {type(value).__name__}: {str(value)[:60]}. Name another "
+            "column with --text, or write the texts as texts.",
+        )
     return "" if value is None else str(value)
 
 

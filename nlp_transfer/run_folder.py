@@ -140,7 +140,7 @@ def adopt(path: Path, config: Config, fingerprint: str, decisions: dict[str, Any
     _refuse_foreign(path)
     path.mkdir(parents=True, exist_ok=True)
     state = {"state": State.unfinished.value, "corpus": fingerprint, "decisions": decisions}
-    write_json(path / RUN_FILE, state)
+    write_json(path / RUN_FILE, {**state, "local_weights": local_weights(config)})
     write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
 
 
@@ -203,7 +203,8 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
             _remove_results(path)
             return state
     # run.json first: it is what makes the folder ours, whenever the process may be killed.
-    write_json(path / RUN_FILE, {"state": State.unfinished.value, "corpus": fingerprint})
+    about = {"state": State.unfinished.value, "corpus": fingerprint}
+    write_json(path / RUN_FILE, {**about, "local_weights": local_weights(config)})
     _empty(path)
     write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
     return State.unfinished if begun else State.absent
@@ -234,8 +235,12 @@ def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
-    if read_json(path / RUN_FILE)["corpus"] != fingerprint:
+    about = read_json(path / RUN_FILE)
+    if about["corpus"] != fingerprint:
         different.append("the data (the texts or labels have changed)")
+    weights = local_weights(config)
+    if about.get("local_weights", weights) != weights:
+        different.append(f"the weights in {config.checkpoint.name} (they have changed)")
     if different:
         raise UserError(
             ExitCode.RUN_FOLDER,

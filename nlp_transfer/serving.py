@@ -45,12 +45,21 @@ class Question(BaseModel):
     texts: list[Text] | None = None
     text_pairs: list[Text] | None = None
 
-    def asked(self, most: int) -> tuple[list[str], list[str] | None]:
+    def asked(self, limits: Limits) -> tuple[list[str], list[str] | None]:
         """Texts and their pairs.
 
         Raises:
-            Refused: if they do not fit together.
+            Refused: if they do not fit together, or are too many or too long.
         """
+        texts, pairs = self._fitting(limits.texts)
+        size = sum(map(len, (*texts, *(pairs or ()))))
+        if size > limits.characters:
+            raise Refused(
+                422, f"expected at most {limits.characters} characters a request, found {size}."
+            )
+        return texts, pairs
+
+    def _fitting(self, most: int) -> tuple[list[str], list[str] | None]:
         if (self.text is None) == (self.texts is None):
             raise Refused(422, 'expected either "text" or "texts".')
         if self.text is not None:
@@ -121,7 +130,7 @@ def _add_classify(
             content = await _read(request, limits.body)
             began = time.perf_counter()
             question = _understand(content)
-            texts, pairs = question.asked(limits.texts)
+            texts, pairs = question.asked(limits)
             _refuse(classifier, texts, pairs)
             rows = await asyncio.wrap_future(batcher.ask(texts, pairs))
             found = [_answer(classifier.answering, row) for row in rows]

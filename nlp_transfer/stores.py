@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -16,6 +17,9 @@ from nlp_transfer.machine import Machine, node_decides, wait
 
 LOCK = ".lock-"  # and the name of the store that a run makes just now
 PART = ".part-"  # in the name of a store that is being written
+OURS = re.compile(
+    rf"[0-9a-f]{{24}}({re.escape(PART)}\w+)?"
+)  # whoever named the folder may keep more there
 ABANDONED = 2 * 24 * 3600  # seconds without a file begun, after which nobody is writing any more
 
 
@@ -61,7 +65,7 @@ def forget_the_oldest(home: Path, keep_gb: float) -> None:
     """Delete the stores that were not used for longest, until the rest fits."""
     used: list[tuple[float, int, Path]] = []
     for store in home.iterdir():
-        if store.name.startswith(LOCK):
+        if not (OURS.fullmatch(store.name) and store.is_dir()):
             continue
         with suppress(FileNotFoundError):  # another run has deleted it
             if PART in store.name:  # another run is writing it, or was killed while it did

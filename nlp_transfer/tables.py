@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shutil
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import date, time
@@ -57,7 +58,9 @@ def read_windows(file: BinaryIO, kind: str, name: str) -> Generator[Window, None
     try:
         match kind:
             case "parquet":
-                for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(WINDOW):
+                table = pq.ParquetFile(file, pre_buffer=False)
+                _refuse_repeated(table.schema_arrow.names, name)
+                for batch in table.iter_batches(WINDOW):
                     yield pa.Table.from_batches([batch])
             case "jsonl":
                 yield from _windows_of_lines(file, name)
@@ -144,7 +147,7 @@ def as_tables(windows: Iterable[Window]) -> Iterator[pa.Table]:
             raise UserError(ExitCode.DATA, f"{message} {advice}")
         try:
             table = pa.table({name: column(window, name) for name in names}, schema)
-        except (pa.ArrowException, TypeError, ValueError) as error:
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             message = f"A row does not have the types of the first {WINDOW:,} rows: {error}."
             raise UserError(ExitCode.DATA, f"{message} {advice}") from error
         schema = table.schema
@@ -188,10 +191,17 @@ class WindowWriter:
                 shutil.copyfileobj(rows, file)
 
     def _cells(self, rows: Iterable[Sequence[Any]]) -> bytes:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, delimiter=DELIMITERS[self.kind], lineterminator="\n")
+        lines = _Lines()
+        writer = csv.writer(lines, delimiter=DELIMITERS[self.kind], lineterminator="\r\n")
         writer.writerows([_cell(value) for value in row] for row in rows)
-        return text.getvalue().encode()
+        return "".join(lines).encode()
+
+
+class _Lines(list[str]):
+    """Lines of a CSV writer that ends them with both signs, so that it quotes cells with either."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def _windows_of_lines(file: BinaryIO, name: str) -> Iterator[Window]:
@@ -202,6 +212,8 @@ def _windows_of_lines(file: BinaryIO, name: str) -> Iterator[Window]:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         try:
             row = json.loads(text)
+            if "\\ud" in text.lower():
+                json.dumps(row, ensure_ascii=False).encode()  # half of a character is no text
         except (ValueError, RecursionError) as error:
             raise UserError(
                 ExitCode.DATA, f"{name}, line {number}: expected one JSON object a line: {error}."
@@ -232,9 +244,7 @@ def _windows_of_cells(file: BinaryIO, delimiter: str, name: str) -> Iterator[Win
                 ExitCode.DATA,
                 f"{name}, line 1: expected the names of the columns, found an empty line.",
             )
-        repeated = sorted({column for column in names if names.count(column) > 1})
-        if repeated:
-            raise UserError(ExitCode.DATA, f"{name} has the column {repeated[0]!r} more than once.")
+        _refuse_repeated(names, name)
         rows: list[list[str]] = []
         begun = reader.line_num + 1
         for row in reader:
@@ -262,6 +272,12 @@ def _windows_of_cells(file: BinaryIO, delimiter: str, name: str) -> Iterator[Win
         ) from error
     finally:
         text.detach()  # the file is not ours to close
+
+
+def _refuse_repeated(columns: Sequence[str], name: str) -> None:
+    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    if repeated:
+        raise UserError(ExitCode.DATA, f"{name} has the column {repeated[0]!r} more than once.")
 
 
 def _unclosed(begun: int, ended: int) -> str:
@@ -317,7 +333,23 @@ def _table_of_texts(names: list[str], rows: list[list[str]]) -> pa.Table:
 
 
 def _line(row: dict[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False, default=_in_json).encode() + b"\n"
+    try:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False, default=_in_json)
+    except ValueError:
+        text = json.dumps(_finite(row), ensure_ascii=False, default=_in_json)
+    return text.encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is none of its numbers is null."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {name: _finite(inner) for name, inner in value.items()}
+        case list():
+            return [_finite(inner) for inner in value]
+    return value
 
 
 def _in_json(value: Any) -> Any:

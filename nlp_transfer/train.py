@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nlp_transfer.config import Config, plain
-from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 from nlp_transfer.schema import default_tree, nearest_key, to_config, unknown_key
 from nlp_transfer.sweep import (
     SWEEP_FLAGS,
@@ -173,12 +173,15 @@ def _compose_and_run(tree: DictConfig) -> float:
 
         with heeded():
             result = run(config)
-    except UserError as error:
-        # The sweep goes on and reports it at its end, unless it is to stop.
-        if in_a_sweep() and error.code != ExitCode.STOPPED:
-            note_failure(error)
+    except (UserError, OSError) as error:
+        refusal = of_the_disk(error) if isinstance(error, OSError) else error
+        if refusal is None:
             raise
-        fail(error.code, str(error))
+        # The sweep goes on and reports it at its end, unless it is to stop.
+        if in_a_sweep() and refusal.code != ExitCode.STOPPED:
+            note_failure(refusal)
+            raise refusal from error
+        fail(refusal.code, str(refusal))
         raise
     if in_a_sweep() and not config.dry_run:
         note_job(result.chosen_by, result.folder, result.best, result.begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -112,7 +113,9 @@ def of_file(  # noqa: PLR0913
 def _references(source: Source, config: DatasetConfig, answering: Answering) -> np.ndarray:
     """As `Corpus.references` gives them, in the labels of the model."""
     cells, order = read_labels(source.table, config)
-    table = Table(source.name, source.table[config.text], None, cells, order, {})
+    rows = len(source.table)
+    kept: dict[str, list[Any]] = {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
+    table = Table(source.name, source.table[config.text], None, cells, order, kept)
     answers = as_answers(table, answering.problem, config).labels
     if answering.problem is Problem.regression:
         return np.array(answers, dtype=np.float32)

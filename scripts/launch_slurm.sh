@@ -15,4 +15,8 @@ code=0
 srun --kill-on-bad-exit=1 torchrun --nnodes "$SLURM_NNODES" --nproc-per-node "$SLURM_GPUS_ON_NODE" \
   --rdzv-backend c10d --rdzv-endpoint "$FIRST:29500" --rdzv-id "$SLURM_JOB_ID" \
   -m nlp_transfer.train "$@" || code=$?
-[ "$code" -eq 0 ] || scontrol requeue "$SLURM_JOB_ID"
+# Only a job whose time is over: one that fails for another reason would fail forever.
+if [ "$code" -ne 0 ] && [ "$(date +%s)" -ge $((SLURM_JOB_END_TIME - 120)) ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

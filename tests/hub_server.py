@@ -476,7 +476,10 @@ class _Handler(BaseHTTPRequestHandler):
             parent = self._commit_of(repository, revision)
             if lines[0]["value"].get("parentCommit", parent) != parent:
                 raise Refused(412, "The branch has moved on")
-            files = {**repo.commits[parent], **dict(map(self._file, lines[1:]))}
+            gone = {line["value"]["path"] for line in lines if line["key"] == "deletedFile"}
+            kept = {name: blob for name, blob in repo.commits[parent].items() if name not in gone}
+            given = [line for line in lines[1:] if line["key"] != "deletedFile"]
+            files = {**kept, **dict(map(self._file, given))}
             oid = repo.add(files, parent)
             if pull:
                 repo.pulls.append((lines[0]["value"]["summary"], oid))

@@ -194,8 +194,14 @@ def test_the_stores_that_were_not_used_for_longest_are_forgotten(
 ) -> None:
     prepare(typed("strategy=feature_extraction"), tmp_path / "run").train()
     assert list(Path("runs/.features").iterdir())
+    # Whoever chose the folder keeps more in it.
+    theirs = Path("runs/.features/thesis/chapter.txt")
+    theirs.parent.mkdir()
+    theirs.write_text("years of work")
+    Path("runs/.features/notes.txt").write_text("more")
     prepare(typed("strategy=feature_extraction", "features.keep_gb=0"), tmp_path / "run").train()
-    assert not list(Path("runs/.features").iterdir())
+    assert {path.name for path in Path("runs/.features").iterdir()} == {"thesis", "notes.txt"}
+    assert theirs.read_text() == "years of work"
 
 
 def test_a_store_that_was_never_finished_is_never_used_and_goes_in_time(

@@ -25,6 +25,7 @@ from hub_server import CUTS, Blob, Hub, Repo, serving
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 from rooms import prepare
+from safetensors.torch import load_file, save_file
 from test_resume import tell_at_step
 
 from nlp_transfer import Classifier, cli, compose, hub_client, run
@@ -317,9 +318,30 @@ def test_only_what_a_model_is_made_of_is_sent(hub: Hub, model: Path, log: io.Str
     (model / "answers.csv").write_text("text,label\na secret,positive\n")
     (model / "training_args.bin").write_bytes(b"pickled")
     (model / "rows.txt").write_text("a secret")
+    (model / "answers.json").write_text('{"text": "a secret"}')
+    for aside in ("checkpoint-5/model.safetensors", "data/README.md", "onnx.part/model.onnx"):
+        (model / aside).parent.mkdir()
+        (model / aside).write_bytes(b"not proved")
     push(model, HubConfig("user/tiny"), QUICKLY)
     assert on(hub) == is_sent
-    assert "not uploaded: answers.csv, rows.txt, training_args.bin" in log.getvalue()
+    left = "answers.csv, answers.json, checkpoint-5/model.safetensors, data/README.md, "
+    left += "onnx.part/model.onnx, rows.txt, training_args.bin"
+    assert f"not uploaded: {left}" in log.getvalue()
+
+
+def test_a_graph_of_earlier_weights_leaves_the_hub_with_them(hub: Hub, model: Path) -> None:
+    (model / "onnx").mkdir()
+    (model / "onnx" / "model.onnx").write_bytes(b"a graph")
+    push(model, HubConfig("user/tiny"), QUICKLY)
+    shutil.rmtree(model / "onnx")
+    push(model, HubConfig("user/tiny"), QUICKLY)
+    assert "onnx/model.onnx" in on(hub)  # it is of these weights
+    weights = load_file(model / "model.safetensors")
+    weights["classifier.bias"] += 1
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    push(model, HubConfig("user/tiny"), QUICKLY)
+    assert on(hub) == whole(model)
+    assert hub.history("user/tiny") == 2
 
 
 def test_rows_of_the_data_go_to_the_hub_only_where_that_is_asked_for(

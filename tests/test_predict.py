@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from conftest import ASKED, LABELS, make_rows, slow_but
 from nlp_transfer import Classifier
 from nlp_transfer.cli import main
 from nlp_transfer.errors import ExitCode
+from nlp_transfer.parts import write_part
 
 BLANK = 3  # the row without a text
 KINDS = ("csv", "tsv", "jsonl", "parquet")
@@ -54,7 +56,7 @@ def predict(model: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Predict:
 def rows_of(count: int = len(ASKED)) -> list[dict[str, str]]:
     """A table with cells that a careless reader would change."""
     texts = [*ASKED, *(text for text, _ in make_rows(max(count - len(ASKED), 0), seed=3))][:count]
-    odd = ["NA", "007", 'say "no",\nthen\tleave', "", "Ünïcode"]
+    odd = ["NA", "007", 'say "no",\nthen\tleave', "", "a\rlone return", "Ünïcode"]
     rows = [{"id": odd[i % len(odd)], "review": text} for i, text in enumerate(texts)]
     rows[BLANK]["review"] = " "
     return rows
@@ -134,14 +136,14 @@ def test_a_stream_goes_through(
     given = write_table(Path(f"texts.{kind}"), rows_of())
     asked = ("--file", str(given), "--text", "review")
     assert predict(*asked, "--out", f"answers.{kind}")[0] == 0
-    expected = Path(f"answers.{kind}").read_text(encoding="utf-8")
+    expected = Path(f"answers.{kind}").read_bytes().decode()
     assert predict(*asked)[1] == expected
     for out in ("-", f"again.{kind}"):
         stream = io.TextIOWrapper(io.BytesIO(given.read_bytes()))
         monkeypatch.setattr(sys, "stdin", stream)
         code, said, _ = predict("--text", "review", "--format", kind, "--out", out)
         assert code == 0
-        assert (said if out == "-" else Path(out).read_text(encoding="utf-8")) == expected
+        assert (said if out == "-" else Path(out).read_bytes().decode()) == expected
 
 
 def command(model: Path, source: Path, out: Path) -> list[str]:
@@ -237,6 +239,79 @@ def test_json_lines_may_differ_in_shape_where_the_answers_are_json_lines(predict
     assert not Path("answers.parquet").exists()
 
 
+def parquet(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+TWICE = parquet(pa.Table.from_arrays([["a"], ["b"]], names=["review", "review"]))
+
+
+def test_what_json_has_no_number_for_is_null(predict: Predict) -> None:
+    rows = {"review": ["a film"] * 2, "n": [float("nan"), 1.5], "m": [[float("inf")], [2.0]]}
+    Path("t.parquet").write_bytes(parquet(pa.table(rows)))
+    assert predict("--file", "t.parquet", "--text", "review", "--out", "answers.jsonl")[0] == 0
+    found = read_table(Path("answers.jsonl"))
+    assert [(row["n"], row["m"]) for row in found] == [(None, [None]), (1.5, [2.0])]
+    assert "NaN" not in Path("answers.jsonl").read_text()
+
+
+def test_rows_without_a_text_are_counted_also_where_they_were_answered_before(
+    predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(Path("texts.csv"), rows_of(4100))
+    asked = ("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
+    with monkeypatch.context() as broken:
+        broken.setattr("nlp_transfer.prediction.write_part", stops_after_one())
+        assert predict(*asked)[0] == 130
+    code, _, err = predict(*asked)
+    assert code == 0
+    assert "4,100 rows, 1 of them without a text" in err
+    assert "1 windows were there" in err
+
+
+def stops_after_one() -> Callable[..., None]:
+    """Writes one part, and is interrupted at the second."""
+    done: list[Path] = []
+
+    def write(writer: Any, window: Any, part: Path) -> None:
+        if done:
+            raise KeyboardInterrupt
+        done.append(part)
+        write_part(writer, window, part)
+
+    return write
+
+
+def test_whoever_comes_second_deletes_nothing(
+    predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path("answers.csv.part")
+    home.mkdir()
+    (home / "about.json").write_text("{}")
+    (home / "00000000").write_text("answered by the first")
+    stream = io.TextIOWrapper(io.BytesIO(b"review\na film\n"))
+    monkeypatch.setattr(sys, "stdin", stream)
+    with (home / "lock-0").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, _, err = predict("--text", "review", "--format", "csv", "--out", "answers.csv")
+    assert code == ExitCode.RUN_FOLDER
+    assert "Another process is writing these answers" in err
+    assert (home / "00000000").read_text() == "answered by the first"
+
+
+def test_a_worker_that_no_launcher_has_started_does_not_wait_for_others(
+    predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("t.csv").write_text("review\na film\n")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    code, _, err = predict("--file", "t.csv", "--text", "review", "--out", "answers.csv")
+    assert code == ExitCode.MACHINE
+    assert "predict runs on one machine" in err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -250,7 +325,11 @@ def test_json_lines_may_differ_in_shape_where_the_answers_are_json_lines(predict
         ("t.jsonl", b'{"review": "a"}\n{"review": \n', "line 2: expected one JSON object"),
         ("t.jsonl", b"[1]\n", "line 1: expected a JSON object"),
         ("t.jsonl", b'{"review": "a", "score": 1}\n', "--prefix"),
+        ("t.jsonl", b'{"review": "half \\ud83d of it"}\n', "line 1: expected one JSON object"),
+        ("t.jsonl", b'{"review": {"en": "a"}}\n', "A text is expected, found dict"),
+        ("t.jsonl", b'{"review": "a", "n": 99999999999999999999}\n', "does not have the types"),
         ("t.parquet", b"not parquet", "cannot be read"),
+        ("t.parquet", TWICE, "'review' more than once"),
         ("t.txt", b"", "known kinds"),
     ],
 )

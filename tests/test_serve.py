@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,13 +22,15 @@ from typing import Any
 
 import pytest
 from conftest import ASKED, LABELS
+from fastapi.testclient import TestClient
 
 from nlp_transfer import Classifier
 from nlp_transfer.cli import main
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.micro_batches import Batcher, Limits, Metrics, Refused
+from nlp_transfer.micro_batches import LONG, Batcher, Limits, Metrics, Refused
+from nlp_transfer.serving import make_app
 
-LARGEST, MOST = 20_000, 8  # bytes of a body, texts of a request
+LARGEST, MOST, LONGEST = 20_000, 8, 9000  # bytes of a body; texts, characters of a request
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def folder(exported: Callable[[str], Any]) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
     """One for all tests that do not end it."""
-    with served(folder, "--max-body", str(LARGEST), "--max-texts", str(MOST)) as running:
+    limits = ("--max-body", LARGEST, "--max-texts", MOST, "--max-characters", LONGEST)
+    with served(folder, *map(str, limits)) as running:
         yield running
 
 
@@ -122,6 +126,7 @@ def test_many_clients_at_once_get_each_their_own_answer(server: Server, folder: 
         ({"texts": ["a"], "text_pair": "b"}, 422, "text_pairs"),
         (b" " * 9_000_000, 413, "more than the 20000 bytes"),
         ({"text": "a" * LARGEST}, 413, "more than the 20000 bytes"),
+        ({"text": "a" * (LONGEST + 1)}, 422, "at most 9000 characters a request, found 9001"),
         (b"", 422, "Invalid JSON"),
         (b"\xff\xfe", 422, "Invalid JSON"),
         (b'{"text": "\\ud800"}', 422, "Invalid JSON"),
@@ -247,6 +252,36 @@ def test_a_full_queue_refuses_and_a_batch_that_fails_ends_nothing(folder: Path) 
     assert given_up
     assert len(batcher.ask(["c"], None).result(10)) == 1
     batcher.stop()
+
+
+def test_a_full_server_says_so_and_when_to_come_again(folder: Path) -> None:
+    classifier = Classifier.load(folder, "onnx", threads=1)
+    held, going = threading.Event(), threading.Event()
+    answer = classifier.engine.logits
+
+    def waits(inputs: Any) -> Any:
+        held.set()
+        going.wait(20)
+        return answer(inputs)
+
+    classifier.engine.logits = waits  # type: ignore[method-assign]
+    with TestClient(make_app(classifier, Limits(queue=2))) as client:
+        with ThreadPoolExecutor(2) as others:
+            first = others.submit(client.post, "/classify", json={"text": "a film"})
+            held.wait(20)
+            second = others.submit(client.post, "/classify", json={"texts": ["a", "b"]})
+            while client.get("/readyz").status_code != 503:
+                pass
+            # What is long counts as several.
+            long = client.post("/classify", json={"text": "a film"})
+            assert (long.status_code, long.headers["retry-after"]) == (503, "1")
+            assert "2 texts are waiting, at most 2 may" in long.json()["detail"]
+            going.set()
+            assert [found.result(20).status_code for found in (first, second)] == [200, 200]
+        assert client.get("/readyz").status_code == 200
+        assert 'classify_requests_total{status="503"} 1.0' in client.get("/metrics").text
+        too_long = client.post("/classify", json={"text": "a " * 3 * LONG})
+        assert too_long.status_code == 503
 
 
 def test_a_port_that_is_taken_is_one_clear_error(
