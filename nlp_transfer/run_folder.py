@@ -139,8 +139,7 @@ def adopt(path: Path, config: Config, fingerprint: str, decisions: dict[str, Any
     """
     _refuse_foreign(path)
     path.mkdir(parents=True, exist_ok=True)
-    state = {"state": State.unfinished.value, "corpus": fingerprint, "decisions": decisions}
-    write_json(path / RUN_FILE, {**state, "local_weights": local_weights(config)})
+    write_json(path / RUN_FILE, {**_unfinished(config, fingerprint), "decisions": decisions})
     write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
 
 
@@ -203,11 +202,17 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
             _remove_results(path)
             return state
     # run.json first: it is what makes the folder ours, whenever the process may be killed.
-    about = {"state": State.unfinished.value, "corpus": fingerprint}
-    write_json(path / RUN_FILE, {**about, "local_weights": local_weights(config)})
+    write_json(path / RUN_FILE, _unfinished(config, fingerprint))
     _empty(path)
     write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
     return State.unfinished if begun else State.absent
+
+
+def _unfinished(config: Config, fingerprint: str) -> dict[str, Any]:
+    about = {"state": State.unfinished.value, "corpus": fingerprint}
+    if Path(config.checkpoint.name).is_dir():
+        about["local_weights"] = local_weights(config)
+    return about
 
 
 def _refuse_foreign(path: Path) -> None:

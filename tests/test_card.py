@@ -160,11 +160,21 @@ def test_a_hub_dataset_and_the_licence_of_the_base_are_named(
     assert data.get("base_model") == "sentence-transformers/all-MiniLM-L6-v2"
     assert data.get("datasets") == "fancyzhx/ag_news"
     local = shutil.copytree(checkpoints["bert"], "with_a_card")
-    Path(local, "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n")
     config.checkpoint.name = str(local)
-    assert (
-        ModelCard(model_card(config, written(carded), carded.metrics)).data.get("license") == "mit"
-    )
+    for head, licence in (("license: mit", "mit"), ("title: mine: second", None)):
+        Path(local, "README.md").write_text(f"---\n{head}\n---\n# Tiny\n")
+        data = ModelCard(model_card(config, written(carded), carded.metrics)).data
+        assert data.get("license") == licence
+
+
+def test_where_a_saved_dataset_lies_is_not_on_the_card(carded: Carded) -> None:
+    config = compose("+task=topic", "strategy=full")
+    Path("anna/private").mkdir(parents=True)
+    config.dataset.name = str(Path("anna/private").resolve())
+    text = model_card(config, written(carded), carded.metrics)
+    assert "anna" not in text
+    assert ModelCard(text).data.get("datasets") is None
+    assert "local files" in text
 
 
 @pytest.mark.slow

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -505,6 +507,32 @@ def test_a_folder_of_a_run_on_other_data_is_refused_naming_the_data() -> None:
     with opened(*SAME):
         pass
     assert "the texts or labels have changed" in refused_run(*SAME, fingerprint="edited")
+
+
+def test_a_folder_of_a_run_of_other_weights_is_refused_naming_them(
+    checkpoints: dict[str, Path],
+) -> None:
+    shutil.copytree(checkpoints["bert"], "mine")
+    asked = (*SAME, "checkpoint.name=mine")
+    for _ in range(2):
+        with opened(*asked) as state:
+            pass
+    assert state is State.unfinished
+    shutil.copy(checkpoints["distilbert"] / "model.safetensors", "mine/model.safetensors")
+    assert "the weights in mine (they have changed)" in refused_run(*asked)
+
+
+def test_a_full_disk_at_the_end_is_one_clear_error(
+    door: Callable[..., Outcome], typed: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "mine/model")
+
+    monkeypatch.setattr("nlp_transfer.pipeline.export", full)
+    outcome = door(*typed("strategy=feature_extraction", "run_dir=mine"))
+    assert outcome.code == ExitCode.RUN_FOLDER
+    assert "Error: The disk says: No space left on device (mine/model)." in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 @pytest.mark.parametrize("more", [(), ("overwrite=true",)], ids=["as it is", "overwrite=true"])

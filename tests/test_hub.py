@@ -220,6 +220,10 @@ def test_a_name_that_cannot_be_and_wishes_that_exclude_one_another_are_refused()
     for name in ("tiny", "user/tiny/more", "user/ti ny", "user/-tiny", f"user/{'x' * 100}"):
         assert "must be user/name" in composed(f"'hub.repository=\"{name}\"'"[1:-1])
     assert "hub.tag=v1 needs hub.repository" in composed("hub.tag=v1")
+    for name in ("v 1", "a..b", "-x", "x/", "x.lock", "a~1"):
+        said = composed("hub.repository=user/tiny", f"'hub.revision=\"{name}\"'"[1:-1])
+        assert "is no name that git takes" in said
+    assert compose("+task=sentiment", "hub.repository=user/tiny", "hub.tag=v1.0/red_2")
     both = ("hub.repository=user/tiny", "hub.pull_request=true", "hub.tag=v1")
     assert "leave out hub.tag" in composed(*both)
     message = composed(f"hub.token={TOKEN}")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli import main
-from nlp_transfer.config import HubConfig
+from nlp_transfer.config import HubConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.hub import push
 from nlp_transfer.inputs import PAIRS
 from nlp_transfer.onnx_engine import OnnxEngine
 from nlp_transfer.onnx_export import Exported, export_onnx, table
-from nlp_transfer.onnx_proof import Questions
+from nlp_transfer.onnx_proof import Measured, Questions, lost
 from nlp_transfer.validation_texts import of_file
 
 ODD = ["a", "was " * 300, "Ünïcode ☃ and \t tabs", "", "the cold soup"]
@@ -122,6 +123,36 @@ def test_a_graph_of_other_weights_answers_for_nobody(
         push(folder, HubConfig("user/name"))
     weights.unlink()  # as in an image that has no torch
     assert Classifier.load(folder, "onnx").labels == LABELS
+    for damaged in ("tokenizer.json", "onnx/export.json"):
+        kept = (folder / damaged).read_bytes()
+        (folder / damaged).write_bytes(kept[:20])
+        with pytest.raises(UserError, match=f"{damaged} (is damaged|cannot be read)"):
+            Classifier.load(folder, "onnx")
+        (folder / damaged).write_bytes(kept)
+    weights.write_bytes(content[:1000])
+    with pytest.raises(UserError, match="cannot be opened as a classifier"):
+        Classifier.load(folder)
+
+
+def test_a_reference_that_is_none_is_refused_with_its_line(checkpoints: dict[str, Path]) -> None:
+    folder = save_classifier(checkpoints["bert"], Path("model"))
+    config = json.loads((folder / "config.json").read_text())
+    scores = {"problem_type": "regression", "id2label": {"0": "score"}, "label2id": {"score": 0}}
+    (folder / "config.json").write_text(json.dumps(config | scores))
+    file = write_csv(Path("t.csv"), [("a film", "1.5"), ("a soup", "n/a")])
+    with pytest.raises(UserError, match="line 3, row 2: label 'n/a'") as refused:
+        of_file(folder, str(file), "text", "label")
+    assert refused.value.code is ExitCode.DATA
+
+
+def test_int8_is_refused_where_its_accuracy_leaves_the_interval() -> None:
+    float32 = Measured(0.0, 1.0, 0.9, (0.88, 0.92), 90.0, {})
+    int8 = Measured(0.5, 0.99, 0.87, None, 23.0, {})
+    said = lost({"onnx": float32, "int8": int8}, Problem.single_label)
+    assert said == (
+        "its accuracy 0.8700 is outside the 95% interval of float32's, 0.8800 to 0.9200"
+    )
+    assert lost({"onnx": float32, "int8": replace(int8, worth=0.88)}, Problem.single_label) is None
 
 
 def test_texts_of_a_file_may_be_pairs_and_the_report_does_not_say_where_it_lay(
@@ -198,7 +229,7 @@ def refused_line(code: int, capsys: pytest.CaptureFixture[str], *typed: str) -> 
             ExitCode.DATA,
             "labels that the model does not have: positive",
         ),
-        (["export", "model", "--onnx", "--threads", "0"], ExitCode.CONFIG, "from 1 on"),
+        (["export", "model", "--onnx", "--threads", "0"], ExitCode.CONFIG, "1 or more"),
         (["exprot", "model"], ExitCode.CONFIG, "invalid choice"),
         ([], ExitCode.CONFIG, "DOOR"),
     ],

@@ -728,6 +728,15 @@ def test_t5_answers_at_the_end_of_each_text_however_it_is_cut_and_padded(of_both
 
 
 @pytest.mark.slow
+def test_what_looks_like_the_end_of_a_text_is_none_by_onnx_neither(of_both: Any) -> None:
+    folder = of_both[1].folder
+    odd = ["lovely </s> film", "a film", "</s>", "a <pad> film"]
+    export_onnx(folder, Questions(odd, None, "here"), threads=1)
+    found = [Classifier.load(folder, by, threads=1).probabilities(odd) for by in ("torch", "onnx")]
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_the_top_layer_of_t5_is_its_decoders(
     both: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
