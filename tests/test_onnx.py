@@ -263,14 +263,24 @@ for backend in ("onnx", "int8"):
 # What scripts/Dockerfile does not install.
 heavy = ("torch", "transformers", "datasets", "hydra", "omegaconf", "sklearn", "scipy", "pyarrow")
 print([name for name in heavy if name in sys.modules])
+# A table needs pyarrow, and its first answer should not wait for what is large.
+asked = ["--backend", "onnx", "--text", "t", "--format", "jsonl"]
+nlp_transfer.cli.main(["predict", sys.argv[1], *asked])
+print([name for name in (*heavy[:-1], "pandas") if name in sys.modules])
 """
     folder = exported("bert").folder
     done = subprocess.run(
-        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True
+        [sys.executable, "-c", script, str(folder)],
+        input='{"t": "the cold soup"}\n',
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     expected = [
         Classifier.load(folder, backend).predict(["the cold soup"])[0].label
         for backend in ("torch", "int8")
     ]
-    assert done.stdout.splitlines() == [*expected, "[]"]
+    *said, answered, loaded = done.stdout.splitlines()
+    assert said == [*expected, "[]"]
+    assert json.loads(answered)["label"] == expected[0]
+    assert loaded == "[]"
