@@ -29,7 +29,7 @@ from nlp_transfer.training import train
 def measured_run(
     config: Config, splits: tuple[str, ...] = ("validation", "test")
 ) -> dict[str, Any]:
-    """Accuracy and seconds, from reading the data to the last evaluation.
+    """Accuracy and seconds, from reading the data to the last evaluation, of one label a text.
 
     Returns:
         Accuracy by split; `total` (all of it), `seconds` (finding the weights), `encoding` (of
@@ -44,6 +44,7 @@ def measured_run(
         config.strategy = resolve(config.strategy, rows, len(corpus.labels), folder.decide)
         metrics = load_metrics(config.evaluation, corpus.labels)
         pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
+        pretrained.model.to(machine.device)
         tokenizer, tokens = pretrained.tokenizer, pretrained.max_tokens
         encoded = encode(corpus, tokenizer, tokens, config.tokenization)
         prepared = time.perf_counter()

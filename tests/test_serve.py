@@ -204,6 +204,14 @@ def test_the_server_has_no_torch_in_it(server: Server) -> None:
     assert "torch" not in loaded
 
 
+def test_a_client_that_goes_away_in_its_body_costs_nothing(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+        line.sendall(b'POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"te')
+    while 'classify_requests_total{status="400"}' not in server.ask("/metrics")[1]:
+        pass  # until it has noticed
+    assert server.ask("/classify", {"text": "the cold soup"})[0] == 200
+
+
 def test_what_is_in_flight_is_finished_before_the_end(folder: Path) -> None:
     body = json.dumps({"text": "the cold soup"}).encode()
     head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
