@@ -59,6 +59,7 @@ from nlp_transfer.stage_trainer import (
 )
 from nlp_transfer.strategy import Stage, frozen_below, parameter_groups
 from nlp_transfer.tokenization import Encoded, TrainingRows
+from nlp_transfer.units import Units, adopt_units
 
 COMPARED_ROWS = 16  # of validation, before and after adapters are merged
 
@@ -90,6 +91,8 @@ def train(
     say_if_slow(precision, machine.device)
     config = _with_micro_batches(pretrained, encoded, precision, config, folder)
     _say_how_a_step_is_shared(config, machine)
+    units = adopt_units(pretrained, encoded, machine)
+    encoded = units.of(encoded)
     same_weights = partial(agree, "weights", partial(_digest, pretrained.model), machine)
     same_weights()
     history = []
@@ -107,7 +110,7 @@ def train(
             finished = None
         # Whatever came before, and in whichever process: the same adapters, the same dropout.
         set_seed(arguments.seed)
-        work = _Work(pretrained, encoded, stage, metrics, config, machine, arguments)
+        work = _Work(pretrained, encoded, units, stage, metrics, config, machine, arguments)
         history.append(_train_stage(work))
         same_weights()
         if machine.is_first:
@@ -115,6 +118,7 @@ def train(
         wait(machine)
     if finished is not None:
         load_after(finished, pretrained.model)
+    units.fold(pretrained.model)
     return Trained(pretrained.model, history)
 
 
@@ -190,6 +194,7 @@ class _Work:
 
     pretrained: Pretrained
     encoded: Encoded
+    units: Units
     stage: Stage
     metrics: Metrics
     config: Config
@@ -200,7 +205,8 @@ class _Work:
         """Validation metrics of the model as it is now."""
         validation, tokens = given.splits["validation"], self.config.evaluation.max_tokens
         found = predict_logits(model, validation.inputs, given.collator, tokens, self.machine)
-        return self.metrics.compute(found, validation.labels)
+        original = self.units.original
+        return self.metrics.compute(original(found), original(validation.labels))
 
     @property
     def label_weights(self) -> np.ndarray | None:

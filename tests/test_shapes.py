@@ -637,6 +637,17 @@ def of_decoder(tmp_path_factory: pytest.TempPathFactory, decoder: Path) -> Any:
     return trained(decoder, folder, long_texts, "strategy.epochs=2", "checkpoint.dropout=0")
 
 
+def test_a_decoder_whose_head_has_no_bias_learns_scores_by_their_size(
+    decoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        more = ("strategy.epochs=12", "training.batch_size=8", "evaluation.best=mse")
+        prepared, claim = trained(decoder, tmp_path, scores, *more)
+    assert "(score - 0) / 3.45" in caplog.text
+    references = prepared.corpus.references("validation")
+    assert np.square(claim.logits[:, 0] - references).mean() < references.var()
+
+
 def test_a_decoder_answers_the_same_however_its_batches_are_padded(of_decoder: Any) -> None:
     prepared, claim = of_decoder
     tokenizer, model = prepared.pretrained.tokenizer, prepared.pretrained.model.eval()
