@@ -336,6 +336,6 @@ def _solve(work: _Work, given: Encoded) -> Outcome | None:
         "  solved exactly, as a regression with C = %g; validation %s %.4f",
         strength,
         best,
-        found[best],
+        math.nan if found[best] is None else found[best],
     )
     return Outcome(0, found[best], None, [{f"eval_{name}": value for name, value in found.items()}])
