@@ -49,7 +49,7 @@ from nlp_transfer.machine import (
 from nlp_transfer.model import Anatomy, Pretrained
 from nlp_transfer.run_folder import RunFolder
 from nlp_transfer.solver import solve_head
-from nlp_transfer.stage_arguments import stage_arguments
+from nlp_transfer.stage_arguments import epochs_between, stage_arguments
 from nlp_transfer.stage_record import AFTER, StageHistory, load_after, read_history, write_after
 from nlp_transfer.stage_trainer import (
     Outcome,
@@ -311,7 +311,9 @@ def _watched(work: _Work, stops: SavesAndStops) -> dict[str, Any]:
     progress = StageProgress(work.stage.name, work.metrics.best, in_terminal)
     callbacks: list[TrainerCallback] = [finite, progress, stops]
     if training.early_stopping is not None:
-        callbacks.append(EarlyStoppingCallback(training.early_stopping))
+        rows, held_out = (len(work.encoded.splits[n].labels) for n in ("train", "validation"))
+        between = epochs_between(work.stage, rows, held_out)  # two looks; it counts looks
+        callbacks.append(EarlyStoppingCallback(math.ceil(training.early_stopping / between)))
     return {"compute_loss_func": finite, "callbacks": callbacks}
 
 
