@@ -137,10 +137,12 @@ def _with_micro_batches(
     if config.training.micro_batch_size != AUTO:
         return config
     share = math.ceil(config.training.batch_size / folder.machine.world_size)
-    inputs = encoded.splits["train"].inputs
-    find = partial(
-        largest_micro_batch, pretrained.model, inputs, encoded.collator, share, precision
-    )
+    model, inputs = pretrained.model, encoded.splits["train"].inputs
+
+    def find() -> int:
+        with _recomputed(model, config.training.gradient_checkpointing):
+            return largest_micro_batch(model, inputs, encoded.collator, share, precision)
+
     found = folder.decide("micro_batch_size", find)
     return replace(config, training=replace(config.training, micro_batch_size=found))
 
