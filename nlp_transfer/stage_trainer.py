@@ -98,7 +98,13 @@ class PlannedLoader(DataLoader[Any]):
 
 
 class StageTrainer(Trainer):
-    """The `Trainer` with three documented hooks: what it reads, what learns, how it evaluates."""
+    """The `Trainer` with five hooks: what it reads, counts, lets learn, evaluates and saves.
+
+    Two of them are private, because no public one is in their place. Every label would be counted
+    where a row has several: `_get_num_items_in_batch` counts documents. And callbacks hear of a
+    checkpoint only afterwards: `_save_checkpoint` clears away half of one before, leaves out what
+    nobody needs, and says it when the disk is full.
+    """
 
     def __init__(
         self,
