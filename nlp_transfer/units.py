@@ -96,7 +96,7 @@ def _adopt(units: Units, pretrained: Pretrained, encoded: Encoded, machine: Mach
         logger.info(
             "  the checkpoint's own head says scores of another size: it is fitted to these"
         )
-        mean = float(said.mean()) if units.mean else 0.0
+        mean = float(said.mean()) if last_linear(model).bias is not None else 0.0
         spread = float(np.sqrt(np.square(said - mean).mean())) or 1.0
     _stretch(model, 1 / spread, -mean / spread)
 
