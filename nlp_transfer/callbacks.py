@@ -88,7 +88,7 @@ class StageProgress(TrainerCallback):
     ) -> None:
         """The epoch's line."""
         value = metrics[f"eval_{self._best}"]
-        self._value = math.nan if value is None else value
+        self._value = value if math.isfinite(value) else math.nan
         if self._bar is not None:
             self._bar.set_description_str(self._words(state), refresh=False)
             with tqdm.external_write_mode():

@@ -290,10 +290,13 @@ def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int)
     """
     dummy = np.random.default_rng(0).normal(size=(len(references), labels)).astype(np.float32)
     if metrics.compute(dummy, references)[metrics.best] is None:
+        alike, wanted = "has too few labels", "every label"
+        if metrics.problem is Problem.regression:
+            alike, wanted = "has one score alone", "scores that differ"
         raise UserError(
             ExitCode.DATA,
-            f"evaluation.best={metrics.best} is undefined on validation: it has too few labels. "
-            "Choose another metric, or give a validation split with every label.",
+            f"evaluation.best={metrics.best} is undefined on validation: it {alike}. "
+            f"Choose another metric, or give a validation split with {wanted}.",
         )
 
 

@@ -18,8 +18,9 @@ def largest_micro_batch(
 ) -> int:
     """The largest of `share`, half of it, a quarter … with which the longest texts fit.
 
-    Everything learns in the trial, and the optimizer's two moments of it are there: no stage of any
-    strategy needs more.
+    The trial is a training step in which everything learns, with the optimizer's two moments of it,
+    dropout, and whatever recomputing the model is set to: no stage of any strategy needs more. (Of
+    adapters a little more of each text is kept, but they have far fewer gradients and moments.)
 
     Args:
         share: documents of a global batch that one process has to do.
@@ -31,8 +32,10 @@ def largest_micro_batch(
     tokens = np.bincount(inputs.documents, weights=inputs.lengths)
     longest = np.argsort(-tokens, kind="stable")
     size = share
+    was_training = model.training
     while size:
         try:
+            model.train()
             rows = np.flatnonzero(np.isin(inputs.documents, longest[:size]))
             _step(model, inputs, collator, rows, precision)
             return size
@@ -40,6 +43,7 @@ def largest_micro_batch(
             size //= 2
         finally:
             model.zero_grad(set_to_none=True)
+            model.train(was_training)
             if model.device.type == "cuda":
                 torch.cuda.empty_cache()
     raise UserError(

@@ -78,6 +78,7 @@ class Pretrained:
     tokenizer: Any
     anatomy: Anatomy
     max_tokens: int  # longest input, special tokens included
+    own_head: bool = False  # the checkpoint's, which has the same labels
 
 
 def load_pretrained(
@@ -100,12 +101,12 @@ def load_pretrained(
             set_seed(seed)
             tokenizer = AutoTokenizer.from_pretrained(source, **trust)
             model_config = AutoConfig.from_pretrained(source, **trust)
-            its_labels = _labels_of(model_config)
+            its_labels, own_head = _labels_of(model_config), False
             if config.dropout is not None:
                 _set_dropout(model_config, config.dropout)
             if config.pretrained:
                 model = _load_model(source, model_config, config, trust)
-                _adapt_head(model, its_labels, labels)
+                own_head = _adapt_head(model, its_labels, labels)
             else:
                 _set_labels(model_config, labels)
                 model = AutoModelForSequenceClassification.from_config(
@@ -120,7 +121,7 @@ def load_pretrained(
     if model.config.is_encoder_decoder:
         _end_texts(tokenizer, model, config.name)
     anatomy = find_anatomy(model)
-    return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer))
+    return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer), own_head)
 
 
 def load_tokenizer(config: CheckpointConfig) -> tuple[Any, int]:
@@ -266,8 +267,8 @@ def _labels_of(model_config: Any) -> tuple[str, ...]:
 
 def _adapt_head(
     model: PreTrainedModel, its_labels: tuple[str, ...], labels: tuple[str, ...]
-) -> None:
-    """Give the last layer one row per label of ours."""
+) -> bool:
+    """Give the last layer one row per label of ours; whether they are the checkpoint's own."""
     linear = last_linear(model)
     if its_labels and sorted(its_labels) == sorted(labels):
         rows = torch.tensor([its_labels.index(label) for label in labels])
@@ -275,7 +276,7 @@ def _adapt_head(
         if linear.bias is not None:
             linear.bias.data = linear.bias.data[rows]
         logger.info("the checkpoint's own head is kept: it has the same labels")
-        return
+        return True
     if its_labels:
         logger.info(
             "the last layer of the head is made new: the checkpoint's labels are %s",
@@ -286,6 +287,7 @@ def _adapt_head(
     linear.weight = nn.Parameter(torch.empty(len(labels), linear.in_features).normal_(0, deviation))
     if linear.bias is not None:
         linear.bias = nn.Parameter(torch.zeros(len(labels)))
+    return False
 
 
 def _set_labels(model_config: Any, labels: tuple[str, ...]) -> None:

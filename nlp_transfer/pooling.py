@@ -10,7 +10,7 @@ of its class.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -105,7 +105,7 @@ def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
     _add_mean_layer(pretrained.model, PARTS[kind])
     anatomy = find_anatomy(pretrained.model)
     logger.info("mean pooling is layer %d of %d", anatomy.layers, anatomy.layers)
-    return Pretrained(pretrained.model, pretrained.tokenizer, anatomy, pretrained.max_tokens)
+    return replace(pretrained, anatomy=anatomy)
 
 
 def choose_pooling(pretrained: Pretrained, encoded: Encoded, seed: int) -> Pooling:

@@ -18,7 +18,7 @@ LOGS_PER_STAGE = 50
 FEWEST_LOOKS = 5  # at validation, in a stage that has as many epochs
 
 
-def _epochs_between(stage: Stage, rows: int, held_out: int) -> int:
+def epochs_between(stage: Stage, rows: int, held_out: int) -> int:
     """How many epochs pass from one look at validation to the next.
 
     One, unless validation is larger than train: then as much is learned from as is looked at, as
@@ -48,7 +48,7 @@ def stage_arguments(  # noqa: PLR0913
     accumulation = accumulation_steps(training.batch_size, micro, machine.world_size)
     rows, held_out = (len(encoded.splits[name].labels) for name in ("train", "validation"))
     steps = stage_steps(stage, rows, training.batch_size)
-    measured_every = _epochs_between(stage, rows, held_out) * math.ceil(rows / training.batch_size)
+    measured_every = epochs_between(stage, rows, held_out) * math.ceil(rows / training.batch_size)
     keep_best = "steps" if training.keep_best else "no"
     # Of these variables, a launcher's or a shell's would decide otherwise.
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard" / stage.name)

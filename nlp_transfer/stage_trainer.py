@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -97,7 +98,13 @@ class PlannedLoader(DataLoader[Any]):
 
 
 class StageTrainer(Trainer):
-    """The `Trainer` with three documented hooks: what it reads, what learns, how it evaluates."""
+    """The `Trainer` with five hooks: what it reads, counts, lets learn, evaluates and saves.
+
+    Two of them are private, because no public one is in their place. Every label would be counted
+    where a row has several: `_get_num_items_in_batch` counts documents. And callbacks hear of a
+    checkpoint only afterwards: `_save_checkpoint` clears away half of one before, leaves out what
+    nobody needs, and says it when the disk is full.
+    """
 
     def __init__(
         self,
@@ -140,6 +147,9 @@ class StageTrainer(Trainer):
         trim_memory()
         self.evaluation_seconds += time.perf_counter() - start
         self.log(values)
+        best = f"eval_{self.args.metric_for_best_model}"
+        if values[best] is None:  # the library compares it: worse than any number
+            values = {**values, best: -math.inf if self.args.greater_is_better else math.inf}
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, values
         )
@@ -209,7 +219,12 @@ def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray)
     if state.global_step > before:
         epochs = state.epoch * (state.global_step - before) / state.global_step
         speed = _speed(epochs, seconds, batches, lengths)
-    return Outcome(state.global_step, state.best_metric, speed, log)
+    best = state.best_metric
+    if best is not None and not math.isfinite(best):
+        name = trainer.args.metric_for_best_model
+        logger.info("  no look at validation gave %s a value: the last weights are kept", name)
+        best = None
+    return Outcome(state.global_step, best, speed, log)
 
 
 def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:

@@ -49,7 +49,7 @@ from nlp_transfer.machine import (
 from nlp_transfer.model import Anatomy, Pretrained
 from nlp_transfer.run_folder import RunFolder
 from nlp_transfer.solver import solve_head
-from nlp_transfer.stage_arguments import stage_arguments
+from nlp_transfer.stage_arguments import epochs_between, stage_arguments
 from nlp_transfer.stage_record import AFTER, StageHistory, load_after, read_history, write_after
 from nlp_transfer.stage_trainer import (
     Outcome,
@@ -59,6 +59,7 @@ from nlp_transfer.stage_trainer import (
 )
 from nlp_transfer.strategy import Stage, frozen_below, parameter_groups
 from nlp_transfer.tokenization import Encoded, TrainingRows
+from nlp_transfer.units import Units, adopt_units
 
 COMPARED_ROWS = 16  # of validation, before and after adapters are merged
 
@@ -90,6 +91,8 @@ def train(
     say_if_slow(precision, machine.device)
     config = _with_micro_batches(pretrained, encoded, precision, config, folder)
     _say_how_a_step_is_shared(config, machine)
+    units = adopt_units(pretrained, encoded, machine)
+    encoded = units.of(encoded)
     same_weights = partial(agree, "weights", partial(_digest, pretrained.model), machine)
     same_weights()
     history = []
@@ -107,7 +110,7 @@ def train(
             finished = None
         # Whatever came before, and in whichever process: the same adapters, the same dropout.
         set_seed(arguments.seed)
-        work = _Work(pretrained, encoded, stage, metrics, config, machine, arguments)
+        work = _Work(pretrained, encoded, units, stage, metrics, config, machine, arguments)
         history.append(_train_stage(work))
         same_weights()
         if machine.is_first:
@@ -115,6 +118,7 @@ def train(
         wait(machine)
     if finished is not None:
         load_after(finished, pretrained.model)
+    units.fold(pretrained.model)
     return Trained(pretrained.model, history)
 
 
@@ -133,10 +137,12 @@ def _with_micro_batches(
     if config.training.micro_batch_size != AUTO:
         return config
     share = math.ceil(config.training.batch_size / folder.machine.world_size)
-    inputs = encoded.splits["train"].inputs
-    find = partial(
-        largest_micro_batch, pretrained.model, inputs, encoded.collator, share, precision
-    )
+    model, inputs = pretrained.model, encoded.splits["train"].inputs
+
+    def find() -> int:
+        with _recomputed(model, config.training.gradient_checkpointing):
+            return largest_micro_batch(model, inputs, encoded.collator, share, precision)
+
     found = folder.decide("micro_batch_size", find)
     return replace(config, training=replace(config.training, micro_batch_size=found))
 
@@ -190,6 +196,7 @@ class _Work:
 
     pretrained: Pretrained
     encoded: Encoded
+    units: Units
     stage: Stage
     metrics: Metrics
     config: Config
@@ -200,7 +207,8 @@ class _Work:
         """Validation metrics of the model as it is now."""
         validation, tokens = given.splits["validation"], self.config.evaluation.max_tokens
         found = predict_logits(model, validation.inputs, given.collator, tokens, self.machine)
-        return self.metrics.compute(found, validation.labels)
+        original = self.units.original
+        return self.metrics.compute(original(found), original(validation.labels))
 
     @property
     def label_weights(self) -> np.ndarray | None:
@@ -305,7 +313,9 @@ def _watched(work: _Work, stops: SavesAndStops) -> dict[str, Any]:
     progress = StageProgress(work.stage.name, work.metrics.best, in_terminal)
     callbacks: list[TrainerCallback] = [finite, progress, stops]
     if training.early_stopping is not None:
-        callbacks.append(EarlyStoppingCallback(training.early_stopping))
+        rows, held_out = (len(work.encoded.splits[n].labels) for n in ("train", "validation"))
+        between = epochs_between(work.stage, rows, held_out)  # two looks; it counts looks
+        callbacks.append(EarlyStoppingCallback(math.ceil(training.early_stopping / between)))
     return {"compute_loss_func": finite, "callbacks": callbacks}
 
 
@@ -330,6 +340,6 @@ def _solve(work: _Work, given: Encoded) -> Outcome | None:
         "  solved exactly, as a regression with C = %g; validation %s %.4f",
         strength,
         best,
-        found[best],
+        math.nan if found[best] is None else found[best],
     )
     return Outcome(0, found[best], None, [{f"eval_{name}": value for name, value in found.items()}])

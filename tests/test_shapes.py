@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -329,6 +330,28 @@ def test_the_head_is_solved_for_every_problem(
     assert choose_pooling(prepared.pretrained, prepared.encoded, 0) is Pooling.mean
 
 
+def test_epochs_whose_metric_has_no_value_are_never_the_best(
+    checkpoints: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The answers to one text are all the same, and correlate with nothing.
+    words = shaped(tmp_path, checkpoints["bert"], scores)
+    rows = [{"text": "warm soup", "label": i + 0.5} for i in range(8)]
+    write_rows(tmp_path / "validation.csv", rows[:1] * 8)
+    with pytest.raises(UserError, match="it has one score alone"):
+        run(compose(*words))
+    write_rows(tmp_path / "validation.csv", rows)
+    more = ("strategy=probe_then_full", "strategy.epochs=6", "training.early_stopping=2")
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        result = run(compose(*words, *more))
+    assert np.isnan(result.best)
+    assert result.metrics["validation"]["metrics"]["mse"] > 0
+    stages = json.loads((result.folder / "run.json").read_text())["stages"]
+    assert [stage["best"] for stage in stages] == [None, None]
+    looks = [entry for entry in stages[1]["log"] if "eval_pearson" in entry]
+    assert [look["eval_pearson"] for look in looks] == [None] * 3
+    assert "no look at validation gave pearson a value: the last weights are kept" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("rows", "more", "said"),
     [
@@ -635,6 +658,17 @@ def of_decoder(tmp_path_factory: pytest.TempPathFactory, decoder: Path) -> Any:
     """A decoder that has learned to classify."""
     folder = tmp_path_factory.mktemp("decoder")
     return trained(decoder, folder, long_texts, "strategy.epochs=2", "checkpoint.dropout=0")
+
+
+def test_a_decoder_whose_head_has_no_bias_learns_scores_by_their_size(
+    decoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        more = ("strategy.epochs=12", "training.batch_size=8", "evaluation.best=mse")
+        prepared, claim = trained(decoder, tmp_path, scores, *more)
+    assert "(score - 0) / 3.45" in caplog.text
+    references = prepared.corpus.references("validation")
+    assert np.square(claim.logits[:, 0] - references).mean() < references.var()
 
 
 def test_a_decoder_answers_the_same_however_its_batches_are_padded(of_decoder: Any) -> None:

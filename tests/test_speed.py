@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,50 @@ def test_auto_finds_the_micro_batch_that_fits_and_keeps_the_global_batch(
             decided = json.loads((tmp_path / "run" / "run.json").read_text())["decisions"]
             assert decided["micro_batch_size"] == 4
     assert largest_gap(*weights) < 1e-6
+
+
+@pytest.mark.parametrize("recomputed", ["false", "true"])
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_the_trial_of_auto_keeps_what_training_keeps(
+    strategy: str, recomputed: str, typed: Typed, tmp_path: Path
+) -> None:
+    more = (f"strategy={strategy}", f"training.gradient_checkpointing={recomputed}")
+    words = ("strategy.epochs=1", "training.batch_size=16", "training.micro_batch_size=auto")
+    prepared = prepare(typed(*words, *more), tmp_path / "run")
+    model = prepared.pretrained.model
+    with kept_for_backward(model) as steps:
+        learned = prepared.train()[0].parameters
+    trial, *steps = (step for step in steps if step)
+    # Beside it a gradient and two moments of what learns; in the trial, everything does.
+    tried = trial + 3 * 4 * sum(parameter.numel() for parameter in model.parameters())
+    needed = max(steps) + 3 * 4 * learned
+    assert needed < 1.001 * tried
+    if strategy == "full":
+        assert tried < 1.01 * needed
+
+
+@contextmanager
+def kept_for_backward(model: torch.nn.Module) -> Iterator[list[int]]:
+    """Bytes that each forward pass keeps for its backward pass, but for the weights themselves."""
+    weights = {parameter.data_ptr() for parameter in model.parameters()}
+    steps: list[int] = []
+    seen: set[int] = set()
+
+    def begin(*_: object) -> None:
+        seen.clear()
+        steps.append(0)
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights | seen:
+            seen.add(storage.data_ptr())
+            steps[-1] += storage.nbytes()
+        return tensor
+
+    hook = model.register_forward_pre_hook(begin)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield steps
+    hook.remove()
 
 
 def only_so_many(model: torch.nn.Module, rows: int) -> None:

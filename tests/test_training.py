@@ -258,6 +258,23 @@ def test_early_stopping_ends_a_stage_that_no_longer_gets_better(
     assert len(evaluations) == 3
 
 
+@pytest.mark.parametrize(("patience", "epochs"), [(4, 8), (5, 12)])
+def test_patience_is_in_epochs_also_where_not_every_epoch_is_looked_at(
+    patience: int, epochs: int, typed: Typed, tmp_path: Path
+) -> None:
+    # Validation is four times as large as train, so it is looked at every fourth epoch.
+    files = {"train": make_rows(16), "validation": make_rows(64, 1)}
+    rows = [
+        f"dataset.{name}={write_csv(tmp_path / f'{name}.csv', rows)}"
+        for name, rows in files.items()
+    ]
+    slow = ("strategy.learning_rate=1e-12", "strategy.epochs=20")
+    overrides = typed(*slow, *rows, f"training.early_stopping={patience}")
+    history = prepare(overrides, tmp_path / "run").train()[0]
+    looks = [entry["epoch"] for entry in history.log if "eval_accuracy" in entry]
+    assert looks == list(range(4, epochs + 1, 4))
+
+
 def test_bf16_leaves_no_autocast_in_the_model(typed: Typed, tmp_path: Path) -> None:
     prepared = prepare(typed("training.precision=bf16", *FAST), tmp_path / "run")
     prepared.train()

@@ -17,7 +17,9 @@ import pytest
 import torch
 from hub_server import Hub, serving
 from safetensors.torch import load_file
+from test_shapes import shaped
 from test_training import FAST, STRATEGIES, shallow
+from test_units import around
 
 from nlp_transfer import compose, run
 from nlp_transfer.config import TrainingConfig
@@ -127,9 +129,10 @@ LEARNS = {
 
 @pytest.mark.slow
 def test_on_two_processes_each_stage_of_every_strategy_changes_exactly_what_it_says(
-    typed: Typed, tmp_path: Path
+    typed: Typed, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    strategies = {}
+    strategies = {"scores": shaped(tmp_path, checkpoints["bert"], around(1000, 100), *FAST)}
+    strategies["scores"].remove("training.cpu=true")
     for name in (*STRATEGIES, "lora"):
         words = typed(*shallow(name), *FAST, "features.cache=on")
         words.remove("training.cpu=true")
