@@ -17,6 +17,7 @@ from nlp_transfer.card import CARD_FILE, write_card
 from nlp_transfer.choice import resolve
 from nlp_transfer.config import Config, EvaluationConfig, HubConfig, Problem
 from nlp_transfer.data import Corpus, answers_of, load_corpus
+from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import (
     Metrics,
     SplitEvaluation,
@@ -174,7 +175,9 @@ def _draw(path: Path) -> None:
         from nlp_transfer.html_report import write_report  # takes matplotlib, half a second
 
         write_report(path)
-    except Exception as error:  # noqa: BLE001 (whatever it is, the model is there)
+    except Exception as error:  # (whatever it is, the model is there)
+        if isinstance(error, UserError) and error.code is ExitCode.STOPPED:
+            raise
         reason = f"{type(error).__name__}: {error}"
         again = f"`nlp-transfer report {path}` tries again"
         logger.warning(

@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 
 from nlp_transfer import report
 from nlp_transfer.classifier import Classifier, find_model
-from nlp_transfer.config import FILE_SUFFIXES, DatasetConfig, EvaluationConfig, Problem, plain
+from nlp_transfer.config import FILE_SUFFIXES, DatasetConfig, EvaluationConfig, Problem
 from nlp_transfer.data import Corpus, load_labelled, named
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import evaluate_split, load_metrics
 from nlp_transfer.labels import SCORE, integer
 from nlp_transfer.run_folder import CONFIG_FILE, RUN_FILE, read_json
-from nlp_transfer.schema import to_config
+from nlp_transfer.schema import read_config
 from nlp_transfer.slices import slices_of
 from nlp_transfer.sources import SPLITS, Source, read_files, read_splits
 
@@ -122,7 +122,7 @@ def _usual(folder: Path) -> tuple[DatasetConfig, EvaluationConfig]:
     """Where a run had its texts, and how it measured; of another folder, the defaults."""
     if not (folder / RUN_FILE).is_file():
         return DatasetConfig(), EvaluationConfig()
-    config = to_config(plain(OmegaConf.load(folder / CONFIG_FILE)))
+    config = read_config(folder / CONFIG_FILE)
     return config.dataset, config.evaluation
 
 
