@@ -131,7 +131,7 @@ def _run(
     metrics = replace(metrics, thresholds=chosen.thresholds)
     metrics.answering.remember(trained.model.config)
     evaluations = _evaluate(logits, corpus, metrics, config.evaluation)
-    measured = report.measured(evaluations)
+    measured = report.measured(evaluations, report.untested(corpus.splits, evaluations))
     leave(folder.machine)
     if folder.machine.is_first:  # no collective from here on: nobody waits for an export
         length = input_length(pretrained.max_tokens, config.tokenization)

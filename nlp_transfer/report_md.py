@@ -79,7 +79,7 @@ def _metrics(metrics: dict[str, Any]) -> Iterator[str]:
 
 def _calibration(said: dict[str, Any], split: str) -> Iterator[str]:
     if said.get("left_out") is not None:
-        yield f"- Confidence is as trained: {said['left_out']}."
+        yield f"- Confidence was left as trained: {said['left_out']}."
     elif split in said:
         before, after = said[split]["before"], said[split]["after"]
         told = [

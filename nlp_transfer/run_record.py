@@ -37,7 +37,7 @@ class StageSoFar:
     name: str
     done: bool
     steps: int
-    planned: int | None  # steps; None: not known any more, or not yet
+    planned: int  # steps
     said: dict[str, Any]  # as in `run.json`, where it is done
     log: list[dict[str, Any]]  # losses and validation metrics, by step
 
