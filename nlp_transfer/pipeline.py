@@ -116,6 +116,7 @@ def _run(
     given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     data_report.keep(folder, *given)
     encoded = encode(*given, folder.machine)
+    # Stores are named by this configuration too: `suspects` finds them only if it is whole here.
     remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
     pretrained = pool(pretrained, encoded, config, folder)
     stages = _stages(config, pretrained, encoded)
