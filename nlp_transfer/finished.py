@@ -54,8 +54,8 @@ class Finished:
 
     @property
     def fold(self) -> int:
-        """Which one was its test split; 0 where there are none."""
-        return int(self.settings["dataset.fold"])
+        """Which one was its test split; 0 where there are none (older runs could not have any)."""
+        return int(self.settings.get("dataset.fold", 0))
 
     @property
     def seconds(self) -> float:
