@@ -128,7 +128,7 @@ def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Cal
             return Calibration(1.0, "validation is too small to tell a temperature")
         unseen[here] = losses(references[here], probabilities_of(logits[here] / other, problem))
     if unseen.mean() >= losses(references, probabilities_of(logits, problem)).mean():
-        return Calibration(1.0, "it would not lower the log loss of unseen validation texts")
+        return Calibration(1.0, "no temperature lowered the log loss of held-out validation texts")
     return Calibration(temperature, None)
 
 

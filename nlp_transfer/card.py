@@ -169,7 +169,7 @@ def _worth(metrics: dict[str, Any]) -> Iterator[str]:
     if "test" in metrics:
         yield "The test split was used once, at the end; validation chose among the epochs."
     else:
-        yield f"There was no labelled test split: {metrics['validation']['note']}."
+        yield metrics["validation"]["note"]
     split, classes = _classes(metrics)
     if not classes:  # scores
         return

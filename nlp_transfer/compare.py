@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -24,25 +24,28 @@ from nlp_transfer.paired import (
     draw_scores,
     holm,
     mcnemar,
+    score_of,
 )
 from nlp_transfer.predictions import read_predictions
 from nlp_transfer.problem_metrics import BY_DECISION, BY_VALUE
 from nlp_transfer.scores import BINARY, BY_LABEL, BY_PROBABILITY, LOWER_IS_BETTER, Classes
 
+SEEDS, FOLDS = "seeds", "folds"  # what a row of several runs is the mean of
+SETTING = {SEEDS: "seed", FOLDS: "dataset.fold"}
 FIRST = ("strategy.name", "checkpoint.name", "dataset.limit")  # what sets runs apart, usually
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table: a run, or runs that differ only in the seed."""
+    """One row of the table: a run, or runs that differ only in the seed, or only in the fold."""
 
     name: str
-    runs: list[Finished]  # by seed
+    runs: list[Finished]  # by seed or fold
     contender: Contender
 
     @property
     def is_one_run(self) -> bool:
-        """Whether there is a single seed."""
+        """Whether there is a single seed or fold."""
         return len(self.runs) == 1
 
     def mean(self, of: str) -> float:
@@ -66,8 +69,9 @@ class Comparison:
     """What `nlp-transfer compare` found."""
 
     split: str
-    rows: int
+    rows: int  # of all folds
     metric: str
+    over: str  # SEEDS or FOLDS
     entries: list[Entry]  # the best first
     pairs: list[Pair]
     notes: list[str]
@@ -94,15 +98,16 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
             "compared on validation, which also chose the epochs: not all have a test split"
         )
     metric = metric or _chosen_by(runs)
-    rows = rows_of(runs[0], split, metric)
-    answers = [run.answers(split) for run in runs]
-    scores, drawn = draw_scores(metric, rows, answers)
+    over = FOLDS if len({run.fold for run in runs}) > 1 else SEEDS
+    scores, drawn = _scores(runs, split, metric, over)
     if not np.isfinite(scores).all():
         raise UserError(ExitCode.DATA, f"{metric} is undefined on these {split} rows.")
-    entries = _entries(runs, scores, drawn)
+    entries = _entries(runs, scores, drawn, over)
     entries.sort(key=lambda entry: entry.contender.score, reverse=metric not in LOWER_IS_BETTER)
-    pairs = _pairs(entries, split, metric)
-    return Comparison(split, len(rows.references), metric, entries, pairs, notes)
+    pairs = _pairs(entries, split, metric) if over == SEEDS else []
+    notes += _of_folds(entries) if over == FOLDS else []
+    rows = sum({run.fold: run.measured[split]["rows"] for run in runs}.values())
+    return Comparison(split, rows, metric, over, entries, pairs, notes)
 
 
 def costs(run: Finished) -> dict[str, float]:
@@ -127,7 +132,7 @@ def as_json(found: Comparison) -> str:
         {
             "name": entry.name,
             "runs": [str(run.folder) for run in entry.runs],
-            "seeds": entry.contender.seeds,
+            found.over: entry.contender.seeds,
             "score": entry.contender.score,
             "spread": entry.contender.spread,
             "metrics": [run.measured[found.split]["metrics"] for run in entry.runs],
@@ -172,14 +177,39 @@ def rows_of(run: Finished, split: str, metric: str) -> Rows:
     return Rows(classes, read_predictions(run.folder, split)[1])
 
 
-def _entries(runs: Sequence[Finished], scores: np.ndarray, drawn: np.ndarray) -> list[Entry]:
-    """Runs that differ only in the seed together; the same seed twice is two entries."""
+def _scores(
+    runs: Sequence[Finished], split: str, metric: str, over: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each run, and on the documents drawn again, which runs of several folds do not share."""
+    if over == SEEDS:
+        answers = [run.answers(split) for run in runs]
+        return draw_scores(metric, rows_of(runs[0], split, metric), answers)
+    scores = [score_of(metric, rows_of(run, split, metric), run.answers(split)) for run in runs]
+    return np.array(scores), np.empty((len(runs), 0))
+
+
+def _of_folds(entries: Sequence[Entry]) -> Iterator[str]:
+    """What to know of means over folds."""
+    for entry in entries:
+        folds = range(entry.runs[0].settings["dataset.folds"])
+        missing = sorted({*folds} - {*entry.contender.seeds})
+        if missing:
+            listed = ", ".join(map(str, missing))
+            yield f"{entry.name}: of {len(folds)} folds there is no run of {listed}"
+    if len(entries) > 1:
+        yield "folds share most of their rows of train, so differences of their means have no p"
+
+
+def _entries(
+    runs: Sequence[Finished], scores: np.ndarray, drawn: np.ndarray, over: str
+) -> list[Entry]:
+    """Runs that differ only in the seed (or fold) together; the same one twice is two entries."""
     groups: list[dict[int, int]] = []  # by seed, which run
     of: dict[str, list[dict[int, int]]] = {}
     for i, run in enumerate(runs):
-        asked = {key: value for key, value in run.settings.items() if key != "seed"}
+        asked = {key: value for key, value in run.settings.items() if key != SETTING[over]}
         same = of.setdefault(json.dumps(asked, sort_keys=True), [])
-        seed = int(run.settings["seed"])
+        seed = int(run.settings[SETTING[over]])
         group = next((group for group in same if seed not in group), None)
         if group is None:
             group = {}
@@ -187,7 +217,7 @@ def _entries(runs: Sequence[Finished], scores: np.ndarray, drawn: np.ndarray) ->
             groups.append(group)
         group[seed] = i
     of_seeds = [dict(sorted(group.items())) for group in groups]
-    names = _names([[runs[i] for i in group.values()] for group in of_seeds])
+    names = _names([[runs[i] for i in group.values()] for group in of_seeds], over)
     return [
         Entry(
             name,
@@ -198,12 +228,12 @@ def _entries(runs: Sequence[Finished], scores: np.ndarray, drawn: np.ndarray) ->
     ]
 
 
-def _names(groups: list[list[Finished]]) -> list[str]:
+def _names(groups: list[list[Finished]], over: str) -> list[str]:
     """By as few settings as set them apart, else by their folders."""
     firsts = [group[0].settings for group in groups]
     differing = [
         key
-        for key in (*FIRST, *sorted(set().union(*firsts) - {*FIRST, "seed"}))
+        for key in (*FIRST, *sorted(set().union(*firsts) - {*FIRST, SETTING[over]}))
         if len({json.dumps(one.get(key)) for one in firsts}) > 1
     ]
     names = [""] * len(groups)
@@ -215,7 +245,7 @@ def _names(groups: list[list[Finished]]) -> list[str]:
         name if names.count(name) == 1 else f"{name} {group[0].folder}".strip()
         for name, group in zip(names, groups, strict=True)
     ]
-    return [name or f"{len(group)} seeds" for name, group in zip(names, groups, strict=True)]
+    return [name or f"{len(group)} {over}" for name, group in zip(names, groups, strict=True)]
 
 
 def _value(said: Any) -> str:

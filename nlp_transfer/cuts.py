@@ -20,10 +20,6 @@ class Rows:
     keys: Sequence[str]  # of each row, what is hashed: its group, or its text
     groups: np.ndarray | None  # int [rows], the group of each; None: every row by itself
 
-    def __getitem__(self, rows: np.ndarray) -> Rows:
-        groups = None if self.groups is None else self.groups[rows]
-        return Rows(self.strata[rows], [self.keys[i] for i in rows], groups)
-
 
 def cut_off(  # noqa: PLR0913
     rows: Rows, share: float, size: int, how: Cut, split: str, seed: int
@@ -36,7 +32,7 @@ def cut_off(  # noqa: PLR0913
     if how is Cut.hash:
         found = hashed(rows.keys, split) < share
     elif rows.groups is not None:
-        together = _at_least(2, rows, f"a {split} split")
+        together = _at_least(2, rows, f"a {split} split", f"give dataset.{split} a file")
         found = deal_groups(together, rows.strata, (1 - share, share), seed) == 1
     else:
         # The rest is drawn, not the cut: it is train that must keep a row of every label.
@@ -61,7 +57,7 @@ def fold_of(rows: Rows, folds: int, how: Cut, seed: int) -> np.ndarray:
     if how is Cut.hash:
         found = np.floor(hashed(rows.keys, "fold") * folds).astype(np.int64)
     elif rows.groups is not None:
-        together = _at_least(folds, rows, f"dataset.folds={folds}")
+        together = _at_least(folds, rows, f"dataset.folds={folds}", "take fewer folds")
         found = deal_groups(together, rows.strata, (1 / folds,) * folds, seed)
     else:
         found = deal(rows.strata, folds, seed)
@@ -74,7 +70,7 @@ def fold_of(rows: Rows, folds: int, how: Cut, seed: int) -> np.ndarray:
     return found
 
 
-def _at_least(parts: int, rows: Rows, what: str) -> np.ndarray:
+def _at_least(parts: int, rows: Rows, what: str, otherwise: str) -> np.ndarray:
     """The groups; refused where there are fewer than parts."""
     assert rows.groups is not None
     count = len(np.unique(rows.groups))
@@ -82,7 +78,7 @@ def _at_least(parts: int, rows: Rows, what: str) -> np.ndarray:
         raise UserError(
             ExitCode.DATA,
             f"{what} needs at least {parts} groups, and dataset.group has {count}. "
-            "Check the column, or take fewer folds.",
+            f"Check the column, or {otherwise}.",
         )
     return rows.groups
 

@@ -7,7 +7,7 @@ names sorted, integers as integers. It travels into `config.id2label` of every c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,13 +103,14 @@ def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) ->
 def load_labelled(
     sources: list[Source],
     config: DatasetConfig,
-    names: Callable[[set[str]], dict[str, str]],
+    names: Callable[[set[str], Sequence[str]], dict[str, str]],
     notes: list[str],
 ) -> Dataset:
     """One split for a model that there is already; `config.problem` is the model's.
 
     Args:
-        names: from the labels as the data writes them to theirs in the model's order.
+        names: from the labels as the data writes them, and the order a `ClassLabel` gives them
+            (empty without one), to theirs in the model's order.
 
     Raises:
         UserError: with the file, the rows and what to do.
@@ -127,7 +128,8 @@ def load_labelled(
         )
     tables = [as_answers(table, config.problem, config) for table in tables]
     written = {str(label) for table in tables for label in different(table.labels)}
-    return _with_label_ids(tables, names(written), config.problem)
+    order = () if any(table.order is None for table in tables) else tables[0].order or ()
+    return _with_label_ids(tables, names(written, order), config.problem)
 
 
 def answers_of(corpus: Corpus, split: str) -> list[str]:
@@ -238,10 +240,8 @@ def _label_names(train: list[Table], problem: Problem, config: DatasetConfig) ->
     if config.label_names is None:
         return {label: label for label in written}
     given = config.label_names
-    # A `ClassLabel` may be meant by its number as well as by its name.
-    names = {label: given.get(label, given.get(str(i))) for i, label in enumerate(written)}
-    if any(train_part.order is None for train_part in train):
-        names = {label: given.get(label) for label in written}
+    numbered = all(part.order is not None for part in train)
+    names = named(given, written) if numbered else {label: given.get(label) for label in written}
     if None in names.values() or len(set(given.values())) < len(given):
         raise UserError(
             ExitCode.DATA,
@@ -249,6 +249,11 @@ def _label_names(train: list[Table], problem: Problem, config: DatasetConfig) ->
             f"{', '.join(written)}.",
         )
     return {label: str(name) for label, name in names.items()}
+
+
+def named(given: Mapping[str, str], order: Sequence[str]) -> dict[str, str | None]:
+    """The name of each label of a `ClassLabel`, meant by its own name or by its number."""
+    return {label: given.get(label, given.get(str(i))) for i, label in enumerate(order)}
 
 
 def _order_of(train: list[Table], config: DatasetConfig) -> list[str]:

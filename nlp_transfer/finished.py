@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,11 @@ class Finished:
         """The one that chose its epoch."""
         asked = self.settings["evaluation.metrics"] or DEFAULT_METRICS[self.problem]
         return self.settings["evaluation.best"] or asked[0]
+
+    @property
+    def fold(self) -> int:
+        """Which one was its test split; 0 where there are none (older runs could not have any)."""
+        return int(self.settings.get("dataset.fold", 0))
 
     @property
     def seconds(self) -> float:
@@ -114,26 +119,32 @@ def common_split(runs: Sequence[Finished]) -> str:
     """Test where all runs have it, else validation.
 
     Raises:
-        UserError: if these runs did not answer the same questions.
+        UserError: if these runs did not answer the same questions, those of a fold each.
     """
     tested = ["test" in run.about["predictions"] for run in runs]
     split = "test" if all(tested) else "validation"
-    first = runs[0]
-    for run in runs[1:]:
-        for what, there, here in (
-            ("the problem", first.about["problem"], run.about["problem"]),
-            ("the labels", first.about["labels"], run.about["labels"]),
-            (f"the rows of {split}", *(_rows(one, split) for one in (first, run))),
-        ):
-            if there != here:
-                raise UserError(
-                    ExitCode.DATA,
-                    f"{first.folder} and {run.folder} cannot be compared: {what} differ "
-                    f"({_short(there)} there, {_short(here)} here). Compare runs on the same "
-                    "texts and labels; a split that is cut from train depends on the seed, so give "
-                    f"dataset.{split} a file.",
-                )
+    of_fold = {run.fold: run for run in reversed(runs)}
+    for run in runs:
+        _refuse_different(runs[0], run, "the problems", lambda one: one.about["problem"])
+        _refuse_different(runs[0], run, "the labels", lambda one: one.about["labels"])
+        if len(of_fold) > 1:
+            _refuse_different(runs[0], run, "the folds", lambda one: one.settings["dataset.folds"])
+        what = f"the rows of {split}" + (f" in fold {run.fold}" if len(of_fold) > 1 else "")
+        _refuse_different(of_fold[run.fold], run, what, lambda one: _rows(one, split))
     return split
+
+
+def _refuse_different(
+    one: Finished, other: Finished, what: str, of: Callable[[Finished], Any]
+) -> None:
+    there, here = of(one), of(other)
+    if there != here:
+        raise UserError(
+            ExitCode.DATA,
+            f"{one.folder} and {other.folder} cannot be compared: {what} differ ({_short(there)} "
+            f"there, {_short(here)} here). Compare runs on the same texts and labels; a split that "
+            "is cut from train depends on the seed, so give it a file, or say dataset.cut=hash.",
+        )
 
 
 def _run_of(job: Path, notes: list[str]) -> Path | None:

@@ -75,9 +75,9 @@ def enclosing(found: dict[str, Interval], scores: dict[str, float]) -> dict[str,
     }
 
 
-def resampled(rows: int, draws: int, seed: int = SEED) -> Iterator[np.ndarray]:
+def resampled(rows: int, draws: int) -> Iterator[np.ndarray]:
     """How often each row is drawn, float [some draws, rows], until there are `draws` of them."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(SEED)
     at_once = max(AT_ONCE // rows, 1)
     for start in range(0, draws, at_once):
         some = min(at_once, draws - start)
@@ -86,20 +86,15 @@ def resampled(rows: int, draws: int, seed: int = SEED) -> Iterator[np.ndarray]:
         yield counts.reshape(some, rows).astype(np.float64)
 
 
-def resampled_confusion(
-    confusion: np.ndarray, draws: int, unseen: float = UNSEEN, seed: int = SEED
-) -> Iterator[np.ndarray]:
+def resampled_confusion(confusion: np.ndarray, draws: int) -> Iterator[np.ndarray]:
     """Confusion matrices of drawn documents, [some draws, labels, labels].
 
-    A metric of labels depends on nothing else of its documents.
-
-    Args:
-        unseen: right answers, and as many wrong ones, that were not seen and may be drawn.
+    A metric of labels depends on nothing else of its documents. `UNSEEN` ones may be drawn too.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(SEED)
     labels, rows = len(confusion), int(confusion.sum())
     smooth = np.where(np.eye(labels) == 1, 1 / labels, 1 / (labels * max(labels - 1, 1)))
-    cells = (confusion + unseen * smooth).ravel()
+    cells = (confusion + UNSEEN * smooth).ravel()
     at_once = max(AT_ONCE // cells.size, 1)
     for start in range(0, draws, at_once):
         some = min(at_once, draws - start)

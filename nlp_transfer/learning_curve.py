@@ -92,8 +92,8 @@ def _refuse(config: Config) -> None:
     if config.hub.repository is not None or config.dry_run:
         raise UserError(
             ExitCode.CONFIG,
-            "A learning curve trains and uploads nothing: leave hub.repository and dry_run out "
-            "(nlp-transfer push uploads the run you choose).",
+            "A learning curve always trains and never uploads: leave out dry_run and "
+            "hub.repository (nlp-transfer push uploads the run you choose).",
         )
 
 

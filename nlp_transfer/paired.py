@@ -52,7 +52,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Contender:
-    """A run, or runs that differ only in the seed, by one metric."""
+    """A run, or runs that differ only in the seed (or the fold), by one metric."""
 
     seeds: tuple[int, ...]
     scores: np.ndarray  # [seeds]
@@ -79,6 +79,11 @@ class Difference:
     by_seeds: float  # share of the doubt, as a variance, that is between seeds
 
 
+def score_of(metric: str, rows: Rows, answers: Answers) -> float:
+    """The score of one run."""
+    return float(_weighted(metric, rows, answers)(np.ones((1, len(rows.references))))[0])
+
+
 def draw_scores(
     metric: str, rows: Rows, answers: Sequence[Answers]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -89,8 +94,7 @@ def draw_scores(
     """
     weighted = [_weighted(metric, rows, answered) for answered in answers]
     slow = answers[0].answering.problem is not Problem.single_label or metric == "roc_auc"
-    once = np.ones((1, len(rows.references)))
-    scores = np.stack([score(once)[0] for score in weighted])
+    scores = np.array([score_of(metric, rows, answered) for answered in answers])
     parts = [
         np.stack([score(weights) for score in weighted])
         for weights in resampled(len(rows.references), SLOW_DRAWS if slow else DRAWS)

@@ -17,6 +17,7 @@ from nlp_transfer.card import CARD_FILE, write_card
 from nlp_transfer.choice import resolve
 from nlp_transfer.config import Config, EvaluationConfig, HubConfig, Problem
 from nlp_transfer.data import Corpus, answers_of, load_corpus
+from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import (
     Metrics,
     SplitEvaluation,
@@ -115,6 +116,7 @@ def _run(
     given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     data_report.keep(folder, *given)
     encoded = encode(*given, folder.machine)
+    # Stores are named by this configuration too: `suspects` finds them only if it is whole here.
     remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
     pretrained = pool(pretrained, encoded, config, folder)
     stages = _stages(config, pretrained, encoded)
@@ -130,7 +132,7 @@ def _run(
     metrics = replace(metrics, thresholds=chosen.thresholds)
     metrics.answering.remember(trained.model.config)
     evaluations = _evaluate(logits, corpus, metrics, config.evaluation)
-    measured = report.measured(evaluations)
+    measured = report.measured(evaluations, report.untested(corpus.splits, evaluations))
     leave(folder.machine)
     if folder.machine.is_first:  # no collective from here on: nobody waits for an export
         length = input_length(pretrained.max_tokens, config.tokenization)
@@ -174,7 +176,9 @@ def _draw(path: Path) -> None:
         from nlp_transfer.html_report import write_report  # takes matplotlib, half a second
 
         write_report(path)
-    except Exception as error:  # noqa: BLE001 (whatever it is, the model is there)
+    except Exception as error:  # (whatever it is, the model is there)
+        if isinstance(error, UserError) and error.code is ExitCode.STOPPED:
+            raise
         reason = f"{type(error).__name__}: {error}"
         again = f"`nlp-transfer report {path}` tries again"
         logger.warning(

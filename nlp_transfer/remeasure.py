@@ -11,14 +11,14 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nlp_transfer import report
-from nlp_transfer.classifier import Classifier
-from nlp_transfer.config import FILE_SUFFIXES, DatasetConfig, EvaluationConfig, Problem, plain
-from nlp_transfer.data import Corpus, load_labelled
+from nlp_transfer.classifier import Classifier, find_model
+from nlp_transfer.config import FILE_SUFFIXES, DatasetConfig, EvaluationConfig, Problem
+from nlp_transfer.data import Corpus, load_labelled, named
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation import evaluate_split, load_metrics
 from nlp_transfer.labels import SCORE, integer
-from nlp_transfer.run_folder import CONFIG_FILE, RUN_FILE
-from nlp_transfer.schema import to_config
+from nlp_transfer.run_folder import CONFIG_FILE, RUN_FILE, read_json
+from nlp_transfer.schema import read_config
 from nlp_transfer.slices import slices_of
 from nlp_transfer.sources import SPLITS, Source, read_files, read_splits
 
@@ -63,7 +63,8 @@ def remeasure(
     classifier = Classifier.load(folder, backend, threads)
     dataset, evaluation = _usual(folder)
     dataset, sources = _read(asked, dataset)
-    corpus = _corpus(classifier, sources, asked.split, dataset)
+    labels, problem = _what_it_answers(classifier, folder)
+    corpus = _corpus(labels, problem, sources, asked.split, dataset)
     metrics = load_metrics(evaluation, corpus.labels, corpus.problem)
     metrics = replace(metrics, thresholds=classifier.answering.thresholds)
     rows = corpus.splits[asked.split]
@@ -71,7 +72,6 @@ def remeasure(
     logits = classifier.logits(list(rows["text"]), pairs)
     given = (logits, corpus.references(asked.split), metrics, corpus.labels, slices_of(rows, []))
     measured = report.measured({asked.split: evaluate_split(*given)})
-    measured[asked.split].pop("note", None)  # these texts chose nothing
     return Remeasured(measured, corpus.notes)
 
 
@@ -121,7 +121,7 @@ def _usual(folder: Path) -> tuple[DatasetConfig, EvaluationConfig]:
     """Where a run had its texts, and how it measured; of another folder, the defaults."""
     if not (folder / RUN_FILE).is_file():
         return DatasetConfig(), EvaluationConfig()
-    config = to_config(plain(OmegaConf.load(folder / CONFIG_FILE)))
+    config = read_config(folder / CONFIG_FILE)
     return config.dataset, config.evaluation
 
 
@@ -136,7 +136,7 @@ def _read(asked: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, li
     }
     if "," in columns.get("label", ""):
         columns["label"] = columns["label"].split(",")
-    config = replace(config, **columns)
+    config = replace(config, **columns, group=None)  # nothing is cut here
     if is_file:
         sources = read_files(asked.data, "--data")
     else:
@@ -174,23 +174,35 @@ def _refuse_columns(config: DatasetConfig, sources: list[Source]) -> None:
                 )
 
 
+def _what_it_answers(classifier: Classifier, folder: Path) -> tuple[tuple[str, ...], Problem]:
+    """The labels and the problem; one label of a folder of other origin may be a score."""
+    labels, problem = classifier.labels, classifier.answering.problem
+    said = read_json(find_model(folder) / "config.json").get("problem_type")
+    if problem is Problem.regression or (len(labels) == 1 and said is None):
+        return (SCORE,), Problem.regression
+    return labels, problem
+
+
 def _corpus(
-    classifier: Classifier, sources: list[Source], split: str, config: DatasetConfig
+    labels: tuple[str, ...],
+    problem: Problem,
+    sources: list[Source],
+    split: str,
+    config: DatasetConfig,
 ) -> Corpus:
     """The labelled texts in the model's labels."""
-    labels, problem = classifier.labels, classifier.answering.problem
-    if len(labels) == 1:  # folders of other origin need not say that they are regressions
-        labels, problem = (SCORE,), Problem.regression
     notes: list[str] = []
 
-    def names(written: set[str]) -> dict[str, str]:
+    def names(written: set[str], order: Sequence[str]) -> dict[str, str]:
         if problem is Problem.regression:
             return {SCORE: SCORE}
-        order = sorted(written, key=lambda label: (integer(label) or 0, label))
-        found = align(order, labels, config.label_names or {})
+        given = config.label_names or {}
+        said = {**given, **{old: new for old, new in named(given, order).items() if new}}
+        by_number = sorted(written, key=lambda label: (integer(label) or 0, label))
+        found = align(by_number, labels, said)
         if found.how is not None:
-            said = ", ".join(f"{label} is {name}" for label, name in found.names.items())
-            notes.append(f"Labels are matched {found.how}: {said}.")
+            told = ", ".join(f"{label} is {name}" for label, name in found.names.items())
+            notes.append(f"Labels are matched {found.how}: {told}.")
         of = {name: label for label, name in found.names.items()}
         # In the model's order, those too that the data does not have.
         return {of.get(label, f"\0{label}"): label for label in labels}

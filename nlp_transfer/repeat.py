@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 
-from nlp_transfer.config import Config, HubConfig, plain
+from nlp_transfer.config import Config, HubConfig
 from nlp_transfer.data import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.finished import Finished, open_finished
@@ -19,7 +18,7 @@ from nlp_transfer.pipeline import run
 from nlp_transfer.predictions import read_predictions
 from nlp_transfer.provenance import differences, provenance
 from nlp_transfer.run_folder import CONFIG_FILE, RUN_FILE, adopt
-from nlp_transfer.schema import to_config
+from nlp_transfer.schema import read_config
 
 DEFINES_THE_RUN = ("corpus", "checkpoint weights")  # without the same, nothing is repeated
 
@@ -76,7 +75,7 @@ def repeat(folder: Path, into: Path | None = None) -> Repeated:
 
 def _again(before: Finished, into: Path, stores: str) -> Config:
     """The stored configuration, for another folder, the same threads and nobody else's eyes."""
-    config = to_config(plain(OmegaConf.load(before.folder / CONFIG_FILE)))
+    config = read_config(before.folder / CONFIG_FILE)
     revision = config.checkpoint.revision or before.about["checkpoint"]["commit"]
     return replace(
         config,

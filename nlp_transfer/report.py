@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -36,11 +36,31 @@ VERSIONS = (
 )
 MOST_LABELS = 20  # on the screen; of more, the weakest
 WEAKEST = 10
-ALSO_SELECTION = "validation, also used for selection"
+INTERVALS = "95% bootstrap intervals over documents"
+ON_VALIDATION = "these figures come from validation, which also chose the epochs."
 
 
-def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any]]:
-    """What `metrics.json` says: rows, metrics and intervals of each split, its tables by class."""
+def untested(splits: Collection[str], evaluated: Collection[str]) -> str | None:
+    """Why there are no figures of a test split, where there are none.
+
+    Args:
+        splits: that the data has.
+    """
+    if "test" in evaluated:
+        return None
+    if "test" in splits:
+        return f"The test split was left alone (evaluation.test=false): {ON_VALIDATION}"
+    return f"There is no labelled test split: {ON_VALIDATION}"
+
+
+def measured(
+    evaluations: dict[str, SplitEvaluation], note: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """What `metrics.json` says: rows, metrics and intervals of each split, its tables by class.
+
+    Args:
+        note: what to know of all these figures, as `untested` says it.
+    """
     return {
         split: {
             "rows": len(evaluation.references),
@@ -50,7 +70,7 @@ def measured(evaluations: dict[str, SplitEvaluation]) -> dict[str, dict[str, Any
             "per_class": evaluation.per_class,
             **_of_labels(evaluation),
             "slices": evaluation.slices,
-            **({"note": ALSO_SELECTION} if "test" not in evaluations else {}),
+            **({} if note is None else {"note": note}),
         }
         for split, evaluation in evaluations.items()
     }
@@ -199,16 +219,15 @@ def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
 
 def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     names = list(next(iter(metrics.values()))["metrics"])
-    widest = max(map(len, names)) + 2
-    titles = [f"{split} ({found['rows']:,} rows)" for split, found in metrics.items()]
-    yield f"  {'':<{widest}}" + "".join(f"{title:<28}" for title in titles).rstrip()
-    for name in names:
-        values = "".join(f"{with_interval(name, found):<28}" for found in metrics.values())
-        yield f"  {name:<{widest}}{values}".rstrip()
+    rows = [["", *(f"{split} ({found['rows']:,} rows)" for split, found in metrics.items())]]
+    rows += [[name, *(with_interval(name, found) for found in metrics.values())] for name in names]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for cells in rows:
+        padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+        yield f"  {'  '.join(padded)}".rstrip()
     if any(found["intervals"] for found in metrics.values()):
-        yield "  In brackets: 95% intervals, the documents drawn again."
-    if any("note" in found for found in metrics.values()):
-        yield f"  There is no labelled test split: these figures are {ALSO_SELECTION}."
+        yield f"  In brackets: {INTERVALS}."
+    yield from dict.fromkeys(f"  {m['note']}" for m in metrics.values() if "note" in m)
     split = "test" if "test" in metrics else next(iter(metrics))
     yield from _class_lines(split, metrics[split]["per_class"])
     for by, slices in metrics[split]["slices"].items():
@@ -267,7 +286,7 @@ def _threshold_lines(said: dict[str, Any], metrics: dict[str, Any]) -> Iterator[
 
 def _calibration_lines(said: dict[str, Any]) -> Iterator[str]:
     if said["left_out"] is not None:
-        yield f"Confidence is as trained: {said['left_out']}."
+        yield f"Confidence was left as trained: {said['left_out']}."
         return
     yield (
         f"Confidence: the logits are divided by {said['temperature']:.3f}, fitted on validation; "

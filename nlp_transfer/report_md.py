@@ -7,6 +7,7 @@ from typing import Any
 
 from nlp_transfer.confusions import confusions_of
 from nlp_transfer.examples import cell
+from nlp_transfer.report import with_interval
 from nlp_transfer.run_record import RunRecord, best_step
 
 SHOWN_PAIRS = 5
@@ -73,13 +74,13 @@ def _metrics(metrics: dict[str, Any]) -> Iterator[str]:
     )
     yield "|---" * (len(metrics) + 1) + "|"
     for name in next(iter(metrics.values()))["metrics"]:
-        cells = (_figure(name, found) for found in metrics.values())
+        cells = (with_interval(name, found) for found in metrics.values())
         yield f"| {name} | {' | '.join(cells)} |"
 
 
 def _calibration(said: dict[str, Any], split: str) -> Iterator[str]:
     if said.get("left_out") is not None:
-        yield f"- Confidence is as trained: {said['left_out']}."
+        yield f"- Confidence was left as trained: {said['left_out']}."
     elif split in said:
         before, after = said[split]["before"], said[split]["after"]
         told = [
@@ -117,7 +118,7 @@ def _slices(record: RunRecord) -> Iterator[str]:
         yield f"| part | rows | {name} |"
         yield "|---|---|---|"
         for part in parts:
-            yield f"| {cell(part['value'])} | {part['rows']:,} | {_figure(name, part)} |"
+            yield f"| {cell(part['value'])} | {part['rows']:,} | {with_interval(name, part)} |"
         yield ""
 
 
@@ -128,10 +129,3 @@ def _findings(data: dict[str, Any]) -> Iterator[str]:
         yield ""
         for found in findings:
             yield f"- {found['level']}: {cell(found['sentence'])}"
-
-
-def _figure(name: str, found: dict[str, Any]) -> str:
-    value, interval = found["metrics"][name], found["intervals"].get(name)
-    if value is None:
-        return "undefined"
-    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

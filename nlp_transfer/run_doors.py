@@ -46,6 +46,16 @@ def _run_suspects(asked: Any) -> None:
     print(describe(found, asked.out))
 
 
+def _add_out(door: Any, what: str) -> None:
+    door.add_argument("--out", type=Path, metavar="FILE", help=what)
+    door.add_argument("--force", action="store_true", help="replace --out if it is there")
+
+
+def _refuse_out(asked: Any) -> None:
+    if asked.out is not None:
+        refuse_out(asked.out, asked.force)
+
+
 def _evaluate(doors: Doors) -> None:
     door = door_of(doors, "evaluate", "Measure on labelled texts of any origin.", _run_evaluate)
     choose_backend(door)
@@ -56,13 +66,14 @@ def _evaluate(doors: Doors) -> None:
     door.add_argument("--text-pair", metavar="COLUMN", help="the second text of each")
     door.add_argument("--label", metavar="COLUMN", help="the labels (as in the run, or label)")
     door.add_argument("--delimiter", help="between the labels of one cell")
-    door.add_argument("--out", type=Path, metavar="FILE", help="as metrics.json, too")
+    _add_out(door, "as metrics.json, too")
 
 
 def _run_evaluate(asked: Any) -> None:
     from nlp_transfer.remeasure import LabelledTexts, remeasure
     from nlp_transfer.run_folder import write_json
 
+    _refuse_out(asked)
     columns = (asked.text, asked.text_pair, asked.label, asked.delimiter)
     texts = LabelledTexts(asked.data, asked.split, *columns)
     found = remeasure(asked.folder, texts, asked.backend, asked.threads)
@@ -77,7 +88,7 @@ def _compare(doors: Doors) -> None:
     door.set_defaults(run=_run_compare)
     door.add_argument("folders", type=Path, nargs="+", help="finished runs, or a sweep's folder")
     door.add_argument("--metric", help="by which (what chose the epoch)")
-    door.add_argument("--out", type=Path, metavar="FILE", help="all of it as JSON, too")
+    _add_out(door, "all of it as JSON, too")
 
 
 def _run_compare(asked: Any) -> None:
@@ -85,6 +96,7 @@ def _run_compare(asked: Any) -> None:
     from nlp_transfer.run_folder import write_text
     from nlp_transfer.side_by_side import table
 
+    _refuse_out(asked)
     found = compare(asked.folders, asked.metric)
     print(table(found))
     if asked.out is not None:
@@ -119,7 +131,7 @@ def _curve(doors: Doors) -> None:
     what = "as for training: +task=… dataset.train=…"
     door.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help=what)
     door.add_argument("--config-dir", type=Path, metavar="FOLDER", help="with YAML of your own")
-    door.add_argument("--out", type=Path, metavar="FILE", help="all of it as JSON, too")
+    _add_out(door, "all of it as JSON, too")
 
 
 def _run_curve(asked: Any) -> None:
@@ -127,6 +139,7 @@ def _run_curve(asked: Any) -> None:
     from nlp_transfer.learning_curve import learning_curve
     from nlp_transfer.run_folder import write_text
 
+    _refuse_out(asked)
     with heeded():
         found = learning_curve(asked.overrides, asked.config_dir)
     print(f"\n{found}")

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from nlp_transfer.checkpoints import STATE
 from nlp_transfer.choice import resolve
-from nlp_transfer.config import DEFAULT_METRICS, Config, Problem, plain
+from nlp_transfer.config import DEFAULT_METRICS, Config, Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.run_folder import (
     CONFIG_FILE,
@@ -24,7 +23,7 @@ from nlp_transfer.run_folder import (
     State,
     read_json,
 )
-from nlp_transfer.schema import to_config
+from nlp_transfer.schema import read_config
 from nlp_transfer.scores import LOWER_IS_BETTER
 from nlp_transfer.stage_record import AFTER, HISTORY
 
@@ -38,7 +37,7 @@ class StageSoFar:
     name: str
     done: bool
     steps: int
-    planned: int | None  # steps; None: not known any more, or not yet
+    planned: int  # steps
     said: dict[str, Any]  # as in `run.json`, where it is done
     log: list[dict[str, Any]]  # losses and validation metrics, by step
 
@@ -100,7 +99,7 @@ def read_record(folder: Path) -> RunRecord:
             "Give a folder that `python -m nlp_transfer.train` wrote, such as runs/….",
         )
     run = read_json(folder / RUN_FILE)
-    config = to_config(plain(OmegaConf.load(folder / CONFIG_FILE)))
+    config = read_config(folder / CONFIG_FILE)
     stages = list(_finished_stages(run)) or list(_stages_on_disk(folder))
     begun = {stage.name for stage in stages}
     return RunRecord(

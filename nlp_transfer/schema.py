@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import OmegaConf
@@ -54,6 +55,11 @@ def to_config(tree: dict[str, Any]) -> Config:
     if problems:
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
     return config
+
+
+def read_config(file: Path) -> Config:
+    """What a run was asked, from the `config.yaml` in its folder."""
+    return to_config(plain(OmegaConf.load(file)))
 
 
 def nearest_key(key: str) -> str | None:

@@ -10,7 +10,7 @@ from nlp_transfer.compare import Comparison, Entry, rows_of
 from nlp_transfer.evaluation import Metrics
 from nlp_transfer.intervals import Interval
 from nlp_transfer.paired import LEVEL
-from nlp_transfer.report import with_interval
+from nlp_transfer.report import INTERVALS, with_interval
 
 
 def table(found: Comparison) -> str:
@@ -27,11 +27,11 @@ def _score_lines(found: Comparison) -> Iterator[str]:
         [entry.name, str(len(entry.runs)), *(_score(entry, found, metric) for metric in metrics)]
         for entry in found.entries
     ]
-    yield from aligned([[f"{found.split} ({found.rows:,} rows)", "seeds", *metrics], *rows])
+    yield from aligned([[f"{found.split} ({found.rows:,} rows)", found.over, *metrics], *rows])
     if any(entry.is_one_run for entry in found.entries):
-        yield "In brackets: 95% intervals, the documents drawn again."
+        yield f"In brackets: {INTERVALS}."
     if not all(entry.is_one_run for entry in found.entries):
-        yield "Several seeds: their mean ± standard deviation."
+        yield f"Several {found.over}: their mean ± standard deviation."
 
 
 def _score(entry: Entry, found: Comparison, metric: str) -> str:

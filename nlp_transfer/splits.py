@@ -89,7 +89,9 @@ def labels_without_train(
     everywhere = {label for rows in splits.values() for label in rows["label"]}
     lost = sorted(everywhere - set(splits["train"]["label"]))
     labels = list(names.values())
-    return [f"no row of train has the label {labels[i]}: the other splits have all" for i in lost]
+    return [
+        f"train has no row labelled {labels[i]}: all of them went to the other splits" for i in lost
+    ]
 
 
 def strata_of(rows: Dataset, problem: Problem) -> np.ndarray:

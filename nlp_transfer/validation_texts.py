@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from nlp_transfer.answers import Answering
 from nlp_transfer.classifier import find_model
-from nlp_transfer.config import Config, DatasetConfig, Problem, plain
+from nlp_transfer.config import Config, DatasetConfig, Problem
 from nlp_transfer.data import Corpus, load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inputs import PAIRS
 from nlp_transfer.labels import Table, as_answers, read_labels
 from nlp_transfer.onnx_proof import Questions
 from nlp_transfer.run_folder import CONFIG_FILE, RUN_FILE, read_json
-from nlp_transfer.schema import to_config
+from nlp_transfer.schema import read_config
 from nlp_transfer.sources import Source, read_files
 
 SHOWN = 3
@@ -49,7 +48,7 @@ def reopen(folder: Path, otherwise: str) -> tuple[Config, Corpus]:
     Raises:
         UserError: if the data has changed since.
     """
-    config = to_config(plain(OmegaConf.load(folder / CONFIG_FILE)))
+    config = read_config(folder / CONFIG_FILE)
     corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
     if corpus.fingerprint != read_json(folder / RUN_FILE)["corpus"]:
         raise UserError(

@@ -163,7 +163,7 @@ def test_what_would_not_help_is_left_out_and_said() -> None:
     assert calibrate(model, encoded, off, ALONE).left_out == "evaluation.calibrate=false"
     # As good as it can be: a temperature fitted on some rows does not help the others.
     right = calibrate(model, encoded, EvaluationConfig(), ALONE)
-    assert right.left_out is None or "unseen validation texts" in right.left_out
+    assert right.left_out is None or "held-out validation texts" in right.left_out
     if right.left_out is not None:
         assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
 

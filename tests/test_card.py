@@ -192,4 +192,4 @@ def test_strange_labels_cut_texts_and_a_missing_test_split_are_said(typed: Typed
     assert f"{cut['train']} of 60 (train), {cut['validation']} of 60 (validation)" in carded.text
     assert cut["train"] > 30
     assert "It reads 8 tokens of a text" in carded.text
-    assert "no labelled test split: validation, also used for selection" in carded.text
+    assert "these figures come from validation, which also chose the epochs" in carded.text

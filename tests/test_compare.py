@@ -135,6 +135,54 @@ def test_runs_that_differ_only_in_the_seed_are_one_row(variant: Variant) -> None
     assert "±" in table(alone)
 
 
+def test_runs_that_differ_only_in_the_fold_are_one_row_without_pairs(
+    variant: Variant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fold(name: str, number: int, **settings: Any) -> Path:
+        """One of four parts of the test split, as if each run had been tested on its own."""
+        asked = {"dataset__folds": 4, "dataset__fold": number, **settings}
+        folder = variant(name, 1.0, **asked)
+        file = folder / "predictions" / "test.npz"
+        logits, references = (part[number::4] for part in read_predictions(folder, "test"))
+        np.savez(file, logits=logits, references=references)
+        measured = json.loads((folder / "metrics.json").read_text())
+        metrics = load_metrics(compose("+task=sentiment").evaluation, ("negative", "positive"))
+        measured["test"] |= {"rows": 100, **metrics.of_rows(logits, references)}
+        (folder / "metrics.json").write_text(json.dumps(measured))
+        digests = json.loads((folder / "run.json").read_text())["predictions"]
+        return told(folder, predictions={**digests, "test": f"{number}" * 64})
+
+    folds = [fold(f"fold-{number}", number) for number in (2, 0, 3, 1)]
+    found = compare(folds)
+    (entry,) = found.entries
+    assert (found.over, found.rows, found.pairs, found.notes) == ("folds", ROWS, [], [])
+    measured = [json.loads((f / "metrics.json").read_text())["test"]["metrics"] for f in folds]
+    accuracies = [metrics["accuracy"] for metrics in measured]
+    assert entry.contender.score == pytest.approx(np.mean(accuracies))
+    spread = np.std(accuracies, ddof=1)
+    assert entry.contender.spread == pytest.approx(spread) != 0
+    losses = [metrics["log_loss"] for metrics in measured]
+    main(["compare", *map(str, folds)])
+    said = capsys.readouterr().out
+    assert "4 folds" in said
+    assert f"{np.mean(accuracies):.3f} ± {spread:.3f}" in said
+    assert f"{np.mean(losses):.3f} ± {np.std(losses, ddof=1):.3f}" in said
+    assert "Several folds: their mean" in said
+    # Two methods: a row each, and which folds are missing.
+    others = [fold(f"other-{number}", number, strategy__name="other") for number in (0, 1)]
+    found = compare([*folds, *others])
+    assert sorted(names(found)) == ["strategy=full", "strategy=other"]
+    assert found.pairs == []
+    assert "strategy=other: of 4 folds there is no run of 2, 3" in table(found)
+    assert json.loads(as_json(found))["entries"][0]["folds"]
+    # The same fold is compared as any two runs on the same rows are.
+    (pair,) = compare([folds[1], others[0]]).pairs
+    assert pair.mcnemar is not None
+    digests = {"validation": "1" * 64, "test": "7" * 64}
+    elsewhere = told(fold("elsewhere", 1), predictions=digests)
+    assert "in fold 1 differ" in refused(ExitCode.DATA, *folds, elsewhere)
+
+
 def test_any_metric_of_ours_can_be_compared_by(finished: Path, variant: Variant) -> None:
     worse = variant("worse", noise=9.0)
     found = compare([worse, finished], "log_loss")
@@ -171,6 +219,31 @@ def test_what_is_no_finished_run_is_refused(finished: Path, variant: Variant) ->
     older = told(variant("older"), predictions=None)
     assert "overwrite=true" in refused(ExitCode.RUN_FOLDER, finished, older)
     assert "not two" in refused(ExitCode.CONFIG, finished)
+
+
+@pytest.mark.parametrize("door", ["evaluate", "compare", "learning-curve"])
+def test_a_file_that_cannot_be_written_or_would_be_lost_is_refused_first(
+    door: str, finished: Path, typed: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {
+        "evaluate": [str(finished), "--data", str(finished.parent / "test.csv")],
+        "compare": [str(finished), str(finished)],
+        "learning-curve": typed(),
+    }[door]
+    kept = Path("kept.json")
+    kept.write_text("mine")
+    for out, why in (("nowhere/x.json", "no folder nowhere"), (str(kept), "Add --force")):
+        with pytest.raises(SystemExit) as caught:
+            main([door, *words, "--out", out])
+        assert caught.value.code == ExitCode.CONFIG
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert why in said.err
+    assert kept.read_text() == "mine"
+    assert [*Path().iterdir()] == [kept]  # nothing was begun
+    if door != "learning-curve":
+        main([door, *words, "--out", str(kept), "--force"])
+        assert json.loads(kept.read_text())
 
 
 def test_the_runs_of_a_sweep_are_found_and_the_others_named(

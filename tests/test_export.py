@@ -117,15 +117,28 @@ def test_opening_a_folder_that_is_none_is_one_clear_error(tmp_path: Path) -> Non
         Classifier.load(tmp_path)
 
 
+def test_a_test_split_that_is_left_alone_is_not_said_to_be_missing(
+    typed: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = typed("strategy=feature_extraction", "evaluation.test=false", "export.verify_rows=2")
+    done = run(compose(*words))
+    said = "The test split was left alone (evaluation.test=false): these figures come from "
+    files = [(done.folder / name).read_text() for name in ("metrics.json", "report.html")]
+    for told in (capsys.readouterr().out, *files):
+        assert said in told
+        assert "no labelled test split" not in told
+    assert set(done.metrics) == {"validation"}
+
+
 def test_a_finished_run_is_reported_and_not_trained_again(
     typed: Callable[..., list[str]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = compose(*typed("strategy=feature_extraction", "dataset.test=null"))
     first = run(config)
-    told, selected = capsys.readouterr().out, "validation, also used for selection"
+    told, selected = capsys.readouterr().out, "from validation, which also chose the epochs"
     assert "a fresh process answered 32 validation texts" in told
-    assert selected in told
+    assert f"There is no labelled test split: these figures come {selected}." in told
     assert selected in (first.folder / "metrics.json").read_text()
     decided = json.loads((first.folder / "run.json").read_text())["decisions"]
     assert decided["pooling"] in ("mean", "first")

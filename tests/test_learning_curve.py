@@ -48,7 +48,7 @@ def test_too_few_rows_are_refused() -> None:
 
 
 def test_what_a_curve_does_not_do_is_refused(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="leave hub.repository"):
+    with pytest.raises(UserError, match="leave out dry_run and hub.repository"):
         learning_curve(typed("hub.repository=me/mine"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="without torchrun"):

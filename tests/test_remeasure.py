@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import ASKED, LABELS, make_rows, save_classifier, write_csv
+from datasets import ClassLabel, Dataset
+from omegaconf import OmegaConf
 from scipy import special, stats
 from sklearn import metrics as sk
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from nlp_transfer import compose
 from nlp_transfer.classifier import Classifier
 from nlp_transfer.cli import main
 from nlp_transfer.errors import ExitCode, UserError
@@ -39,6 +43,16 @@ def refused(folder: Path, data: str | Path, **columns: str) -> str:
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
+
+
+def asked_so(run: Path, into: Path, **dataset: Any) -> Path:
+    """A copy of a run, as if its data had been asked for in other words."""
+    shutil.copytree(run, into)
+    tree = OmegaConf.load(into / "config.yaml")
+    for key, value in dataset.items():
+        OmegaConf.update(tree, f"dataset.{key}", value)
+    OmegaConf.save(tree, into / "config.yaml")
+    return into
 
 
 @pytest.fixture
@@ -197,6 +211,56 @@ def test_scores_are_measured_also_where_the_folder_does_not_say_so(
     engine = Classifier.load(folder).engine
     said = engine.logits(engine.encode(texts, None))[:, 0]
     assert found["metrics"]["pearson"] == pytest.approx(stats.pearsonr(wanted, said)[0], abs=1e-6)
+
+
+def test_a_run_cut_by_group_is_measured_on_data_without_that_column(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = asked_so(finished, tmp_path / "run", group="patient")
+    before = json.loads((run / "metrics.json").read_text())["test"]["metrics"]
+    found = measured(run, finished.parent / "test.csv")["metrics"]
+    assert found == pytest.approx(before, abs=1e-6)
+
+
+def test_numbers_that_name_a_class_label_are_understood(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"0": "negative", "1": "positive"}
+    run = asked_so(finished, tmp_path / "run", label_names=names)
+    rows = make_rows(400, seed=9)  # the run's own test split
+    table = Dataset.from_dict(
+        {"text": [text for text, _ in rows], "label": [int(said == "positive") for _, said in rows]}
+    )
+    file = tmp_path / "test.parquet"
+    table.cast_column("label", ClassLabel(names=["neg", "pos"])).to_parquet(file)
+    before = json.loads((run / "metrics.json").read_text())["test"]
+    found = measured(run, file)
+    assert found["metrics"] == pytest.approx(before["metrics"], abs=1e-6)
+    assert found["confusion"] == before["confusion"]
+    main(["evaluate", str(run), "--data", str(file)])
+    assert "neg is negative, pos is positive" in capsys.readouterr().out
+    # Without a `ClassLabel` numbers name nothing: "neg" is not 0.
+    plain = write_csv(tmp_path / "plain.csv", [("a", "neg"), ("b", "pos")])
+    assert "neg, pos are not among its 2 labels" in refused(run, plain)
+
+
+def test_one_column_of_yes_and_no_is_no_score(told: Told, tmp_path: Path) -> None:
+    model = told(("toxic",), problem_type="multi_label_classification")
+    run = tmp_path / "run"
+    shutil.copytree(model, run / "model")
+    (run / "run.json").write_text(json.dumps({"state": "finished"}))
+    config = compose(
+        "+task=classify", "dataset=files", "dataset.train=x.csv", "dataset.label=[toxic]"
+    )
+    OmegaConf.save(OmegaConf.structured(config), run / "config.yaml")
+    texts = [text for text, _ in make_rows(60, seed=5)]
+    answers = np.random.default_rng(0).random(60) < 0.5
+    rows = [{"text": t, "toxic": int(a)} for t, a in zip(texts, answers, strict=True)]
+    found = measured(run, write_rows(tmp_path / "rows.jsonl", rows))
+    sure = Classifier.load(run).probabilities(texts)[:, 0]
+    expected = sk.average_precision_score(answers, sure)
+    assert found["metrics"]["average_precision"] == pytest.approx(expected)
+    assert [row["label"] for row in found["per_class"]] == ["toxic"]
 
 
 def test_our_datasets_are_found_by_name(told: Told) -> None:

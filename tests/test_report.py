@@ -39,7 +39,7 @@ from nlp_transfer.interruption import heeded
 from nlp_transfer.machine import logger
 from nlp_transfer.mistakes import EACH, LONGEST, mistakes
 from nlp_transfer.pipeline import Result
-from nlp_transfer.report import describe_calibration, measured, summary
+from nlp_transfer.report import describe_calibration, measured, metric_table, summary
 from nlp_transfer.run_folder import write_json
 
 Typed = Callable[..., list[str]]
@@ -466,3 +466,18 @@ def test_of_many_labels_the_summary_shows_the_weakest(tmp_path: Path) -> None:
     weakest = sorted(found["test"].per_class, key=lambda row: row["f1"])[:10]
     assert re.findall(r"label \d\d", shown) == [row["label"] for row in weakest]
     assert "the other 67 labels too" in shown
+
+
+def test_columns_are_as_wide_as_their_figures() -> None:
+    def split(rows: int, mse: float, low: float, high: float) -> dict[str, Any]:
+        found = {"rows": rows, "metrics": {"mse": mse}, "intervals": {"mse": [low, high]}}
+        return {**found, "per_class": [], "slices": {}}
+
+    said = metric_table(
+        {
+            "validation": split(40, 2921.474, 2032.345, 3966.534),
+            "test": split(60, 12345.678, 10000.5, 14000.25),
+        }
+    ).splitlines()
+    assert said[0] == "       validation (40 rows)           test (60 rows)"
+    assert said[1] == "  mse  2921.474 [2032.345, 3966.534]  12345.678 [10000.500, 14000.250]"

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from nlp_transfer import compose, run
 from nlp_transfer.checkpoints import is_whole, keep_newest, newest_whole, seal
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.interruption import heeded
+from nlp_transfer.schema import read_config
 
 Typed = Callable[..., list[str]]
 # Second stage, second epoch, in its middle: 7 steps an epoch, two micro-batches a step.
@@ -272,6 +274,29 @@ def test_running_out_of_memory_says_at_which_step_and_what_to_try(
     with pytest.raises(UserError, match=r"Step 1 does not fit.*micro_batch_size=auto") as stopped:
         prepared.train()
     assert stopped.value.code is ExitCode.MACHINE
+
+
+def test_a_signal_while_the_report_is_drawn_stops_a_run_that_would_upload(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    (folder / "report.html").unlink()
+    config = replace(read_config(folder / "config.yaml"), run_dir=str(folder))
+    published = []
+    monkeypatch.setattr("nlp_transfer.pipeline._publish", lambda *_: published.append(1))
+    with monkeypatch.context() as patch:
+        told = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+        patch.setattr("nlp_transfer.html_report.page", told)
+        with heeded(), pytest.raises(UserError, match="Stopped by SIGTERM") as stopped:
+            run(config)
+        assert stopped.value.code is ExitCode.STOPPED
+        assert not published
+        # Whatever else goes wrong while it is drawn, the model is there.
+        patch.setattr("nlp_transfer.html_report.page", lambda _: 1 / 0)
+        run(config)
+        assert published
+    run(config)
+    assert (folder / "report.html").is_file()
 
 
 @pytest.mark.slow
