@@ -35,6 +35,7 @@ def heeded() -> Iterator[None]:
     """While this lasts, a signal to stop ends the run with a checkpoint, where there is a stage."""
     # Only the main thread may set handlers; in a launcher's other threads none are heeded.
     heeding = threading.current_thread() is threading.main_thread()
+    _request.by, _request.can_wait = None, False  # training that failed may have left them
     before = {number: signal.signal(number, _heed) for number in SIGNALS if heeding}
     try:
         yield

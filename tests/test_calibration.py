@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import make_rows, make_tokenizer, write_csv
+from conftest import make_rows, make_tokenizer, slow_but, write_csv
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
@@ -105,7 +105,10 @@ def told(model: Any, over: float) -> tuple[Encoded, list[str]]:
     return Encoded({"validation": EncodedSplit(inputs, references, 0)}, collator), texts
 
 
-@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "gpt2_without_bias"])
+PLAIN = ("bert", "gpt2_without_bias")
+
+
+@pytest.mark.parametrize("architecture", slow_but(PLAIN, [*ARCHITECTURES, "gpt2_without_bias"]))
 def test_a_plain_pipeline_gives_the_calibrated_probabilities_and_the_same_answers(
     architecture: str, tmp_path: Path
 ) -> None:

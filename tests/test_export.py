@@ -79,6 +79,7 @@ def test_a_folder_that_was_changed_after_the_measurement_is_caught(claim: Claim)
     assert caught.value.code is ExitCode.EXPORT
 
 
+@pytest.mark.slow
 def test_swapped_labels_are_caught(claim: Claim) -> None:
     file = claim.folder / "config.json"
     config = json.loads(file.read_text())
@@ -117,6 +118,7 @@ def test_opening_a_folder_that_is_none_is_one_clear_error(tmp_path: Path) -> Non
         Classifier.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_test_split_that_is_left_alone_is_not_said_to_be_missing(
     typed: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,7 +70,9 @@ def test_it_is_the_plan_that_makes_the_weights_the_same(typed: Typed, tmp_path: 
     assert difference(Path("unbroken"), Path("killed")) > 0.0
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize(
+    "by", [signal.SIGTERM, signal.SIGINT, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)]
+)
 def test_a_stage_that_is_told_to_stop_saves_leaves_and_goes_on(
     by: signal.Signals, typed: Typed, tmp_path: Path
 ) -> None:

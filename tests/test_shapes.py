@@ -330,6 +330,7 @@ def test_the_head_is_solved_for_every_problem(
     assert choose_pooling(prepared.pretrained, prepared.encoded, 0) is Pooling.mean
 
 
+@pytest.mark.slow
 def test_epochs_whose_metric_has_no_value_are_never_the_best(
     checkpoints: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

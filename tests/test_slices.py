@@ -105,6 +105,7 @@ def test_a_column_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert "text, label, source" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_run_measures_the_parts_that_were_asked_for(
     typed: Typed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

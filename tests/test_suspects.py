@@ -179,6 +179,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_lost(
     assert Path("kept.csv").read_text() == "gone through already"
 
 
+@pytest.mark.slow
 def test_folders_and_data_that_cannot_be_asked_are_refused(
     mistaken: Any, typed: Typed, tmp_path: Path
 ) -> None:

@@ -55,7 +55,14 @@ def mse_of(prepared: Prepared) -> float:
 
 @pytest.mark.parametrize(
     ("strategy", "mean", "spread"),
-    [(FULL, 50, 20), (FULL, 1000, 100), (PROBE, 50, 20), (PROBE, 1000, 100), (LORA, 1000, 100)],
+    [
+        (FULL, 1000, 100),
+        (PROBE, 1000, 100),
+        *(
+            pytest.param(*given, marks=pytest.mark.slow)
+            for given in ((FULL, 50, 20), (PROBE, 50, 20), (LORA, 1000, 100))
+        ),
+    ],
 )
 def test_scores_of_any_size_are_learned_and_said_as_they_are(
     strategy: tuple[str, ...],
@@ -80,6 +87,7 @@ def test_scores_of_any_size_are_learned_and_said_as_they_are(
     np.testing.assert_allclose(said, claim.logits, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_that_are_standard_already_give_what_they_gave(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
