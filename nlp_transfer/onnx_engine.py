@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,6 @@ class OnnxEngine:
             UserError: if it was not exported for this backend or of these weights, or onnxruntime
                 is missing.
         """
-        refuse_other_weights(model)
         folder = model / FOLDER
         file = folder / FILES[backend]
         if not (file.is_file() and (folder / ABOUT).is_file()):
@@ -75,7 +75,11 @@ class OnnxEngine:
                 f"{model} was not exported for the backend {backend}: there is no {file}. "
                 f"Type nlp-transfer export {model} {flags}",
             )
-        return cls(model, folder, backend, threads)
+        with ThreadPoolExecutor(1) as aside:  # both take long, and wait for no Python
+            checked = aside.submit(refuse_other_weights, model)
+            engine = cls(model, folder, backend, threads)
+            checked.result()
+        return engine
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Inputs:
         """Tokens; long texts are read as they were in training."""
