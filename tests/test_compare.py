@@ -135,6 +135,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_row(variant: Variant) -> None
     assert "±" in table(alone)
 
 
+@pytest.mark.slow
 def test_runs_that_differ_only_in_the_fold_are_one_row_without_pairs(
     variant: Variant, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -674,7 +674,7 @@ CLASSES = st.lists(NAMES, min_size=2, max_size=12, unique=True) | st.lists(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(CLASSES, st.data())
 def test_every_label_comes_back_as_it_was_written(classes: list[Any], data: st.DataObject) -> None:
     chosen = st.lists(st.sampled_from(classes), min_size=1, max_size=20)
@@ -692,7 +692,7 @@ def test_every_label_comes_back_as_it_was_written(classes: list[Any], data: st.D
     ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(NAMES, min_size=1, max_size=6, unique=True), st.data())
 def test_any_set_of_labels_comes_back_as_it_was_written(
     classes: list[str], data: st.DataObject
@@ -710,7 +710,7 @@ def test_any_set_of_labels_comes_back_as_it_was_written(
     assert found == labels
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=20, unique=True))
 def test_every_score_comes_back_as_it_was_written(scores: list[float]) -> None:
     with tempfile.TemporaryDirectory() as folder:

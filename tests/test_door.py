@@ -597,7 +597,9 @@ def killer() -> Killer:
 
 
 @pytest.mark.parametrize(
-    "typed_before", [None, (), ("seed=7",)], ids=["first start", "again", "overwrite another"]
+    "typed_before",
+    [None, pytest.param((), marks=pytest.mark.slow), ("seed=7",)],
+    ids=["first start", "again", "overwrite another"],
 )
 def test_a_run_killed_anywhere_while_its_folder_is_prepared_starts_again(
     typed_before: tuple[str, ...] | None, killer: Killer

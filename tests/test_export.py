@@ -208,6 +208,7 @@ def test_a_model_that_has_diverged_is_neither_measured_nor_exported(
     assert not Path("mine/model").exists()
 
 
+@pytest.mark.slow
 def test_a_claim_of_nothing_is_no_proof(claim: Claim) -> None:
     claim.logits[0] = np.nan
     with pytest.raises(UserError, match="does not answer what was measured"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -46,27 +47,30 @@ def rows_with_mistakes(count: int) -> tuple[list[tuple[str, str]], set[str]]:
 @pytest.fixture(scope="module")
 def mistaken(
     typed: Typed, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, set[str], dict[str, Result]]:
-    """A file with mistakes in it, which they are, and two runs on it."""
+) -> tuple[Path, set[str], Callable[[str], Result]]:
+    """A file with mistakes in it, which they are, and runs on it by strategy."""
     folder = tmp_path_factory.mktemp("mistaken")
     rows, wrong = rows_with_mistakes(160)
     file = write_csv(folder / "train.csv", rows)
     stored = (f"features.folder={folder}/features", f"tokenization.folder={folder}/tokens")
     data = (f"dataset.train={file}", "dataset.validation=null", "dataset.test=null", *stored)
-    found = {}
-    for strategy in ("feature_extraction", "full"):
+
+    @functools.cache
+    def made(strategy: str) -> Result:
         more = ("strategy.learning_rate=1e-3", "strategy.epochs=4") if strategy == "full" else ()
         asked = typed(*data, f"strategy={strategy}", "checkpoint.pooling=mean", *more)
-        found[strategy] = run(compose(*asked, f"run_dir={folder}/{strategy}"))
-    return file, wrong, found
+        return run(compose(*asked, f"run_dir={folder}/{strategy}"))
+
+    return file, wrong, made
 
 
 def test_wrong_labels_come_first_with_the_label_they_should_have(
     mistaken: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, wrong, found = mistaken
+    file, wrong, made = mistaken
+    folder = made("feature_extraction").folder
     stores = {store.name for store in (file.parent / "features").iterdir()}
-    main(["suspects", str(found["feature_extraction"].folder), "--all", "--threads", "1"])
+    main(["suspects", str(folder), "--all", "--threads", "1"])
     assert "another for" in capsys.readouterr().out
     with file.open(newline="") as lines:
         given = list(csv.DictReader(lines))
@@ -85,9 +89,10 @@ def test_wrong_labels_come_first_with_the_label_they_should_have(
     assert len({store.name for store in (file.parent / "features").iterdir()} - stores) == 1
 
 
+@pytest.mark.slow
 def test_what_a_model_has_learned_is_not_asked(mistaken: Any) -> None:
-    _, _, found = mistaken
-    frozen, tuned = (find_suspects(found[name].folder) for name in ("feature_extraction", "full"))
+    _, _, made = mistaken
+    frozen, tuned = (find_suspects(made(name).folder) for name in ("feature_extraction", "full"))
     assert frozen.table.equals(tuned.table)
     assert set(frozen.table["split"].to_pylist()) == {"train"}
 
@@ -172,7 +177,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_lost(
 ) -> None:
     Path("kept.csv").write_text("gone through already")
     with pytest.raises(SystemExit) as caught:
-        main(["suspects", str(mistaken[2]["full"].folder), *typed_too])
+        main(["suspects", str(mistaken[2]("feature_extraction").folder), *typed_too])
     assert caught.value.code == code
     assert said in capsys.readouterr().err
     assert [path.name for path in Path().iterdir()] == ["kept.csv"]
@@ -184,7 +189,7 @@ def test_folders_and_data_that_cannot_be_asked_are_refused(
     mistaken: Any, typed: Typed, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="is not a run"):
-        find_suspects(mistaken[2]["full"].model)
+        find_suspects(mistaken[2]("feature_extraction").model)
     rows = [(text, f"{i / 7:.3f}") for i, (text, _) in enumerate(rows_with_mistakes(40)[0])]
     scores = write_csv(tmp_path / "scores.csv", rows)
     files = [f"dataset.{split}={scores}" for split in ("train", "validation", "test")]
