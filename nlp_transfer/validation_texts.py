@@ -104,7 +104,8 @@ def of_file(  # noqa: PLR0913
     if not texts:
         raise UserError(ExitCode.DATA, f"--data {file} has no rows to compare on.")
     # What goes along to the Hub tells nobody where the file lay.
-    name = file.partition("?")[0].rstrip("/").rpartition("/")[2]
+    place = file.partition("?")[0] if "://" in file else file
+    name = place.rstrip("/").rpartition("/")[2]
     truth = np.concatenate(references) if label else None
     return Questions(texts, truth, name, pairs if text_pair else None)
 

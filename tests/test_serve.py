@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -73,6 +74,13 @@ def served(folder: Path, *more: str) -> Iterator[Server]:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def until(noticed: Callable[[], bool]) -> None:
+    """Wait for what another thread or process is about to do, but not forever."""
+    end = time.monotonic() + 20
+    while not noticed():
+        assert time.monotonic() < end
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +215,7 @@ def test_the_server_has_no_torch_in_it(server: Server) -> None:
 def test_a_client_that_goes_away_in_its_body_costs_nothing(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
         line.sendall(b'POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"te')
-    while 'classify_requests_total{status="400"}' not in server.ask("/metrics")[1]:
-        pass  # until it has noticed
+    until(lambda: 'classify_requests_total{status="400"}' in server.ask("/metrics")[1])
     assert server.ask("/classify", {"text": "the cold soup"})[0] == 200
 
 
@@ -278,18 +285,16 @@ def test_a_full_server_says_so_and_when_to_come_again(folder: Path) -> None:
             first = others.submit(client.post, "/classify", json={"text": "a film"})
             held.wait(20)
             second = others.submit(client.post, "/classify", json={"texts": ["a", "b"]})
-            while client.get("/readyz").status_code != 503:
-                pass
-            # What is long counts as several.
-            long = client.post("/classify", json={"text": "a film"})
-            assert (long.status_code, long.headers["retry-after"]) == (503, "1")
-            assert "2 texts are waiting, at most 2 may" in long.json()["detail"]
+            until(lambda: client.get("/readyz").status_code == 503)
+            third = client.post("/classify", json={"text": "a film"})
+            assert (third.status_code, third.headers["retry-after"]) == (503, "1")
+            assert "2 texts are waiting, at most 2 may" in third.json()["detail"]
             going.set()
             assert [found.result(20).status_code for found in (first, second)] == [200, 200]
         assert client.get("/readyz").status_code == 200
         assert 'classify_requests_total{status="503"} 1.0' in client.get("/metrics").text
-        too_long = client.post("/classify", json={"text": "a " * 3 * LONG})
-        assert too_long.status_code == 503
+        # A long one counts as several: alone it is more than may wait.
+        assert client.post("/classify", json={"text": "a " * 3 * LONG}).status_code == 503
 
 
 def test_a_port_that_is_taken_is_one_clear_error(
