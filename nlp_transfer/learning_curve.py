@@ -16,9 +16,8 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.finished import Finished, common_split, open_finished
 from nlp_transfer.paired import LEVEL, Contender, Difference, difference, draw_scores
 from nlp_transfer.pipeline import run
-from nlp_transfer.report import with_interval
+from nlp_transfer.report import aligned, with_interval
 from nlp_transfer.scores import LOWER_IS_BETTER
-from nlp_transfer.side_by_side import aligned
 from nlp_transfer.train import compose
 
 

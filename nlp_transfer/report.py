@@ -217,14 +217,19 @@ def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def aligned(rows: list[list[str]], side: str = ">") -> Iterator[str]:
+    """The first column to the left, the others to the right, or where `side` says."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = [f"{cell:{side}{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
+
+
 def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     names = list(next(iter(metrics.values()))["metrics"])
     rows = [["", *(f"{split} ({found['rows']:,} rows)" for split, found in metrics.items())]]
     rows += [[name, *(with_interval(name, found) for found in metrics.values())] for name in names]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    for cells in rows:
-        padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
-        yield f"  {'  '.join(padded)}".rstrip()
+    yield from (f"  {line}" for line in aligned(rows, "<"))
     if any(found["intervals"] for found in metrics.values()):
         yield f"  In brackets: {INTERVALS}."
     yield from dict.fromkeys(f"  {m['note']}" for m in metrics.values() if "note" in m)

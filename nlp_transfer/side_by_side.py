@@ -10,7 +10,7 @@ from nlp_transfer.compare import Comparison, Entry, rows_of
 from nlp_transfer.evaluation import Metrics
 from nlp_transfer.intervals import Interval
 from nlp_transfer.paired import LEVEL
-from nlp_transfer.report import INTERVALS, with_interval
+from nlp_transfer.report import INTERVALS, aligned, with_interval
 
 
 def table(found: Comparison) -> str:
@@ -112,11 +112,3 @@ def _verdict(found: Comparison) -> Iterator[str]:
         yield f"(A tie is p ≥ {LEVEL} of all {len(found.pairs)} comparisons together, by Holm.)"
     if any(entry.is_one_run for entry in found.entries):
         yield "A single run stands for itself: other seeds might give something else."
-
-
-def aligned(rows: list[list[str]]) -> Iterator[str]:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    for first, *others in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
-        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
