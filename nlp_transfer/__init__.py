@@ -10,14 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nlp_transfer.classifier import Classifier
+    from nlp_transfer.config.composition import compose
+    from nlp_transfer.inference.classifier import Classifier
     from nlp_transfer.pipeline import run
-    from nlp_transfer.train import compose
 
 __all__ = ["Classifier", "compose", "run"]
 __version__ = "0.1.0"
 
-_HOME = {"Classifier": "classifier", "compose": "train", "run": "pipeline"}
+_HOME = {
+    "Classifier": "inference.classifier",
+    "compose": "config.composition",
+    "run": "pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:

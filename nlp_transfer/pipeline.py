@@ -11,53 +11,61 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from nlp_transfer import data_report, hub, report
-from nlp_transfer.calibration import calibrate
-from nlp_transfer.card import CARD_FILE, write_card
-from nlp_transfer.choice import resolve
-from nlp_transfer.config import Config, EvaluationConfig, HubConfig, Problem
-from nlp_transfer.data import Corpus, answers_of, load_corpus
+from nlp_transfer.config.schema import Config, EvaluationConfig, HubConfig, Problem
+from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation import (
+from nlp_transfer.evaluation.calibration import calibrate
+from nlp_transfer.evaluation.error_analysis import mistakes
+from nlp_transfer.evaluation.evaluator import (
     Metrics,
     SplitEvaluation,
     evaluate_split,
     load_metrics,
     refuse_undefined_best,
 )
-from nlp_transfer.examples import one_of_each, shows_examples, with_examples
-from nlp_transfer.export import Claim, export, verify
-from nlp_transfer.inference import predict_logits
-from nlp_transfer.machine import (
-    Machine,
-    agree,
-    decide_precision,
-    first_decides,
-    join,
-    leave,
-    logger,
-)
-from nlp_transfer.mistakes import mistakes
-from nlp_transfer.model import Pretrained, load_pretrained
-from nlp_transfer.pooling import pool, with_pooling
-from nlp_transfer.predictions import write_predictions
-from nlp_transfer.provenance import provenance
-from nlp_transfer.run_folder import (
+from nlp_transfer.evaluation.slices import slices_of
+from nlp_transfer.evaluation.thresholds import choose, how_asked
+from nlp_transfer.export.checkpoint import Claim, export, verify
+from nlp_transfer.hub import upload
+from nlp_transfer.inference.torch_engine import predict_logits
+from nlp_transfer.models.auto_strategy import resolve
+from nlp_transfer.models.loading import Pretrained, load_pretrained
+from nlp_transfer.models.mean_pooling import pool, with_pooling
+from nlp_transfer.models.stages import Stage, plan_stages
+from nlp_transfer.quality import report as data_report
+from nlp_transfer.reporting import console
+from nlp_transfer.reporting.card_examples import one_of_each, shows_examples, with_examples
+from nlp_transfer.reporting.model_card import CARD_FILE, write_card
+from nlp_transfer.runs.folder import (
     MISTAKES_FILE,
     REPORT_FILE,
     RunFolder,
     State,
     open_run,
-    read_json,
     run_path,
-    write_json,
-    write_text,
 )
-from nlp_transfer.slices import slices_of
-from nlp_transfer.strategy import Stage, plan_stages
-from nlp_transfer.thresholds import choose, how_asked
-from nlp_transfer.tokenization import Encoded, encode, input_length, remember, taken, texts_of
-from nlp_transfer.training import refuse_absent_trackers, refuse_unfitting, train
+from nlp_transfer.runs.predictions import write_predictions
+from nlp_transfer.runs.provenance import provenance
+from nlp_transfer.tokenization.encoding import (
+    Encoded,
+    encode,
+    input_length,
+    remember,
+    taken,
+    texts_of,
+)
+from nlp_transfer.training.loop import refuse_absent_trackers, refuse_unfitting, train
+from nlp_transfer.training.plan import describe_stages, plan
+from nlp_transfer.utils.device import decide_precision
+from nlp_transfer.utils.distributed import (
+    ProcessContext,
+    assert_same_on_all_ranks,
+    broadcast_from_rank_zero,
+    join,
+    leave,
+)
+from nlp_transfer.utils.files import read_json, write_json, write_text
+from nlp_transfer.utils.logging import logger
 
 
 @dataclass(frozen=True)
@@ -74,31 +82,31 @@ class Result:
 
 def run(config: Config) -> Result:
     """Do all of it; a run that is finished already is reported."""
-    machine = join(config.training)
+    process = join(config.training)
     corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
-    agree("data", lambda: corpus.fingerprint, machine)
+    assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)
     _say(corpus)
     metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)
-    how_asked(config.evaluation, metrics.answering)
+    how_asked(config.evaluation, metrics.decoder)
     refuse_undefined_best(metrics, corpus.references("validation"), len(corpus.labels))
     # Refused now, not in the middle.
-    decide_precision(config.training.precision, machine.device)
+    decide_precision(config.training.precision, process.device)
     refuse_absent_trackers(config.training.report_to)
     refuse_unfitting(config.training, corpus)
     if config.hub.repository is not None:
-        first_decides(lambda: hub.check(config.hub), machine)
+        broadcast_from_rank_zero(lambda: upload.check(config.hub), process)
     if config.dry_run:
-        return _dry_run(config, corpus, machine)
-    with open_run(config, corpus.fingerprint, machine) as folder:
+        return _dry_run(config, corpus, process)
+    with open_run(config, corpus.fingerprint, process) as folder:
         if folder.state is State.finished:
             logger.info("%s is finished (overwrite=true starts it again)", folder.path)
             measured = read_json(folder.metrics)
-            leave(machine)
+            leave(process)
         else:
             measured = _run(config, corpus, metrics, folder)
-        if machine.is_first:
+        if process.is_first:
             _draw(folder.path)
-            print(report.summary(folder.read(), measured, folder.path), flush=True)
+            print(console.summary(folder.read(), measured, folder.path), flush=True)
             _publish(config.hub, corpus, folder.model)
     best = measured["validation"]["metrics"][metrics.best]
     best = float("nan") if best is None else best
@@ -112,29 +120,29 @@ def _run(
     start = time.time()
     config = _with_strategy(config, corpus, folder.decide)
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
-    pretrained.model.to(folder.machine.device)
+    pretrained.model.to(folder.process.device)
     given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     data_report.keep(folder, *given)
-    encoded = encode(*given, folder.machine)
+    encoded = encode(*given, folder.process)
     # Stores are named by this configuration too: `suspects` finds them only if it is whole here.
     remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
-    pretrained = pool(pretrained, encoded, config, folder)
+    pretrained = pool(pretrained, encoded, config, folder.decide)
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
-    calibration = calibrate(trained.model, encoded, config.evaluation, folder.machine)
+    calibration = calibrate(trained.model, encoded, config.evaluation, folder.process)
     began = time.perf_counter()
-    logits = _logits(trained.model, encoded, config.evaluation, folder.machine)
+    logits = _logits(trained.model, encoded, config.evaluation, folder.process)
     answering_seconds = time.perf_counter() - began
     references = corpus.references("validation")
-    chosen = first_decides(
-        lambda: choose(logits["validation"], references, metrics, config.evaluation), folder.machine
+    chosen = broadcast_from_rank_zero(
+        lambda: choose(logits["validation"], references, metrics, config.evaluation), folder.process
     )
     metrics = replace(metrics, thresholds=chosen.thresholds)
-    metrics.answering.remember(trained.model.config)
+    metrics.decoder.remember(trained.model.config)
     evaluations = _evaluate(logits, corpus, metrics, config.evaluation)
-    measured = report.measured(evaluations, report.untested(corpus.splits, evaluations))
-    leave(folder.machine)
-    if folder.machine.is_first:  # no collective from here on: nobody waits for an export
+    measured = console.measured(evaluations, console.untested(corpus.splits, evaluations))
+    leave(folder.process)
+    if folder.process.is_first:  # no collective from here on: nobody waits for an export
         length = input_length(pretrained.max_tokens, config.tokenization)
         export(trained.model, pretrained.tokenizer, config.checkpoint.name, length, folder.model)
         claim = _claim(corpus, evaluations, config.export.verify_rows, folder.model)
@@ -148,10 +156,10 @@ def _run(
             "rows": {name: len(split.labels) for name, split in encoded.splits.items()},
             "cut": {name: split.cut for name, split in encoded.splits.items()},
             "max_length": length,
-            **provenance(config, trained.model.config, folder.machine),
-            "stages": report.describe_stages(stages, trained),
+            **provenance(config, trained.model.config, folder.process),
+            "stages": describe_stages(stages, trained),
             "thresholds": asdict(chosen),
-            "calibration": report.describe_calibration(calibration, evaluations),
+            "calibration": console.describe_calibration(calibration, evaluations),
             "verified": {"rows": len(claim.texts), "difference": worst},
             "predictions": write_predictions(folder.path, evaluations, corpus),
             "ms_per_text": round(1000 * answering_seconds / sum(map(len, logits.values())), 4),
@@ -173,7 +181,7 @@ def _draw(path: Path) -> None:
     if (path / REPORT_FILE).is_file():
         return
     try:
-        from nlp_transfer.html_report import write_report  # takes matplotlib, half a second
+        from nlp_transfer.reporting.html import write_report  # takes matplotlib, half a second
 
         write_report(path)
     except Exception as error:  # (whatever it is, the model is there)
@@ -194,7 +202,7 @@ def _publish(config: HubConfig, corpus: Corpus, model: Path) -> None:
     if chosen or shows_examples(card):
         write_text(card, with_examples(card.read_text(encoding="utf-8"), chosen))
     if config.repository is not None:
-        print(hub.push(model, config).describe(), flush=True)
+        print(upload.push(model, config).describe(), flush=True)
 
 
 def _with_strategy(
@@ -211,13 +219,13 @@ def _stages(config: Config, pretrained: Pretrained, encoded: Encoded) -> list[St
 
 
 def _logits(
-    model: PreTrainedModel, encoded: Encoded, config: EvaluationConfig, machine: Machine
+    model: PreTrainedModel, encoded: Encoded, config: EvaluationConfig, process: ProcessContext
 ) -> dict[str, np.ndarray]:
     """Of validation, and of the test split for the first and only time."""
     wanted = ("validation", "test") if config.test else ("validation",)
     return {
         name: predict_logits(
-            model, encoded.splits[name].inputs, encoded.collator, config.max_tokens, machine
+            model, encoded.splits[name].inputs, encoded.collator, config.max_tokens, process
         )
         for name in wanted
         if name in encoded.splits
@@ -262,7 +270,7 @@ def _say(corpus: Corpus) -> None:
     logger.info("rows: %s; %s", rows, labels)
 
 
-def _dry_run(config: Config, corpus: Corpus, machine: Machine) -> Result:
+def _dry_run(config: Config, corpus: Corpus, process: ProcessContext) -> Result:
     """The plan in words; loads and tokenizes, but writes and trains nothing."""
     path = run_path(config, corpus.fingerprint)
     config = _with_strategy(config, corpus, lambda _, choose: choose())
@@ -270,6 +278,6 @@ def _dry_run(config: Config, corpus: Corpus, machine: Machine) -> Result:
     encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
     stages = _stages(config, pretrained, encoded)
-    if machine.is_first:
-        print(report.plan(pretrained, encoded, stages, config, path))
+    if process.is_first:
+        print(plan(pretrained, encoded, stages, config, path))
     return Result(path, path / "model", {}, float("nan"))

@@ -54,9 +54,9 @@ def main() -> None:
         for seed in range(1, ROUNDS + 1):
             for row in rows:
                 take_turn(row, seed, folder)
-    print(machine(), table(rows), sep="\n\n")
+    print(process(), table(rows), sep="\n\n")
     arguments.out.write_text(
-        json.dumps({"machine": machine(), "rows": [vars(row) for row in rows]}, indent=2) + "\n"
+        json.dumps({"machine": process(), "rows": [vars(row) for row in rows]}, indent=2) + "\n"
     )
 
 
@@ -165,7 +165,7 @@ def replaced(word: str, swap: dict[str, str]) -> str:
     return word
 
 
-def machine() -> str:
+def process() -> str:
     """The CPU's name, its cores, and whether it has AMX."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

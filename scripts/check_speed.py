@@ -14,12 +14,12 @@ import time
 
 from datasets import Dataset
 
-from nlp_transfer.checks import count_tokens, find_all
-from nlp_transfer.config import CheckpointConfig, TokenizationConfig
-from nlp_transfer.data import Corpus
-from nlp_transfer.model import EMBEDDED, load_tokenizer
-from nlp_transfer.sources import read_files
-from nlp_transfer.tokenization import texts_of
+from nlp_transfer.config.schema import CheckpointConfig, TokenizationConfig
+from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.data.sources import read_files
+from nlp_transfer.models.loading import EMBEDDED, load_tokenizer
+from nlp_transfer.quality.checks import count_tokens, find_all
+from nlp_transfer.tokenization.encoding import texts_of
 
 
 def main() -> None:

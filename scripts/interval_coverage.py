@@ -19,11 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nlp_transfer.config import EvaluationConfig, Problem
-from nlp_transfer.evaluation import load_metrics
-from nlp_transfer.intervals import intervals
-from nlp_transfer.problem_metrics import BY_DECISION, BY_VALUE
-from nlp_transfer.scores import (
+from nlp_transfer.config.schema import EvaluationConfig, Problem
+from nlp_transfer.evaluation.bootstrap import intervals
+from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.metrics import (
     BINARY,
     BY_LABEL,
     BY_PROBABILITY,
@@ -31,6 +30,7 @@ from nlp_transfer.scores import (
     Counts,
     confusion_matrix,
 )
+from nlp_transfer.evaluation.problem_metrics import BY_DECISION, BY_VALUE
 
 CLASSES = Classes(("no", "yes"), 1)
 KNOWN_FROM = 4_000_000  # rows

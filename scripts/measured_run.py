@@ -12,18 +12,18 @@ import time
 from typing import Any
 
 from nlp_transfer import compose
-from nlp_transfer.choice import resolve
-from nlp_transfer.config import Config
-from nlp_transfer.data import load_corpus
-from nlp_transfer.evaluation import load_metrics
-from nlp_transfer.inference import predict_logits
-from nlp_transfer.machine import join
-from nlp_transfer.model import load_pretrained
-from nlp_transfer.pooling import pool
-from nlp_transfer.run_folder import open_run
-from nlp_transfer.strategy import plan_stages
-from nlp_transfer.tokenization import encode
-from nlp_transfer.training import train
+from nlp_transfer.config.schema import Config
+from nlp_transfer.data.corpus import load_corpus
+from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.inference.torch_engine import predict_logits
+from nlp_transfer.models.auto_strategy import resolve
+from nlp_transfer.models.loading import load_pretrained
+from nlp_transfer.models.mean_pooling import pool
+from nlp_transfer.models.stages import plan_stages
+from nlp_transfer.runs.folder import open_run
+from nlp_transfer.tokenization.encoding import encode
+from nlp_transfer.training.loop import train
+from nlp_transfer.utils.distributed import join
 
 
 def measured_run(
@@ -37,14 +37,14 @@ def measured_run(
         each stage.
     """
     start = time.perf_counter()
-    machine = join(config.training)
+    process = join(config.training)
     corpus = load_corpus(config.dataset, config.seed)
     rows = len(corpus.splits["train"])
-    with open_run(config, corpus.fingerprint, machine) as folder:
+    with open_run(config, corpus.fingerprint, process) as folder:
         config.strategy = resolve(config.strategy, rows, len(corpus.labels), folder.decide)
         metrics = load_metrics(config.evaluation, corpus.labels)
         pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
-        pretrained.model.to(machine.device)
+        pretrained.model.to(process.device)
         tokenizer, tokens = pretrained.tokenizer, pretrained.max_tokens
         encoded = encode(corpus, tokenizer, tokens, config.tokenization)
         prepared = time.perf_counter()

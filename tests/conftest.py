@@ -70,7 +70,8 @@ SPECIAL = {
     "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
 }
 # Tiny models gain nothing from a second thread, and lose a lot where both cores are busy.
-QUIETLY = ("training.cpu=true", "training.threads=1")
+# float32, so that the figures do not depend on whether the CPU has AMX.
+QUIETLY = ("training.cpu=true", "training.threads=1", "training.precision=fp32")
 ARCHITECTURES = ("bert", "roberta", "distilbert")
 # What the classifiers with random weights say, and the texts on which they say each of it.
 LABELS = ("bad", "good", "neither")
@@ -205,8 +206,8 @@ def exported(
     checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Any]:
     """An architecture with ONNX, and int8 whatever it is worth; made when it is first asked for."""
-    from nlp_transfer.onnx_export import export_onnx
-    from nlp_transfer.onnx_proof import Questions
+    from nlp_transfer.export.onnx import export_onnx
+    from nlp_transfer.export.onnx_parity import Questions
 
     home = tmp_path_factory.mktemp("onnx")
     references = np.arange(len(ASKED)) % 3

@@ -13,7 +13,7 @@ from transformers import Trainer
 
 if os.environ.get("GROUPED"):  # what the plan is there for
     import numpy as np
-    import nlp_transfer.batches as batches
+    import nlp_transfer.training.batching as batches
     from transformers.trainer_pt_utils import LengthGroupedSampler
     def grouped(lengths, batch_size, seed, epoch):
         order = list(LengthGroupedSampler(batch_size, lengths=[int(n) for n in lengths]))
@@ -32,7 +32,7 @@ def counting_step(self, *arguments):
     return step(self, *arguments)
 Trainer.training_step = counting_step
 
-from nlp_transfer.train import main
+from nlp_transfer.cli.train import main
 main()
 """
 

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from nlp_transfer import compose
-from nlp_transfer.config import Config
-from nlp_transfer.data import Corpus, load_corpus
-from nlp_transfer.evaluation import Metrics, load_metrics
-from nlp_transfer.inference import predict_logits
-from nlp_transfer.machine import join
-from nlp_transfer.model import Pretrained, load_pretrained
-from nlp_transfer.pooling import with_pooling
-from nlp_transfer.run_folder import open_run
-from nlp_transfer.stage_record import StageHistory
-from nlp_transfer.strategy import Stage, plan_stages
-from nlp_transfer.tokenization import Encoded, encode, remember, texts_of
-from nlp_transfer.training import train
+from nlp_transfer.config.schema import Config
+from nlp_transfer.data.corpus import Corpus, load_corpus
+from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
+from nlp_transfer.inference.torch_engine import predict_logits
+from nlp_transfer.models.loading import Pretrained, load_pretrained
+from nlp_transfer.models.mean_pooling import with_pooling
+from nlp_transfer.models.stages import Stage, plan_stages
+from nlp_transfer.runs.folder import open_run
+from nlp_transfer.tokenization.encoding import Encoded, encode, remember, texts_of
+from nlp_transfer.training.history import StageHistory
+from nlp_transfer.training.loop import train
+from nlp_transfer.utils.distributed import join
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from nlp_transfer.batches import (
+from nlp_transfer.tokenization.model_inputs import plan_inference
+from nlp_transfer.training.batching import (
     PlannedBatches,
     accumulation_steps,
     plan_epoch,
 )
-from nlp_transfer.inputs import plan_inference
 
 # Rows and batch size: a short last batch, batches of fewer rows than processes, no rest, one batch.
 SHAPES = [(101, 32), (101, 4), (64, 16), (3, 32)]

@@ -22,19 +22,19 @@ from sklearn.frozen import FrozenEstimator
 from test_features import ARCHITECTURES
 
 from nlp_transfer import compose, run
-from nlp_transfer.answers import softmax
-from nlp_transfer.calibration import Calibration, calibrate, fit_temperature, scale
-from nlp_transfer.confidence import COVERAGES, accuracy_by_coverage, reliability
-from nlp_transfer.config import EvaluationConfig
-from nlp_transfer.export import export
-from nlp_transfer.inference import predict_logits
-from nlp_transfer.machine import Machine
-from nlp_transfer.model import last_linear
-from nlp_transfer.scores import log_losses
-from nlp_transfer.tokenization import Encoded, EncodedSplit, collator_of, encode_texts
+from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.evaluation.calibration import Calibration, calibrate, fit_temperature, scale
+from nlp_transfer.evaluation.metrics import log_losses
+from nlp_transfer.evaluation.reliability import COVERAGES, accuracy_by_coverage, reliability
+from nlp_transfer.export.checkpoint import export
+from nlp_transfer.inference.torch_engine import predict_logits
+from nlp_transfer.models.loading import last_linear
+from nlp_transfer.problems.decoder import softmax
+from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit, collator_of, encode_texts
+from nlp_transfer.utils.distributed import ProcessContext
 
 Typed = Callable[..., list[str]]
-ALONE = Machine(0, 1, torch.device("cpu"))
+ALONE = ProcessContext(0, 1, torch.device("cpu"))
 WITHOUT_BIAS = transformers.GPT2Config(
     vocab_size=48, n_embd=32, n_layer=2, n_head=2, n_positions=64, pad_token_id=0
 )

@@ -15,10 +15,10 @@ from conftest import make_rows, write_csv
 from huggingface_hub import ModelCard
 
 from nlp_transfer import compose, run
-from nlp_transfer.card import model_card
-from nlp_transfer.config import Config
-from nlp_transfer.examples import shows_examples, with_examples
-from nlp_transfer.run_folder import run_path
+from nlp_transfer.config.schema import Config
+from nlp_transfer.reporting.card_examples import shows_examples, with_examples
+from nlp_transfer.reporting.model_card import model_card
+from nlp_transfer.runs.folder import run_path
 
 Typed = Callable[..., list[str]]
 MEASURED = ("evaluation.metrics=[accuracy,f1,f1_macro,matthews,log_loss]",)

@@ -13,15 +13,23 @@ import numpy as np
 import pytest
 from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_rows, make_tokenizer, write_csv
 
-from nlp_transfer import compose, data_report
-from nlp_transfer.cli import main
-from nlp_transfer.config import DatasetConfig, LongText, OnLeak, TokenizationConfig
-from nlp_transfer.data import Corpus, load_corpus
-from nlp_transfer.duplicates import ALIKE, are_alike, jaccard, near_pairs, near_partners, normalised
+from nlp_transfer import compose
+from nlp_transfer.cli.main import main
+from nlp_transfer.config.schema import DatasetConfig, LongText, OnLeak, TokenizationConfig
+from nlp_transfer.data.corpus import Corpus, load_corpus
+from nlp_transfer.data.near_duplicates import (
+    ALIKE,
+    are_alike,
+    jaccard,
+    near_pairs,
+    near_partners,
+    normalised,
+)
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.machine import join
-from nlp_transfer.model import load_pretrained, load_tokenizer
-from nlp_transfer.run_folder import open_run
+from nlp_transfer.models.loading import load_pretrained, load_tokenizer
+from nlp_transfer.quality import report as data_report
+from nlp_transfer.runs.folder import open_run
+from nlp_transfer.utils.distributed import join
 
 TOKENIZER = make_tokenizer("bert")
 WORDS = NICE + NASTY + THINGS + FILLING
@@ -419,10 +427,10 @@ def test_the_tokenizer_alone_knows_how_long_an_input_may_be(
 
 def test_a_run_that_goes_on_keeps_its_report(typed: Callable[..., list[str]]) -> None:
     config = compose(*typed("run_dir=run"))
-    corpus, machine = load_corpus(config.dataset, config.seed), join(config.training)
+    corpus, process = load_corpus(config.dataset, config.seed), join(config.training)
     given = (corpus, TOKENIZER, 64, config.tokenization)
     for _ in range(2):
-        with open_run(config, corpus.fingerprint, machine) as folder:
+        with open_run(config, corpus.fingerprint, process) as folder:
             data_report.keep(folder, *given)
             stamp = folder.data_report.stat().st_mtime_ns
             written = json.loads(folder.data_report.read_text())
@@ -430,7 +438,7 @@ def test_a_run_that_goes_on_keeps_its_report(typed: Callable[..., list[str]]) ->
             assert folder.data_report.stat().st_mtime_ns == stamp
     assert written == json.loads(json.dumps(data_report.make(*given)))
     config = compose(*typed("run_dir=run", "overwrite=true"))
-    with open_run(config, corpus.fingerprint, machine) as folder:
+    with open_run(config, corpus.fingerprint, process) as folder:
         assert not folder.data_report.exists()
 
 

@@ -13,12 +13,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from nlp_transfer import compose
-from nlp_transfer.cli import main
-from nlp_transfer.compare import Comparison, as_json, compare
+from nlp_transfer.analysis.compare import Comparison, as_json, compare
+from nlp_transfer.analysis.compare_table import table
+from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation import load_metrics
-from nlp_transfer.predictions import read_predictions
-from nlp_transfer.side_by_side import table
+from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.runs.predictions import read_predictions
 
 Variant = Callable[..., Path]
 ROWS = 400

@@ -13,9 +13,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from nlp_transfer.config import Config, Precision
+from nlp_transfer.cli.train import help_text
+from nlp_transfer.config.composition import ADDED_GROUPS, CONFIG_MODULE, GROUPS, compose
+from nlp_transfer.config.schema import Config, Precision
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.train import ADDED_GROUPS, CONFIG_MODULE, GROUPS, compose, help_text
 
 TASK = "+task=sentiment"
 STAGE = "all"  # the one stage of the default strategy

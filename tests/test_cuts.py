@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_transfer import compose
-from nlp_transfer.config import Cut, DatasetConfig
-from nlp_transfer.cuts import deal, deal_groups, hashed
-from nlp_transfer.data import Corpus, load_corpus
+from nlp_transfer.config.schema import Cut, DatasetConfig
+from nlp_transfer.data.corpus import Corpus, load_corpus
+from nlp_transfer.data.splitters import deal, deal_groups, hashed
 from nlp_transfer.errors import ExitCode, UserError
 
 LABELS = st.lists(st.integers(0, 3), min_size=1, max_size=60).map(np.array)

@@ -20,8 +20,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlp_transfer.config import DatasetConfig, Problem
-from nlp_transfer.data import Corpus, answers_of, load_corpus, stratified_part
+from nlp_transfer.config.schema import DatasetConfig, Problem
+from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus, stratified_part
 from nlp_transfer.errors import ExitCode, UserError
 
 Rows = list[tuple[Any, Any]]

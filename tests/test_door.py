@@ -23,21 +23,22 @@ import pytest
 import torch
 from conftest import make_rows, write_csv
 
-from nlp_transfer.config import (
+from nlp_transfer.cli.train import main
+from nlp_transfer.config.composition import CONFIG_MODULE, GROUPS, compose
+from nlp_transfer.config.loading import default_tree
+from nlp_transfer.config.schema import (
     NOT_PART_OF_THE_RESULT,
     CheckpointConfig,
     Config,
     StageConfig,
     StrategyConfig,
 )
-from nlp_transfer.data import load_corpus
+from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.machine import Machine
-from nlp_transfer.run_folder import LOCK_FILE, RUN_FILE, State, open_run, run_path
-from nlp_transfer.schema import default_tree
-from nlp_transfer.train import CONFIG_MODULE, GROUPS, compose, main
+from nlp_transfer.runs.folder import LOCK_FILE, RUN_FILE, State, open_run, run_path
+from nlp_transfer.utils.distributed import ProcessContext
 
-ALONE = Machine(rank=0, world_size=1, device=torch.device("cpu"))
+ALONE = ProcessContext(rank=0, world_size=1, device=torch.device("cpu"))
 Typed = Callable[..., list[str]]
 SAME = ("+task=sentiment", "run_dir=run")
 
@@ -152,7 +153,7 @@ def test_help_and_mistakes_do_not_wait_for_torch() -> None:
     ]
     script = f"""
 import sys
-from nlp_transfer.train import help_text, main
+from nlp_transfer.cli.train import help_text, main
 help_text()
 for arguments in {typed!r}:
     sys.argv = ["train", *arguments]
@@ -443,8 +444,8 @@ def test_a_second_run_on_the_same_folder_is_refused(
 HOLD = """
 import sys, time, torch
 from nlp_transfer import compose
-from nlp_transfer.machine import Machine
-from nlp_transfer.run_folder import open_run
+from nlp_transfer.utils.distributed import Machine
+from nlp_transfer.runs.folder import open_run
 with open_run(compose(*sys.argv[1:]), "corpus", Machine(0, 1, torch.device("cpu"))):
     print("holding", flush=True)
     time.sleep(600)

@@ -14,19 +14,25 @@ from scipy import special
 from sklearn import metrics as sk
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from nlp_transfer.answers import softmax
-from nlp_transfer.config import EvaluationConfig
+from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation import (
+from nlp_transfer.evaluation.evaluator import (
     LabelMetric,
     Metrics,
     ProbabilityMetric,
     evaluate_split,
     load_metrics,
 )
-from nlp_transfer.inference import predict_logits
-from nlp_transfer.scores import BINARY, BY_LABEL, BY_PROBABILITY, LOWER_IS_BETTER, Classes
-from nlp_transfer.tokenization import collator_of, encode_texts
+from nlp_transfer.evaluation.metrics import (
+    BINARY,
+    BY_LABEL,
+    BY_PROBABILITY,
+    LOWER_IS_BETTER,
+    Classes,
+)
+from nlp_transfer.inference.torch_engine import predict_logits
+from nlp_transfer.problems.decoder import softmax
+from nlp_transfer.tokenization.encoding import collator_of, encode_texts
 
 NAMES = ("a", "b", "c", "d", "e")
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]

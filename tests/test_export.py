@@ -18,9 +18,9 @@ from rooms import Prepared, prepare
 from safetensors.torch import load_file, save_file
 
 from nlp_transfer import Classifier, compose, run
-from nlp_transfer.data import load_corpus
+from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.export import Claim, export, verify
+from nlp_transfer.export.checkpoint import Claim, export, verify
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_swapped_labels_are_caught(claim: Claim) -> None:
 
 
 def test_the_fresh_process_cannot_import_this_package() -> None:
-    program = Path(__file__).parents[1] / "nlp_transfer" / "fresh_process.py"
+    program = Path(__file__).parents[1] / "nlp_transfer" / "export" / "pipeline_probe.py"
     code = program.read_text().split("from transformers")[0] + "import nlp_transfer"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode != 0

@@ -17,14 +17,14 @@ import transformers
 from conftest import make_tokenizer, slow_but
 from rooms import Prepared, prepare
 
-from nlp_transfer.config import Cache, FeaturesConfig
-from nlp_transfer.features import trained_on_features
-from nlp_transfer.machine import join
-from nlp_transfer.model import Pretrained, find_anatomy
-from nlp_transfer.splitting import Prefix, difference
-from nlp_transfer.stores import PART
-from nlp_transfer.strategy import Stage
-from nlp_transfer.tokenization import encode
+from nlp_transfer.config.schema import Cache, FeaturesConfig
+from nlp_transfer.features.cache import trained_on_features
+from nlp_transfer.models.frozen_prefix import Prefix, difference
+from nlp_transfer.models.loading import Pretrained, find_anatomy
+from nlp_transfer.models.stages import Stage
+from nlp_transfer.tokenization.encoding import encode
+from nlp_transfer.utils.cache import PART
+from nlp_transfer.utils.distributed import join
 
 Typed = Callable[..., list[str]]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -90,10 +90,10 @@ def test_every_boundary_is_split_exactly_and_the_frozen_part_never_runs_in_train
         module.register_forward_hook(lambda *_, name=name: calls.update([name]))
     for frozen in (3, 2, 1, 0):
         before = {n: p.clone() for n, p in model.named_parameters()}
-        machine = join(prepared.config.training)
+        process = join(prepared.config.training)
         features = prepared.config.features
         given = trained_on_features(
-            pretrained, prepared.encoded, stage_of(frozen), features, machine
+            pretrained, prepared.encoded, stage_of(frozen), features, process
         )
         with given as inside:
             assert "inputs_embeds" in inside.splits["train"].inputs.flat, "it was not split"
@@ -139,14 +139,14 @@ def test_only_the_first_token_is_stored_where_nothing_else_matters(
     typed: Typed, tmp_path: Path
 ) -> None:
     prepared = prepare(typed(), tmp_path / "run")
-    machine = join(prepared.config.training)
+    process = join(prepared.config.training)
     for frozen, vectors in (
         (2, 101),
         (1, int(prepared.encoded.splits["train"].inputs.offsets[-1])),
     ):
         features = FeaturesConfig(cache=Cache.on)
         given = trained_on_features(
-            prepared.pretrained, prepared.encoded, stage_of(frozen), features, machine
+            prepared.pretrained, prepared.encoded, stage_of(frozen), features, process
         )
         with given as inside:
             assert inside.splits["train"].inputs.flat["inputs_embeds"].shape == (vectors, 32)

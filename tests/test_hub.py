@@ -28,12 +28,14 @@ from rooms import prepare
 from safetensors.torch import load_file, save_file
 from test_resume import tell_at_step
 
-from nlp_transfer import Classifier, cli, compose, hub_client, run
-from nlp_transfer.config import HubConfig
+from nlp_transfer import Classifier, compose, run
+from nlp_transfer.cli import main as cli
+from nlp_transfer.config.schema import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.hub import Pushed, check, push
-from nlp_transfer.interruption import heeded
+from nlp_transfer.hub import client as hub_client
+from nlp_transfer.hub.upload import Pushed, check, push
 from nlp_transfer.pipeline import Result
+from nlp_transfer.training.signals import handle_signals
 
 Typed = Callable[..., list[str]]
 TOKEN = "hf_TheSecretOfTheseTests"
@@ -497,7 +499,7 @@ def test_a_signal_does_not_wait_for_the_hub(
 
     logger = logging.getLogger("nlp_transfer")
     monkeypatch.setattr(logger, "handlers", [*logger.handlers, Tells()])
-    with heeded():
+    with handle_signals():
         said = ("Stopped by SIGTERM", f"The model is whole in {model}")
         refused(lambda: push(model, HubConfig("user/tiny"), (60.0,)), *said, code=ExitCode.STOPPED)
     assert push(model, HubConfig("user/tiny"), QUICKLY).new
@@ -548,7 +550,7 @@ def test_killed_in_mid_upload_the_same_command_finishes_and_sends_the_rest(
 @contextmanager
 def typed_push(hub: Hub, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The command line, in a process of its own."""
-    code = "from nlp_transfer.cli import main; main()"
+    code = "from nlp_transfer.cli.main import main; main()"
     command = [sys.executable, "-c", code, "push", str(folder), "--repository", "user/tiny"]
     environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1"}
     del environment["HF_HUB_OFFLINE"]
@@ -578,7 +580,7 @@ def test_the_token_is_in_nothing_that_is_written(
 ) -> None:
     half_way = prepare(typed("strategy.epochs=1", "training.keep_best=false"), Path("half_way"))
     tell_at_step(half_way, 3, signal.SIGTERM)
-    with heeded(), pytest.raises(UserError, match="SIGTERM after step 3"):
+    with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 3"):
         half_way.train()
     assert list(Path("half_way/checkpoints").rglob("training_args.bin"))
     hub.failing = {"preupload": ["500"], "commit": ["drop"], "tag": ["403"]}

@@ -14,11 +14,10 @@ from conftest import slow_but
 from scipy import stats
 from sklearn import metrics as sk
 
-from nlp_transfer.answers import softmax
-from nlp_transfer.config import EvaluationConfig
-from nlp_transfer.evaluation import Metrics, load_metrics
-from nlp_transfer.intervals import resampled, resampled_confusion
-from nlp_transfer.scores import (
+from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.evaluation.bootstrap import resampled, resampled_confusion
+from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
+from nlp_transfer.evaluation.metrics import (
     BINARY,
     BY_LABEL,
     BY_PROBABILITY,
@@ -27,6 +26,7 @@ from nlp_transfer.scores import (
     Counts,
     confusion_matrix,
 )
+from nlp_transfer.problems.decoder import softmax
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from interval_coverage import SETTINGS, Population, coverage  # noqa: E402
@@ -126,7 +126,9 @@ def test_draws_are_distributed_as_those_of_scipy(
     classes = Classes(NAMES[:3], 2)
     if name in BY_LABEL:
         confusion = confusion_matrix(references, predicted, 3)
-        monkeypatch.setattr("nlp_transfer.intervals.UNSEEN", 0)  # scipy draws only what was seen
+        monkeypatch.setattr(
+            "nlp_transfer.evaluation.bootstrap.UNSEEN", 0
+        )  # scipy draws only what was seen
         drawn = [Counts.of(c) for c in resampled_confusion(confusion, 4000)]
         ours = np.concatenate([BY_LABEL[name](counts, classes) for counts in drawn])
     else:

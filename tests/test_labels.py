@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlp_transfer.config import DatasetConfig, Problem
-from nlp_transfer.data import Corpus, answers_of, load_corpus
+from nlp_transfer.config.schema import DatasetConfig, Problem
+from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus
 
 # Anything that a person can see.
 NAMES = st.text(min_size=1, max_size=8).filter(str.strip)

@@ -13,12 +13,12 @@ import pytest
 from conftest import write_csv
 
 from nlp_transfer import compose
-from nlp_transfer.cli import main
-from nlp_transfer.config import DatasetConfig
-from nlp_transfer.data import load_corpus
+from nlp_transfer.analysis.learning_curve import Curve, Step, learning_curve, parts
+from nlp_transfer.cli.main import main
+from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.learning_curve import Curve, Step, learning_curve, parts
-from nlp_transfer.paired import Difference
+from nlp_transfer.evaluation.significance import Difference
 
 Typed = Callable[..., list[str]]
 

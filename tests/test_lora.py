@@ -14,8 +14,8 @@ from rooms import Prepared, prepare
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.lora import adapted, targets
-from nlp_transfer.model import Pretrained, find_anatomy
+from nlp_transfer.models.loading import Pretrained, find_anatomy
+from nlp_transfer.models.lora import adapted, targets
 
 Typed = Callable[..., list[str]]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -132,7 +132,7 @@ def test_an_error_while_adapters_are_in_leaves_a_plain_model(typed: Typed, tmp_p
 def test_without_peft_the_strategy_says_what_to_install(
     typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nlp_transfer.lora.find_spec", lambda _: None)
+    monkeypatch.setattr("nlp_transfer.models.lora.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'nlp_transfer\[lora\]'") as refusal:
         run(compose(*typed("strategy=lora", "run_dir=mine")))
     assert refusal.value.code is ExitCode.CONFIG

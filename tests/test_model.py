@@ -15,11 +15,11 @@ from transformers import (
 )
 
 from nlp_transfer import compose
-from nlp_transfer import model as rooms
-from nlp_transfer.config import CheckpointConfig
+from nlp_transfer.config.schema import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.model import find_anatomy, last_linear, load_pretrained
-from nlp_transfer.run_folder import run_path
+from nlp_transfer.models import loading as rooms
+from nlp_transfer.models.loading import find_anatomy, last_linear, load_pretrained
+from nlp_transfer.runs.folder import run_path
 
 LABELS = ("negative", "neutral", "positive")
 

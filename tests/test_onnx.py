@@ -18,15 +18,15 @@ from conftest import ARCHITECTURES, ASKED, LABELS, save_classifier, slow_but, wr
 from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import Classifier, compose, run
-from nlp_transfer.cli import main
-from nlp_transfer.config import HubConfig, Problem
+from nlp_transfer.cli.main import main
+from nlp_transfer.config.schema import HubConfig, Problem
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.hub import push
-from nlp_transfer.inputs import PAIRS
-from nlp_transfer.onnx_engine import OnnxEngine
-from nlp_transfer.onnx_export import Exported, export_onnx, table
-from nlp_transfer.onnx_proof import Measured, Questions, lost
-from nlp_transfer.validation_texts import of_file
+from nlp_transfer.export.onnx import Exported, export_onnx, table
+from nlp_transfer.export.onnx_parity import Measured, Questions, lost
+from nlp_transfer.export.references import of_file
+from nlp_transfer.hub.upload import push
+from nlp_transfer.inference.onnx_engine import OnnxEngine
+from nlp_transfer.tokenization.model_inputs import PAIRS
 
 ODD = ["a", "was " * 300, "Ünïcode ☃ and \t tabs", "", "the cold soup"]
 
@@ -100,7 +100,7 @@ def test_a_graph_that_differs_is_not_written(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = save_classifier(checkpoints["bert"], tmp_path / "model")
-    monkeypatch.setattr("nlp_transfer.onnx_proof.TOLERANCE", -1.0)
+    monkeypatch.setattr("nlp_transfer.export.onnx_parity.TOLERANCE", -1.0)
     with pytest.raises(UserError, match="does not answer what torch does") as refused:
         export_onnx(folder, Questions(ASKED, None, "texts"))
     assert refused.value.code is ExitCode.EXPORT
@@ -181,7 +181,7 @@ def test_a_run_is_compared_on_its_validation_split_and_int8_that_loses_labels_is
 ) -> None:
     run(compose(*typed("strategy=feature_extraction", "strategy.epochs=1", "run_dir=mine")))
     capsys.readouterr()
-    monkeypatch.setattr("nlp_transfer.onnx_proof.KEPT", 1.01)
+    monkeypatch.setattr("nlp_transfer.export.onnx_parity.KEPT", 1.01)
     refusal = refused_line(ExitCode.EXPORT, capsys, "export", "mine", "--onnx", "--int8")
     assert "int8 was not written: it keeps" in refusal.err
     assert "int8" in refusal.out  # what it would have been worth is in the table
@@ -256,7 +256,7 @@ def test_a_fresh_process_answers_by_onnx_without_what_training_needs(
 ) -> None:
     script = """
 import sys
-import nlp_transfer.cli, nlp_transfer.serving
+import nlp_transfer.cli.main, nlp_transfer.serving.app
 from nlp_transfer import Classifier
 for backend in ("onnx", "int8"):
     print(Classifier.load(sys.argv[1], backend).predict(["the cold soup"])[0].label)
@@ -265,7 +265,7 @@ heavy = ("torch", "transformers", "datasets", "hydra", "omegaconf", "sklearn", "
 print([name for name in heavy if name in sys.modules])
 # A table needs pyarrow, and its first answer should not wait for what is large.
 asked = ["--backend", "onnx", "--text", "t", "--format", "jsonl"]
-nlp_transfer.cli.main(["predict", sys.argv[1], *asked])
+nlp_transfer.cli.main.main(["predict", sys.argv[1], *asked])
 print([name for name in (*heavy[:-1], "pandas") if name in sys.modules])
 """
     folder = exported("bert").folder

@@ -16,7 +16,7 @@ import json, sys
 from importlib import resources
 import nlp_transfer
 from nlp_transfer import compose
-from nlp_transfer.data import load_corpus
+from nlp_transfer.data.corpus import load_corpus
 
 composed = {}
 for group in ("task", "checkpoint", "dataset", "strategy", "search"):
@@ -42,7 +42,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("target")
     for name in ("nlp_transfer", "conf"):
         shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, copy / name)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index"]
@@ -71,12 +71,12 @@ def test_every_config_composes_from_the_wheel_outside_the_checkout(installed: Pa
 
 
 def test_the_wheel_carries_the_doors_and_what_they_show(installed: Path) -> None:
-    for shown in ("page.html", "report.html.j2"):
+    for shown in ("serving/page.html", "reporting/report.html.j2"):
         assert (installed / "nlp_transfer" / shown).is_file()
     entries = next(installed.glob("nlp_transfer-*.dist-info")) / "entry_points.txt"
-    assert "nlp-transfer = nlp_transfer.cli:main" in entries.read_text()
+    assert "nlp-transfer = nlp_transfer.cli.main:main" in entries.read_text()
 
 
 def test_the_wheel_carries_the_text_of_the_fresh_process(installed: Path) -> None:
-    assert (installed / "nlp_transfer" / "fresh_process.py").is_file()
+    assert (installed / "nlp_transfer" / "export" / "pipeline_probe.py").is_file()
     assert (installed / "nlp_transfer" / "py.typed").is_file()

@@ -11,10 +11,18 @@ from conftest import slow_but
 from scipy import stats
 from sklearn import metrics as sk
 
-from nlp_transfer.answers import Answering, softmax
-from nlp_transfer.config import Problem
-from nlp_transfer.paired import Answers, Contender, Rows, difference, draw_scores, holm, mcnemar
-from nlp_transfer.scores import BINARY, BY_LABEL, BY_PROBABILITY, Classes
+from nlp_transfer.config.schema import Problem
+from nlp_transfer.evaluation.metrics import BINARY, BY_LABEL, BY_PROBABILITY, Classes
+from nlp_transfer.evaluation.significance import (
+    Answers,
+    Contender,
+    Rows,
+    difference,
+    draw_scores,
+    holm,
+    mcnemar,
+)
+from nlp_transfer.problems.decoder import Decoder, softmax
 
 CLASSES = Classes(("a", "b", "c"), 2)
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -37,7 +45,7 @@ def answers(rows: int = 250, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def of(logits: np.ndarray, problem: Problem = Problem.single_label) -> Answers:
-    return Answers(logits, Answering(CLASSES.names, problem))
+    return Answers(logits, Decoder(CLASSES.names, problem))
 
 
 def contenders(metric: str, references: np.ndarray, *logits: np.ndarray) -> list[Contender]:

@@ -21,9 +21,9 @@ import pytest
 from conftest import ASKED, LABELS, make_rows, slow_but
 
 from nlp_transfer import Classifier
-from nlp_transfer.cli import main
+from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode
-from nlp_transfer.parts import write_part
+from nlp_transfer.inference.shards import write_part
 
 BLANK = 3  # the row without a text
 KINDS = ("csv", "tsv", "jsonl", "parquet")
@@ -263,7 +263,7 @@ def test_rows_without_a_text_are_counted_also_where_they_were_answered_before(
     write_table(Path("texts.csv"), rows_of(4100))
     asked = ("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
     with monkeypatch.context() as broken:
-        broken.setattr("nlp_transfer.prediction.write_part", stops_after_one())
+        broken.setattr("nlp_transfer.inference.table_prediction.write_part", stops_after_one())
         assert predict(*asked)[0] == 130
     code, _, err = predict(*asked)
     assert code == 0

@@ -12,12 +12,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from nlp_transfer import compose
-from nlp_transfer.config import plain
-from nlp_transfer.data import load_corpus
+from nlp_transfer.config.loading import to_config
+from nlp_transfer.config.schema import plain
+from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation import load_metrics
-from nlp_transfer.predictions import read_predictions, rows_digest
-from nlp_transfer.schema import to_config
+from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.runs.predictions import read_predictions, rows_digest
 
 Typed = Callable[..., list[str]]
 

@@ -10,11 +10,11 @@ import pytest
 from scipy import special, stats
 from sklearn import metrics as sk
 
-from nlp_transfer.calibration import fit_temperature
-from nlp_transfer.config import EvaluationConfig, Problem
-from nlp_transfer.evaluation import Metrics, load_metrics
-from nlp_transfer.intervals import Interval, resampled
-from nlp_transfer.problem_metrics import BY_DECISION, BY_VALUE
+from nlp_transfer.config.schema import EvaluationConfig, Problem
+from nlp_transfer.evaluation.bootstrap import Interval, resampled
+from nlp_transfer.evaluation.calibration import fit_temperature
+from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
+from nlp_transfer.evaluation.problem_metrics import BY_DECISION, BY_VALUE
 
 SEVERAL = {**BY_DECISION, **BY_VALUE[Problem.multi_label]}
 SCORES = BY_VALUE[Problem.regression]

@@ -19,10 +19,10 @@ from sklearn import metrics as sk
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from nlp_transfer import compose
-from nlp_transfer.classifier import Classifier
-from nlp_transfer.cli import main
+from nlp_transfer.analysis.evaluate import LabelledTexts, align, remeasure
+from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.remeasure import LabelledTexts, align, remeasure
+from nlp_transfer.inference.classifier import Classifier
 
 Told = Callable[..., Path]
 

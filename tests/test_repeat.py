@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from conftest import make_rows, write_csv
 
-from nlp_transfer.cli import main
+from nlp_transfer.analysis.reproduce import repeat
+from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.provenance import differences
-from nlp_transfer.repeat import repeat
+from nlp_transfer.runs.provenance import differences
 
 
 def changed(folder: Path, **entries: Any) -> None:
@@ -66,7 +66,7 @@ def test_what_auto_decided_is_read(finished: Path, monkeypatch: pytest.MonkeyPat
         seen.append(json.loads(Path("before-repeat/run.json").read_text()))
         raise UserError(ExitCode.STOPPED, "seen enough")
 
-    monkeypatch.setattr("nlp_transfer.repeat.run", looked_at)
+    monkeypatch.setattr("nlp_transfer.analysis.reproduce.run", looked_at)
     for _ in range(2):  # interrupted, it goes on with the same
         with pytest.raises(UserError, match="seen enough"):
             repeat(before)

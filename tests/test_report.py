@@ -26,21 +26,22 @@ from omegaconf import OmegaConf
 from rooms import prepare
 from test_resume import tell_at_step
 
-from nlp_transfer import compose, machine, run
-from nlp_transfer.calibration import Calibration
-from nlp_transfer.cli import main
-from nlp_transfer.config import EvaluationConfig, Problem, as_dict
-from nlp_transfer.confusions import confusions_of
+from nlp_transfer import compose, run
+from nlp_transfer.cli.main import main
+from nlp_transfer.config.schema import EvaluationConfig, Problem, as_dict
 from nlp_transfer.errors import UserError
-from nlp_transfer.evaluation import SplitEvaluation, evaluate_split, load_metrics
-from nlp_transfer.html_report import write_report
-from nlp_transfer.inputs import Pairs, Texts
-from nlp_transfer.interruption import heeded
-from nlp_transfer.machine import logger
-from nlp_transfer.mistakes import EACH, LONGEST, mistakes
+from nlp_transfer.evaluation.calibration import Calibration
+from nlp_transfer.evaluation.confusion import confusions_of
+from nlp_transfer.evaluation.error_analysis import EACH, LONGEST, mistakes
+from nlp_transfer.evaluation.evaluator import SplitEvaluation, evaluate_split, load_metrics
 from nlp_transfer.pipeline import Result
-from nlp_transfer.report import describe_calibration, measured, metric_table, summary
-from nlp_transfer.run_folder import write_json
+from nlp_transfer.reporting.console import describe_calibration, measured, metric_table, summary
+from nlp_transfer.reporting.html import write_report
+from nlp_transfer.tokenization.model_inputs import Pairs, Texts
+from nlp_transfer.training.signals import handle_signals
+from nlp_transfer.utils import device
+from nlp_transfer.utils.files import write_json
+from nlp_transfer.utils.logging import logger
 
 Typed = Callable[..., list[str]]
 MOST_BYTES = 3_000_000
@@ -337,7 +338,7 @@ def test_a_run_has_a_report_and_no_row_of_the_data_in_its_model(
     test = write_csv(tmp_path / "test.csv", rows)
     asked = ("strategy.epochs=1", "training.precision=bf16", "run_dir=run")
     words = typed(*asked, f"dataset.test={test}")
-    monkeypatch.setattr(machine, "_has_amx", lambda: False)
+    monkeypatch.setattr(device, "_has_amx", lambda: False)
     results: list[Result] = []
     lines = lines_of(lambda: results.append(run(compose(*words))))
     assert len([line for line in lines if "it has no AMX" in line]) == 1
@@ -373,7 +374,7 @@ def test_a_run_that_stopped_in_its_second_stage_has_a_report_of_what_is_there(
     folder = tmp_path / "run"
     told = prepare(words, folder)
     tell_at_step(told, 14 + 9, signal.SIGTERM)
-    with heeded(), pytest.raises(UserError, match="SIGTERM after step 9"):
+    with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 9"):
         told.train()
     main(["report", str(folder)])
     said = read(folder / "report.html").said()

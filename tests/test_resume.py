@@ -17,10 +17,10 @@ from rooms import Prepared, prepare
 from safetensors.torch import load_file
 
 from nlp_transfer import compose, run
-from nlp_transfer.checkpoints import is_whole, keep_newest, newest_whole, seal
+from nlp_transfer.config.loading import read_config
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.interruption import heeded
-from nlp_transfer.schema import read_config
+from nlp_transfer.training.checkpointing import is_whole, keep_newest, newest_whole, seal
+from nlp_transfer.training.signals import handle_signals
 
 Typed = Callable[..., list[str]]
 # Second stage, second epoch, in its middle: 7 steps an epoch, two micro-batches a step.
@@ -79,7 +79,10 @@ def test_a_stage_that_is_told_to_stop_saves_leaves_and_goes_on(
     words = typed("strategy.epochs=2", "strategy.learning_rate=5e-4", "training.keep_best=false")
     told = prepare(words, tmp_path / "run")
     tell_at_step(told, 9, by)
-    with heeded(), pytest.raises(UserError, match=f"{by.name} after step 9. The same") as stopped:
+    with (
+        handle_signals(),
+        pytest.raises(UserError, match=f"{by.name} after step 9. The same") as stopped,
+    ):
         told.train()
     assert stopped.value.code is ExitCode.STOPPED
     assert [path.name for path in (tmp_path / "run/checkpoints/0-all").iterdir()] == [
@@ -110,12 +113,15 @@ def test_a_second_ctrl_c_does_not_wait(typed: Typed, tmp_path: Path) -> None:
     prepared = prepare(typed("strategy.epochs=2"), tmp_path / "run")
     tell_at_step(prepared, 3, signal.SIGINT)
     tell_at_step(prepared, 3, signal.SIGINT)
-    with heeded(), pytest.raises(KeyboardInterrupt):
+    with handle_signals(), pytest.raises(KeyboardInterrupt):
         prepared.train()
 
 
 def test_before_the_first_step_a_signal_ends_the_run_at_once() -> None:
-    with heeded(), pytest.raises(UserError, match="SIGTERM before the next step") as stopped:
+    with (
+        handle_signals(),
+        pytest.raises(UserError, match="SIGTERM before the next step") as stopped,
+    ):
         os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.code is ExitCode.STOPPED
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -149,7 +155,7 @@ def test_early_stopping_that_had_ended_a_stage_does_not_go_on(
 
     prepared = prepare(words, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("nlp_transfer.training.write_after", power_cut)
+        patch.setattr("nlp_transfer.training.loop.write_after", power_cut)
         with pytest.raises(KeyboardInterrupt):
             prepared.train()
     prepared = prepare(words, tmp_path / "run", overwrite=False)
@@ -202,7 +208,7 @@ def test_with_the_newest_checkpoint_damaged_the_one_before_gives_the_same_weight
     unbroken.train()
     told = prepare(words, tmp_path / "run")
     tell_at_step(told, 2 * 9, signal.SIGTERM)
-    with heeded(), pytest.raises(UserError, match="SIGTERM after step 9"):
+    with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 9"):
         told.train()
     home = tmp_path / "run/checkpoints/0-all"
     assert {path.name for path in home.iterdir()} == {"checkpoint-8", "checkpoint-9"}
@@ -288,13 +294,13 @@ def test_a_signal_while_the_report_is_drawn_stops_a_run_that_would_upload(
     monkeypatch.setattr("nlp_transfer.pipeline._publish", lambda *_: published.append(1))
     with monkeypatch.context() as patch:
         told = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-        patch.setattr("nlp_transfer.html_report.page", told)
-        with heeded(), pytest.raises(UserError, match="Stopped by SIGTERM") as stopped:
+        patch.setattr("nlp_transfer.reporting.html.page", told)
+        with handle_signals(), pytest.raises(UserError, match="Stopped by SIGTERM") as stopped:
             run(config)
         assert stopped.value.code is ExitCode.STOPPED
         assert not published
         # Whatever else goes wrong while it is drawn, the model is there.
-        patch.setattr("nlp_transfer.html_report.page", lambda _: 1 / 0)
+        patch.setattr("nlp_transfer.reporting.html.page", lambda _: 1 / 0)
         run(config)
         assert published
     run(config)

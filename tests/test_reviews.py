@@ -13,8 +13,8 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from nlp_transfer.config import DatasetConfig
-from nlp_transfer.data import load_corpus
+from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.data.corpus import load_corpus
 
 SMALLEST = {"train": 400, "validation": 100, "test": 100}
 # The share of their different words that two reviews may have in common at most.

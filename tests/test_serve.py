@@ -26,10 +26,10 @@ from conftest import ASKED, LABELS
 from fastapi.testclient import TestClient
 
 from nlp_transfer import Classifier
-from nlp_transfer.cli import main
+from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.micro_batches import LONG, Batcher, Limits, Metrics, Refused
-from nlp_transfer.serving import make_app
+from nlp_transfer.serving.app import make_app
+from nlp_transfer.serving.batcher import LONG, Batcher, Limits, Metrics, Refused
 
 LARGEST, MOST, LONGEST = 20_000, 8, 9000  # bytes of a body; texts, characters of a request
 
@@ -200,7 +200,7 @@ def test_it_says_how_it_is_and_what_it_answers(server: Server) -> None:
 def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
     status, page = server.ask("/")
     assert status == 200
-    assert page == resources.files("nlp_transfer").joinpath("page.html").read_text("utf-8")
+    assert page == resources.files("nlp_transfer.serving").joinpath("page.html").read_text("utf-8")
     assert re.findall(r"https?:|//\w|src=|href=|@import|url\(", page) == []
     assert re.findall(r"innerHTML|outerHTML|insertAdjacent|document\.write", page) == []
     assert "prefers-color-scheme: dark" in page
@@ -309,8 +309,8 @@ def test_a_port_that_is_taken_is_one_clear_error(
 def test_a_package_that_is_missing_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "nlp_transfer.serving")
-    monkeypatch.delattr("nlp_transfer.serving")
+    monkeypatch.delitem(sys.modules, "nlp_transfer.serving.app")
+    monkeypatch.delattr("nlp_transfer.serving.app")
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(SystemExit) as refused:
         main(["serve", str(folder), "--backend", "onnx"])

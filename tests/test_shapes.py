@@ -33,29 +33,36 @@ from transformers import (
     T5Model,
 )
 
-from nlp_transfer import Classifier, classifier, compose, run
-from nlp_transfer.answers import probabilities_of
-from nlp_transfer.batches import PlannedBatches
-from nlp_transfer.cli import main
-from nlp_transfer.config import CheckpointConfig, DatasetConfig, LongText, Pooling, WindowPooling
-from nlp_transfer.data import load_corpus
+from nlp_transfer import Classifier, compose, run
+from nlp_transfer.cli.main import main
+from nlp_transfer.config.schema import (
+    CheckpointConfig,
+    DatasetConfig,
+    LongText,
+    Pooling,
+    WindowPooling,
+)
+from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation import evaluate_split
-from nlp_transfer.export import Claim, export, verify
-from nlp_transfer.inputs import FEW_TOKENS, Pairs
-from nlp_transfer.machine import join
-from nlp_transfer.model import load_pretrained
-from nlp_transfer.onnx_export import Exported, export_onnx, table
-from nlp_transfer.onnx_proof import Questions
-from nlp_transfer.pooling import choose_pooling
-from nlp_transfer.tokenization import (
+from nlp_transfer.evaluation.evaluator import evaluate_split
+from nlp_transfer.export.checkpoint import Claim, export, verify
+from nlp_transfer.export.onnx import Exported, export_onnx, table
+from nlp_transfer.export.onnx_parity import Questions
+from nlp_transfer.inference import classifier
+from nlp_transfer.models.loading import load_pretrained
+from nlp_transfer.models.mean_pooling import choose_pooling
+from nlp_transfer.problems.decoder import probabilities_of
+from nlp_transfer.tokenization.encoding import (
     TrainingRows,
     encode,
     encode_texts,
     input_length,
     texts_of,
 )
-from nlp_transfer.windows import Reading, Windows, spans
+from nlp_transfer.tokenization.model_inputs import FEW_TOKENS, Pairs
+from nlp_transfer.tokenization.windows import LongTextPolicy, Windows, spans
+from nlp_transfer.training.batching import PlannedBatches
+from nlp_transfer.utils.distributed import join
 
 FAST = ("strategy=full", "strategy.learning_rate=1e-3", "strategy.min_steps=0")
 
@@ -489,7 +496,7 @@ def test_a_document_has_one_answer_at_every_door(of_windows: Any) -> None:
     np.testing.assert_allclose(found, special.softmax(claim.logits, axis=1), atol=1e-5)
     # All of a document is read, not only where it begins.
     begun = Classifier.load(claim.folder)
-    begun.engine.reading = Reading()
+    begun.engine.long_text = LongTextPolicy()
     parted = [a.score - b.score for a, b in zip(begun.predict(texts), answers, strict=True)]
     assert np.abs(parted).max() > 1e-3
 
@@ -756,8 +763,8 @@ def test_t5_answers_at_the_end_of_each_text_however_it_is_cut_and_padded(of_both
     np.testing.assert_allclose(whole, alone, atol=1e-5)
     # What looks like the end is none.
     assert len(answers.predict(["lovely </s> film", "a film", "</s>"])) == 3
-    for reading in (Reading(), Reading(LongText.head_tail)):
-        inputs = encode_texts(["film " * 50, "a film"], tokenizer, 12, reading)
+    for long_text in (LongTextPolicy(), LongTextPolicy(LongText.head_tail)):
+        inputs = encode_texts(["film " * 50, "a film"], tokenizer, 12, long_text)
         assert [inputs[row]["input_ids"][-1] for row in range(2)] == [end, end]
     assert model.config.is_encoder_decoder
 
@@ -908,7 +915,7 @@ def test_the_beginning_and_the_end_are_kept_by_onnx_too(
     engines = [Classifier.load(claim.folder, backend).engine for backend in ("torch", "onnx")]
     rows = []
     for engine in engines:
-        engine.reading = Reading(LongText.head_tail)
+        engine.long_text = LongTextPolicy(LongText.head_tail)
         rows.append(engine.encode(asked_of(claim)[0], None))
     assert rows[0].offsets.tolist() == rows[1].offsets.tolist()
     for name, flat in rows[1].flat.items():

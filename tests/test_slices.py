@@ -14,11 +14,11 @@ from datasets import ClassLabel, Dataset, Features, Value
 from sklearn import metrics as sk
 
 from nlp_transfer import compose, run
-from nlp_transfer.config import DatasetConfig, EvaluationConfig
-from nlp_transfer.data import load_corpus
+from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
+from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation import evaluate_split, load_metrics
-from nlp_transfer.slices import KEPT, LENGTH, MOST, slices_of
+from nlp_transfer.evaluation.evaluator import evaluate_split, load_metrics
+from nlp_transfer.evaluation.slices import KEPT, LENGTH, MOST, slices_of
 
 Typed = Callable[..., list[str]]
 

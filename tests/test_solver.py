@@ -14,13 +14,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from transformers import AutoModelForSequenceClassification, ElectraConfig
 
-from nlp_transfer.config import Pooling
+from nlp_transfer.config.schema import Pooling
 from nlp_transfer.errors import UserError
-from nlp_transfer.export import Claim, export, verify
-from nlp_transfer.model import Pretrained, find_anatomy
-from nlp_transfer.pooling import choose_pooling, with_pooling
-from nlp_transfer.regression import STRENGTHS, Table, solve
-from nlp_transfer.solver import solve_head
+from nlp_transfer.export.checkpoint import Claim, export, verify
+from nlp_transfer.features.head_solver import solve_head
+from nlp_transfer.features.linear_models import STRENGTHS, Table, solve
+from nlp_transfer.models.loading import Pretrained, find_anatomy
+from nlp_transfer.models.mean_pooling import choose_pooling, with_pooling
 
 Typed = Callable[..., list[str]]
 
@@ -109,7 +109,7 @@ def test_a_solved_head_is_the_regression_of_scikit_learn(
 
 
 def join(prepared: Prepared) -> object:
-    from nlp_transfer.machine import join as on_this_machine
+    from nlp_transfer.utils.distributed import join as on_this_machine
 
     return on_this_machine(prepared.config.training)
 

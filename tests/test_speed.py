@@ -15,13 +15,13 @@ from conftest import make_tokenizer
 from rooms import prepare
 
 from nlp_transfer import compose, run
-from nlp_transfer.batches import PlannedBatches
-from nlp_transfer.config import TokenizationConfig
-from nlp_transfer.data import Corpus
+from nlp_transfer.config.schema import TokenizationConfig
+from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.fitting import largest_micro_batch
-from nlp_transfer.machine import join
-from nlp_transfer.tokenization import encode
+from nlp_transfer.tokenization.encoding import encode
+from nlp_transfer.training.batch_size_finder import largest_micro_batch
+from nlp_transfer.training.batching import PlannedBatches
+from nlp_transfer.utils.distributed import join
 
 Typed = Callable[..., list[str]]
 FAST = ("checkpoint.dropout=0", "strategy.epochs=2", "strategy.learning_rate=5e-4")
@@ -177,19 +177,19 @@ def test_texts_are_tokenized_once_and_read_ever_after(
     typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = prepare(typed(), tmp_path / "run")
-    machine, tokenizer = join(prepared.config.training), prepared.pretrained.tokenizer
+    process, tokenizer = join(prepared.config.training), prepared.pretrained.tokenizer
     config = TokenizationConfig(folder=str(tmp_path / "tokens"))
     given = (prepared.corpus, tokenizer, 64, config)
-    plain, first = encode(*given), encode(*given, machine)
+    plain, first = encode(*given), encode(*given, process)
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("tokenized again")
 
     with monkeypatch.context() as patch:
         patch.setattr(type(tokenizer), "__call__", forbidden)
-        again = encode(*given, machine)
+        again = encode(*given, process)
         with pytest.raises(AssertionError, match="tokenized again"):
-            encode(prepared.corpus, tokenizer, 12, config, machine)
+            encode(prepared.corpus, tokenizer, 12, config, process)
     for name, split in plain.splits.items():
         for other in (first.splits[name], again.splits[name]):
             assert np.array_equal(split.inputs.offsets, other.inputs.offsets)
@@ -198,7 +198,7 @@ def test_texts_are_tokenized_once_and_read_ever_after(
             for column, flat in split.inputs.flat.items():
                 assert np.array_equal(flat, other.inputs.flat[column])
     other_tokenizer = make_tokenizer("roberta")
-    assert encode(prepared.corpus, other_tokenizer, 64, config, machine).splits["train"].inputs.flat
+    assert encode(prepared.corpus, other_tokenizer, 64, config, process).splits["train"].inputs.flat
     assert len(list((tmp_path / "tokens").iterdir())) == 6
 
 
@@ -208,8 +208,8 @@ def test_cut_texts_are_counted_also_where_their_tokens_are_read(
     prepared = prepare(typed(), tmp_path / "run")
     corpus: Corpus = prepared.corpus
     config = TokenizationConfig(folder=str(tmp_path / "tokens"))
-    machine = join(prepared.config.training)
-    given = (corpus, prepared.pretrained.tokenizer, 12, config, machine)
+    process = join(prepared.config.training)
+    given = (corpus, prepared.pretrained.tokenizer, 12, config, process)
     cuts = [{name: split.cut for name, split in encode(*given).splits.items()} for _ in range(2)]
     assert cuts[0] == cuts[1]
     assert all(cuts[0].values())

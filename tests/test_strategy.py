@@ -11,11 +11,12 @@ import pytest
 from conftest import make_rows, write_csv
 from rooms import prepare
 
-from nlp_transfer import choice, compose, run
-from nlp_transfer.choice import RULES, choose, resolve
-from nlp_transfer.config import Solver, StrategyConfig
+from nlp_transfer import compose, run
+from nlp_transfer.config.schema import Solver, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.strategy import stage_steps
+from nlp_transfer.models import auto_strategy as choice
+from nlp_transfer.models.auto_strategy import RULES, choose, resolve
+from nlp_transfer.models.stages import stage_steps
 
 Typed = Callable[..., list[str]]
 

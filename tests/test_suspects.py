@@ -17,12 +17,19 @@ from rooms import prepare
 from sklearn.neighbors import NearestNeighbors
 
 from nlp_transfer import compose, run
-from nlp_transfer.cli import main
+from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.machine import join
+from nlp_transfer.features.linear_models import Table, out_of_fold
 from nlp_transfer.pipeline import Result
-from nlp_transfer.regression import Table, out_of_fold
-from nlp_transfer.suspects import Labelled, count_votes, directions, find_suspects, nearest, vote_of
+from nlp_transfer.quality.label_errors import (
+    Labelled,
+    count_votes,
+    directions,
+    find_suspects,
+    nearest,
+    vote_of,
+)
+from nlp_transfer.utils.distributed import join
 
 Typed = Callable[..., list[str]]
 CPU = torch.device("cpu")
@@ -144,14 +151,14 @@ def test_a_row_plays_no_part_in_its_own_probability() -> None:
 
 
 def test_of_a_document_in_windows_there_is_one_vector(typed: Typed, tmp_path: Path) -> None:
-    from nlp_transfer.features import mean_features
+    from nlp_transfer.features.cache import mean_features
 
     found = {}
     windows = ("tokenization.long_text=windows", "tokenization.max_length=12")
     for name, more in {"whole": (), "windows": windows}.items():
         prepared = prepare(typed(*more), tmp_path / name)
-        config, machine = prepared.config, join(prepared.config.training)
-        given = (prepared.pretrained, prepared.encoded, config.features, machine)
+        config, process = prepared.config, join(prepared.config.training)
+        given = (prepared.pretrained, prepared.encoded, config.features, process)
         found[name] = mean_features(*given)
         sizes = {split: len(rows) for split, rows in prepared.corpus.splits.items()}
         assert {split: len(x) for split, x in found[name].items()} == sizes

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from killing import start
 
-from nlp_transfer.compare import compare
+from nlp_transfer.analysis.compare import compare
+from nlp_transfer.cli.sweep import sweep_folder
+from nlp_transfer.cli.train import main
 from nlp_transfer.errors import ExitCode
-from nlp_transfer.sweep import sweep_folder
-from nlp_transfer.train import main
 
 Typed = Callable[..., list[str]]
 QUICKLY = ("export.verify_rows=2", "strategy=feature_extraction")

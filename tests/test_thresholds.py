@@ -15,13 +15,13 @@ from conftest import FILLING, NASTY, NICE, make_rows, write_csv
 from sklearn import metrics as sk
 
 from nlp_transfer import Classifier, compose, run
-from nlp_transfer.answers import Answering
-from nlp_transfer.cli import main
-from nlp_transfer.config import EvaluationConfig, Problem, Thresholds
+from nlp_transfer.cli.main import main
+from nlp_transfer.config.schema import EvaluationConfig, Problem, Thresholds
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation import load_metrics
-from nlp_transfer.onnx_proof import worth_of
-from nlp_transfer.thresholds import LEAST, NEVER, choose, for_f1, for_precision, of_label
+from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.thresholds import LEAST, NEVER, choose, for_f1, for_precision, of_label
+from nlp_transfer.export.onnx_parity import worth_of
+from nlp_transfer.problems.decoder import Decoder
 
 Typed = Callable[..., list[str]]
 
@@ -92,10 +92,10 @@ def test_every_label_has_its_own_threshold_and_what_was_left_is_said() -> None:
 
 
 def test_of_two_labels_one_has_a_threshold_and_else_the_other_is_given() -> None:
-    answering = Answering(("no", "yes"), thresholds={"yes": 0.2})
+    decoder = Decoder(("no", "yes"), thresholds={"yes": 0.2})
     rows = np.array([[0.9, 0.1], [0.7, 0.3], [0.1, 0.9]])
-    assert answering.decide(rows).tolist() == [0, 1, 1]
-    given = answering.prediction(rows[1])
+    assert decoder.decide(rows).tolist() == [0, 1, 1]
+    given = decoder.prediction(rows[1])
     assert (given.label, given.score) == ("yes", 0.3)
 
 
@@ -104,9 +104,9 @@ def test_an_export_is_judged_by_the_labels_that_it_would_give() -> None:
     references = (generator.random((50, 2)) < 0.4).astype(np.float32)
     logits = generator.normal(size=(50, 2)) + references - 1
     thresholds = {"a": 0.2, "b": 0.3}
-    answering = Answering(("a", "b"), Problem.multi_label, thresholds)
-    worth, interval = worth_of(logits, references, answering)
-    decided = answering.probabilities(logits) > list(thresholds.values())
+    decoder = Decoder(("a", "b"), Problem.multi_label, thresholds)
+    worth, interval = worth_of(logits, references, decoder)
+    decided = decoder.probabilities(logits) > list(thresholds.values())
     assert worth == pytest.approx(sk.f1_score(references, decided, average="micro"))
     assert interval is not None and interval[0] < worth < interval[1]
 
@@ -257,9 +257,9 @@ def test_impossible_thresholds_are_refused_at_the_door(typed_in: str, said: str)
 
 def test_a_folder_without_thresholds_answers_as_before() -> None:
     two: dict[str, Any] = {"id2label": {"0": "a", "1": "b"}}
-    assert Answering.remembered(two).thresholds == {}
-    several = Answering.remembered(two | {"problem_type": "multi_label_classification"})
+    assert Decoder.remembered(two).thresholds == {}
+    several = Decoder.remembered(two | {"problem_type": "multi_label_classification"})
     assert several.decide(np.array([[0.51, 0.5]])).tolist() == [[True, False]]
     # One output is read as `pipeline` reads it: yes or no.
-    alone = Answering.remembered({"id2label": {"0": "spam"}})
+    alone = Decoder.remembered({"id2label": {"0": "spam"}})
     assert alone.problem is Problem.multi_label

@@ -12,10 +12,10 @@ from conftest import FILLING, make_rows, make_tokenizer
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from nlp_transfer.config import TokenizationConfig
-from nlp_transfer.data import Corpus
+from nlp_transfer.config.schema import TokenizationConfig
+from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.tokenization import (
+from nlp_transfer.tokenization.encoding import (
     Encoded,
     TrainingRows,
     collator_of,

@@ -12,12 +12,12 @@ from conftest import ARCHITECTURES, make_rows, slow_but, write_csv
 from rooms import Prepared, prepare
 
 from nlp_transfer import compose, run
-from nlp_transfer.class_weights import weigh_labels
-from nlp_transfer.config import Problem, Solver
+from nlp_transfer.config.schema import Problem, Solver
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.export import Claim, export, verify
-from nlp_transfer.model import Anatomy
-from nlp_transfer.strategy import frozen_below, parameter_groups
+from nlp_transfer.export.checkpoint import Claim, export, verify
+from nlp_transfer.models.loading import Anatomy
+from nlp_transfer.models.stages import frozen_below, parameter_groups
+from nlp_transfer.training.losses import weigh_labels
 
 STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
 STRATEGIES += ("probe_then_full",)

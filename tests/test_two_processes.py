@@ -22,9 +22,9 @@ from test_training import FAST, STRATEGIES, shallow
 from test_units import around
 
 from nlp_transfer import compose, run
-from nlp_transfer.config import TrainingConfig
+from nlp_transfer.config.schema import TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.machine import SHARDED, join
+from nlp_transfer.utils.distributed import SHARDED, join
 
 Typed = Callable[..., list[str]]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -44,7 +44,7 @@ def reporting_step(self, *arguments):
     return step(self, *arguments)
 Trainer.training_step = reporting_step
 
-from nlp_transfer.train import main
+from nlp_transfer.cli.train import main
 main()
 """
 

@@ -17,10 +17,10 @@ from test_shapes import claim_of, scores, shaped
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from nlp_transfer.errors import UserError
-from nlp_transfer.interruption import heeded
-from nlp_transfer.machine import join
-from nlp_transfer.stage_record import StageHistory
-from nlp_transfer.units import AS_THEY_ARE, Units, adopt_units
+from nlp_transfer.training.history import StageHistory
+from nlp_transfer.training.signals import handle_signals
+from nlp_transfer.training.target_scaling import AS_THEY_ARE, TargetScaler, fit_target_scaler
+from nlp_transfer.utils.distributed import join
 
 BEST = ("evaluation.best=mse", "checkpoint.dropout=0", "training.batch_size=8")
 FULL = (*BEST, "strategy=full", "strategy.learning_rate=1e-3", "strategy.epochs=12")
@@ -94,7 +94,7 @@ def test_scores_that_are_standard_already_give_what_they_gave(
     logits = []
     for change in (False, True):
         if change:
-            monkeypatch.setattr("nlp_transfer.training.adopt_units", lambda *_: AS_THEY_ARE)
+            monkeypatch.setattr("nlp_transfer.training.loop.adopt_units", lambda *_: AS_THEY_ARE)
         more = (*FULL, "strategy.epochs=8")
         prepared, _ = trained(tmp_path, checkpoints["bert"], around(0, 1), *more)
         logits.append(prepared.logits("validation"))
@@ -111,7 +111,7 @@ def test_a_regression_that_was_stopped_ends_in_the_same_weights(
     unbroken.train()
     told = prepare(words, tmp_path / "run")
     tell_at_step(told, 17, signal.SIGTERM)
-    with heeded(), pytest.raises(UserError, match="SIGTERM after step 17"):
+    with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 17"):
         told.train()
     # Once from the middle of its last stage, and once more when all its stages are finished.
     for _ in range(2):
@@ -128,8 +128,8 @@ def test_scores_without_a_spread_are_not_divided_by_nothing(
     train = prepared.encoded.splits["train"]
     same = replace(train, labels=np.full_like(train.labels, 0.1))
     encoded = replace(prepared.encoded, splits={**prepared.encoded.splits, "train": same})
-    units = adopt_units(prepared.pretrained, encoded, join(prepared.config.training))
-    assert units == Units(pytest.approx(0.1), 1.0)
+    scaler = fit_target_scaler(prepared.pretrained, encoded, join(prepared.config.training))
+    assert scaler == TargetScaler(pytest.approx(0.1), 1.0)
 
 
 def test_a_checkpoints_own_head_of_scores_begins_where_it_was(

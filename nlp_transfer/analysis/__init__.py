@@ -1,0 +1,1 @@
+"""What is done with finished runs: compare them, evaluate again, repeat, draw a learning curve."""

@@ -1,0 +1,217 @@
+"""Measures a finished run, or any exported folder, on any labelled texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from nlp_transfer.config.loading import read_config
+from nlp_transfer.config.schema import FILE_SUFFIXES, DatasetConfig, EvaluationConfig, Problem
+from nlp_transfer.data.corpus import Corpus, load_labelled, named
+from nlp_transfer.data.labels import SCORE, integer
+from nlp_transfer.data.sources import SPLITS, Source, read_files, read_splits
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation.evaluator import evaluate_split, load_metrics
+from nlp_transfer.evaluation.slices import slices_of
+from nlp_transfer.inference.classifier import Classifier, find_model
+from nlp_transfer.reporting import console
+from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
+from nlp_transfer.utils.files import read_json
+
+DATASETS = "nlp_transfer.conf.dataset"
+FILES = "files"  # one of them, for what has no name
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Which texts are asked, and where their answers stand (None: as the run or dataset says)."""
+
+    data: str  # a file, a glob, a dataset of ours or of the Hub
+    split: str = "test"
+    text: str | None = None  # a column
+    text_pair: str | None = None
+    label: str | None = None  # several columns of 0 and 1: with commas
+    delimiter: str | None = None
+
+
+@dataclass(frozen=True)
+class Remeasured:
+    """What a folder is worth on these texts."""
+
+    measured: dict[str, dict[str, Any]]  # as in metrics.json
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([*self.notes, *(["", console.metric_table(self.measured)])]).lstrip("\n")
+
+
+def remeasure(
+    folder: Path, asked: LabelledTexts, backend: str = "torch", threads: int | None = None
+) -> Remeasured:
+    """The numbers of `metrics.json`, for a folder and texts of any origin.
+
+    Args:
+        folder: a run, whose columns and metrics are then the usual ones, or an exported folder.
+
+    Raises:
+        UserError: if the texts cannot be read or their labels are not the model's.
+    """
+    classifier = Classifier.load(folder, backend, threads)
+    dataset, evaluation = _usual(folder)
+    dataset, sources = _read(asked, dataset)
+    labels, problem = _what_it_answers(classifier, folder)
+    corpus = _corpus(labels, problem, sources, asked.split, dataset)
+    metrics = load_metrics(evaluation, corpus.labels, corpus.problem)
+    metrics = replace(metrics, thresholds=classifier.decoder.thresholds)
+    rows = corpus.splits[asked.split]
+    pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
+    logits = classifier.logits(list(rows["text"]), pairs)
+    given = (logits, corpus.references(asked.split), metrics, corpus.labels, slices_of(rows, []))
+    measured = console.measured({asked.split: evaluate_split(*given)})
+    return Remeasured(measured, corpus.notes)
+
+
+def align(written: Sequence[str], labels: tuple[str, ...], names: dict[str, str]) -> Aligned:
+    """Which of the model's labels each label of the data is, and by what.
+
+    By name; by the names that the run gave to what its data holds; by name whatever the case,
+    where that is clear; by number, where the model's labels are LABEL_0, LABEL_1 ….
+
+    Args:
+        names: the run's `dataset.label_names`.
+
+    Raises:
+        UserError: if not every label of the data is one of the model's.
+    """
+    found = set(written)
+    if found <= set(labels):
+        return Aligned({label: label for label in written}, None)
+    if found <= set(names) and {names[label] for label in written} <= set(labels):
+        return Aligned({label: names[label] for label in written}, "by the run's label names")
+    folded = {label.casefold(): label for label in labels}
+    clear = len(folded) == len(labels) and len({w.casefold() for w in found}) == len(found)
+    if clear and {label.casefold() for label in found} <= set(folded):
+        said = {label: folded[label.casefold()] for label in written}
+        return Aligned(said, "by name, whatever the case")
+    numbered = {str(i): f"LABEL_{i}" for i in range(len(labels))}
+    if labels == tuple(numbered.values()) and found <= set(numbered):
+        return Aligned({label: numbered[label] for label in written}, "by number")
+    strange = [label for label in written if label not in labels]
+    raise UserError(
+        ExitCode.DATA,
+        f"The labels of the data do not all belong to the model: {_some(strange)} "
+        f"{'is' if len(strange) == 1 else 'are'} not among its {len(labels)} labels "
+        f"({_some(labels)}). Rename them in the data, or leave these rows out.",
+    )
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The model's label for each label of the data, and what to say about it."""
+
+    names: dict[str, str]
+    how: str | None  # None: they are the same
+
+
+def _usual(folder: Path) -> tuple[DatasetConfig, EvaluationConfig]:
+    """Where a run had its texts, and how it measured; of another folder, the defaults."""
+    if not (folder / RUN_FILE).is_file():
+        return DatasetConfig(), EvaluationConfig()
+    config = read_config(folder / CONFIG_FILE)
+    return config.dataset, config.evaluation
+
+
+def _read(asked: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, list[Source]]:
+    """The tables, and how their columns are called."""
+    is_file = Path(asked.data).suffix.lower() in FILE_SUFFIXES
+    config = _dataset(None if is_file else asked.data, usual)
+    columns = {
+        name: getattr(asked, name)
+        for name in ("text", "text_pair", "label", "delimiter")
+        if getattr(asked, name) is not None
+    }
+    if "," in columns.get("label", ""):
+        columns["label"] = columns["label"].split(",")
+    config = replace(config, **columns, group=None)  # nothing is cut here
+    if is_file:
+        sources = read_files(asked.data, "--data")
+    else:
+        split = getattr(config, asked.split) if asked.split in SPLITS else asked.split
+        only = replace(config, train=split or asked.split, validation=None, test=None)
+        sources = read_splits(only)["train"]
+    _refuse_columns(config, sources)
+    return config, sources
+
+
+def _dataset(name: str | None, usual: DatasetConfig) -> DatasetConfig:
+    """A dataset by its name of ours or of the Hub; files and others have the usual columns."""
+    ours = resources.files(DATASETS).joinpath(f"{name}.yaml")
+    if name not in (None, FILES) and ours.is_file():
+        tree = OmegaConf.create(ours.read_text("utf-8"))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DatasetConfig), tree))
+        assert isinstance(config, DatasetConfig)
+        return config
+    if name is not None and name == usual.name:
+        return usual
+    plain_splits: dict[str, Any] = {split: split for split in SPLITS}
+    return replace(usual, name=name, subset=None, revision=None, **plain_splits)
+
+
+def _refuse_columns(config: DatasetConfig, sources: list[Source]) -> None:
+    asked = [("--text", config.text), ("--text-pair", config.text_pair)]
+    asked += [("--label", column) for column in config.label_columns]
+    for source in sources:
+        for flag, column in asked:
+            if column is not None and column not in source.table.column_names:
+                raise UserError(
+                    ExitCode.DATA,
+                    f"{column!r} is not a column of {source.name}; it has "
+                    f"{', '.join(source.table.column_names)}. Set {flag} to one of them.",
+                )
+
+
+def _what_it_answers(classifier: Classifier, folder: Path) -> tuple[tuple[str, ...], Problem]:
+    """The labels and the problem; one label of a folder of other origin may be a score."""
+    labels, problem = classifier.labels, classifier.decoder.problem
+    said = read_json(find_model(folder) / "config.json").get("problem_type")
+    if problem is Problem.regression or (len(labels) == 1 and said is None):
+        return (SCORE,), Problem.regression
+    return labels, problem
+
+
+def _corpus(
+    labels: tuple[str, ...],
+    problem: Problem,
+    sources: list[Source],
+    split: str,
+    config: DatasetConfig,
+) -> Corpus:
+    """The labelled texts in the model's labels."""
+    notes: list[str] = []
+
+    def names(written: set[str], order: Sequence[str]) -> dict[str, str]:
+        if problem is Problem.regression:
+            return {SCORE: SCORE}
+        given = config.label_names or {}
+        said = {**given, **{old: new for old, new in named(given, order).items() if new}}
+        by_number = sorted(written, key=lambda label: (integer(label) or 0, label))
+        found = align(by_number, labels, said)
+        if found.how is not None:
+            told = ", ".join(f"{label} is {name}" for label, name in found.names.items())
+            notes.append(f"Labels are matched {found.how}: {told}.")
+        of = {name: label for label, name in found.names.items()}
+        # In the model's order, those too that the data does not have.
+        return {of.get(label, f"\0{label}"): label for label in labels}
+
+    rows = load_labelled(sources, replace(config, problem=problem), names, notes)
+    return Corpus({split: rows}, labels, "", tuple(notes), problem)
+
+
+def _some(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:5])
+    return shown if len(labels) <= 5 else f"{shown} …"

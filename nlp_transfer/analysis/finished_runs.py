@@ -1,0 +1,161 @@
+"""Opens finished runs, a sweep's too, and sees to it that they were measured on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from nlp_transfer.config.schema import DEFAULT_METRICS, Problem, plain
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation.significance import Answers
+from nlp_transfer.problems.decoder import Decoder
+from nlp_transfer.runs.folder import CONFIG_FILE, METRICS_FILE, RUN_FILE, State, settings
+from nlp_transfer.runs.predictions import read_predictions
+from nlp_transfer.utils.files import read_json
+
+JOBS = "job-*.json"  # of a sweep
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run, as its folder tells it."""
+
+    folder: Path
+    settings: dict[str, Any]  # by full name, such as training.batch_size
+    about: dict[str, Any]  # run.json
+    measured: dict[str, dict[str, Any]]  # metrics.json
+
+    @property
+    def problem(self) -> Problem:
+        """What is asked of a text."""
+        return Problem[self.about["problem"]]
+
+    def answers(self, split: str) -> Answers:
+        """What it answered to each row of a split."""
+        logits, _ = read_predictions(self.folder, split)
+        thresholds = self.about["thresholds"]["thresholds"]
+        return Answers(logits, Decoder(tuple(self.about["labels"]), self.problem, thresholds))
+
+    @property
+    def metric(self) -> str:
+        """The one that chose its epoch."""
+        asked = self.settings["evaluation.metrics"] or DEFAULT_METRICS[self.problem]
+        return self.settings["evaluation.best"] or asked[0]
+
+    @property
+    def fold(self) -> int:
+        """Which one was its test split; 0 where there are none (older runs could not have any)."""
+        return int(self.settings.get("dataset.fold", 0))
+
+    @property
+    def seconds(self) -> float:
+        """Of training."""
+        return sum(stage["seconds"] for stage in self.about["stages"])
+
+    @property
+    def weights(self) -> list[Path]:
+        """The files with its weights."""
+        return sorted((self.folder / "model").glob("*.safetensors"))
+
+
+def open_finished(folder: Path) -> Finished:
+    """A run by its folder.
+
+    Raises:
+        UserError: if it is none, is not finished, or is of a version that kept no answers.
+    """
+    if not (folder / RUN_FILE).is_file():
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{folder} is no run: expected a folder with {RUN_FILE}, or that of a sweep.",
+        )
+    about = read_json(folder / RUN_FILE)
+    if about["state"] != State.finished.value:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"The run {folder} is not finished. The command that started it goes on with it.",
+        )
+    if "predictions" not in about:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{folder} comes from a version that kept no answers. Train it again with "
+            "overwrite=true.",
+        )
+    tree = plain(OmegaConf.load(folder / CONFIG_FILE))
+    return Finished(folder, settings(tree), about, read_json(folder / METRICS_FILE))
+
+
+def open_all(folders: Sequence[Path]) -> tuple[list[Finished], list[str]]:
+    """Runs, and those of sweeps; and a word about every job that is left out.
+
+    Raises:
+        UserError: as `open_finished`, of a run that is named itself.
+    """
+    runs: list[Finished] = []
+    notes: list[str] = []
+    for folder in folders:
+        jobs = sorted(folder.glob(JOBS)) if not (folder / RUN_FILE).is_file() else []
+        if not jobs:
+            runs.append(open_finished(folder))
+        for run in dict.fromkeys(_run_of(job, notes) for job in jobs):
+            try:
+                runs += [] if run is None else [open_finished(run)]
+            except UserError as error:
+                notes.append(f"left out: {error}")
+    return runs, notes
+
+
+def common_split(runs: Sequence[Finished]) -> str:
+    """Test where all runs have it, else validation.
+
+    Raises:
+        UserError: if these runs did not answer the same questions, those of a fold each.
+    """
+    tested = ["test" in run.about["predictions"] for run in runs]
+    split = "test" if all(tested) else "validation"
+    of_fold = {run.fold: run for run in reversed(runs)}
+    for run in runs:
+        _refuse_different(runs[0], run, "the problems", lambda one: one.about["problem"])
+        _refuse_different(runs[0], run, "the labels", lambda one: one.about["labels"])
+        if len(of_fold) > 1:
+            _refuse_different(runs[0], run, "the folds", lambda one: one.settings["dataset.folds"])
+        what = f"the rows of {split}" + (f" in fold {run.fold}" if len(of_fold) > 1 else "")
+        _refuse_different(of_fold[run.fold], run, what, lambda one: _rows(one, split))
+    return split
+
+
+def _refuse_different(
+    one: Finished, other: Finished, what: str, of: Callable[[Finished], Any]
+) -> None:
+    there, here = of(one), of(other)
+    if there != here:
+        raise UserError(
+            ExitCode.DATA,
+            f"{one.folder} and {other.folder} cannot be compared: {what} differ ({_short(there)} "
+            f"there, {_short(here)} here). Compare runs on the same texts and labels; a split that "
+            "is cut from train depends on the seed, so give it a file, or say dataset.cut=hash.",
+        )
+
+
+def _run_of(job: Path, notes: list[str]) -> Path | None:
+    """The run of a job, from where the sweep was started or beside its folder."""
+    said = read_json(job)
+    if "error" in said:
+        notes.append(f"left out, it failed: {' '.join(said['overrides'])}")
+        return None
+    run = Path(said["run"])
+    beside = job.parent.parent / run.name
+    return beside if not run.is_dir() and beside.is_dir() else run
+
+
+def _rows(run: Finished, split: str) -> str:
+    return f"{run.measured[split]['rows']} rows, SHA-256 {run.about['predictions'][split]}"
+
+
+def _short(said: Any) -> str:
+    text = ", ".join(said) if isinstance(said, list) else str(said)
+    return text if len(text) <= 80 else f"{text[:40]}…"

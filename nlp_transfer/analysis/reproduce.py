@@ -1,0 +1,112 @@
+"""Runs a stored configuration again, and says whether it gives the same figures."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nlp_transfer.analysis.finished_runs import Finished, open_finished
+from nlp_transfer.config.loading import read_config
+from nlp_transfer.config.schema import Config, HubConfig
+from nlp_transfer.data.corpus import load_corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.pipeline import run
+from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE, adopt
+from nlp_transfer.runs.predictions import read_predictions
+from nlp_transfer.runs.provenance import differences, provenance
+from nlp_transfer.utils.distributed import join
+
+DEFINES_THE_RUN = ("corpus", "checkpoint weights")  # without the same, nothing is repeated
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Two runs that were asked the same."""
+
+    before: Finished
+    after: Finished
+    differences: list[str]  # of what they were made with
+    changed: list[str]  # metrics
+
+    def __str__(self) -> str:
+        lines = [f"Repeated: {self.before.folder} in {self.after.folder}"]
+        lines += [f"  different: {said}" for said in self.differences]
+        lines += [f"  {said}" for said in self.changed]
+        logits = max(_largest_move(self.before, self.after, split) for split in self.after.measured)
+        if not self.changed:
+            lines.append("  every metric is the same to the last digit")
+        lines.append(f"  largest difference of a logit: {logits:.2g}")
+        return "\n".join(lines)
+
+
+def repeat(folder: Path, into: Path | None = None) -> Repeated:
+    """Run a finished run's configuration again; what `auto` decided is read, not decided anew.
+
+    Tokens and features are computed again too. An interrupted repetition goes on.
+
+    Args:
+        into: the folder of the new run; None: beside the old one, `<run>-repeat`.
+
+    Raises:
+        UserError: if the data or the checkpoint are not what they were.
+    """
+    before = open_finished(folder)
+    into = into or folder.with_name(f"{folder.name}-repeat")
+    with tempfile.TemporaryDirectory() as stores:
+        config = _again(before, into, stores)
+        found = _differences(before, config)
+        fatal = [said for said in found if said.startswith(DEFINES_THE_RUN)]
+        if fatal:
+            raise UserError(
+                ExitCode.DATA,
+                f"{folder} cannot be repeated here: {'; '.join(found)}. Put back the data and the "
+                "checkpoint it was trained with.",
+            )
+        if not ((into / RUN_FILE).is_file() and (into / CONFIG_FILE).is_file()):
+            adopt(into, config, before.about["corpus"], before.about.get("decisions", {}))
+        run(config)
+    after = open_finished(into)
+    return Repeated(before, after, found, list(_changed(before, after)))
+
+
+def _again(before: Finished, into: Path, stores: str) -> Config:
+    """The stored configuration, for another folder, the same threads and nobody else's eyes."""
+    config = read_config(before.folder / CONFIG_FILE)
+    revision = config.checkpoint.revision or before.about["checkpoint"]["commit"]
+    return replace(
+        config,
+        run_dir=str(into),
+        overwrite=False,
+        checkpoint=replace(config.checkpoint, revision=revision),
+        tokenization=replace(config.tokenization, folder=f"{stores}/tokens"),
+        features=replace(config.features, folder=f"{stores}/features"),
+        training=replace(config.training, threads=before.about["machine"]["threads"], report_to=[]),
+        hub=HubConfig(),
+    )
+
+
+def _differences(before: Finished, config: Config) -> list[str]:
+    """Of versions, machine, checkpoint and data, seen before anything is trained."""
+    names = ("versions", "machine", "checkpoint", "corpus")
+    there = {name: before.about[name] for name in names}
+    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
+    here = {**provenance(config, None, join(config.training)), "corpus": corpus.fingerprint}
+    here["checkpoint"]["commit"] = before.about["checkpoint"]["commit"]  # it is asked for by name
+    return differences(there, here)
+
+
+def _changed(before: Finished, after: Finished) -> Iterator[str]:
+    for split, found in before.measured.items():
+        now = after.measured[split]["metrics"]
+        for name, value in found["metrics"].items():
+            if now[name] != value:
+                yield f"{split} {name}: {value} there, {now[name]} here"
+
+
+def _largest_move(before: Finished, after: Finished, split: str) -> float:
+    (one, _), (other, _) = (read_predictions(r.folder, split) for r in (before, after))
+    return float(np.abs(one - other).max())

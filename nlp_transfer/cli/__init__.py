@@ -1,0 +1,1 @@
+"""The commands: `nlp-transfer …` and `python -m nlp_transfer.train`."""

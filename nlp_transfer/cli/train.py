@@ -1,0 +1,165 @@
+"""The door: Hydra composes, `to_config` checks, `pipeline.run` runs.
+
+python -m nlp_transfer.train +task=sentiment strategy=two_phase training.batch_size=16
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from nlp_transfer.cli.sweep import (
+    SWEEP_FLAGS,
+    in_a_sweep,
+    is_sweep,
+    note_failure,
+    note_job,
+    summary,
+    sweep_folder,
+)
+from nlp_transfer.config.composition import (
+    ADDED_GROUPS,
+    CONFIG_MODULE,
+    GROUPS,
+    check_keys,
+    group_options,
+    with_stage_keys,
+)
+from nlp_transfer.config.loading import to_config
+from nlp_transfer.config.schema import Config, plain
+from nlp_transfer.errors import ExitCode, UserError, of_the_disk
+
+
+def main() -> None:
+    """Run the command line; exit codes are those of `ExitCode`."""
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        print(help_text())
+        return
+    # Hydra would print errors its own way and exit with 1 whatever happened.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        _refuse_a_sweep_of_many_processes(arguments)
+        check_keys(arguments)
+        if is_sweep(arguments):
+            _sweep(arguments)
+        else:
+            sys.argv[1:] = with_stage_keys(arguments)
+            _compose_and_run()
+    except UserError as error:
+        fail(error.code, str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(ExitCode.CONFIG, str(error))
+    except KeyboardInterrupt:
+        fail(130, "Interrupted.")
+
+
+def help_text() -> str:
+    """What can be chosen, one line each: the first comment of every YAML file."""
+    lines = [
+        "Fine-tune a pretrained encoder into a text classifier.",
+        "",
+        "  python -m nlp_transfer.train +task=sentiment",
+        "  python -m nlp_transfer.train +task=classify dataset.train=my.csv checkpoint=distilbert",
+    ]
+    for group in GROUPS:
+        plus = "+" if group in ADDED_GROUPS else ""
+        lines += ["", f"{plus}{group}=NAME"]
+        for name, sentence in group_options(group):
+            lines.append(f"  {name:<20} {sentence}")
+    lines += [
+        "",
+        "Every key with its value:  --cfg job        Several runs:  --multirun seed=1,2,3",
+        "The plan, nothing trained: dry_run=true     Hydra's own flags:  --hydra-help",
+    ]
+    return "\n".join(lines)
+
+
+def fail(code: int, message: str) -> None:
+    """Print one message and leave with `code`.
+
+    What all processes find, the first one says; training may fail on any of them.
+    """
+    if os.environ.get("RANK", "0") == "0" or code == ExitCode.TRAINING:
+        print(f"Error: {message}", file=sys.stderr, flush=True)
+    sys.exit(int(code))
+
+
+def _sweep(arguments: list[str]) -> None:
+    """Several runs, and what they gave, also where one of them failed."""
+    with tempfile.TemporaryDirectory() as aside:
+        planned = "dry_run=true" in arguments  # which leaves nothing
+        folder = Path(aside) if planned else sweep_folder(arguments)
+        sys.argv[1:] = with_stage_keys(_with_sweep_dir(arguments, folder))
+        try:
+            _compose_and_run()
+        finally:
+            if not planned:
+                print(summary(folder), flush=True)
+
+
+@hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")
+def _compose_and_run(tree: DictConfig) -> float:
+    try:
+        config = to_config(plain(tree))
+        _refuse_a_sweep_of_uploads(config)
+        # These import torch, which `--help` need not wait for.
+        from nlp_transfer.pipeline import run
+        from nlp_transfer.training.signals import handle_signals
+
+        with handle_signals():
+            result = run(config)
+    except (UserError, OSError) as error:
+        refusal = of_the_disk(error) if isinstance(error, OSError) else error
+        if refusal is None:
+            raise
+        # The sweep goes on and reports it at its end, unless it is to stop.
+        if in_a_sweep() and refusal.code != ExitCode.STOPPED:
+            note_failure(refusal)
+            raise refusal from error
+        fail(refusal.code, str(refusal))
+        raise
+    if in_a_sweep() and not config.dry_run:
+        note_job(result.chosen_by, result.folder, result.best, result.begun)
+    return result.best
+
+
+def _refuse_a_sweep_of_many_processes(arguments: list[str]) -> None:
+    if is_sweep(arguments) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            ExitCode.CONFIG,
+            "--multirun does not work inside a launch of several processes: their group cannot be "
+            "formed a second time. Start one torchrun for each run.",
+        )
+
+
+def _refuse_a_sweep_of_uploads(config: Config) -> None:
+    if in_a_sweep() and config.hub.repository is not None:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"hub.repository={config.hub.repository} does not go with --multirun: every run would "
+            "be uploaded in its turn. Leave it out, and upload the run you choose: "
+            f"nlp-transfer push RUN --repository {config.hub.repository}",
+        )
+
+
+def _with_sweep_dir(arguments: list[str], folder: Path) -> list[str]:
+    """Where Hydra's own files of a sweep go: runs have folders of their own.
+
+    Hydra's parser takes overrides in one row only: --multirun may not stand among them.
+    """
+    others = [a for a in arguments if a not in SWEEP_FLAGS]
+    overrides = [i for i, a in enumerate(others) if "=" in a and not a.startswith("-")]
+    at = overrides[0] if overrides else len(others)
+    return [SWEEP_FLAGS[0], *others[:at], f"hydra.sweep.dir={folder}", *others[at:]]
+
+
+if __name__ == "__main__":
+    main()

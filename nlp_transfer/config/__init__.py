@@ -1,0 +1,1 @@
+"""The configuration: dataclasses, loading and validation."""

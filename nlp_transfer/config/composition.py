@@ -1,0 +1,103 @@
+"""Composes a configuration from the YAML groups and overrides as they are typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from nlp_transfer.config.loading import default_tree, nearest_key, to_config, unknown_key
+from nlp_transfer.config.schema import Config, plain
+from nlp_transfer.errors import ExitCode, UserError
+
+CONFIG_MODULE = "nlp_transfer.conf"
+
+
+GROUPS = ("task", "checkpoint", "dataset", "strategy", "search")
+
+
+ADDED_GROUPS = ("task", "search")  # they are not in the defaults list
+
+# Untyped on purpose: Hydra would stop at the first wrong type, `to_config` reports them all.
+ConfigStore.instance().store(name="schema", node=default_tree())
+
+
+def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
+    """The checked configuration for overrides as they are typed on the command line.
+
+    Args:
+        overrides: such as `"+task=sentiment"`, `"training.batch_size=16"`.
+        config_dir: a folder with YAML groups of your own, searched besides the package's.
+
+    Raises:
+        UserError: with everything that is wrong.
+    """
+    check_keys(overrides)
+    overrides = tuple(with_stage_keys(overrides))
+    search = []
+    if config_dir is not None:
+        search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    try:
+        with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            return to_config(plain(hydra.compose("train", [*overrides, *search])))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(ExitCode.CONFIG, str(error)) from error
+
+
+def check_keys(arguments: Sequence[str]) -> None:
+    """Refuse overrides of keys that do not exist, also with `+`, `++` and `~`, all at once."""
+    problems = []
+    for argument in arguments:
+        if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
+            continue
+        try:
+            override = OverridesParser.create().parse_override(argument)
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            problems.append(
+                f"{argument!r} cannot be read: {reason}. Values with brackets, commas or equal "
+                "signs are quoted, as in 'dataset.train=\"my(1).csv\"'."
+            )
+            continue
+        key = override.key_or_group
+        if key in GROUPS:
+            # A mapping sets keys of the section that has the group's name; `to_config` checks them.
+            fits = str if key in ADDED_GROUPS else str | dict
+            if not (override.is_sweep_override() or isinstance(override.value(), fits)):
+                names = ", ".join(name for name, _ in group_options(key))
+                problems.append(f"{argument!r}: {key} is the name of one of {names}.")
+            continue
+        if "/" in key or key.split(".")[0] == "hydra":
+            continue
+        nearest = nearest_key(key)
+        if nearest is not None:
+            problems.append(unknown_key(key, nearest))
+    if problems:
+        raise UserError(ExitCode.CONFIG, "\n".join(problems))
+
+
+def with_stage_keys(arguments: Sequence[str]) -> list[str]:
+    """Let `strategy.stages.all.layer_decay=0.9` set what the strategy's YAML does not mention.
+
+    Hydra knows only the keys that stand in a YAML file; which ones exist is for `check_keys`.
+    """
+    return [f"++{a}" if a.startswith("strategy.stages.") else a for a in arguments]
+
+
+def group_options(group: str) -> list[tuple[str, str]]:
+    options = []
+    for file in resources.files(CONFIG_MODULE).joinpath(group).iterdir():
+        if file.name.endswith(".yaml"):
+            comments = [
+                line[2:]
+                for line in file.read_text(encoding="utf-8").splitlines()
+                if line.startswith("# ") and not line.startswith("# @package")
+            ]
+            options.append((file.name.removesuffix(".yaml"), comments[0]))
+    return sorted(options)

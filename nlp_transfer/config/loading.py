@@ -1,0 +1,169 @@
+"""Checks a composed configuration whole: unknown keys, types, missing and impossible values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nlp_transfer.config.schema import AUTO, Config, plain
+from nlp_transfer.config.validation import impossible
+from nlp_transfer.errors import ExitCode, UserError
+
+# Stands for a missing value while the rest is checked (all are texts; layers may be 0).
+FILLED_IN = "0"
+
+
+def default_tree() -> dict[str, Any]:
+    """Every key with its default, untyped: Hydra composes over this, `to_config` checks types."""
+    return plain(OmegaConf.structured(Config))
+
+
+def to_config(tree: dict[str, Any]) -> Config:
+    """Check a composed tree whole and return it typed.
+
+    Raises:
+        UserError: one message with everything that is wrong.
+    """
+    schema = OmegaConf.structured(Config)
+    problems = []
+    merged = schema
+    for key, value in _leaves(tree):
+        nearest = nearest_key(key)
+        if nearest is not None:
+            problems.append(unknown_key(key, nearest))
+            continue
+        try:
+            # OmegaConf's float and int nodes take strings: `seed="5"` is 5, `seed=five` is not.
+            _refuse_what_is_let_through(_type_of(key), value)
+            merged = OmegaConf.unsafe_merge(merged, _nest(key, _text_keys(value)))
+        except (OmegaConfBaseException, TypeError) as error:
+            problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
+    missing = sorted(OmegaConf.missing_keys(merged))
+    strategy = merged.strategy
+    problems += [_missing_message(key, strategy) for key in missing if not _said(key, problems)]
+    for key in missing:
+        merged = OmegaConf.merge(merged, _nest(key, FILLED_IN))
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, Config)
+    problems += impossible(config)
+    if problems:
+        raise UserError(ExitCode.CONFIG, "\n".join(problems))
+    return config
+
+
+def read_config(file: Path) -> Config:
+    """What a run was asked, from the `config.yaml` in its folder."""
+    return to_config(plain(OmegaConf.load(file)))
+
+
+def nearest_key(key: str) -> str | None:
+    """None for a key that exists, else the valid key that is spelt most like it."""
+    node: Any = Config
+    prefix: list[str] = []
+    for part in key.split("."):
+        names, node_of = _children(node)
+        if names is not None and part not in names:
+            close = difflib.get_close_matches(part, names, n=1, cutoff=0.0)
+            return ".".join([*prefix, close[0]]) if close else ".".join(prefix)
+        prefix.append(part)
+        node = node_of(part)
+    return None
+
+
+def unknown_key(key: str, nearest: str) -> str:
+    """The message for a key that does not exist."""
+    if key.rpartition(".")[2] in ("streaming", "stream"):
+        return (
+            f"{key} is not a key: data are not streamed. Batches are planned from the lengths of "
+            "all texts, and splits, leaks and metrics need all rows. dataset.limit takes a part."
+        )
+    return f"{key} is not a key of the configuration; the nearest one is {nearest}."
+
+
+def _children(node: Any) -> tuple[list[str] | None, Any]:
+    """The names below a node of the schema (None: any name), and the node behind a name."""
+    if is_dataclass(node):
+        hints = get_type_hints(node)
+        return [f.name for f in fields(node)], lambda name: hints[name]
+    arguments = getattr(node, "__args__", ())
+    for option in (node, *arguments):
+        if getattr(option, "__origin__", None) is dict:
+            return None, lambda _, mapping=option: mapping.__args__[1]
+    return [], lambda _: None
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and value and _is_section(key):
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _is_section(key: str) -> bool:
+    """Whether a key holds further keys of ours (and not a mapping the user fills freely)."""
+    if nearest_key(key) is not None:
+        return False
+    node = _type_of(key)
+    if is_dataclass(node):
+        return True
+    return getattr(node, "__origin__", None) is dict and is_dataclass(node.__args__[1])
+
+
+def _type_of(key: str) -> Any:
+    """The annotation of a key that exists."""
+    node: Any = Config
+    for part in key.split("."):
+        node = _children(node)[1](part)
+    return node
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _text_keys(value: Any) -> Any:
+    """`{0: ham}` from a command line has an integer key; YAML, JSON and we say "0"."""
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _refuse_what_is_let_through(kind: Any, given: Any) -> None:
+    """OmegaConf takes true for a number, and lists and mappings for the texts of a list."""
+    if isinstance(given, bool) and float in (kind, *getattr(kind, "__args__", ())):
+        raise TypeError(f"Value '{given}' of type 'bool' could not be converted to Float")
+    parts = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
+    for part in parts:
+        if not isinstance(part, str | int | float):
+            raise TypeError(f"{part!r} in it is not a text")
+
+
+def _said(key: str, problems: list[str]) -> bool:
+    return any(problem.startswith(key) for problem in problems)
+
+
+def _missing_message(key: str, strategy: Any) -> str:
+    if key == "task":
+        return (
+            "No task is given. Type python -m nlp_transfer.train +task=sentiment, "
+            "or --help for the list of tasks."
+        )
+    if key.startswith("strategy.stages.") and OmegaConf.select(strategy, "name") == AUTO:
+        return (
+            f"{key} is missing: strategy=auto chooses its stages by the data. "
+            "Name a strategy to set a key of one of its stages."
+        )
+    if key.startswith("strategy.stages."):
+        return (
+            f"{key} is missing: a stage says which layers learn. The strategy has the stages "
+            f"{', '.join(strategy.stages)}; is one of them misspelt?"
+        )
+    return f"{key} is missing: it has no default, so it must be given."

@@ -1,0 +1,316 @@
+"""Says which values of a configuration have the right type and still cannot be."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from nlp_transfer.config.schema import (
+    AUTO,
+    DEFAULT_METRICS,
+    FILE_SUFFIXES,
+    TRACKERS,
+    ClassWeights,
+    Config,
+    Cut,
+    DatasetConfig,
+    EvaluationConfig,
+    HubConfig,
+    LongText,
+    Problem,
+    Solver,
+    StageConfig,
+    StrategyConfig,
+    Thresholds,
+    TrainingConfig,
+    WindowPooling,
+)
+
+# Above this rate a few steps are enough to wipe out what pretraining has learned.
+DESTRUCTIVE_LEARNING_RATE = 1e-3
+# Of a branch or a tag; git takes some more.
+GIT_NAME = r"(?!.*(\.\.|//|/\.|\.lock$))[A-Za-z0-9_][A-Za-z0-9_./-]*(?<![./])"
+LARGEST_SEED = 2**32 - 1  # that numpy takes
+
+
+def impossible(config: Config) -> Iterator[str]:
+    """Values that have the right type and still cannot be."""
+    yield from _impossible_numbers(config)
+    yield from _impossible_strategy(config.strategy)
+    for key, name in (("run_dir", config.run_dir), ("checkpoint.name", config.checkpoint.name)):
+        if name == "":
+            yield f"{key} is empty: give a name, or leave it out."
+    dataset = config.dataset
+    if dataset.name is None and dataset.train == "train":
+        yield (
+            "dataset.train is missing: name the file with the labelled texts "
+            "(dataset=files dataset.train=reviews.csv)."
+        )
+    if dataset.name is not None:
+        for split in ("train", "validation", "test"):
+            value = getattr(dataset, split)
+            if value is not None and value.lower().endswith(FILE_SUFFIXES):
+                yield (
+                    f"dataset.{split}={value!r} is a file, but the dataset is {dataset.name!r}. "
+                    f"Add dataset=files to train on your own files."
+                )
+    yield from _impossible_metrics(config)
+    yield from _impossible_thresholds(config.evaluation)
+    yield from _impossible_labels(dataset)
+    yield from _impossible_cuts(dataset)
+    yield from _impossible_long_texts(config)
+    yield from _impossible_training(config.training)
+    yield from impossible_hub(config.hub)
+
+
+def _impossible_metrics(config: Config) -> Iterator[str]:
+    best, measured = config.evaluation.best, config.evaluation.metrics
+    if measured is None:
+        problem = config.dataset.problem
+        problems = list(DEFAULT_METRICS) if problem is Problem.auto else [problem]
+        measured = [name for each in problems for name in DEFAULT_METRICS[each]]
+    if not measured:
+        yield "evaluation.metrics is empty: name at least one, or leave it out."
+    elif best is not None and best not in measured:
+        yield (
+            f"evaluation.best={best!r} is not measured; evaluation.metrics has "
+            f"{', '.join(dict.fromkeys(measured))}."
+        )
+
+
+def _impossible_thresholds(evaluation: EvaluationConfig) -> Iterator[str]:
+    wanted = evaluation.wanted_precision
+    if not 0 < wanted <= 1:
+        yield f"evaluation.wanted_precision={wanted} must be greater than 0 and at most 1."
+    asked = evaluation.thresholds is Thresholds.precision
+    if not asked and wanted != EvaluationConfig.wanted_precision:
+        yield f"evaluation.wanted_precision={wanted} needs evaluation.thresholds=precision."
+
+
+def _impossible_long_texts(config: Config) -> Iterator[str]:
+    tokenization = config.tokenization
+    how = tokenization.long_text
+    if how is not LongText.truncate and config.dataset.text_pair is not None:
+        yield (
+            f"tokenization.long_text={how.name} is for single texts; of the pairs of "
+            "dataset.text_pair the longer text is cut. Leave it out."
+        )
+    if tokenization.stride < 0:
+        yield f"tokenization.stride={tokenization.stride} must be a number that is not negative."
+    if how is not LongText.windows:
+        for key, default in (("stride", 0), ("window_pooling", WindowPooling.mean)):
+            value = getattr(tokenization, key)
+            if value != default:
+                value = getattr(value, "name", value)
+                yield f"tokenization.{key}={value} needs tokenization.long_text=windows."
+
+
+def _impossible_labels(dataset: DatasetConfig) -> Iterator[str]:
+    names = dataset.label_columns
+    if not names or not all(isinstance(name, str) and name for name in names):
+        yield f"dataset.label={dataset.label!r} must be a column, or a list of 0/1 columns."
+    several = isinstance(dataset.label, list) or dataset.delimiter is not None
+    if several and dataset.problem not in (Problem.auto, Problem.multi_label):
+        yield (
+            f"dataset.problem={dataset.problem.name} does not go with several labels a text "
+            "(dataset.delimiter, or a list of columns in dataset.label)."
+        )
+    if isinstance(dataset.label, list) and dataset.delimiter is not None:
+        yield "dataset.delimiter is for labels in one cell; dataset.label has several columns."
+    if dataset.delimiter == "":
+        yield "dataset.delimiter is empty: name what stands between the labels of a cell."
+    if dataset.problem is Problem.regression and dataset.label_names is not None:
+        yield "dataset.label_names has nothing to name: dataset.problem=regression has scores."
+
+
+def _impossible_cuts(dataset: DatasetConfig) -> Iterator[str]:
+    folds = dataset.folds
+    if folds is None:
+        if dataset.fold != 0:
+            yield f"dataset.fold={dataset.fold} needs dataset.folds, the number of folds."
+        if dataset.cut is Cut.hash and dataset.validation is not None:
+            yield (
+                f"dataset.cut=hash has nothing to cut: dataset.validation={dataset.validation!r} "
+                "is there. Leave out one of the two."
+            )
+        return
+    if folds < 2:
+        yield f"dataset.folds={folds} must be at least 2."
+    elif not 0 <= dataset.fold < folds:
+        yield f"dataset.fold={dataset.fold} must be 0 to {folds - 1}: dataset.folds={folds}."
+    if dataset.test is not None:
+        yield (
+            f"dataset.folds={folds} makes one fold of train the test split; leave out "
+            f"dataset.test={dataset.test!r} (dataset.test=null)."
+        )
+
+
+def impossible_hub(hub: HubConfig) -> Iterator[str]:
+    """Of an upload: a name that the Hub does not take, or wishes that exclude one another."""
+    if hub.repository is None:
+        for name in ("private", "revision", "tag", "pull_request"):
+            if getattr(hub, name):
+                yield f"hub.{name}={getattr(hub, name)} needs hub.repository=user/name."
+        return
+    # Imported here: nobody else need wait for it.
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(hub.repository)
+        valid = hub.repository.count("/") == 1
+    except HFValidationError:
+        valid = False
+    if not valid:
+        yield (
+            f"hub.repository={hub.repository!r} must be user/name, of letters, digits, '-', '_' "
+            "and '.', at most 96 of them."
+        )
+    for name in ("revision", "tag"):
+        value = getattr(hub, name)
+        if hub.pull_request and value is not None:
+            yield f"hub.pull_request=true goes to main and has no {name}: leave out hub.{name}."
+        elif value is not None and not re.fullmatch(GIT_NAME, value):
+            yield (
+                f"hub.{name}={value!r} is no name that git takes: letters, digits, '-', '_', '.' "
+                "and '/', as in v1.0 or teams/red."
+            )
+
+
+def _impossible_training(training: TrainingConfig) -> Iterator[str]:
+    yield from _impossible_class_weights(training.class_weights)
+    if training.early_stopping is not None and not training.keep_best:
+        yield "training.early_stopping needs the best epoch: leave out training.keep_best=false."
+    batch, micro = training.batch_size, training.micro_batch_size
+    if isinstance(micro, str) and micro != AUTO:
+        yield f"training.micro_batch_size={micro!r} must be a number or {AUTO}."
+    elif isinstance(micro, int) and micro > batch:
+        yield f"training.micro_batch_size={micro} is larger than training.batch_size={batch}."
+    unknown = [name for name in training.report_to if name not in TRACKERS]
+    if unknown:
+        known = ", ".join(TRACKERS)
+        yield f"training.report_to: {unknown[0]!r} is not a tracker; there are {known}."
+
+
+def _impossible_class_weights(asked: Any) -> Iterator[str]:
+    if isinstance(asked, dict):
+        wrong = {name: weight for name, weight in asked.items() if not _is_weight(weight)}
+        if wrong or not asked:
+            yield f"training.class_weights={asked} must give every label a number greater than 0."
+    elif asked not in [kind.value for kind in ClassWeights]:
+        names = ", ".join(kind.value for kind in ClassWeights)
+        yield (
+            f"training.class_weights={asked!r} must be one of {names}, "
+            "or weights by name ({spam: 3, ham: 1})."
+        )
+
+
+def _is_weight(weight: Any) -> bool:
+    return (
+        isinstance(weight, int | float) and not isinstance(weight, bool) and 0 < weight < math.inf
+    )
+
+
+def _impossible_numbers(config: Config) -> Iterator[str]:
+    positive = {
+        "dataset.limit": config.dataset.limit,
+        "tokenization.max_length": config.tokenization.max_length,
+        "training.batch_size": config.training.batch_size,
+        "training.micro_batch_size": config.training.micro_batch_size,
+        "training.early_stopping": config.training.early_stopping,
+        "training.threads": config.training.threads,
+        "evaluation.max_tokens": config.evaluation.max_tokens,
+    }
+    for key, count in positive.items():
+        if isinstance(count, int) and count < 1:
+            yield f"{key}={count} must be at least 1."
+    shares = {
+        "checkpoint.dropout": config.checkpoint.dropout,
+        "dataset.validation_fraction": config.dataset.validation_fraction,
+        "dataset.test_fraction": config.dataset.test_fraction,
+        "training.warmup": config.training.warmup,
+        "training.label_smoothing": config.training.label_smoothing,
+    }
+    for key, share in shares.items():
+        if share is not None and not 0 <= share < 1:
+            yield f"{key}={share} must be at least 0 and less than 1."
+    if config.dataset.validation_fraction == 0:
+        yield "dataset.validation_fraction=0 leaves nothing to choose the best epoch by."
+    not_negative = {
+        "seed": config.seed,
+        "training.weight_decay": config.training.weight_decay,
+        "training.max_grad_norm": config.training.max_grad_norm,
+        "export.verify_rows": config.export.verify_rows,
+        "features.keep_gb": config.features.keep_gb,
+        "training.checkpoint_minutes": config.training.checkpoint_minutes,
+    }
+    for key, amount in not_negative.items():
+        if not 0 <= amount < math.inf:
+            yield f"{key}={amount} must be a number that is not negative."
+    if config.seed > LARGEST_SEED:
+        yield f"seed={config.seed} must be at most {LARGEST_SEED}."
+    if config.features.max_gb is not None and not config.features.max_gb >= 0:
+        yield f"features.max_gb={config.features.max_gb} must be a number that is not negative."
+
+
+def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
+    if not strategy.stages and not strategy.is_auto:
+        yield f"strategy {strategy.name} has no stages; add strategy.stages.<name>.layers=all."
+    if strategy.top_layers is not None:
+        if strategy.top_layers < 1:
+            yield f"strategy.top_layers={strategy.top_layers} must be at least 1."
+        if not any(stage.layers not in ("0", "all") for stage in strategy.stages.values()):
+            yield (
+                f"strategy.top_layers={strategy.top_layers} has no stage to apply to in strategy "
+                f"{strategy.name}. Type strategy=top_layers."
+            )
+    positive = {
+        "strategy.epochs": strategy.epochs,
+        "strategy.learning_rate": strategy.learning_rate,
+    }
+    for name, stage in strategy.stages.items():
+        key = f"strategy.stages.{name}"
+        yield from _impossible_stage(key, stage)
+        positive[f"{key}.epochs"] = stage.epochs
+        positive[f"{key}.encoder_learning_rate"] = stage.encoder_learning_rate
+        positive[f"{key}.head_learning_rate"] = stage.head_learning_rate
+    if strategy.min_steps < 0:
+        yield f"strategy.min_steps={strategy.min_steps} must be a number that is not negative."
+    for key, amount in positive.items():
+        if amount is not None and not 0 < amount < math.inf:
+            yield f"{key}={amount} must be a number greater than 0."
+    yield from _destructive_rates(strategy)
+
+
+def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
+    if stage.layers != "all" and not stage.layers.isdecimal():
+        yield f"{key}.layers={stage.layers!r} must be all, 0 (the head alone) or a number."
+    if stage.solver is Solver.exact and stage.layers != "0":
+        yield f"{key}.solver=exact is for layers=0, the head alone; layers={stage.layers} here."
+    if stage.lora_rank < 0:
+        yield f"{key}.lora_rank={stage.lora_rank} must be a number that is not negative."
+    if stage.lora_rank and stage.layers == "0":
+        yield f"{key}.lora_rank={stage.lora_rank} has nothing to adapt: layers=0 is the head alone."
+    if not 0 < stage.layer_decay <= 1:
+        yield f"{key}.layer_decay={stage.layer_decay} must be greater than 0 and at most 1."
+
+
+def _destructive_rates(strategy: StrategyConfig) -> Iterator[str]:
+    if strategy.allow_destructive_rate:
+        return
+    short = strategy.learning_rate
+    rates = {
+        f"strategy.stages.{name}.encoder_learning_rate": stage.encoder_learning_rate
+        for name, stage in strategy.stages.items()
+        if stage.layers != "0"
+    }
+    if short is not None and (rates or strategy.is_auto):
+        rates = {"strategy.learning_rate": short}
+    for key, rate in rates.items():
+        if rate > DESTRUCTIVE_LEARNING_RATE:
+            yield (
+                f"{key}={rate:g} would destroy the pretrained weights "
+                f"(at most {DESTRUCTIVE_LEARNING_RATE:g}; 2e-5 to 1e-4 is usual). "
+                "If it is meant, add strategy.allow_destructive_rate=true."
+            )

@@ -1,0 +1,1 @@
+"""Reads labelled texts and cuts them into splits."""

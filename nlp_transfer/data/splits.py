@@ -1,0 +1,148 @@
+"""Completes the splits: cuts what is missing from train, and keeps train apart from the others."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from datasets import Dataset
+
+from nlp_transfer.config.schema import Cut, DatasetConfig, OnLeak, Problem
+from nlp_transfer.data.labels import SHOWN
+from nlp_transfer.data.near_duplicates import keys_of
+from nlp_transfer.data.splitters import Rows, cut_off, fold_of
+from nlp_transfer.errors import ExitCode, UserError
+
+
+def cut_missing_splits(
+    splits: dict[str, Dataset],
+    problem: Problem,
+    config: DatasetConfig,
+    seed: int,
+    notes: list[str],
+) -> dict[str, Dataset]:
+    """Validation is cut from train, never from test; test only where train is all there is."""
+    splits = dict(splits)
+    _refuse_groups_on_two_sides(splits, config)
+    missing = []
+    if config.folds is not None:
+        missing.append(("test", 1 / config.folds))
+    elif config.validation is None and config.test is None and config.test_fraction > 0:
+        missing.append(("test", config.test_fraction))
+    if "validation" not in splits:
+        missing.append(("validation", config.validation_fraction))
+    whole = len(splits["train"])
+    left = 1.0  # the share of train that is left: not counted, so that more rows change no hash
+    for split, fraction in missing:
+        train = splits["train"]
+        rows, share = _rows_to_cut(train, problem, config), fraction / left
+        if split == "test" and config.folds is not None:
+            cut = fold_of(rows, config.folds, config.cut, seed) == config.fold
+        else:
+            size = max(round(whole * fraction), 1)
+            if size >= len(train):
+                raise UserError(
+                    ExitCode.DATA,
+                    f"train has only {whole} rows: no {split} split can be cut from it.",
+                )
+            cut = cut_off(rows, share, size, config.cut, split, seed)
+        left -= fraction
+        splits["train"], splits[split] = (train.select(np.flatnonzero(x)) for x in (~cut, cut))
+        notes.append(f"{cut.sum()} rows of train, {_how(config)}, are the {split} split")
+    return splits
+
+
+def without_leaks(
+    splits: dict[str, Dataset], on_leak: OnLeak, notes: list[str]
+) -> dict[str, Dataset]:
+    """Train without the rows that validation or test has too, where that was asked for."""
+    if on_leak is OnLeak.warn:
+        return splits
+    train = splits["train"]
+    held_out = {key for split, rows in splits.items() if split != "train" for key in keys_of(rows)}
+    leaks = np.array([key in held_out for key in keys_of(train)])
+    if not leaks.any():
+        return splits
+    found = f"{leaks.sum():,} of the {len(train):,} rows of train have a text that is also in "
+    found += " or ".join(split for split in splits if split != "train")
+    if on_leak is OnLeak.error:
+        some = train.select(np.flatnonzero(leaks)[:SHOWN])
+        shown = "".join(
+            f"\n  row {row['row']} of {row['source']}: {row['text'][:60]!r}" for row in some
+        )
+        raise UserError(
+            ExitCode.DATA,
+            f"{found} (dataset.on_leak=error):{shown}\nRemove them, or say dataset.on_leak=drop.",
+        )
+    if leaks.all():
+        raise UserError(ExitCode.DATA, f"{found}: dataset.on_leak=drop leaves nothing to train on.")
+    notes.append(f"{found}; they are left out of train (dataset.on_leak=drop)")
+    return {**splits, "train": train.select(np.flatnonzero(~leaks))}
+
+
+def labels_without_train(
+    splits: dict[str, Dataset], names: dict[str, str], problem: Problem
+) -> list[str]:
+    """Labels that a cut has taken from train whole: they will never be the answer."""
+    if problem is not Problem.single_label:
+        return []
+    everywhere = {label for rows in splits.values() for label in rows["label"]}
+    lost = sorted(everywhere - set(splits["train"]["label"]))
+    labels = list(names.values())
+    return [
+        f"train has no row labelled {labels[i]}: all of them went to the other splits" for i in lost
+    ]
+
+
+def strata_of(rows: Dataset, problem: Problem) -> np.ndarray:
+    """What a cut keeps the shares of: labels, the rarest label of a text, tenths of the scores.
+
+    Returns:
+        int [rows].
+    """
+    found = references_of(rows, problem)
+    match problem:
+        case Problem.multi_label:
+            share = np.where(found > 0, found.mean(axis=0), np.inf)
+            return np.where(found.any(axis=1), share.argmin(axis=1), -1)
+        case Problem.regression:
+            return np.searchsorted(np.quantile(found, np.linspace(0, 1, 11)[1:-1]), found)
+        case _:
+            return found
+
+
+def _rows_to_cut(train: Dataset, problem: Problem, config: DatasetConfig) -> Rows:
+    strata = np.unique(strata_of(train, problem), return_inverse=True)[1]
+    if config.group is not None:
+        keys = list(train["group"])
+        return Rows(strata, keys, np.unique(keys, return_inverse=True)[1])
+    columns = [train[name] for name in ("text", "text_pair") if name in train.column_names]
+    return Rows(strata, ["\0".join(texts) for texts in zip(*columns, strict=True)], None)
+
+
+def _how(config: DatasetConfig) -> str:
+    by = "their text" if config.group is None else f"their {config.group}"
+    if config.cut is Cut.hash:
+        return f"by the hash of {by}"
+    return "stratified by label" if config.group is None else f"kept together by {by}"
+
+
+def _refuse_groups_on_two_sides(splits: dict[str, Dataset], config: DatasetConfig) -> None:
+    """Files that were given may hold the same group."""
+    if config.group is None:
+        return
+    for one, other in combinations(splits, 2):
+        shared = sorted(set(splits[one]["group"]) & set(splits[other]["group"]))
+        if shared:
+            raise UserError(
+                ExitCode.DATA,
+                f"{len(shared)} values of dataset.group={config.group!r} are in {one} and in "
+                f"{other} ({', '.join(shared[:3])} …). Mend the files, give dataset.train alone "
+                "(the rest is cut from it), or leave out dataset.group.",
+            )
+
+
+def references_of(rows: Dataset, problem: Problem) -> np.ndarray:
+    """Ids int64 [rows], 0/1 float32 [rows, labels] or scores float32 [rows]."""
+    kind = np.int64 if problem is Problem.single_label else np.float32
+    return np.array(rows["label"][:], dtype=kind)

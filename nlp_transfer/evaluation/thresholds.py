@@ -1,0 +1,137 @@
+"""Chooses on validation from which probability on a label is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nlp_transfer.config.schema import EvaluationConfig, Problem, Thresholds
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.problems.decoder import HALF, Decoder
+from nlp_transfer.utils.logging import logger
+
+LEAST = 10  # rows of validation that have a label, or would get it: fewer tell nothing
+FOLDS = 5
+NEVER = 1.0
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """From which probability on each label is given."""
+
+    how: str = Thresholds.none.name
+    thresholds: dict[str, float] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)  # what was not chosen freely, and why
+
+
+def how_asked(config: EvaluationConfig, decoder: Decoder) -> Thresholds:
+    """What was asked for, or suits the problem.
+
+    Raises:
+        UserError: where there is nothing to choose.
+    """
+    how, problem = config.thresholds, decoder.problem
+    if how is Thresholds.auto:
+        return Thresholds.f1 if problem is Problem.multi_label else Thresholds.none
+    two = problem is Problem.single_label and len(decoder.labels) == 2
+    if how is not Thresholds.none and not (two or problem is Problem.multi_label):
+        here = "scores" if problem is Problem.regression else f"{len(decoder.labels)} labels"
+        raise UserError(
+            ExitCode.CONFIG,
+            f"evaluation.thresholds={how.name} is for several labels a text, or for one of two; "
+            f"here are {here}. Leave it out.",
+        )
+    return how
+
+
+def choose(
+    logits: np.ndarray, references: np.ndarray, metrics: Metrics, config: EvaluationConfig
+) -> Chosen:
+    """A threshold for every label; of two, for the positive one.
+
+    Args:
+        logits: of validation, calibrated, [rows, labels].
+        references: as `Corpus.references` gives them.
+    """
+    decoder, positive = metrics.decoder, metrics.classes.positive
+    probabilities, how = decoder.probabilities(logits), how_asked(config, decoder)
+    if how is Thresholds.none:
+        return Chosen()
+    columns, right = range(len(decoder.labels)), references > 0
+    if decoder.problem is Problem.single_label:
+        columns, right = range(positive, positive + 1), np.eye(2)[references] > 0
+    thresholds, left = {}, {}
+    for column in columns:
+        label = decoder.labels[column]
+        given = (probabilities[:, column], right[:, column])
+        wanted = config.wanted_precision if how is Thresholds.precision else None
+        thresholds[label], why = of_label(*given, wanted)
+        if why is not None:
+            left[label] = why
+            logger.info("threshold of %s: %g, %s", label, thresholds[label], why)
+    logger.info("thresholds for %s were chosen on validation", how.name)
+    return Chosen(how.name, thresholds, left)
+
+
+def of_label(
+    probabilities: np.ndarray, right: np.ndarray, wanted: float | None = None
+) -> tuple[float, str | None]:
+    """The threshold of one label, and why it was not chosen freely, if so.
+
+    Args:
+        right: bool [rows], which rows have the label.
+        wanted: precision; None: the threshold is for F1.
+    """
+    count = int(right.sum())
+    if count < LEAST:
+        return HALF, f"{count} rows of validation have it, at least {LEAST} are needed"
+    if wanted is not None:
+        found = for_precision(probabilities, right, wanted)
+        if found is None:
+            return NEVER, f"no threshold has a precision of {wanted:g}: it is never given"
+        return found, None
+    if _f1(_unseen(probabilities, right), right) <= _f1(probabilities > HALF, right):
+        return HALF, "another would not raise the F1 of unseen validation texts"
+    return for_f1(probabilities, right), None
+
+
+def for_f1(probabilities: np.ndarray, right: np.ndarray) -> float:
+    """Of all thresholds the one of the largest F1."""
+    thresholds, given, hits = _cuts(probabilities, right)
+    return float(thresholds[np.argmax(2 * hits / (given + right.sum()))])
+
+
+def for_precision(probabilities: np.ndarray, right: np.ndarray, wanted: float) -> float | None:
+    """The lowest threshold with this precision, of at least `LEAST` rows; None: there is none."""
+    thresholds, given, hits = _cuts(probabilities, right)
+    good = np.flatnonzero((given >= LEAST) & (hits >= wanted * given))
+    return float(thresholds[good[-1]]) if len(good) else None
+
+
+def _cuts(
+    probabilities: np.ndarray, right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thresholds between neighbouring probabilities, falling; rows above each, and their hits."""
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = probabilities[order]
+    ends = np.flatnonzero(np.diff(ranked, append=-1) < 0)
+    middles = (ranked[ends] + np.append(ranked[1:], 0)[ends]) / 2
+    return middles, ends + 1, np.cumsum(right[order])[ends]
+
+
+def _unseen(probabilities: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Which rows get the label by a threshold that was chosen on the others."""
+    parts = np.empty(len(right), dtype=int)
+    for here in (right, ~right):
+        parts[here] = np.arange(here.sum()) % FOLDS
+    decided = np.empty(len(right), dtype=bool)
+    for part in range(FOLDS):
+        here = parts == part
+        decided[here] = probabilities[here] > for_f1(probabilities[~here], right[~here])
+    return decided
+
+
+def _f1(given: np.ndarray, right: np.ndarray) -> float:
+    return 2 * (given & right).sum() / (given.sum() + right.sum())

@@ -1,0 +1,117 @@
+"""Finds texts to compare an export on: those a run was validated on, or a file's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nlp_transfer.config.schema import DatasetConfig, Problem
+from nlp_transfer.data.labels import Table, as_answers, read_labels
+from nlp_transfer.data.sources import Source, read_files
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.export.onnx_parity import Questions
+from nlp_transfer.inference.classifier import find_model
+from nlp_transfer.problems.decoder import Decoder
+from nlp_transfer.runs.folder import CONFIG_FILE
+from nlp_transfer.runs.reopen import reopen
+from nlp_transfer.tokenization.model_inputs import PAIRS
+from nlp_transfer.utils.files import read_json
+
+SHOWN = 3
+
+
+def of_run(folder: Path) -> Questions:
+    """The validation split of a finished run, read again from where it was.
+
+    Raises:
+        UserError: if there is no run, or its data has changed since.
+    """
+    find_model(folder)
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(
+            ExitCode.CONFIG,
+            f"{folder} is not a run, so its validation texts are unknown. "
+            "Add --data FILE --text COLUMN (and --label COLUMN where there are labels).",
+        )
+    _, corpus = reopen(folder, "or compare on other texts with --data FILE --text COLUMN")
+    rows = corpus.splits["validation"]
+    pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
+    references = corpus.references("validation")
+    return Questions(list(rows["text"]), references, "the run's validation split", pairs)
+
+
+def of_file(  # noqa: PLR0913
+    folder: Path,
+    file: str,
+    text: str,
+    label: str | None,
+    delimiter: str | None = None,
+    text_pair: str | None = None,
+) -> Questions:
+    """The texts of a file (or a glob), with their labels or scores if a column is named.
+
+    Args:
+        delimiter: between the labels of one cell, where a text may have several.
+        text_pair: the column of the second texts, for a model of text pairs.
+
+    Raises:
+        UserError: if a column is missing, or holds a label that the model does not have.
+    """
+    about = read_json(find_model(folder) / "config.json")
+    paired = about.get(PAIRS)  # None: not known
+    if paired is not None and paired != (text_pair is not None):
+        raise UserError(
+            ExitCode.CONFIG,
+            f"{folder} answers for pairs of texts: add --text-pair COLUMN."
+            if paired
+            else f"{folder} answers for single texts: leave out --text-pair.",
+        )
+    texts: list[str] = []
+    pairs: list[str] = []
+    references: list[np.ndarray] = []
+    for source in read_files(file, "--data"):
+        for column in (text, *(name for name in (text_pair, label) if name)):
+            if column not in source.table.column_names:
+                raise UserError(
+                    ExitCode.DATA,
+                    f"{column!r} is not a column of {source.name}; it has "
+                    f"{', '.join(source.table.column_names)}.",
+                )
+        texts += [str(value) for value in source.table[text]]
+        if text_pair:
+            pairs += [str(value) for value in source.table[text_pair]]
+        if label:
+            config = DatasetConfig(text=text, label=label, delimiter=delimiter)
+            references.append(_references(source, config, Decoder.remembered(about)))
+    if not texts:
+        raise UserError(ExitCode.DATA, f"--data {file} has no rows to compare on.")
+    # What goes along to the Hub tells nobody where the file lay.
+    place = file.partition("?")[0] if "://" in file else file
+    name = place.rstrip("/").rpartition("/")[2]
+    truth = np.concatenate(references) if label else None
+    return Questions(texts, truth, name, pairs if text_pair else None)
+
+
+def _references(source: Source, config: DatasetConfig, decoder: Decoder) -> np.ndarray:
+    """As `Corpus.references` gives them, in the labels of the model."""
+    cells, order = read_labels(source.table, config)
+    rows = len(source.table)
+    kept: dict[str, list[Any]] = {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
+    table = Table(source.name, source.table[config.text], None, cells, order, kept)
+    answers = as_answers(table, decoder.problem, config).labels
+    if decoder.problem is Problem.regression:
+        return np.array(answers, dtype=np.float32)
+    lists = [[str(name) for name in (x if isinstance(x, list) else [x])] for x in answers]
+    unknown = sorted({name for names in lists for name in names} - set(decoder.labels))
+    if unknown:
+        raise UserError(
+            ExitCode.DATA,
+            f"{source.name} has labels that the model does not have: "
+            f"{', '.join(unknown[:SHOWN])}. It has {', '.join(decoder.labels)}.",
+        )
+    if decoder.problem is Problem.multi_label:
+        found = [[label in names for label in decoder.labels] for names in lists]
+        return np.array(found, dtype=np.float32)
+    return np.array([decoder.labels.index(names[0]) for names in lists], dtype=np.int64)

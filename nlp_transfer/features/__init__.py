@@ -1,0 +1,1 @@
+"""Stores the output of frozen layers and solves heads on it."""

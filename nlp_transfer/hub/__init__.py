@@ -1,0 +1,1 @@
+"""Uploads an exported folder to the Hugging Face Hub."""

@@ -1,0 +1,279 @@
+"""Uploads a folder and cannot lose work.
+
+Whatever fails, the folder stays as it is and the same call finishes: what the Hub already has, by
+hash, is not sent again. The token comes from HF_TOKEN or `hf auth login`, and goes nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path, PurePath
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+
+from nlp_transfer.config.schema import HubConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.hub.client import DELAYS, Unanswered, asking, refusal, wait
+from nlp_transfer.inference.onnx_engine import ABOUT, FOLDER, refuse_other_weights
+from nlp_transfer.reporting.card_examples import shows_examples
+
+logger = logging.getLogger("nlp_transfer")
+MAIN = "main"
+# What a model is made of, by folder. Anything else (texts, answers, pickles) stays here.
+UPLOADED = {
+    ".": (
+        "README.md",
+        "LICENSE*",
+        "config.json",
+        "generation_config.json",
+        "*.safetensors",
+        "*.safetensors.index.json",
+        "tokenizer*.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "*.model",
+        "*.jinja",
+    ),
+    FOLDER: (ABOUT, "*.onnx", "*.onnx.data"),
+}
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What is on the Hub now."""
+
+    url: str
+    revision: str  # the commit, or the pull request
+    new: tuple[str, ...]  # the files that the Hub did not have
+
+    def describe(self) -> str:
+        """One line for a person."""
+        what = f"{len(self.new)} files are new" if self.new else "everything was there already"
+        return f"On the Hub: {self.url} ({self.revision}); {what}, all hashes are equal"
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of the folder, and its names by content: as a large object and as git's."""
+
+    path: Path
+    sha256: str
+    git: str
+
+    def is_there(self, there: RepoFile | None) -> bool:
+        """Whether the Hub's file has the same content."""
+        if there is None:
+            return False
+        return there.lfs.sha256 == self.sha256 if there.lfs else there.blob_id == self.git
+
+
+def check(hub: HubConfig, delays: Sequence[float] = DELAYS) -> None:
+    """Refuse an upload that would fail, before there is anything to upload.
+
+    Raises:
+        UserError: there is no token, it may not write there, or the repository does not fit.
+    """
+    with asking(_name(hub), delays) as api:
+        try:
+            api.auth_check(_name(hub), write=not hub.pull_request)
+            _refuse_public(api, hub)
+        except RepositoryNotFoundError as error:
+            if hub.pull_request:
+                raise refusal(
+                    _name(hub), "a pull request needs a repository that exists"
+                ) from error
+            _refuse_creating(api.whoami(), hub)
+
+
+def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Pushed:
+    """Upload an exported folder as one commit, then read the hashes back.
+
+    Args:
+        delays: seconds before the first, second … repetition of a request.
+
+    Raises:
+        UserError: it is not on the Hub as it is here; nothing here has changed.
+    """
+    files = _files(folder)
+    refuse_other_weights(folder)
+    if shows_examples(folder / "README.md") and not hub.examples:
+        raise refusal(
+            _name(hub),
+            "the card shows rows of the data, and nobody asked to publish them; add "
+            "hub.examples=true (push: --examples), or take them off the card",
+        )
+    try:
+        with asking(_name(hub), delays) as api:
+            return _push(api, hub, files, delays)
+    except UserError as error:
+        after = f"The model is whole in {folder}: the same command uploads what is missing."
+        raise UserError(error.code, f"{error} {after}") from error
+
+
+def _push(api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[float]) -> Pushed:
+    if not hub.pull_request:
+        api.create_repo(_name(hub), private=hub.private or None, exist_ok=True)
+    _refuse_public(api, hub)
+    if hub.revision is not None:
+        api.create_branch(_name(hub), branch=hub.revision, exist_ok=True)
+    _refuse_tag(api, hub, files)
+    revision, new = _commit(api, hub, files, delays)
+    there = _there(api, hub, revision)
+    different = [name for name, file in files.items() if not file.is_there(there.get(name))]
+    if different:
+        raise refusal(_name(hub), f"what arrived is not what was sent: {', '.join(different)}")
+    others = sorted({*there} - {*files, ".gitattributes"})
+    if others:
+        logger.info("%s also holds, from before: %s", hub.repository, ", ".join(others))
+    if hub.tag is not None:
+        api.create_tag(_name(hub), tag=hub.tag, revision=revision, exist_ok=True)
+    return Pushed(f"{api.endpoint}/{hub.repository}", revision, tuple(new))
+
+
+def _commit(
+    api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[float]
+) -> tuple[str, list[str]]:
+    """The revision that has these files, and those that it was given for that."""
+    left = list(delays)
+    new: list[str] = []
+    while True:
+        revision = _latest(api, hub, files)
+        there = _there(api, hub, revision)
+        missing = [name for name, file in files.items() if not file.is_there(there.get(name))]
+        stale = _stale(there, files)
+        if not missing and not stale:
+            return revision, new
+        new = new or missing
+        try:
+            commit = api.create_commit(
+                _name(hub),
+                operations=[
+                    *(_operation(name, files[name]) for name in missing),
+                    *(CommitOperationDelete(name) for name in stale),
+                ],
+                commit_message=_title(files),
+                revision=hub.revision,
+                create_pr=hub.pull_request,
+            )
+            return commit.pr_revision or commit.oid, new
+        except Unanswered as error:
+            if not error.commit or not left:
+                raise
+            wait(error.what, max(left.pop(0), error.asked_to_wait))
+
+
+def _stale(there: dict[str, RepoFile], files: dict[str, _File]) -> list[str]:
+    """Graphs on the Hub of other weights than those that come."""
+    weights = (name for name in files if name.endswith(".safetensors"))
+    if all(files[name].is_there(there.get(name)) for name in weights):
+        return []
+    return [name for name in there if name.startswith(f"{FOLDER}/") and name not in files]
+
+
+def _operation(name: str, file: _File) -> CommitOperationAdd:
+    operation = CommitOperationAdd(path_in_repo=name, path_or_fileobj=file.path)
+    operation.upload_info.sha256 = bytes.fromhex(file.sha256)
+    return operation
+
+
+def _latest(api: HfApi, hub: HubConfig, files: dict[str, _File]) -> str:
+    """The commit to compare with: the branch's last, or a pull request that we made before."""
+    if hub.pull_request:
+        kind = {"discussion_type": "pull_request", "discussion_status": "open"}
+        for pull in api.get_repo_discussions(_name(hub), **kind):  # type: ignore[arg-type]
+            if pull.title == _title(files) and pull.git_reference is not None:
+                return pull.git_reference
+    return str(api.model_info(_name(hub), revision=hub.revision or MAIN).sha)
+
+
+def _there(api: HfApi, hub: HubConfig, revision: str) -> dict[str, RepoFile]:
+    tree = api.list_repo_tree(_name(hub), revision=revision, recursive=True)
+    return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+
+
+def _title(files: dict[str, _File]) -> str:
+    """Of the commit: the same content has the same title, whoever sends it and when."""
+    content = "".join(f"{name} {file.sha256}\n" for name, file in sorted(files.items()))
+    return f"A classifier by nlp_transfer ({hashlib.sha256(content.encode()).hexdigest()[:12]})"
+
+
+def _files(folder: Path) -> dict[str, _File]:
+    """What is uploaded, by its path in the folder."""
+    found = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    chosen = {name: path for name, path in found.items() if _is_part_of_a_model(name)}
+    if "config.json" not in chosen or not any(n.endswith(".safetensors") for n in chosen):
+        raise UserError(
+            ExitCode.HUB,
+            f"{folder} holds no exported model (config.json and safetensors). "
+            "Name a finished run, or the folder of a model.",
+        )
+    left = sorted({*found} - {*chosen})
+    if left:
+        logger.info("not part of the model, and not uploaded: %s", ", ".join(left))
+    return {name: _hashed(path) for name, path in chosen.items()}
+
+
+def _is_part_of_a_model(name: str) -> bool:
+    path = PurePath(name)
+    return any(fnmatch(path.name, pattern) for pattern in UPLOADED.get(str(path.parent), ()))
+
+
+def _hashed(path: Path) -> _File:
+    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            sha256.update(chunk)
+            git.update(chunk)
+    return _File(path, sha256.hexdigest(), git.hexdigest())
+
+
+def _refuse_public(api: HfApi, hub: HubConfig) -> None:
+    if hub.private and not api.model_info(_name(hub)).private:
+        raise refusal(_name(hub), "private was asked for, but this repository exists and is public")
+
+
+def _refuse_tag(api: HfApi, hub: HubConfig, files: dict[str, _File]) -> None:
+    """A tag that exists has to name these very files."""
+    if hub.tag is None or hub.tag not in {t.name for t in api.list_repo_refs(_name(hub)).tags}:
+        return
+    there = _there(api, hub, hub.tag)
+    if not all(file.is_there(there.get(name)) for name, file in files.items()):
+        raise refusal(
+            _name(hub), f"the tag {hub.tag} exists and names another model; choose another"
+        )
+
+
+def _refuse_creating(who: dict[str, Any], hub: HubConfig) -> None:
+    """A repository that is not there yet: may this token make it?"""
+    owner = _name(hub).split("/")[0]
+    token = who.get("auth", {}).get("accessToken", {})
+    writes = [org["name"] for org in who.get("orgs", ()) if org.get("roleInOrg") != "read"]
+    allowed = owner in (who["name"], *writes) and token.get("role") != "read"
+    scoped = token.get("fineGrained", {}).get("scoped")
+    if scoped is not None:
+        allowed = allowed and any(
+            scope.get("entity", {}).get("name") == owner
+            and "repo.write" in scope.get("permissions", ())
+            for scope in scoped
+        )
+    if not allowed:
+        raise refusal(
+            _name(hub),
+            f"it does not exist, and the token of {who['name']} may not create it "
+            f"(it needs write access to repositories of {owner})",
+        )
+
+
+def _name(hub: HubConfig) -> str:
+    assert hub.repository is not None, "whoever pushes has asked where to"
+    return hub.repository

@@ -1,0 +1,1 @@
+"""Answers texts and tables from an exported folder, by torch or ONNX."""

@@ -1,0 +1,109 @@
+"""Keeps answered windows until they make a file: parts that survive a kill, and their workers."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nlp_transfer.data.tabular import Window, WindowWriter
+from nlp_transfer.errors import ExitCode, UserError
+
+ABOUT = "about.json"
+LOCK = "lock-"
+WAIT = 0.2  # seconds between two looks for other workers
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One process of a launch; it answers every `count`-th window."""
+
+    rank: int
+    count: int
+
+    @classmethod
+    def of_launch(cls) -> Worker:
+        """As `torchrun` and `accelerate launch` say in the environment.
+
+        Raises:
+            UserError: if the launch is on several machines.
+        """
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) != count:
+            raise UserError(
+                ExitCode.MACHINE,
+                "predict runs on one machine (WORLD_SIZE says that there are more, or no launcher "
+                "has set LOCAL_WORLD_SIZE). Cut the file, and start it once on each.",
+            )
+        return cls(int(os.environ.get("RANK", "0")), count)
+
+
+@contextmanager
+def entered(home: Path, identity: dict[str, Any], worker: Worker) -> Iterator[None]:
+    """The folder of the parts, locked, which says what they answer.
+
+    Raises:
+        UserError: if it is another's, or answers another question.
+    """
+    there = [path.name for path in home.iterdir()] if home.exists() else []
+    if ABOUT not in there and not all(name.startswith((ABOUT, LOCK)) for name in there):
+        raise UserError(ExitCode.CONFIG, f"{home} is in the way: its content is not ours.")
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / f"{LOCK}{worker.rank}").open("a") as lock:
+        try:
+            # The kernel frees it when its owner dies, also by kill -9.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                ExitCode.RUN_FOLDER, f"Another process is writing these answers ({home})."
+            ) from error
+        _identify(home, identity)
+        yield
+
+
+def _identify(home: Path, identity: dict[str, Any]) -> None:
+    about = home / ABOUT
+    if about.is_file():
+        there = json.loads(about.read_text(encoding="utf-8"))
+        different = sorted(name for name in identity if there.get(name) != identity[name])
+        if different and parts_of(home):
+            raise UserError(
+                ExitCode.CONFIG,
+                f"{home} holds unfinished answers to another question ({', '.join(different)} "
+                "differ). Remove that folder, or write to another file with --out.",
+            )
+        if "bytes" not in identity["source"]:
+            for part in parts_of(home):
+                (home / part).unlink()  # a stream cannot be read a second time
+    aside = home / f"{ABOUT}.{os.getpid()}"
+    aside.write_text(json.dumps(identity), encoding="utf-8")
+    aside.replace(about)
+
+
+def parts_of(home: Path) -> set[str]:
+    """The windows that are answered."""
+    return {part.name for part in home.iterdir() if part.name.isdecimal()}
+
+
+def finish(home: Path, worker: Worker) -> None:
+    """Say that this worker is done; the first waits until all are."""
+    launch = os.getppid()  # an earlier launch, which was killed, may have left its own marks
+    if worker.rank:
+        (home / f"done-{worker.rank}.{launch}").touch()
+        return
+    others = [home / f"done-{rank}.{launch}" for rank in range(1, worker.count)]
+    while not all(mark.exists() for mark in others):
+        time.sleep(WAIT)
+
+
+def write_part(writer: WindowWriter, window: Window, part: Path) -> None:
+    aside = part.with_name(f"{part.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        writer.write(window, file)
+    aside.replace(part)

@@ -1,0 +1,188 @@
+"""Gives a checkpoint mean pooling as one more layer of its own kind.
+
+The first token of a frozen sentence encoder is a poor summary of its text; the mean of all tokens
+is a better one. One more encoder layer can compute it: queries and keys zero (attention is then
+uniform over the real tokens), values the identity, the output scaled until the LayerNorm forgets
+the residual. What is left is LayerNorm(mean), at every token, so the checkpoint stays a plain one
+of its class.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
+from torch import nn
+from transformers import PreTrainedModel
+
+from nlp_transfer.config.schema import Config, Pooling, Problem, Solver
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.models.loading import Pretrained, evaluating, find_anatomy
+from nlp_transfer.tokenization.encoding import Collator, Encoded, EncodedSplit
+from nlp_transfer.tokenization.model_inputs import plan_inference, tokens_at_once
+from nlp_transfer.utils.logging import logger
+
+# Large enough to drown the residual (its share is 1/1024), small enough for fp16.
+LOUD = 1024.0
+ROWS = 1000  # of train, on which the two ways are compared
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The names of a layer's parts."""
+
+    queries_and_keys: tuple[str, str]
+    values: str
+    attention_output: str
+    feed_forward_output: str
+    norms: tuple[str, str]
+
+
+_BERT = _Parts(
+    ("attention.self.query", "attention.self.key"),
+    "attention.self.value",
+    "attention.output.dense",
+    "output.dense",
+    ("attention.output.LayerNorm", "output.LayerNorm"),
+)
+_DISTILBERT = _Parts(
+    ("attention.q_lin", "attention.k_lin"),
+    "attention.v_lin",
+    "attention.out_lin",
+    "ffn.lin2",
+    ("sa_layer_norm", "output_layer_norm"),
+)
+# By `model_type`; encoders with relative positions in the attention cannot be made uniform.
+PARTS = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "camembert": _BERT,
+    "electra": _BERT,
+    "distilbert": _DISTILBERT,
+}
+
+
+def pool(
+    pretrained: Pretrained,
+    encoded: Encoded,
+    config: Config,
+    decide: Callable[[str, Callable[[], str]], str],
+) -> Pretrained:
+    """The classifier with the pooling that was asked for, or that `auto` decides for this run."""
+    pooling = config.checkpoint.pooling
+    solved = config.strategy.solve_head or any(
+        stage.solver is Solver.exact for stage in config.strategy.stages.values()
+    )
+    if pooling is Pooling.auto and solved and pretrained.model.config.model_type in PARTS:
+        choose = partial(choose_pooling, pretrained, encoded, config.seed)
+        pooling = Pooling(decide("pooling", lambda: choose().value))
+    return with_pooling(pretrained, pooling)
+
+
+def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
+    """The classifier as it is, or for `mean` with one more layer that averages.
+
+    Raises:
+        UserError: where `mean` is asked for and this architecture cannot compute it.
+    """
+    kind = pretrained.model.config.model_type
+    if pooling is Pooling.auto:
+        return pretrained
+    if hasattr(pretrained.model.config, "classifier_pooling"):  # ModernBERT has both
+        own = {Pooling.first: "cls", Pooling.mean: "mean"}
+        pretrained.model.config.classifier_pooling = own[pooling]
+        return pretrained
+    if pooling is Pooling.first:
+        return pretrained
+    if kind not in PARTS:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"checkpoint.pooling=mean is not possible for {kind}; it is for {', '.join(PARTS)}. "
+            "Use checkpoint.pooling=auto.",
+        )
+    _add_mean_layer(pretrained.model, PARTS[kind])
+    anatomy = find_anatomy(pretrained.model)
+    logger.info("mean pooling is layer %d of %d", anatomy.layers, anatomy.layers)
+    return replace(pretrained, anatomy=anatomy)
+
+
+def choose_pooling(pretrained: Pretrained, encoded: Encoded, seed: int) -> Pooling:
+    """`mean` or `first`: whichever a linear regression on frozen features does better with.
+
+    By cross-validation on at most `ROWS` rows of train.
+    """
+    train, collator = encoded.splits["train"], encoded.collator
+    rows = np.random.default_rng(seed).permutation(len(train.labels))[:ROWS]
+    labels = train.labels[rows]
+    classes = pretrained.model.config.problem_type == Problem.single_label.value
+    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()) if classes else len(rows))
+    if folds < 2:
+        return Pooling.mean
+    # Of a document with windows, the first one stands for all.
+    windows = np.searchsorted(train.inputs.documents, rows)
+    first, mean = _summaries(pretrained, train, collator, windows)
+    # Scores, and yes or no to each of several labels, are compared by a ridge's R2.
+    judge = LogisticRegression(max_iter=1000) if classes else Ridge()
+    cut = (StratifiedKFold if classes else KFold)(folds, shuffle=True, random_state=seed)
+    scores = {
+        pooling: cross_val_score(judge, x, labels, cv=cut).mean()
+        for pooling, x in ((Pooling.first, first), (Pooling.mean, mean))
+    }
+    logger.info(
+        "frozen features of %d rows, cross-validated %s: first token %.3f, mean %.3f",
+        len(rows),
+        "accuracy" if classes else "R2",
+        scores[Pooling.first],
+        scores[Pooling.mean],
+    )
+    return max(scores, key=lambda pooling: scores[pooling])
+
+
+def _add_mean_layer(model: PreTrainedModel, parts: _Parts) -> None:
+    path = find_anatomy(model).layer_prefixes[-1].rpartition(".")[0]
+    layers = model.get_submodule(path)
+    assert isinstance(layers, nn.ModuleList)
+    layer = copy.deepcopy(layers[-1])
+    width = model.config.hidden_size
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.get_submodule(parts.values).weight.copy_(torch.eye(width))
+        layer.get_submodule(parts.attention_output).weight.copy_(LOUD * torch.eye(width))
+        for norm in parts.norms:
+            layer.get_submodule(norm).weight.fill_(1.0)
+    layers.append(layer)
+    model.config.num_hidden_layers = len(layers)
+    for config_holder in model.modules():
+        if hasattr(config_holder, "n_layers"):
+            config_holder.n_layers = len(layers)
+
+
+def _summaries(
+    pretrained: Pretrained, train: EncodedSplit, collator: Collator, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First token and mean of the last hidden states, float32 [rows, width] each."""
+    encoder = pretrained.model.base_model
+    width = pretrained.model.config.hidden_size
+    first, mean = np.empty((len(rows), width), np.float32), np.empty((len(rows), width), np.float32)
+    with evaluating(pretrained.model):
+        for at in plan_inference(train.inputs.lengths[rows], tokens_at_once(encoder.device)):
+            batch = collator.pad(train.inputs, rows[at])
+            batch = {name: tensor.to(encoder.device) for name, tensor in batch.items()}
+            states = encoder(**batch).last_hidden_state
+            mask = batch["attention_mask"].unsqueeze(-1)
+            first[at] = states[:, 0].cpu().numpy()
+            mean[at] = ((states * mask).sum(1) / mask.sum(1)).cpu().numpy()
+    return first, _normalised(mean)
+
+
+def _normalised(x: np.ndarray) -> np.ndarray:
+    """As the added layer's LayerNorm leaves it."""
+    return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)

@@ -1,0 +1,212 @@
+"""Turns a strategy into stages and a stage into parameter groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MethodType
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from nlp_transfer.config.schema import Solver, StageConfig, StrategyConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.models.loading import Anatomy
+from nlp_transfer.utils.logging import logger
+
+ADAPTER = ".lora_"  # in the names of an adapter's matrices
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One `Trainer.train()`: what is at least `lowest` deep learns, all else is frozen.
+
+    With a `lora_rank` the layers themselves are frozen too: adapters beside them learn.
+    """
+
+    name: str
+    lowest: int  # depth in the anatomy: 0 is everything, layers + 1 the head alone
+    epochs: float
+    head_learning_rate: float
+    encoder_learning_rate: float
+    layer_decay: float
+    solver: Solver = Solver.gradient
+    lora_rank: int = 0
+    pristine: bool = True  # what is frozen here has not learned in an earlier stage either
+
+    def learns(self, anatomy: Anatomy, name: str) -> bool:
+        """Whether a parameter learns in this stage."""
+        depth = anatomy.depth(name)
+        if self.lora_rank and depth <= anatomy.layers and ADAPTER not in name:
+            return False
+        return depth >= self.lowest
+
+    def learning_rate(self, anatomy: Anatomy, name: str) -> float:
+        """The peak rate of a parameter."""
+        depth = anatomy.depth(name)
+        if depth > anatomy.layers:
+            return self.head_learning_rate
+        return self.encoder_learning_rate * self.layer_decay ** (anatomy.layers - depth)
+
+    def describe(self, anatomy: Anatomy) -> str:
+        """What learns, in words."""
+        top = anatomy.layers + 1 - self.lowest
+        if top == 0:
+            return "the head"
+        if self.lora_rank:
+            return (
+                f"the head and adapters of rank {self.lora_rank} in the top {top} "
+                f"of {anatomy.layers} layers"
+            )
+        if self.lowest == 0:
+            return f"everything: the head, all {anatomy.layers} layers and the embeddings"
+        return f"the head and the top {top} of {anatomy.layers} layers"
+
+
+def plan_stages(
+    config: StrategyConfig, anatomy: Anatomy, rows: int, batch_size: int
+) -> list[Stage]:
+    """The stages in their order, the short forms (`strategy.epochs` …) applied.
+
+    Args:
+        rows: of train; with few, a stage gets more epochs than it says (`strategy.min_steps`).
+
+    Raises:
+        UserError: if a stage asks for more layers than there are.
+    """
+    stages = [_plan(name, stage, config, anatomy) for name, stage in config.stages.items()]
+    if config.solve_head:
+        stages = _solved_first(stages, anatomy)
+    for i, stage in enumerate(stages):
+        learned = min((earlier.lowest for earlier in stages[:i]), default=stage.lowest)
+        stages[i] = replace(stage, pristine=learned >= stage.lowest)
+    if config.epochs is not None:
+        return stages
+    return [_long_enough(stage, config.min_steps, rows, batch_size) for stage in stages]
+
+
+def stage_steps(stage: Stage, rows: int, batch_size: int) -> int:
+    """Optimizer steps of a stage."""
+    return math.ceil(stage.epochs * math.ceil(rows / batch_size))
+
+
+def parameter_groups(
+    model: PreTrainedModel, stage: Stage, anatomy: Anatomy, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Optimizer groups of what learns: one for each rate, with and without weight decay.
+
+    Biases and the weights of norms are not decayed: they are the vectors.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if stage.learns(anatomy, name):
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((stage.learning_rate(anatomy, name), decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+
+
+@contextmanager
+def frozen_below(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> Iterator[None]:
+    """What does not learn has no gradients and stays in eval mode whoever calls `train()`."""
+    frozen = [
+        module
+        for name, module in model.named_modules()
+        if name and not _takes_part(stage, anatomy, name, module)
+    ]
+
+    def train(self: nn.Module, mode: bool = True) -> nn.Module:
+        type(self).train(self, mode)
+        for module in frozen:
+            module.training = False
+        return self
+
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(stage.learns(anatomy, name))
+    model.train = MethodType(train, model)
+    try:
+        yield
+    finally:
+        del model.train
+        model.requires_grad_(True)
+
+
+def _takes_part(stage: Stage, anatomy: Anatomy, name: str, module: nn.Module) -> bool:
+    """Whether something in a module learns; a dropout has no parameters and goes by its place."""
+    names = [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]
+    if not names:
+        return anatomy.depth(name) >= stage.lowest
+    return any(stage.learns(anatomy, parameter) for parameter in names)
+
+
+def _solved_first(stages: list[Stage], anatomy: Anatomy) -> list[Stage]:
+    """The same stages after a solved head: a first one for the head alone is solved itself."""
+    first = stages[0]
+    if first.lowest > anatomy.layers:
+        return [replace(first, solver=Solver.exact), *stages[1:]]
+    name = "head" if all(stage.name != "head" for stage in stages) else "solved_head"
+    # Its epochs and rate count only for a head that cannot be solved.
+    epochs, rate = 10.0, 1e-3
+    head = Stage(name, anatomy.layers + 1, epochs, rate, rate, 1.0, Solver.exact)
+    return [head, *stages]
+
+
+def _long_enough(stage: Stage, min_steps: int, rows: int, batch_size: int) -> Stage:
+    """The stage with as many whole epochs as `min_steps` takes, if it has fewer."""
+    if stage_steps(stage, rows, batch_size) >= min_steps:
+        return stage
+    epochs = math.ceil(min_steps / math.ceil(rows / batch_size))
+    if stage.solver is Solver.gradient:
+        logger.info(
+            "stage %s: %d epochs instead of %g, for %d steps (strategy.min_steps)",
+            stage.name,
+            epochs,
+            stage.epochs,
+            min_steps,
+        )
+    return replace(stage, epochs=float(epochs))
+
+
+def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatomy) -> Stage:
+    layers = _layers(name, stage, config, anatomy)
+    if layers is None and stage.lora_rank:
+        layers = anatomy.layers  # the embeddings have nothing to put an adapter beside
+    encoder_rate, head_rate = stage.encoder_learning_rate, stage.head_learning_rate
+    if config.learning_rate is not None:
+        if layers == 0:
+            # In a strategy that also trains layers, the short form is meant for those.
+            if all(other.layers == "0" for other in config.stages.values()):
+                head_rate = config.learning_rate
+        else:
+            encoder_rate = config.learning_rate
+    return Stage(
+        name=name,
+        lowest=0 if layers is None else anatomy.layers + 1 - layers,
+        epochs=stage.epochs if config.epochs is None else config.epochs,
+        head_learning_rate=encoder_rate if head_rate is None else head_rate,
+        encoder_learning_rate=encoder_rate,
+        layer_decay=stage.layer_decay,
+        solver=stage.solver,
+        lora_rank=stage.lora_rank,
+    )
+
+
+def _layers(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatomy) -> int | None:
+    """Number of top layers that learn; None: everything, the embeddings included."""
+    if stage.layers == "all":
+        return None
+    layers = int(stage.layers)
+    if layers and config.top_layers is not None:
+        layers = config.top_layers
+    if layers > anatomy.layers:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"Stage {name} trains the top {layers} layers, but there are {anatomy.layers}. "
+            "Give fewer, or layers=all.",
+        )
+    return layers

@@ -1,0 +1,1 @@
+"""Checks the data before training and lists probable label errors after it."""

@@ -1,0 +1,128 @@
+"""Says what is in the data and what is wrong with it, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nlp_transfer.config.schema import Config, Problem, TokenizationConfig
+from nlp_transfer.data.corpus import Corpus, load_corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.models.loading import load_tokenizer
+from nlp_transfer.quality.checks import Level, Tokens, count_tokens, find_all, label_rows
+from nlp_transfer.runs.folder import RunFolder
+from nlp_transfer.tokenization.encoding import input_length, texts_of
+from nlp_transfer.utils.distributed import join
+from nlp_transfer.utils.files import read_json, write_json
+from nlp_transfer.utils.logging import logger
+
+PERCENTILES = (5, 25, 50, 75, 95, 99)
+SHOWN_LABELS = 5
+
+
+def make(
+    corpus: Corpus, tokenizer: Any, max_tokens: int, config: TokenizationConfig
+) -> dict[str, Any]:
+    """The data report, as `data_report.json` has it."""
+    tokens = {
+        split: count_tokens(texts_of(rows), tokenizer) for split, rows in corpus.splits.items()
+    }
+    length = input_length(max_tokens, config)
+    findings = find_all(corpus, tokens, max_tokens, config)
+    return {
+        "findings": [finding.as_dict() for finding in findings],
+        "splits": {split: _about(corpus, split, tokens[split], length) for split in corpus.splits},
+        "notes": list(corpus.notes),
+    }
+
+
+def keep(
+    folder: RunFolder, corpus: Corpus, tokenizer: Any, max_tokens: int, config: TokenizationConfig
+) -> None:
+    """Write the report into a run folder, unless it is there, and log what matters of it."""
+    if not folder.process.is_first:
+        return
+    if not folder.data_report.is_file():
+        write_json(folder.data_report, make(corpus, tokenizer, max_tokens, config))
+    report = read_json(folder.data_report)
+    for line in (*table(report), *sentences(report, [Level.problem, Level.warning])):
+        logger.info(line)
+    logger.info("which rows: %s", folder.data_report)
+
+
+def check(config: Config) -> None:
+    """Print the report of what a run would train on; only the checkpoint's tokenizer is loaded.
+
+    Raises:
+        UserError: if there is a problem.
+    """
+    join(config.training)
+    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
+    tokenizer, max_tokens = load_tokenizer(config.checkpoint)
+    report = make(corpus, tokenizer, max_tokens, config.tokenization)
+    said = sentences(report, list(Level), examples=True)
+    print("\n".join((*report["notes"], *table(report), "", *said)))
+    problems = sum(finding["level"] == Level.problem.value for finding in report["findings"])
+    if problems:
+        count = "one problem" if problems == 1 else f"{problems} problems"
+        raise UserError(ExitCode.DATA, f"The data have {count}: see above.")
+
+
+def table(report: dict[str, Any]) -> Iterator[str]:
+    """One line for each split."""
+    yield f"{'data':<12}{'rows':>9}   {'tokens: median':>14}{'95%':>7}{'longest':>9}   labels"
+    for split, about in report["splits"].items():
+        tokens = about["tokens"]
+        yield (
+            f"{split:<12}{about['rows']:>9,}   {tokens['p50']:>14,.0f}{tokens['p95']:>7,.0f}"
+            f"{tokens['longest']:>9,}   {_answers(about)}"
+        )
+
+
+def sentences(report: dict[str, Any], levels: list[Level], examples: bool = False) -> Iterator[str]:
+    """The findings of some levels, each with one of its rows where that is asked for."""
+    wanted = [level.value for level in levels]
+    for finding in report["findings"]:
+        if finding["level"] not in wanted:
+            continue
+        yield f"{finding['level']:<9}{finding['sentence']}"
+        if examples and finding["examples"]:
+            yield f"{'':<11}{finding['rows'][0]}: {finding['examples'][0]}"
+
+
+def _about(corpus: Corpus, split: str, tokens: Tokens, length: int) -> dict[str, Any]:
+    rows = len(corpus.splits[split])
+    about: dict[str, Any] = {"rows": rows, "labels": {}, "tokens": _of_tokens(tokens, length)}
+    if corpus.problem is Problem.regression:
+        scores = corpus.references(split)
+        numbers = {"lowest": scores.min(), "mean": scores.mean(), "highest": scores.max()}
+        about["scores"] = {name: round(float(value), 4) for name, value in numbers.items()}
+        return about
+    counts = label_rows(corpus, split).items()
+    about["labels"] = {label: {"rows": n, "share": round(n / rows, 4)} for label, n in counts}
+    return about
+
+
+def _of_tokens(tokens: Tokens, length: int) -> dict[str, Any]:
+    lengths = tokens.lengths
+    said: dict[str, Any] = {f"p{p}": float(np.percentile(lengths, p)) for p in PERCENTILES}
+    return {
+        **said,
+        "mean": round(float(lengths.mean()), 2),
+        "longest": int(lengths.max()),
+        "total": int(lengths.sum()),
+        "max_length": length,
+        "longer": int((lengths > length).sum()),
+        "beyond": int(np.maximum(lengths - length, 0).sum()),
+    }
+
+
+def _answers(about: dict[str, Any]) -> str:
+    if "scores" in about:
+        return "scores from {lowest:g} to {highest:g}, mean {mean:g}".format(**about["scores"])
+    labels = sorted(about["labels"].items(), key=lambda item: -item[1]["rows"])
+    shown = ", ".join(f"{label} {100 * n['share']:.1f}%" for label, n in labels[:SHOWN_LABELS])
+    more = len(labels) - SHOWN_LABELS
+    return f"{shown} and {more} more" if more > 0 else shown

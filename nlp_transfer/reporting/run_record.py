@@ -1,0 +1,182 @@
+"""Reads back what a run has left so far, finished or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nlp_transfer.config.loading import read_config
+from nlp_transfer.config.schema import DEFAULT_METRICS, Config, Problem
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation.metrics import LOWER_IS_BETTER
+from nlp_transfer.models.auto_strategy import resolve
+from nlp_transfer.runs.folder import (
+    CONFIG_FILE,
+    DATA_REPORT_FILE,
+    METRICS_FILE,
+    MISTAKES_FILE,
+    RUN_FILE,
+    State,
+)
+from nlp_transfer.training.checkpointing import STATE
+from nlp_transfer.training.history import AFTER, HISTORY
+from nlp_transfer.utils.files import read_json
+
+EVALUATED = "eval_"  # before the names of metrics in a log
+
+
+@dataclass(frozen=True)
+class StageSoFar:
+    """One stage as far as it has come."""
+
+    name: str
+    done: bool
+    steps: int
+    planned: int  # steps
+    said: dict[str, Any]  # as in `run.json`, where it is done
+    log: list[dict[str, Any]]  # losses and validation metrics, by step
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, from its files; what is not there yet, or never was, is empty."""
+
+    path: Path
+    config: Config
+    run: dict[str, Any]
+    metrics: dict[str, Any]
+    data: dict[str, Any]
+    mistakes: dict[str, Any]
+    stages: list[StageSoFar]  # those that have begun, in their order
+    to_come: list[str]  # names of stages
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model is there."""
+        return self.run["state"] == State.finished.value
+
+    @property
+    def problem(self) -> Problem | None:
+        """What is asked of a text; None where the run has not said it yet."""
+        return Problem[self.run["problem"]] if "problem" in self.run else None
+
+    @property
+    def best(self) -> str | None:
+        """The name of the metric that chose the epochs."""
+        asked = self.config.evaluation
+        if asked.best is not None:
+            return asked.best
+        known = asked.metrics or list(DEFAULT_METRICS.get(self.problem or Problem.auto, ()))
+        return known[0] if known else next(iter(_measured(self.stages)), None)
+
+    def shown(self, found: dict[str, Any]) -> str:
+        """The metric that stands for all: the one that chose, where it was measured."""
+        names = list(found["metrics"])
+        return self.best if self.best is not None and self.best in names else names[0]
+
+    @property
+    def split(self) -> str:
+        """The split that the figures are of."""
+        return "test" if "test" in self.metrics else "validation"
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Everything that the files of a run say.
+
+    Raises:
+        UserError: if there is no run.
+    """
+    missing = [name for name in (RUN_FILE, CONFIG_FILE) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{folder} is not the folder of a run: it has no {' and no '.join(missing)}. "
+            "Give a folder that `python -m nlp_transfer.train` wrote, such as runs/….",
+        )
+    run = read_json(folder / RUN_FILE)
+    config = read_config(folder / CONFIG_FILE)
+    stages = list(_finished_stages(run)) or list(_stages_on_disk(folder))
+    begun = {stage.name for stage in stages}
+    return RunRecord(
+        folder,
+        config,
+        run,
+        _read(folder / METRICS_FILE),
+        _read(folder / DATA_REPORT_FILE),
+        _read(folder / MISTAKES_FILE),
+        stages,
+        [name for name in _planned(config, run) if name not in begun],
+    )
+
+
+def best_step(log: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
+    """The entry of a stage's log whose weights were kept: the first of the best."""
+    key = EVALUATED + metric
+    looks = [entry for entry in log if entry.get(key) is not None]
+    if not looks:
+        return None
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    return looks[int(np.argmax([sign * entry[key] for entry in looks]))]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return read_json(file) if file.is_file() else {}
+
+
+def _measured(stages: list[StageSoFar]) -> Iterator[str]:
+    for stage in stages:
+        for entry in stage.log:
+            yield from (n.removeprefix(EVALUATED) for n in entry if n.startswith(EVALUATED))
+
+
+def _planned(config: Config, run: dict[str, Any]) -> list[str]:
+    """The names of the stages, once they are decided."""
+    decisions = run.get("decisions", {})
+    if run["state"] == State.finished.value or (
+        config.strategy.is_auto and "strategy" not in decisions
+    ):
+        return []
+    stages = resolve(config.strategy, 1, 1, lambda name, _: decisions[name]).stages
+    return list(stages)
+
+
+def _finished_stages(run: dict[str, Any]) -> Iterator[StageSoFar]:
+    for said in run.get("stages", []):
+        yield StageSoFar(said["name"], True, said["steps"], said["steps"], said, said["log"])
+
+
+def _stages_on_disk(folder: Path) -> Iterator[StageSoFar]:
+    """Of an unfinished run: finished stages by their histories, the one under way by its newest
+    checkpoint.
+    """
+    homes = (folder / "checkpoints").glob("*-*")
+    for home in sorted(homes, key=lambda home: int(home.name.split("-")[0])):
+        name = home.name.partition("-")[2]
+        if (home / AFTER / HISTORY).is_file():
+            said = read_json(home / AFTER / HISTORY)
+            yield StageSoFar(name, True, said["steps"], said["steps"], said, said["log"])
+            continue
+        states = [_state(file) for file in home.glob(f"checkpoint-*/{STATE}")]
+        known = [state for state in states if state]
+        if known:
+            newest = max(known, key=lambda state: state["global_step"])
+            steps, planned = newest["global_step"], newest["max_steps"]
+            yield StageSoFar(name, False, steps, planned, {}, newest["log_history"])
+
+
+def _state(file: Path) -> dict[str, Any]:
+    """Of a checkpoint that may be half-written."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def is_solved(stage: StageSoFar) -> bool:
+    """Whether no step was needed."""
+    return stage.done and not stage.steps and bool(stage.log)

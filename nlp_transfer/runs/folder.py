@@ -1,0 +1,292 @@
+"""Names a run by what it was asked, locks it, knows what is finished."""
+
+from __future__ import annotations
+
+from nlp_transfer.utils.files import read_json, write_json, write_text
+
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+
+from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, RUNS, Config, as_dict, plain
+from nlp_transfer.utils.hashing import digest_of
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
+from nlp_transfer.utils.logging import logger
+
+CONFIG_FILE = "config.yaml"
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.json"
+DATA_REPORT_FILE = "data_report.json"
+PREDICTIONS = "predictions"  # a folder
+MISTAKES_FILE = "mistakes.json"
+REPORT_FILE = "report.html"
+REPORT_MD_FILE = "report.md"
+LOCK_FILE = ".lock"
+T = TypeVar("T")
+
+
+class State(Enum):
+    """What a run folder holds."""
+
+    absent = "absent"
+    unfinished = "unfinished"
+    finished = "finished"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk: `config.yaml`, `run.json`, `metrics.json`, `predictions/`, `model/`.
+
+    Only the first process writes.
+    """
+
+    path: Path
+    state: State  # when it was opened
+    process: ProcessContext
+
+    @property
+    def model(self) -> Path:
+        """The exported checkpoint."""
+        return self.path / "model"
+
+    @property
+    def metrics(self) -> Path:
+        """The file with what was measured."""
+        return self.path / METRICS_FILE
+
+    @property
+    def data_report(self) -> Path:
+        """The file with what was found in the data."""
+        return self.path / DATA_REPORT_FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        """Training checkpoints; gone when the run is finished."""
+        return self.path / "checkpoints"
+
+    def decide(self, name: str, decision: Callable[[], T]) -> T:
+        """What `auto` decided: made and written down once, read from there ever after."""
+
+        def decide() -> T:
+            decisions = self.read().get("decisions", {})
+            if name not in decisions:
+                decisions[name] = decision()
+                self.write(decisions=decisions)
+                logger.info("%s: %s", name, decisions[name])
+            return decisions[name]
+
+        return broadcast_from_rank_zero(decide, self.process)
+
+    def read(self) -> dict[str, Any]:
+        """What `run.json` says."""
+        return read_json(self.path / RUN_FILE)
+
+    def write(self, **entries: Any) -> None:
+        """Add entries to `run.json` (first process only)."""
+        if self.process.is_first:
+            write_json(self.path / RUN_FILE, {**self.read(), **entries})
+
+    def finish(self, **entries: Any) -> None:
+        """Mark the run finished and drop what only an unfinished run needs."""
+        self.write(**entries, state=State.finished.value)
+        if self.process.is_first:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+@contextmanager
+def open_run(config: Config, fingerprint: str, process: ProcessContext) -> Iterator[RunFolder]:
+    """Lock the folder of this run for as long as the context lasts, and say what it holds.
+
+    Raises:
+        UserError: another process uses it, it cannot be written, or it holds something else.
+    """
+    path = run_path(config, fingerprint)
+    with _locked(path) if process.is_first else nullcontext():
+        state = broadcast_from_rank_zero(lambda: _prepare(path, config, fingerprint), process)
+        yield RunFolder(path, state, process)
+
+
+def run_path(config: Config, fingerprint: str) -> Path:
+    """`runs/<task>-<checkpoint>-<hash>`: a function of what is asked, the same on every process."""
+    if config.run_dir is not None:
+        return Path(config.run_dir)
+    asked = json.dumps([_result(config), fingerprint, local_weights(config)], sort_keys=True)
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:12]
+    short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
+    short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
+    return Path(RUNS) / f"{config.task}-{short}-{digest}"
+
+
+def local_weights(config: Config) -> str:
+    """Of a checkpoint that is a folder, whose content may change under its name; else nothing."""
+    folder = Path(config.checkpoint.name)
+    return digest_of(sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))))
+
+
+def adopt(path: Path, config: Config, fingerprint: str, decisions: dict[str, Any]) -> None:
+    """Prepare a new folder for a run for which `auto` has decided already.
+
+    Raises:
+        UserError: if the folder holds something else.
+    """
+    _refuse_foreign(path)
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / RUN_FILE, {**_unfinished(config, fingerprint), "decisions": decisions})
+    write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
+
+
+def settings(tree: dict[str, Any]) -> dict[str, Any]:
+    """What of a configuration changes the result, by its full name, as `training.batch_size`."""
+    return _flat(_without_ephemeral(tree))
+
+
+
+
+
+
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        _refuse_foreign(path)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / LOCK_FILE).open("a")
+    except OSError as error:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"The run folder {path} cannot be written: {error.strerror}. Set run_dir elsewhere.",
+        ) from error
+    with lock:
+        try:
+            # The kernel frees it when its owner dies, also by kill -9.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                ExitCode.RUN_FOLDER,
+                f"Another process is working on this very run ({path}). Wait for it, or change the "
+                "configuration (another seed, say) to start a different run.",
+            ) from error
+        yield
+
+
+def _prepare(path: Path, config: Config, fingerprint: str) -> State:
+    """Bring the folder into the state of an unfinished run, unless it is finished."""
+    begun = (path / RUN_FILE).is_file()
+    if begun and not config.overwrite:
+        _refuse_another_run(path, config, fingerprint)
+        state = State(read_json(path / RUN_FILE)["state"])
+        if state is State.finished:
+            return state
+        if (path / CONFIG_FILE).is_file():
+            logger.info("%s is unfinished: it goes on (overwrite=true starts again)", path)
+            _remove_results(path)
+            return state
+    # run.json first: it is what makes the folder ours, whenever the process may be killed.
+    write_json(path / RUN_FILE, _unfinished(config, fingerprint))
+    _empty(path)
+    write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
+    return State.unfinished if begun else State.absent
+
+
+def _unfinished(config: Config, fingerprint: str) -> dict[str, Any]:
+    about = {"state": State.unfinished.value, "corpus": fingerprint}
+    if Path(config.checkpoint.name).is_dir():
+        about["local_weights"] = local_weights(config)
+    return about
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A folder with things in it, and no `run.json` to say that they are ours."""
+    if not path.is_dir() or (path / RUN_FILE).is_file():
+        return
+    harmless = (LOCK_FILE, f"{RUN_FILE}.part")
+    entries = sorted(entry.name for entry in path.iterdir() if entry.name not in harmless)
+    if entries:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{path} is not empty and holds no run ({', '.join(entries[:3])}). "
+            "Set run_dir to a new folder.",
+        )
+
+
+def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
+    """An explicit `run_dir` may hold a run that was asked something else."""
+    if not (path / CONFIG_FILE).is_file():
+        return  # killed before anything was trained
+    there = plain(OmegaConf.load(path / CONFIG_FILE))
+    before, now = settings(there), settings(as_dict(config))
+    different = [
+        f"{key} ({before.get(key)!r} there, {now.get(key)!r} here)"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    about = read_json(path / RUN_FILE)
+    if about["corpus"] != fingerprint:
+        different.append("the data (the texts or labels have changed)")
+    weights = local_weights(config)
+    if about.get("local_weights", weights) != weights:
+        different.append(f"the weights in {config.checkpoint.name} (they have changed)")
+    if different:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{path} holds a different run: {'; '.join(different)}. "
+            "Set run_dir to another folder, or add overwrite=true to replace it.",
+        )
+
+
+def _empty(path: Path) -> None:
+    """Remove what a run of ours wrote; whatever else a person keeps there stays."""
+    for name in ("checkpoints", "tensorboard"):
+        shutil.rmtree(path / name, ignore_errors=True)
+    for name in (f"{CONFIG_FILE}.part", DATA_REPORT_FILE, f"{DATA_REPORT_FILE}.part"):
+        (path / name).unlink(missing_ok=True)
+    _remove_results(path)
+
+
+def _remove_results(path: Path) -> None:
+    """An unfinished run has none, whatever stands there."""
+    for name in ("model", "model.part", PREDICTIONS):
+        shutil.rmtree(path / name, ignore_errors=True)
+    for name in (METRICS_FILE, MISTAKES_FILE, REPORT_FILE, REPORT_MD_FILE):
+        (path / name).unlink(missing_ok=True)
+        (path / f"{name}.part").unlink(missing_ok=True)
+
+
+def _result(config: Config) -> dict[str, Any]:
+    return _without_ephemeral(as_dict(config))
+
+
+def _without_ephemeral(tree: dict[Any, Any]) -> dict[str, Any]:
+    """The keys that change the result."""
+    kept = {}
+    for key, value in tree.items():
+        if key in NOT_PART_OF_THE_RESULT:
+            continue
+        prefix = f"{key}."
+        dropped = {k.removeprefix(prefix) for k in NOT_PART_OF_THE_RESULT if k.startswith(prefix)}
+        if isinstance(value, dict):
+            value = {k: v for k, v in value.items() if k not in dropped}
+        kept[str(key)] = value
+    return kept
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

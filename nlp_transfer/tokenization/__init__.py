@@ -1,0 +1,1 @@
+"""Turns texts into model inputs without padding, whole or in windows."""

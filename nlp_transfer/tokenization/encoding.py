@@ -1,0 +1,260 @@
+"""Cuts texts into model inputs and pads them into batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from nlp_transfer.config.schema import LongText, TokenizationConfig
+from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.tokenization.model_inputs import PAIRS, Inputs, Pairs, Texts, joined, pad_rows
+from nlp_transfer.tokenization.windows import (
+    LongTextPolicy,
+    cut_into_parts,
+    special_tokens,
+    windows_of,
+)
+from nlp_transfer.utils.cache import find_or_make, forget_the_oldest
+from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero, wait
+from nlp_transfer.utils.logging import logger
+
+BATCH = 1000  # texts of one tokenizer call
+ABOUT = "about.npz"
+KEEP_GB = 1.0  # of tokens, for later runs; those not used for longest go first
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """One split: inputs, labels by row, and how many texts lost their end."""
+
+    inputs: Inputs
+    labels: np.ndarray  # as `Corpus.references` gives them
+    cut: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Every split of a corpus, and how its rows are padded."""
+
+    splits: dict[str, EncodedSplit]
+    collator: Collator
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads rows to the longest of their batch, on the tokenizer's own side."""
+
+    padding: dict[str, int]  # value by input name
+    side: str  # right or left
+
+    def pad(self, inputs: Inputs, rows: np.ndarray | list[int]) -> dict[str, torch.Tensor]:
+        """Tensors [rows, longest], int64, with `attention_mask`; hidden states stay float32."""
+        batch = pad_rows(inputs, rows, self.padding, self.side)
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Rows of a split as `PlannedBatches` asks for them: `(row, counts)`."""
+
+    def __init__(self, split: EncodedSplit, collator: Collator) -> None:
+        self.split = split
+        self.collator = collator
+        self.documents, self.shares = split.inputs.documents, split.inputs.shares
+
+    def __len__(self) -> int:
+        return len(self.split.labels)
+
+    def __getitems__(self, rows: list[tuple[int, bool]]) -> dict[str, torch.Tensor]:
+        """One micro-batch; `labels` are as `document_loss` reads them."""
+        which = [row for row, _ in rows]
+        answers = self.split.labels[self.documents[which]].reshape(len(which), -1)
+        counts = self.shares[which] * np.array([counts for _, counts in rows])
+        labels = np.concatenate([counts[:, None], answers], axis=1).astype(np.float32)
+        return {**self.collator.pad(self.split.inputs, which), "labels": torch.from_numpy(labels)}
+
+
+def encode(
+    corpus: Corpus,
+    tokenizer: Any,
+    max_tokens: int,
+    config: TokenizationConfig,
+    process: ProcessContext | None = None,
+) -> Encoded:
+    """Tokenize every split with the checkpoint's own tokenizer.
+
+    Args:
+        max_tokens: the longest input the checkpoint can read.
+        machine: where given, the first process tokenizes, keeps the tokens (`tokenization.folder`)
+            and the others, and later runs, read them.
+
+    Raises:
+        UserError: if `tokenization.max_length` is more than that.
+    """
+    length, long_text = input_length(max_tokens, config), LongTextPolicy.asked(config)
+    splits = {}
+    for name, rows in corpus.splits.items():
+        texts, labels = texts_of(rows), corpus.references(name)
+        if tokenizer.split_special_tokens:
+            _refuse_endings(texts, tokenizer.eos_token, name)
+        if process is None or not tokenizer.is_fast:  # of a slow one, the content cannot be named
+            inputs, cut = _encode_split(texts, tokenizer, length, long_text)
+        else:
+            inputs, cut = _kept(texts, tokenizer, length, long_text, Path(config.folder), process)
+        splits[name] = EncodedSplit(inputs, labels, cut)
+    for name, split in splits.items():
+        if split.inputs.windows is not None:
+            rows, documents = len(split.inputs), len(split.labels)
+            logger.info("%s: %d texts are read in %d windows", name, documents, rows)
+        if split.cut:
+            share = split.cut / len(split.labels)
+            logger.info(
+                "%s: %d texts (%.1f%%) are cut at %d tokens", name, split.cut, 100 * share, length
+            )
+    return Encoded(splits, collator_of(tokenizer))
+
+
+def _refuse_endings(texts: Texts, ending: str, split: str) -> None:
+    """Where a checkpoint answers at the token that ends a text, transformers would stumble."""
+    columns = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts,)
+    said = [row for row, some in enumerate(zip(*columns, strict=True)) if ending in "".join(some)]
+    if said:
+        raise UserError(
+            ExitCode.DATA,
+            f"{len(said)} texts of {split} contain {ending!r} (row {said[0] + 1} of the split "
+            "first), which ends a text for this checkpoint. Take it out of them.",
+        )
+
+
+def texts_of(rows: Dataset) -> Texts:
+    """The texts of a split, or its pairs."""
+    first = rows["text"][:]  # a hundred times as fast as list() of it
+    return Pairs(first, rows["text_pair"][:]) if "text_pair" in rows.column_names else first
+
+
+def taken(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
+    """Some of the texts or pairs, in the order of `rows`."""
+    if isinstance(texts, Pairs):
+        return Pairs([texts.first[row] for row in rows], [texts.second[row] for row in rows])
+    return [texts[row] for row in rows]
+
+
+def remember(model_config: Any, texts: Texts, config: TokenizationConfig) -> None:
+    """Write into a classifier's configuration what it reads, so that every door reads the same."""
+    setattr(model_config, PAIRS, isinstance(texts, Pairs))
+    LongTextPolicy.asked(config).remember(model_config)
+
+
+def input_length(max_tokens: int, config: TokenizationConfig) -> int:
+    """Tokens of the longest input: what was asked, or all the checkpoint can read."""
+    if config.max_length is not None and config.max_length > max_tokens:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"tokenization.max_length={config.max_length} is more than the {max_tokens} tokens "
+            "this checkpoint can read. Lower it, or leave it out.",
+        )
+    return config.max_length or max_tokens
+
+
+def encode_texts(
+    texts: Texts, tokenizer: Any, length: int, long_text: LongTextPolicy | None = None
+) -> Inputs:
+    """Texts as inputs of at most `length` tokens, special tokens included.
+
+    Of a pair, the longer text is cut first.
+
+    Args:
+        reading: what is done with longer texts; None: they are cut.
+    """
+    long_text = long_text or LongTextPolicy()
+    whole = long_text.long_text is not LongText.truncate
+    assert not (whole and isinstance(texts, Pairs)), "refused at the door"
+    firsts, seconds = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
+    columns: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(firsts), BATCH):
+        part = slice(start, start + BATCH)
+        tokens = tokenizer(
+            firsts[part],
+            None if seconds is None else seconds[part],
+            truncation=False if whole else "longest_first",
+            max_length=None if whole else length,
+            padding=False,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        for name, rows in tokens.items():
+            columns.setdefault(name, []).extend(np.asarray(row, dtype=np.int32) for row in rows)
+    if not whole:
+        return joined(columns)
+    around = special_tokens(lambda text, added: tokenizer(text, add_special_tokens=added).input_ids)
+    return cut_into_parts(columns, length, around, long_text)
+
+
+def collator_of(tokenizer: Any) -> Collator:
+    """How inputs of this tokenizer are padded."""
+    padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    return Collator(padding, tokenizer.padding_side)
+
+
+def _encode_split(
+    texts: Texts, tokenizer: Any, length: int, long_text: LongTextPolicy
+) -> tuple[Inputs, int]:
+    """The inputs, and how many texts lose something."""
+    if long_text.long_text is LongText.windows:
+        return encode_texts(texts, tokenizer, length, long_text), 0
+    # One token of room tells a text that fits exactly from one that was cut.
+    roomy = encode_texts(texts, tokenizer, length + 1)
+    cut = int((roomy.lengths > length).sum())
+    return encode_texts(texts, tokenizer, length, long_text) if cut else roomy, cut
+
+
+def _kept(  # noqa: PLR0913
+    texts: Texts,
+    tokenizer: Any,
+    length: int,
+    long_text: LongTextPolicy,
+    home: Path,
+    process: ProcessContext,
+) -> tuple[Inputs, int]:
+    """The same, computed by one process of a node and once for all runs."""
+
+    def write(folder: Path) -> None:
+        inputs, cut = _encode_split(texts, tokenizer, length, long_text)
+        for name, flat in inputs.flat.items():
+            np.save(folder / f"{name}.npy", flat)
+        np.savez(folder / ABOUT, offsets=inputs.offsets, cut=cut, documents=inputs.documents)
+
+    folder = home / broadcast_from_rank_zero(
+        lambda: _key(texts, tokenizer, length, long_text), process
+    )
+    find_or_make(folder, write, lambda _: None, process, lambda: None)
+    with np.load(folder / ABOUT) as about:
+        offsets, cut, documents = about["offsets"], int(about["cut"]), about["documents"]
+    flat = {file.stem: np.load(file) for file in sorted(folder.glob("*.npy"))}
+    wait(process)
+    if process.is_first_of_node:
+        forget_the_oldest(home, KEEP_GB)
+    return Inputs(flat, offsets, windows_of(documents, long_text)), cut
+
+
+def _key(texts: Texts, tokenizer: Any, length: int, long_text: LongTextPolicy) -> str:
+    """The content that tokens are a function of."""
+    about = [type(tokenizer).__name__, length, tokenizer.padding_side, tokenizer.truncation_side]
+    about += [long_text.long_text.value, long_text.stride]
+    digest = hashlib.sha256(repr(about).encode())
+    itself = json.loads(tokenizer.backend_tokenizer.to_str())
+    for name in ("truncation", "padding"):  # as the last call left them
+        itself.pop(name, None)
+    digest.update(json.dumps(itself).encode())
+    for column in (texts.first, texts.second) if isinstance(texts, Pairs) else (texts,):
+        digest.update(f"\0\0{len(column)}".encode())
+        for text in column:
+            digest.update(f"\0{text}".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:24]

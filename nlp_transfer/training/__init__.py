@@ -1,0 +1,1 @@
+"""Runs the stages of a strategy, each as one `Trainer.train()`."""

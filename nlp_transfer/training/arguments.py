@@ -1,0 +1,93 @@
+"""Turns a stage into the `Trainer`'s arguments: nothing else of it is decided here."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from transformers import TrainingArguments
+
+from nlp_transfer.config.schema import Config
+from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.models.stages import Stage, stage_steps
+from nlp_transfer.runs.folder import RunFolder
+from nlp_transfer.tokenization.encoding import Encoded
+from nlp_transfer.training.batching import accumulation_steps
+
+LOGS_PER_STAGE = 50
+FEWEST_LOOKS = 5  # at validation, in a stage that has as many epochs
+
+
+def epochs_between(stage: Stage, rows: int, held_out: int) -> int:
+    """How many epochs pass from one look at validation to the next.
+
+    One, unless validation is larger than train: then as much is learned from as is looked at, as
+    long as there are a few looks.
+    """
+    return max(min(math.ceil(held_out / rows), math.floor(stage.epochs / FEWEST_LOOKS)), 1)
+
+
+def stage_arguments(  # noqa: PLR0913
+    config: Config,
+    stage: Stage,
+    index: int,
+    precision: str,
+    metrics: Metrics,
+    encoded: Encoded,
+    folder: RunFolder,
+) -> TrainingArguments:
+    """What the library's `Trainer` is told in one stage.
+
+    Args:
+        index: of the stage in its strategy.
+        precision: fp32, bf16 or fp16.
+    """
+    training, process = config.training, folder.process
+    micro = training.micro_batch_size
+    assert not isinstance(micro, str), "auto is decided before the first stage"
+    accumulation = accumulation_steps(training.batch_size, micro, process.world_size)
+    rows, held_out = (len(encoded.splits[name].labels) for name in ("train", "validation"))
+    steps = stage_steps(stage, rows, training.batch_size)
+    measured_every = epochs_between(stage, rows, held_out) * math.ceil(rows / training.batch_size)
+    keep_best = "steps" if training.keep_best else "no"
+    # Of these variables, a launcher's or a shell's would decide otherwise.
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard" / stage.name)
+    os.environ["ACCELERATE_MIXED_PRECISION"] = {"fp32": "no"}.get(precision, precision)
+    arguments = TrainingArguments(
+        output_dir=str(folder.checkpoints / f"{index}-{stage.name}"),
+        seed=(config.seed + index) % 2**32,
+        num_train_epochs=stage.epochs,
+        # What the plan asks for; the Trainer itself only logs it.
+        per_device_train_batch_size=math.ceil(
+            training.batch_size / (accumulation * process.world_size)
+        ),
+        gradient_accumulation_steps=accumulation,
+        learning_rate=stage.encoder_learning_rate,
+        lr_scheduler_type=training.schedule.value,
+        warmup_steps=round(training.warmup * steps),
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=process.device.type == "cpu",
+        eval_strategy="steps",
+        eval_steps=measured_every,
+        save_strategy=keep_best,
+        save_steps=measured_every,
+        restore_callback_states_from_checkpoint=True,
+        load_best_model_at_end=training.keep_best,
+        metric_for_best_model=metrics.best,
+        greater_is_better=metrics.greater_is_better,
+        logging_steps=max(steps // LOGS_PER_STAGE, 1),
+        logging_nan_inf_filter=False,
+        report_to=training.report_to,
+        run_name=f"{folder.path.name}-{stage.name}",
+        torch_compile=training.compile,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+    )
+    if training.schedule.value == "constant":
+        arguments.lr_scheduler_type = "constant_with_warmup"
+    # One process, one device: several GPUs are several processes, never a DataParallel.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

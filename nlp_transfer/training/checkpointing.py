@@ -1,0 +1,93 @@
+"""Training checkpoints that are whole or not there: sealed with the hashes of their files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from nlp_transfer.utils.logging import logger
+
+SEAL = "seal.json"  # in a checkpoint: its files and their SHA-256, written last
+STATE = "trainer_state.json"
+NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def seal(folder: Path) -> None:
+    """Say that a checkpoint is whole: every file is on the disk, and this is what it holds."""
+    for file in _files(folder):
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    aside = folder / f"{SEAL}.part"
+    aside.write_text(json.dumps(_hashes(folder)), encoding="utf-8")
+    aside.replace(folder / SEAL)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether it was sealed, and holds what it held then; if not, the log says what is wrong."""
+    if not folder.is_dir():
+        return False
+    try:
+        said = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        logger.info("%s is half-written: it is left out", folder)
+        return False
+    found = _hashes(folder)
+    damaged = sorted(name for name in {*said, *found} if said.get(name) != found.get(name))
+    if damaged:
+        logger.info("%s is damaged (%s): it is left out", folder, ", ".join(damaged))
+    return not damaged
+
+
+def newest_whole(home: Path) -> Path | None:
+    """The checkpoint with the most steps that is whole, as is the best one that it goes back to."""
+    for folder in reversed(_by_step(home)):
+        if is_whole(folder):
+            best = _goes_back_to(folder)
+            if best == folder or is_whole(best):
+                return folder
+    return None
+
+
+def keep_newest(home: Path, count: int) -> None:
+    """Delete the others, but for those that these go back to.
+
+    Two are worth their room: should the newest be damaged, there is the one before it.
+    """
+    sealed = [folder for folder in _by_step(home) if (folder / SEAL).is_file()]
+    kept = sealed[len(sealed) - count :] if count else []
+    wanted = {*kept, *map(_goes_back_to, kept)}
+    for folder in _by_step(home):
+        if folder not in wanted:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _goes_back_to(folder: Path) -> Path:
+    """The best checkpoint so far, when this one was written."""
+    best = json.loads((folder / STATE).read_text(encoding="utf-8"))["best_model_checkpoint"]
+    return folder if best is None else folder.with_name(Path(best).name)
+
+
+def _by_step(home: Path) -> list[Path]:
+    if not home.is_dir():
+        return []
+    steps = {path: NAME.fullmatch(path.name) for path in home.iterdir()}
+    found = [(int(match[1]), path) for path, match in steps.items() if match]
+    return [path for _, path in sorted(found)]
+
+
+def _files(folder: Path) -> list[Path]:
+    inside = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in inside if not path.name.startswith(SEAL)]
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    hashes = {}
+    for file in _files(folder):
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        hashes[str(file.relative_to(folder))] = digest
+    return hashes

@@ -1,0 +1,77 @@
+"""Says what a run would do, and what its stages did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlp_transfer.config.schema import Config, Solver
+from nlp_transfer.features.cache import most_bytes
+from nlp_transfer.models.loading import Anatomy, Pretrained
+from nlp_transfer.models.lora import adapted
+from nlp_transfer.models.stages import Stage, stage_steps
+from nlp_transfer.tokenization.encoding import Encoded
+
+if TYPE_CHECKING:
+    from nlp_transfer.training.loop import Trained
+
+from torch import nn
+
+
+def count_parameters(model: nn.Module, stage: Stage, anatomy: Anatomy) -> tuple[int, int]:
+    """How many parameters learn in a stage, of how many."""
+    sizes = [(p.numel(), stage.learns(anatomy, name)) for name, p in model.named_parameters()]
+    return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
+
+
+def plan(
+    pretrained: Pretrained, encoded: Encoded, stages: list[Stage], config: Config, path: Path
+) -> str:
+    """What a run would do: its stages, what learns in them, steps and disk."""
+    size = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
+    stored = max(most_bytes(pretrained, encoded, stage, config.features) for stage in stages)
+    rows = len(encoded.splits["train"].labels)
+    lines = [_plan_line(stage, pretrained, rows, config.training.batch_size) for stage in stages]
+    # While training: the best checkpoint, the newest one, and at the end the export.
+    lines.append(
+        f"Disk: {size / 1e6:.0f} MB in the end, {3 * size / 1e6:.0f} MB while training, "
+        f"at most {stored / 1e6:.0f} MB of features in {config.features.folder}."
+    )
+    lines.append(f"Run folder: {path}. Nothing was trained (dry_run=true).")
+    return "\n".join(lines)
+
+
+def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
+    with adapted(pretrained.model, stage, pretrained.anatomy):
+        learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
+    steps = stage_steps(stage, rows, batch_size)
+    how = f"{stage.epochs:g} epochs, {steps} steps of {batch_size} texts"
+    if stage.solver is Solver.exact:
+        how = "solved exactly"
+    return (
+        f"Stage {stage.name}: {stage.describe(pretrained.anatomy)} learns, {learning:,} of "
+        f"{all_of_them:,} parameters, {how}."
+    )
+
+
+def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any]]:
+    """The history of every stage for `run.json`."""
+    return [
+        {
+            "name": history.name,
+            "learns": history.learns,
+            "parameters": history.parameters,
+            "all_parameters": history.all_parameters,
+            "epochs": stage.epochs,
+            "encoder_learning_rate": stage.encoder_learning_rate,
+            "head_learning_rate": stage.head_learning_rate,
+            "steps": history.steps,
+            "seconds": round(history.seconds, 2),
+            "encoding_seconds": round(history.encoding_seconds, 2),
+            "best": history.best,
+            "speed": None if history.speed is None else asdict(history.speed),
+            "log": history.log,
+        }
+        for stage, history in zip(stages, trained.history, strict=True)
+    ]

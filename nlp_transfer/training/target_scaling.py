@@ -1,0 +1,114 @@
+"""Lets scores of any size be learned: in units of their spread, counted from their mean.
+
+Rates are absolute: a last layer that begins near zero would not come to say 1,000. So the model
+learns (score - mean) / spread, and in the end both are folded into its last linear layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from nlp_transfer.config.schema import Problem
+from nlp_transfer.evaluation.calibration import scalable_layer, scale
+from nlp_transfer.inference.torch_engine import predict_logits
+from nlp_transfer.models.loading import Pretrained, last_linear
+from nlp_transfer.tokenization.encoding import Encoded
+from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
+from nlp_transfer.utils.logging import logger
+
+NO_SPREAD = 1e-9  # of the largest score: less than that is rounding
+ASKED_ROWS = 256  # of train, to see whether a checkpoint's own head knows these scores
+
+
+@dataclass(frozen=True)
+class TargetScaler:
+    """A score is `mean` and `spread` times what the model says while it learns."""
+
+    mean: float = 0.0
+    spread: float = 1.0
+
+    def standard(self, scores: np.ndarray) -> np.ndarray:
+        """Scores as they are learned."""
+        return scores if self == AS_THEY_ARE else (scores.astype(float) - self.mean) / self.spread
+
+    def original(self, values: np.ndarray) -> np.ndarray:
+        """What is learned, in the units of the scores."""
+        return values if self == AS_THEY_ARE else values * self.spread + self.mean
+
+    def of(self, encoded: Encoded) -> Encoded:
+        """The splits with their scores as they are learned."""
+        splits = {
+            name: replace(split, labels=self.standard(split.labels))
+            for name, split in encoded.splits.items()
+        }
+        return replace(encoded, splits=splits)
+
+    def fold(self, model: PreTrainedModel) -> None:
+        """Let a model that has learned in these units say the scores themselves."""
+        if self != AS_THEY_ARE:
+            _stretch(model, self.spread, self.mean)
+
+
+AS_THEY_ARE = TargetScaler()
+
+
+def fit_target_scaler(
+    pretrained: Pretrained, encoded: Encoded, process: ProcessContext
+) -> TargetScaler:
+    """The units in which train's scores are learned; a head that the checkpoint has adopts them.
+
+    Every process does the same. What is no score is left as it is.
+    """
+    model, train = pretrained.model, encoded.splits["train"]
+    if model.config.problem_type != Problem.regression.value:
+        return AS_THEY_ARE
+    layer = scalable_layer(model, train.inputs, encoded.collator)
+    if broadcast_from_rank_zero(lambda: layer is None, process):
+        logger.info("scores are learned as they are: no last linear layer says them")
+        return AS_THEY_ARE
+    assert layer is not None, "the processes hold the same model"
+    scores = train.labels.astype(float)
+    mean = float(scores.mean()) if layer.bias is not None else 0.0
+    spread = float(np.sqrt(np.square(scores - mean).mean()))
+    if spread <= NO_SPREAD * float(np.abs(scores).max()):
+        spread = 1.0
+    scaler = TargetScaler(mean, spread)
+    said = "scores are learned as (score - %.5g) / %.5g: always to say %.5g is a loss of 1"
+    logger.info(said, mean, spread, mean)
+    if pretrained.own_head:
+        _adopt(scaler, pretrained, encoded, process)
+    return scaler
+
+
+def _adopt(
+    scaler: TargetScaler, pretrained: Pretrained, encoded: Encoded, process: ProcessContext
+) -> None:
+    """Let a checkpoint's own head begin with the answers it has, in these units.
+
+    Where these are worse than the mean, it was made for scores of another size: they are moved and
+    stretched until mean and spread are right.
+    """
+    model, train = pretrained.model, encoded.splits["train"]
+    asked = train.inputs.first(ASKED_ROWS)
+    said = predict_logits(model, asked, encoded.collator, process=process)[:, 0].astype(float)
+    said = broadcast_from_rank_zero(lambda: said, process)
+    mean, spread = scaler.mean, scaler.spread
+    scores = train.labels[train.inputs.documents[:ASKED_ROWS]]
+    if np.square((said - scores) / spread).mean() > 1:
+        logger.info(
+            "  the checkpoint's own head says scores of another size: it is fitted to these"
+        )
+        mean = float(said.mean()) if last_linear(model).bias is not None else 0.0
+        spread = float(np.sqrt(np.square(said - mean).mean())) or 1.0
+    _stretch(model, 1 / spread, -mean / spread)
+
+
+def _stretch(model: PreTrainedModel, factor: float, shift: float) -> None:
+    """Multiply what a model says, and add to it."""
+    layer = last_linear(model)
+    scale(layer, factor)
+    if layer.bias is not None:
+        layer.bias.data.add_(shift)

@@ -1,0 +1,224 @@
+"""The `Trainer` of one stage: the planned batches, the one loss, our rates, our evaluation."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch.utils.data import DataLoader
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+)
+
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.training.batching import PlannedBatches
+from nlp_transfer.training.checkpointing import STATE, keep_newest, newest_whole, seal
+from nlp_transfer.utils.device import trim_memory
+from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero, wait
+from nlp_transfer.utils.logging import logger
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a stage went, over all processes, validation not counted."""
+
+    texts_per_second: float
+    tokens_per_second: float  # padding not counted
+    padding: float  # share of what was computed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What finding the weights of one stage gave."""
+
+    steps: int
+    best: float | None
+    speed: Speed | None
+    log: list[dict[str, float | None]]
+
+
+class PlannedLoader(DataLoader[Any]):
+    """A loader that hands the epoch on to the plan (a plain one never tells its batch sampler)."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the `Trainer` before every epoch."""
+        assert isinstance(self.batch_sampler, PlannedBatches)
+        self.batch_sampler.set_epoch(epoch)
+
+
+class StageTrainer(Trainer):
+    """The `Trainer` with five hooks: what it reads, counts, lets learn, evaluates and saves.
+
+    Two of them are private, because no public one is in their place. Every label would be counted
+    where a row has several: `_get_num_items_in_batch` counts documents. And callbacks hear of a
+    checkpoint only afterwards: `_save_checkpoint` clears away half of one before, leaves out what
+    nobody needs, and says it when the disk is full.
+    """
+
+    def __init__(
+        self,
+        *,
+        batches: PlannedBatches,
+        groups: list[dict[str, Any]],
+        measure: Callable[[PreTrainedModel], dict[str, float | None]],
+        process: ProcessContext,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.optimizer: torch.optim.Optimizer | None
+        self.control: TrainerControl
+        self._batches = batches
+        self._groups = groups
+        self._measure = measure
+        self._process = process
+        self.evaluation_seconds = 0.0
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The planned batches; not prepared by accelerate, which would shard them once more."""
+        return PlannedLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=_as_it_is)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Documents of one step over all processes: the library would count every label."""
+        documents = sum(batch["labels"][:, 0].sum() for batch in batch_samples)
+        return self.accelerator.gather(torch.as_tensor(documents, device=device)).sum()
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ARG002
+        """The library's optimizer over our parameter groups."""
+        if self.optimizer is None:
+            optimizer, defaults = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = optimizer(self._groups, **defaults)
+        return self.optimizer
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float | None]:
+        """Validation metrics through the one forward loop of this package."""
+        start = time.perf_counter()
+        values = {f"eval_{name}": value for name, value in self._measure(self.model).items()}
+        trim_memory()
+        self.evaluation_seconds += time.perf_counter() - start
+        self.log(values)
+        best = f"eval_{self.args.metric_for_best_model}"
+        if values[best] is None:  # the library compares it: worse than any number
+            values = {**values, best: -math.inf if self.args.greater_is_better else math.inf}
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, values
+        )
+        return values
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The library's checkpoint, sealed when it is whole; only then do older ones go."""
+        home = Path(self.args.output_dir)
+        folder = home / f"checkpoint-{self.state.global_step}"
+        try:
+            if self._process.is_first:
+                shutil.rmtree(folder, ignore_errors=True)  # half of one, from before
+            wait(self._process)
+            # After the last step nothing needs the optimizer any more: two thirds of the bytes.
+            self.args.save_only_model = self.state.global_step >= self.state.max_steps
+            super()._save_checkpoint(model, trial)
+            wait(self._process)
+            if self._process.is_first:
+                seal(folder)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            free = shutil.disk_usage(home).free / 1e6
+            shutil.rmtree(folder, ignore_errors=True)
+            raise UserError(
+                ExitCode.RUN_FOLDER,
+                f"The checkpoint {folder} cannot be written ({free:.1f} MB are free): {error}. The "
+                "one before it is whole: make room, and the same command goes on from there.",
+            ) from error
+        if self._process.is_first:
+            keep_newest(home, 2)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray) -> Outcome:
+    """Train by gradient, from the newest checkpoint there is, and leave nothing in the model.
+
+    Args:
+        lengths: tokens of each row of train, as they are given to the model.
+
+    Raises:
+        UserError: if a step does not fit into memory.
+    """
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    home = Path(trainer.args.output_dir)
+    checkpoint = broadcast_from_rank_zero(lambda: newest_whole(home), trainer._process)
+    start = time.perf_counter()
+    try:
+        _go_on(trainer, checkpoint)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            ExitCode.MACHINE,
+            f"Step {trainer.state.global_step + 1} does not fit into memory. Add "
+            "training.micro_batch_size=auto or training.gradient_checkpointing=true; the batches, "
+            "and so the model, stay the same.",
+        ) from error
+    seconds = time.perf_counter() - start - trainer.evaluation_seconds
+    # Under bf16 and fp16 accelerate puts its autocast over the model's forward; take it off.
+    trainer.model.__dict__.pop("forward", None)
+    trainer.model.__dict__.pop("_original_forward", None)
+    state = trainer.state
+    log = [entry for entry in state.log_history if "train_runtime" not in entry]
+    before = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+    speed = None
+    if state.global_step > before:
+        epochs = state.epoch * (state.global_step - before) / state.global_step
+        speed = _speed(epochs, seconds, batches, lengths)
+    best = state.best_metric
+    if best is not None and not math.isfinite(best):
+        name = trainer.args.metric_for_best_model
+        logger.info("  no look at validation gave %s a value: the last weights are kept", name)
+        best = None
+    return Outcome(state.global_step, best, speed, log)
+
+
+def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:
+    """From a checkpoint to the end of the stage, or from its beginning."""
+    if checkpoint is None:
+        trainer.train()
+        return
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
+    logger.info("  goes on from step %d of %d", state.global_step, state.max_steps)
+    patience = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+    if patience is not None:
+        waited = patience["attributes"]["early_stopping_patience_counter"]
+        if waited >= patience["args"]["early_stopping_patience"]:
+            trainer.state = state  # it had ended: the library would make one more epoch
+            trainer._load_best_model()
+            return
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
+def _speed(epochs: float, seconds: float, batches: PlannedBatches, lengths: np.ndarray) -> Speed:
+    padded = batches.padded_tokens(lengths)
+    speed = Speed(
+        texts_per_second=epochs * len(batches.lengths) / seconds,
+        tokens_per_second=epochs * int(lengths.sum()) / seconds,
+        padding=1 - int(lengths.sum()) / padded,
+    )
+    logger.info(
+        "  %.1f s in steps: %.0f texts/s, %s tokens/s without padding (%.1f%% of all was padding)",
+        seconds,
+        speed.texts_per_second,
+        f"{speed.tokens_per_second:,.0f}",
+        100 * speed.padding,
+    )
+    return speed

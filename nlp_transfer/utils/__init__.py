@@ -1,0 +1,1 @@
+"""Processes and devices, logging, content-addressed caches, hashing, files."""

@@ -1,0 +1,128 @@
+"""Keeps what was computed once: folders named by their content, written aside and renamed whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_first_of_node, wait
+
+LOCK = ".lock-"  # and the name of the store that a run makes just now
+PART = ".part-"  # in the name of a store that is being written
+OURS = re.compile(
+    rf"[0-9a-f]{{24}}({re.escape(PART)}\w+)?"
+)  # whoever named the folder may keep more there
+ABANDONED = 2 * 24 * 3600  # seconds without a file begun, after which nobody is writing any more
+
+
+def find_or_make(
+    folder: Path,
+    begin: Callable[[Path], None],
+    fill: Callable[[Path], None],
+    process: ProcessContext,
+    found: Callable[[], None],
+) -> Path:
+    """The store of this name: as it is there, or written now. Every node has its own, or sees it.
+
+    A second run that wants the same store at once waits for the first.
+
+    Args:
+        folder: `home/key`; the key says all that the content depends on.
+        begin: called on the first process of a node that lacks it, with the folder to prepare.
+        fill: called after that on every process of such a node.
+        found: called where there is nothing to write.
+    """
+    with _alone(folder) if process.is_first else nullcontext():
+        here = broadcast_from_first_of_node(folder.is_dir, process)
+        if here and process.is_first_of_node:
+            os.utime(folder)
+        aside = Path(
+            broadcast_from_first_of_node(
+                lambda: str(folder if here else _aside(folder, begin)), process
+            )
+        )
+        if here:
+            found()
+        else:
+            _fill(aside, fill)
+        wait(process)
+        if not here and process.is_first_of_node:
+            try:
+                aside.rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+                shutil.rmtree(aside)  # another node was faster; its files say the same
+        wait(process)
+    return folder
+
+
+def forget_the_oldest(home: Path, keep_gb: float) -> None:
+    """Delete the stores that were not used for longest, until the rest fits."""
+    used: list[tuple[float, int, Path]] = []
+    for store in home.iterdir():
+        if not (OURS.fullmatch(store.name) and store.is_dir()):
+            continue
+        with suppress(FileNotFoundError):  # another run has deleted it
+            if PART in store.name:  # another run is writing it, or was killed while it did
+                if time.time() - store.stat().st_mtime > ABANDONED:
+                    shutil.rmtree(store, ignore_errors=True)
+                continue
+            size = sum(file.stat().st_size for file in store.iterdir())
+            used.append((store.stat().st_mtime, size, store))
+    used.sort()
+    while used and sum(size for _, size, _ in used) > keep_gb * 1e9:
+        shutil.rmtree(used.pop(0)[2], ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While this lasts, no other run makes the same store."""
+    file = folder.parent / f"{LOCK}{folder.name}"
+    with _written(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.open("a")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:  # whoever waits for it finds the store; who comes later makes a lock of its own
+            file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _written(home: Path) -> Iterator[None]:
+    """What cannot be written here is for a person to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"{home} cannot be written: {error.strerror or error}. Make room, or set "
+            "tokenization.folder and features.folder elsewhere; the same command goes on.",
+        ) from error
+
+
+def _aside(folder: Path, begin: Callable[[Path], None]) -> Path:
+    with _written(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PART}", dir=folder.parent))
+    _fill(aside, begin)
+    return aside
+
+
+def _fill(aside: Path, fill: Callable[[Path], None]) -> None:
+    try:
+        with _written(aside.parent):
+            fill(aside)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise

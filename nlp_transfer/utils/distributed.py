@@ -1,0 +1,187 @@
+"""Which process am I, of how many, on what hardware: precision and threads decided once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import datasets
+import torch
+import transformers
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+
+from nlp_transfer.config.schema import TrainingConfig
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.utils.device import _give_memory_back
+from nlp_transfer.utils.logging import logger
+
+T = TypeVar("T")
+# Of a process that waits for another: for one that encodes, exports or copies, hours are no fault,
+# and where one has died, the launcher ends the others at once.
+PATIENCE = timedelta(days=2)
+# What `accelerate launch` says to its processes.
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+
+
+@dataclass(frozen=True)
+class ProcessContext:
+    """One process of a run and the device it computes on."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    local_rank: int = 0  # among the processes of this node
+    local_world_size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    @property
+    def is_first_of_node(self) -> bool:
+        """Whether this process writes what every node keeps for itself."""
+        return self.local_rank == 0
+
+
+def join(config: TrainingConfig) -> ProcessContext:
+    """Set up logging and threads, join the other processes of the launch, if there are any."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    _give_memory_back()
+    # Told to use an accelerator that is not there, accelerate would not join the other processes.
+    _refuse_sharded_models()
+    without = config.cpu or not torch.accelerator.is_available()
+    state = PartialState(cpu=without, timeout=PATIENCE)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != launched:
+        raise UserError(
+            ExitCode.MACHINE,
+            f"The launcher started {launched} processes, but this one sees {state.num_processes}. "
+            "Start them with torchrun --nproc-per-node.",
+        )
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", launched))
+    place = (state.process_index, state.num_processes, state.device)
+    process = ProcessContext(*place, state.local_process_index, here)
+    _set_up_logging(process)
+    if process.world_size > 1:
+        nodes = process.world_size // process.local_world_size
+        logger.info(
+            "%d processes on %d node%s, first on %s",
+            process.world_size,
+            nodes,
+            "s" if nodes > 1 else "",
+            process.device,
+        )
+    return process
+
+
+def leave(process: ProcessContext) -> None:
+    """Close the group of processes: from here on each goes its own way."""
+    if process.world_size > 1:
+        PartialState().destroy_process_group()
+        PartialState._reset_state()
+
+
+def broadcast_from_rank_zero(decide: Callable[[], T], process: ProcessContext) -> T:
+    """What the first process decides, on every process.
+
+    Raises:
+        UserError: on every process, where the first one finds that it cannot be.
+    """
+    if process.world_size == 1:
+        return decide()
+    said = [_answer(decide) if process.is_first else None]
+    broadcast_object_list(said)
+    return _taken(said[0])
+
+
+def broadcast_from_first_of_node(decide: Callable[[], T], process: ProcessContext) -> T:
+    """What the first process of this node decides, on every process of it."""
+    if process.world_size == 1:
+        return decide()
+    answers = gather_object([_answer(decide) if process.is_first_of_node else None])
+    return _taken(answers[process.rank - process.local_rank])  # a launcher numbers node after node
+
+
+def _answer(decide: Callable[[], T]) -> T | UserError:
+    """Errors are answers too: the others would wait for one, and die of it with tracebacks."""
+    try:
+        return decide()
+    except UserError as error:
+        return error
+
+
+def _taken(answer: Any) -> Any:
+    if isinstance(answer, UserError):
+        raise answer
+    return answer
+
+
+def wait(process: ProcessContext) -> None:
+    """Until every process is here."""
+    if process.world_size > 1:
+        PartialState().wait_for_everyone()
+
+
+def gather(rows: list[T], process: ProcessContext) -> list[T]:
+    """The rows of all processes, in the order of their ranks, on every process."""
+    return rows if process.world_size == 1 else gather_object(rows)
+
+
+def assert_same_on_all_ranks(what: str, said: Callable[[], str], process: ProcessContext) -> None:
+    """Stop where not every process says the same; one alone is not even asked.
+
+    Raises:
+        UserError: on every process, with the ranks that differ from the first.
+    """
+    if process.world_size == 1:
+        return
+    answers = gather_object([said()])
+    different = [str(rank) for rank, answer in enumerate(answers) if answer != answers[0]]
+    if different:
+        raise UserError(
+            ExitCode.MACHINE,
+            f"The processes do not hold the same {what}: rank {', '.join(different)} differs from "
+            "rank 0. Give all of them the same files, packages and environment.",
+        )
+
+
+def _refuse_sharded_models() -> None:
+    for variable, name in SHARDED.items():
+        if os.environ.get(variable, "false").lower() in ("1", "true", "yes"):
+            raise UserError(
+                ExitCode.MACHINE,
+                f"accelerate is configured for {name}, which spreads one model over processes. "
+                "Here each holds the whole model: what is frozen runs apart from what learns, "
+                "and replicas are proved equal to the bit. Use a configuration without it, or "
+                "torchrun; where memory is short, training.micro_batch_size=auto and "
+                "training.gradient_checkpointing=true.",
+            )
+
+
+def _set_up_logging(process: ProcessContext) -> None:
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(logging.INFO if process.is_first else logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Said by torch at every DataLoader on a machine without a GPU.
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")

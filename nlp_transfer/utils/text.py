@@ -1,0 +1,26 @@
+"""Aligns columns and formats figures and cells, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def aligned(rows: list[list[str]], side: str = ">") -> Iterator[str]:
+    """The first column to the left, the others to the right, or where `side` says."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = [f"{cell:{side}{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
+
+
+def with_interval(name: str, found: dict[str, Any]) -> str:
+    """A metric of a split in `metrics.json`, and its interval if it has one."""
+    value, between = found["metrics"][name], found["intervals"].get(name)
+    said = "undefined" if value is None else f"{value:.3f}"
+    return said if between is None else f"{said} [{between[0]:.3f}, {between[1]:.3f}]"
+
+
+def cell(text: str) -> str:
+    """A text in a table of Markdown."""
+    return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
