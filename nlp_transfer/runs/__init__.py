@@ -1,0 +1,1 @@
+"""The run folder: its name, lock, files and provenance."""
