@@ -38,7 +38,8 @@ class Schedule(Enum):
 class Cache(Enum):
     """Whether the output of a stage's frozen layers is stored."""
 
-    auto = "auto"  # where the stage has more than one epoch
+    auto = "auto"
+    """Where the stage has more than one epoch."""
     on = "on"
     off = "off"
 
@@ -46,7 +47,8 @@ class Cache(Enum):
 class Pooling(Enum):
     """What the head sees of a text's tokens."""
 
-    auto = "auto"  # compared on train where a head is solved, else the checkpoint's own
+    auto = "auto"
+    """Compared on train where a head is solved, else the checkpoint's own."""
     first = "first"
     mean = "mean"
 
@@ -55,24 +57,31 @@ class Solver(Enum):
     """How a stage finds its weights."""
 
     gradient = "gradient"
-    exact = "exact"  # the head alone: a logistic regression, solved
+    exact = "exact"
+    """The head alone: a logistic regression, solved."""
 
 
 class Problem(Enum):
     """What is asked of a text; the values are Hugging Face's `problem_type`."""
 
-    auto = "auto"  # by what the label column holds
+    auto = "auto"
+    """By what the label column holds."""
     single_label = "single_label_classification"
-    multi_label = "multi_label_classification"  # any number of labels for each text
-    regression = "regression"  # a score
+    multi_label = "multi_label_classification"
+    """Any number of labels for each text."""
+    regression = "regression"
+    """A score."""
 
 
 class LongText(Enum):
     """What is done with a text that is longer than an input."""
 
-    truncate = "truncate"  # its end is lost
-    head_tail = "head_tail"  # its middle is lost
-    windows = "windows"  # it becomes several inputs, with one answer
+    truncate = "truncate"
+    """Its end is lost."""
+    head_tail = "head_tail"
+    """Its middle is lost."""
+    windows = "windows"
+    """It becomes several inputs, with one answer."""
 
 
 class WindowPooling(Enum):
@@ -85,33 +94,41 @@ class WindowPooling(Enum):
 class Cut(Enum):
     """How splits are cut from train."""
 
-    stratified = "stratified"  # drawn by the seed: every label keeps its share
-    hash = "hash"  # by the text or the group alone: no row changes side when the data grow
+    stratified = "stratified"
+    """Drawn by the seed: every label keeps its share."""
+    hash = "hash"
+    """By the text or the group alone: no row changes side when the data grow."""
 
 
 class ClassWeights(Enum):
     """How much a row counts in the loss, by its label."""
 
     none = "none"
-    balanced = "balanced"  # every label as much as any other
-    sqrt = "sqrt"  # half-way
+    balanced = "balanced"
+    """Every label as much as any other."""
+    sqrt = "sqrt"
+    """Half-way."""
 
 
 class OnLeak(Enum):
     """What is done with rows of train whose text is in validation or test, too."""
 
     warn = "warn"
-    drop = "drop"  # from train
+    drop = "drop"
+    """From train."""
     error = "error"
 
 
 class Thresholds(Enum):
     """For what it is chosen from which probability on a label is given."""
 
-    auto = "auto"  # F1 where a text may have several labels, else none
-    none = "none"  # one half; of one label a text, the likeliest
+    auto = "auto"
+    """F1 where a text may have several labels, else none."""
+    none = "none"
+    """One half; of one label a text, the likeliest."""
     f1 = "f1"
-    precision = "precision"  # as many as a wanted precision allows
+    precision = "precision"
+    """As many as a wanted precision allows."""
 
 
 class StoredAs(Enum):
@@ -125,39 +142,58 @@ class StoredAs(Enum):
 class CheckpointConfig:
     """Which pretrained encoder, and how far it is trusted."""
 
-    name: str = MISSING  # a Hub name, a local folder, or embedded:all-MiniLM-L6-v2
+    name: str = MISSING
+    """A Hub name, a local folder, or embedded:all-MiniLM-L6-v2."""
     revision: str | None = None
-    pretrained: bool = True  # false: the same architecture from random weights
-    dropout: float | None = None  # None: the checkpoint's own
+    pretrained: bool = True
+    """False: the same architecture from random weights."""
+    dropout: float | None = None
+    """None: the checkpoint's own."""
     pooling: Pooling = Pooling.auto
     trust_remote_code: bool = False
-    allow_pickle: bool = False  # weights that are not safetensors can run code when they are read
+    allow_pickle: bool = False
+    """Weights that are not safetensors can run code when they are read."""
 
 
 @dataclass
 class DatasetConfig:
     """Where the labelled texts are, and what their columns are called."""
 
-    name: str | None = None  # a Hub name or embedded:reviews; None: files
-    subset: str | None = None  # the Hub's second name: glue has sst2, mrpc …
+    name: str | None = None
+    """A Hub name or embedded:reviews; None: files."""
+    subset: str | None = None
+    """The Hub's second name: glue has sst2, mrpc …."""
     revision: str | None = None
-    train: str = "train"  # a split of the Hub's dataset; without name, a file or a glob
-    validation: str | None = None  # None: cut from train
+    train: str = "train"
+    """A split of the Hub's dataset; without name, a file or a glob."""
+    validation: str | None = None
+    """None: cut from train."""
     test: str | None = None
     text: str = "text"
-    text_pair: str | None = None  # the column of the second text, where each row is a pair
-    label: Any = "label"  # a column; or one 0/1 column for each label, as a list
+    text_pair: str | None = None
+    """The column of the second text, where each row is a pair."""
+    label: Any = "label"
+    """A column; or one 0/1 column for each label, as a list."""
     problem: Problem = Problem.auto
-    delimiter: str | None = None  # between the labels of one cell, where a text may have several
-    label_names: dict[str, str] | None = None  # {0: ham, 1: spam} gives names to numbers
-    limit: int | None = None  # a stratified, seeded part of train
-    on_leak: OnLeak = OnLeak.warn  # a text of train that is in validation or test, too
-    validation_fraction: float = 0.1  # cut from train where there is no validation split
-    test_fraction: float = 0.1  # cut from train where train is all there is
+    delimiter: str | None = None
+    """Between the labels of one cell, where a text may have several."""
+    label_names: dict[str, str] | None = None
+    """{0: ham, 1: spam} gives names to numbers."""
+    limit: int | None = None
+    """A stratified, seeded part of train."""
+    on_leak: OnLeak = OnLeak.warn
+    """A text of train that is in validation or test, too."""
+    validation_fraction: float = 0.1
+    """Cut from train where there is no validation split."""
+    test_fraction: float = 0.1
+    """Cut from train where train is all there is."""
     cut: Cut = Cut.stratified
-    group: str | None = None  # a column: rows with the same value stay in one split
-    folds: int | None = None  # of train; one of them is the test split
-    fold: int = 0  # which one
+    group: str | None = None
+    """A column: rows with the same value stay in one split."""
+    folds: int | None = None
+    """Of train; one of them is the test split."""
+    fold: int = 0
+    """Which one."""
 
     @property
     def label_columns(self) -> list[str]:
@@ -169,24 +205,31 @@ class DatasetConfig:
 class TokenizationConfig:
     """How texts are cut into tokens."""
 
-    max_length: int | None = None  # tokens; None: as many as the checkpoint can read
+    max_length: int | None = None
+    """Tokens; None: as many as the checkpoint can read."""
     long_text: LongText = LongText.truncate
-    stride: int = 0  # tokens that neighbouring windows share
+    stride: int = 0
+    """Tokens that neighbouring windows share."""
     window_pooling: WindowPooling = WindowPooling.mean
-    folder: str = f"{RUNS}/.tokens"  # where tokens are kept for other processes and later runs
+    folder: str = f"{RUNS}/.tokens"
+    """Where tokens are kept for other processes and later runs."""
 
 
 @dataclass
 class StageConfig:
     """One stretch of training: how many top layers learn, how fast, for how long."""
 
-    layers: str = MISSING  # all (with the embeddings), 0 (the head alone), 2 (the top two)
+    layers: str = MISSING
+    """All (with the embeddings), 0 (the head alone), 2 (the top two)."""
     epochs: float = 3.0
     encoder_learning_rate: float = 5e-5
-    head_learning_rate: float | None = None  # None: the encoder's
+    head_learning_rate: float | None = None
+    """None: the encoder's."""
     solver: Solver = Solver.gradient
-    layer_decay: float = 1.0  # each layer learns this many times as fast as the one above it
-    lora_rank: int = 0  # train the layers through adapters of this rank; 0: the layers themselves
+    layer_decay: float = 1.0
+    """Each layer learns this many times as fast as the one above it."""
+    lora_rank: int = 0
+    """Train the layers through adapters of this rank; 0: the layers themselves."""
 
 
 @dataclass
@@ -195,12 +238,18 @@ class StrategyConfig:
 
     name: str = MISSING
     stages: dict[str, StageConfig] = field(default_factory=dict)
-    epochs: float | None = None  # of every stage
-    learning_rate: float | None = None  # the encoder's; the head's where nothing else learns
-    top_layers: int | None = None  # of every stage that trains some but not all layers
-    min_steps: int = 100  # of a stage, unless strategy.epochs is given: few rows need more epochs
-    solve_head: bool = False  # start from a head that is solved on frozen features
-    allow_destructive_rate: bool = False  # fine-tune above 1e-3 all the same
+    epochs: float | None = None
+    """Of every stage."""
+    learning_rate: float | None = None
+    """The encoder's; the head's where nothing else learns."""
+    top_layers: int | None = None
+    """Of every stage that trains some but not all layers."""
+    min_steps: int = 100
+    """Of a stage, unless strategy.epochs is given: few rows need more epochs."""
+    solve_head: bool = False
+    """Start from a head that is solved on frozen features."""
+    allow_destructive_rate: bool = False
+    """Fine-tune above 1e-3 all the same."""
 
     @property
     def is_auto(self) -> bool:
@@ -212,25 +261,36 @@ class StrategyConfig:
 class TrainingConfig:
     """How a stage is trained."""
 
-    batch_size: int = 16  # documents of one optimizer step, over all processes
-    # Documents of one forward pass on one process: a number, `auto` (what fits), None: as it comes.
+    batch_size: int = 16
+    """Documents of one optimizer step, over all processes."""
     micro_batch_size: int | str | None = None
+    """Documents of one forward pass of one process; `auto` finds what fits, None takes all."""
     precision: Precision = Precision.auto
     schedule: Schedule = Schedule.linear
-    warmup: float = 0.1  # share of a stage's steps
-    weight_decay: float = 0.01  # not on biases and norms
+    warmup: float = 0.1
+    """Share of a stage's steps."""
+    weight_decay: float = 0.01
+    """Not on biases and norms."""
     max_grad_norm: float = 1.0
     label_smoothing: float = 0.0
-    class_weights: Any = ClassWeights.none.value  # or balanced, sqrt, {spam: 3, ham: 1}
-    early_stopping: int | None = None  # epochs without a better metric before a stage ends
-    # Between two checkpoints at most, and one whenever validation is looked at.
+    class_weights: Any = ClassWeights.none.value
+    """Weights of the labels in the loss: none, balanced, sqrt, or {spam: 3, ham: 1}."""
+    early_stopping: int | None = None
+    """Epochs without a better metric before a stage ends."""
     checkpoint_minutes: float = 10.0
-    keep_best: bool = True  # hand back the best epoch of a stage, not its last
-    threads: int | None = None  # of the CPU, per process; None: torch's own choice
-    cpu: bool = False  # leave an accelerator unused
-    compile: bool = False  # the model, by torch.compile: minutes first, then faster steps on GPUs
-    gradient_checkpointing: bool = False  # less memory for a third more time
-    report_to: list[str] = field(default_factory=list)  # tensorboard, wandb, mlflow, trackio
+    """Between two checkpoints at most, and one whenever validation is looked at."""
+    keep_best: bool = True
+    """Hand back the best epoch of a stage, not its last."""
+    threads: int | None = None
+    """Of the CPU, per process; None: torch's own choice."""
+    cpu: bool = False
+    """Leave an accelerator unused."""
+    compile: bool = False
+    """The model, by torch.compile: minutes first, then faster steps on GPUs."""
+    gradient_checkpointing: bool = False
+    """Less memory for a third more time."""
+    report_to: list[str] = field(default_factory=list)
+    """Trackers: tensorboard, wandb, mlflow, trackio."""
     progress: bool = True
 
 
@@ -240,9 +300,11 @@ class FeaturesConfig:
 
     cache: Cache = Cache.auto
     dtype: StoredAs = StoredAs.float32
-    max_gb: float | None = None  # None: what is free on the disk
+    max_gb: float | None = None
+    """None: what is free on the disk."""
     folder: str = f"{RUNS}/.features"
-    keep_gb: float = 5.0  # for later runs, a sweep say; those not used for longest go first
+    keep_gb: float = 5.0
+    """For later runs, a sweep say; those not used for longest go first."""
 
 
 # What is measured where nothing else is asked for; the first of them chooses the epoch.
@@ -257,34 +319,50 @@ DEFAULT_METRICS = {
 class EvaluationConfig:
     """What is measured, and by what the best epoch is chosen."""
 
-    metrics: list[str] | None = None  # None: what suits the problem
-    best: str | None = None  # None: the first of the metrics
-    test: bool = True  # false while runs are compared: a test split that chooses is none
-    positive_label: str | None = None  # of binary F1, precision and recall; None: the last of two
-    max_tokens: int | None = None  # of one forward pass, padding included; None: by the device
-    calibrate: bool = True  # fold a temperature, fitted on validation, into the last layer
-    thresholds: Thresholds = Thresholds.auto  # of several labels, or of one of two
-    wanted_precision: float = 0.9  # with thresholds=precision
-    slices: list[str] = field(default_factory=list)  # columns; also measured for each value
+    metrics: list[str] | None = None
+    """None: what suits the problem."""
+    best: str | None = None
+    """None: the first of the metrics."""
+    test: bool = True
+    """False while runs are compared: a test split that chooses is none."""
+    positive_label: str | None = None
+    """Of binary F1, precision and recall; None: the last of two."""
+    max_tokens: int | None = None
+    """Of one forward pass, padding included; None: by the device."""
+    calibrate: bool = True
+    """Fold a temperature, fitted on validation, into the last layer."""
+    thresholds: Thresholds = Thresholds.auto
+    """Of several labels, or of one of two."""
+    wanted_precision: float = 0.9
+    """With thresholds=precision."""
+    slices: list[str] = field(default_factory=list)
+    """Columns; also measured for each value."""
 
 
 @dataclass
 class ExportConfig:
     """How the exported folder is proved."""
 
-    verify_rows: int = 256  # validation texts that a fresh process answers; 0: all of them
+    verify_rows: int = 256
+    """Validation texts that a fresh process answers; 0: all of them."""
 
 
 @dataclass
 class HubConfig:
     """Where the finished model is uploaded; the token is HF_TOKEN's or that of `hf auth login`."""
 
-    repository: str | None = None  # user/name; None: nowhere
-    private: bool = False  # refuse to upload where everybody can read
-    revision: str | None = None  # a branch, made where it is missing; None: main
-    tag: str | None = None  # a name for the uploaded commit
-    pull_request: bool = False  # propose it to an existing repository
-    examples: bool = False  # let a few validation texts stand on the card, and be uploaded with it
+    repository: str | None = None
+    """User/name; None: nowhere."""
+    private: bool = False
+    """Refuse to upload where everybody can read."""
+    revision: str | None = None
+    """A branch, made where it is missing; None: main."""
+    tag: str | None = None
+    """A name for the uploaded commit."""
+    pull_request: bool = False
+    """Propose it to an existing repository."""
+    examples: bool = False
+    """Let a few validation texts stand on the card, and be uploaded with it."""
 
 
 @dataclass
@@ -293,9 +371,12 @@ class Config:
 
     task: str = MISSING
     seed: int = 42
-    run_dir: str | None = None  # None: runs/<task>-<checkpoint>-<hash of what is asked>
-    overwrite: bool = False  # start a finished or unfinished run again
-    dry_run: bool = False  # say the plan, train nothing
+    run_dir: str | None = None
+    """None: runs/<task>-<checkpoint>-<hash of what is asked>."""
+    overwrite: bool = False
+    """Start a finished or unfinished run again."""
+    dry_run: bool = False
+    """Say the plan, train nothing."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     tokenization: TokenizationConfig = field(default_factory=TokenizationConfig)
