@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from nlp_transfer.utils.files import read_json, write_json, write_text
-
 import fcntl
 import hashlib
 import json
@@ -19,9 +17,10 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 
 from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, RUNS, Config, as_dict, plain
-from nlp_transfer.utils.hashing import digest_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
+from nlp_transfer.utils.files import read_json, write_json, write_text
+from nlp_transfer.utils.hashing import digest_of
 from nlp_transfer.utils.logging import logger
 
 CONFIG_FILE = "config.yaml"
@@ -149,12 +148,6 @@ def adopt(path: Path, config: Config, fingerprint: str, decisions: dict[str, Any
 def settings(tree: dict[str, Any]) -> dict[str, Any]:
     """What of a configuration changes the result, by its full name, as `training.batch_size`."""
     return _flat(_without_ephemeral(tree))
-
-
-
-
-
-
 
 
 @contextmanager

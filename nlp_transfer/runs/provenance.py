@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from importlib.metadata import version
 from nlp_transfer.config.schema import Config
-from nlp_transfer.utils.distributed import ProcessContext
 from nlp_transfer.runs.folder import local_weights
+from nlp_transfer.utils.distributed import ProcessContext
 
 CPUS = Path("/proc/cpuinfo")
 
