@@ -327,6 +327,8 @@ class EvaluationConfig:
     """False while runs are compared: a test split that chooses is none."""
     positive_label: str | None = None
     """Of binary F1, precision and recall; None: the last of two."""
+    folds: str = AUTO
+    """Cross-validated folds of train: a number, 0 for none, or auto: where rows are few."""
     max_tokens: int | None = None
     """Of one forward pass, padding included; None: by the device."""
     calibrate: bool = True

@@ -28,8 +28,11 @@ from nlp_transfer.data.labels import (
 )
 from nlp_transfer.data.sources import SPLITS, Source, read_splits
 from nlp_transfer.data.splits import (
+    FoldRule,
     cut_missing_splits,
+    folds_of_train,
     labels_without_train,
+    number_of_folds,
     references_of,
     strata_of,
     without_leaks,
@@ -39,6 +42,7 @@ from nlp_transfer.data.tabular import other_delimiter
 from nlp_transfer.errors import ExitCode, UserError
 
 SLICE_PREFIX = "slice: "  # before the name of a column of the data, in a `Corpus`
+CROSS_VALIDATION = "cross_validation"  # the split name of out-of-fold figures
 COLUMNS = ("label", "text", "text_pair")
 
 
@@ -57,23 +61,39 @@ class Corpus:
     fingerprint: str  # of every text and label in every split, and of the label names
     notes: tuple[str, ...]  # what was decided on the way, for the log
     problem: Problem = Problem.single_label
+    folds: np.ndarray | None = None  # int [rows of train]; None: a validation split decides
+
+    def rows(self, split: str) -> Dataset:
+        """The rows of a split; `cross_validation` has those of train."""
+        return self.splits["train" if split == CROSS_VALIDATION else split]
+
+    @property
+    def deciding_split(self) -> str:
+        """The rows that decide and that the reported figures are of, where there is no test."""
+        return "validation" if self.folds is None else CROSS_VALIDATION
 
     def references(self, split: str) -> np.ndarray:
         """Ids int64 [rows], 0/1 float32 [rows, labels] or scores float32 [rows]."""
-        return references_of(self.splits[split], self.problem)
+        return references_of(self.rows(split), self.problem)
 
     def places(self, split: str, rows: np.ndarray) -> list[str]:
         """Where some rows of a split come from, in words that count from 1 on."""
-        some = self.splits[split].select(rows)
+        some = self.rows(split).select(rows)
         found = zip(some["source"], some["row"], strict=True)
         return [f"{split}: row {row} of {source}" for source, row in found]
 
 
-def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) -> Corpus:
+def load_corpus(
+    config: DatasetConfig,
+    seed: int,
+    slices: Sequence[str] = (),
+    fold_rule: FoldRule | None = None,
+) -> Corpus:
     """Read, check and complete the splits.
 
     Args:
         slices: columns that stay beside ours, as texts, named `SLICE_PREFIX` and their name.
+        fold_rule: when the rows of train are cross-validated instead of cut; None: never.
 
     Raises:
         UserError: with the file, the rows and what to do.
@@ -88,7 +108,8 @@ def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) ->
     tables = {s: [as_answers(t, problem, config) for t in parts] for s, parts in tables.items()}
     names = _label_names(tables["train"], problem, config)
     splits = {split: _with_label_ids(parts, names, problem) for split, parts in tables.items()}
-    splits = cut_missing_splits(splits, problem, config, seed, notes)
+    count = 0 if fold_rule is None else number_of_folds(splits, config, fold_rule)
+    splits = cut_missing_splits(splits, problem, config, seed, notes, withhold=not count)
     splits = without_leaks(splits, config.on_leak, notes)
     notes += labels_without_train(splits, names, problem)
     if config.limit is not None and config.limit < len(splits["train"]):
@@ -96,8 +117,9 @@ def load_corpus(config: DatasetConfig, seed: int, slices: Sequence[str] = ()) ->
         splits["train"] = splits["train"].select(part)
         notes.append(f"train is limited to {config.limit} rows, stratified by label")
     _refuse_one_class(references_of(splits["train"], problem), names, problem)
+    folds = folds_of_train(splits, problem, config, seed, count, notes) if count else None
     labels, fingerprint = tuple(names.values()), _fingerprint(splits, names)
-    return Corpus(splits, labels, fingerprint, tuple(notes), problem)
+    return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds)
 
 
 def load_labelled(
@@ -134,7 +156,7 @@ def load_labelled(
 
 def answers_of(corpus: Corpus, split: str) -> list[str]:
     """The answer of each row in words."""
-    found = corpus.splits[split]["label"][:]
+    found = corpus.rows(split)["label"][:]
     match corpus.problem:
         case Problem.multi_label:
             return [
