@@ -50,9 +50,9 @@ from nlp_transfer.tokenization.encoding import (
     Encoded,
     encode,
     input_length,
-    remember,
     taken,
     texts_of,
+    write_input_settings,
 )
 from nlp_transfer.training.loop import refuse_absent_trackers, refuse_unfitting, train
 from nlp_transfer.training.plan import describe_stages, plan
@@ -125,7 +125,9 @@ def _run(
     data_report.keep(folder, *given)
     encoded = encode(*given, folder.process)
     # Stores are named by this configuration too: `suspects` finds them only if it is whole here.
-    remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
+    write_input_settings(
+        pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization
+    )
     pretrained = pool(pretrained, encoded, config, folder.decide)
     stages = _stages(config, pretrained, encoded)
     trained = train(pretrained, encoded, stages, metrics, config, folder)
@@ -138,7 +140,7 @@ def _run(
         lambda: choose(logits["validation"], references, metrics, config.evaluation), folder.process
     )
     metrics = replace(metrics, thresholds=chosen.thresholds)
-    metrics.decoder.remember(trained.model.config)
+    metrics.decoder.write_to(trained.model.config)
     evaluations = _evaluate(logits, corpus, metrics, config.evaluation)
     measured = console.measured(evaluations, console.untested(corpus.splits, evaluations))
     leave(folder.process)

@@ -17,7 +17,7 @@ from nlp_transfer.models.loading import Pretrained, load_pretrained
 from nlp_transfer.models.mean_pooling import with_pooling
 from nlp_transfer.models.stages import Stage, plan_stages
 from nlp_transfer.runs.folder import open_run
-from nlp_transfer.tokenization.encoding import Encoded, encode, remember, texts_of
+from nlp_transfer.tokenization.encoding import Encoded, encode, texts_of, write_input_settings
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.loop import train
 from nlp_transfer.utils.distributed import join
@@ -59,7 +59,9 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
     corpus = load_corpus(config.dataset, config.seed)
     pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
-    remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
+    write_input_settings(
+        pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization
+    )
     rows, batch_size = len(corpus.splits["train"]), config.training.batch_size
     return Prepared(
         config,

@@ -257,9 +257,9 @@ def test_impossible_thresholds_are_refused_at_the_door(typed_in: str, said: str)
 
 def test_a_folder_without_thresholds_answers_as_before() -> None:
     two: dict[str, Any] = {"id2label": {"0": "a", "1": "b"}}
-    assert Decoder.remembered(two).thresholds == {}
-    several = Decoder.remembered(two | {"problem_type": "multi_label_classification"})
+    assert Decoder.from_model_config(two).thresholds == {}
+    several = Decoder.from_model_config(two | {"problem_type": "multi_label_classification"})
     assert several.decide(np.array([[0.51, 0.5]])).tolist() == [[True, False]]
     # One output is read as `pipeline` reads it: yes or no.
-    alone = Decoder.remembered({"id2label": {"0": "spam"}})
+    alone = Decoder.from_model_config({"id2label": {"0": "spam"}})
     assert alone.problem is Problem.multi_label

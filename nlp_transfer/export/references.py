@@ -84,7 +84,7 @@ def of_file(  # noqa: PLR0913
             pairs += [str(value) for value in source.table[text_pair]]
         if label:
             config = DatasetConfig(text=text, label=label, delimiter=delimiter)
-            references.append(_references(source, config, Decoder.remembered(about)))
+            references.append(_references(source, config, Decoder.from_model_config(about)))
     if not texts:
         raise UserError(ExitCode.DATA, f"--data {file} has no rows to compare on.")
     # What goes along to the Hub tells nobody where the file lay.

@@ -61,7 +61,10 @@ class OnnxEngine:
         self.tokenizer.encode_special_tokens = bool(config.get("is_encoder_decoder"))
         told = self.tokenizer.encode
         self.around = special_tokens(lambda text, added: told(text, add_special_tokens=added).ids)
-        self.decoder, self.long_text = Decoder.remembered(config), LongTextPolicy.remembered(config)
+        self.decoder, self.long_text = (
+            Decoder.from_model_config(config),
+            LongTextPolicy.from_model_config(config),
+        )
         self.paired = config.get(PAIRS)
         self.alone = backend == "int8"
 

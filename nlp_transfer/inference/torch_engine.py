@@ -85,9 +85,9 @@ class TorchEngine:
         self.max_length = longest_input(model, tokenizer)
         self.collator = collator_of(tokenizer)
         config = model.config.to_dict()
-        self.decoder = Decoder.remembered(config)
+        self.decoder = Decoder.from_model_config(config)
         self.paired = config.get(PAIRS)
-        self.long_text = LongTextPolicy.remembered(config)
+        self.long_text = LongTextPolicy.from_model_config(config)
 
     @classmethod
     def load(cls, folder: Path, threads: int | None = None) -> TorchEngine:

@@ -44,7 +44,7 @@ class Decoder:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def remembered(cls, config: Mapping[str, Any]) -> Decoder:
+    def from_model_config(cls, config: Mapping[str, Any]) -> Decoder:
         """What a `config.json` says; folders of other origin may not name their problem."""
         labels, problem = label_names(config), problem_in(config.get("problem_type"))
         if len(labels) == 1 and problem is Problem.single_label:
@@ -55,7 +55,7 @@ class Decoder:
         """float64 [rows, labels]; of a regression, the scores."""
         return probabilities_of(logits, self.problem)
 
-    def remember(self, model_config: Any) -> None:
+    def write_to(self, model_config: Any) -> None:
         """Write the thresholds into a classifier's configuration, for every door."""
         if self.thresholds or getattr(model_config, THRESHOLDS, None):
             setattr(model_config, THRESHOLDS, dict(self.thresholds))

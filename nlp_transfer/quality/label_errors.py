@@ -21,7 +21,7 @@ from nlp_transfer.features.linear_models import Table, out_of_fold
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.runs.reopen import reopen
-from nlp_transfer.tokenization.encoding import encode, remember, texts_of
+from nlp_transfer.tokenization.encoding import encode, texts_of, write_input_settings
 from nlp_transfer.utils.distributed import join
 
 NEIGHBOURS = (5, 10, 20, 50, 100)  # of which the given labels choose one
@@ -102,7 +102,9 @@ def find_suspects(
     pretrained.model.to(process.device)
     given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
     encoded = encode(*given, process)
-    remember(pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization)
+    write_input_settings(
+        pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization
+    )
     features = mean_features(pretrained, encoded, config.features, process)
     splits = tuple(corpus.splits) if every_split else ("train",)
     rows = Labelled(

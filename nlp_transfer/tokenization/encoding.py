@@ -146,10 +146,10 @@ def taken(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
     return [texts[row] for row in rows]
 
 
-def remember(model_config: Any, texts: Texts, config: TokenizationConfig) -> None:
+def write_input_settings(model_config: Any, texts: Texts, config: TokenizationConfig) -> None:
     """Write into a classifier's configuration what it reads, so that every door reads the same."""
     setattr(model_config, PAIRS, isinstance(texts, Pairs))
-    LongTextPolicy.asked(config).remember(model_config)
+    LongTextPolicy.asked(config).write_to(model_config)
 
 
 def input_length(max_tokens: int, config: TokenizationConfig) -> int:

@@ -29,7 +29,7 @@ class LongTextPolicy:
         return cls(config.long_text, config.stride, config.window_pooling)
 
     @classmethod
-    def remembered(cls, config: Mapping[str, Any]) -> LongTextPolicy:
+    def from_model_config(cls, config: Mapping[str, Any]) -> LongTextPolicy:
         """What a `config.json` says the classifier does; folders of other origin cut."""
         said = config.get(LONG_TEXT)
         if said is None:
@@ -37,7 +37,7 @@ class LongTextPolicy:
         how, pooling = LongText(said["how"]), WindowPooling(said["pooling"])
         return cls(how, said["stride"], pooling)
 
-    def remember(self, model_config: Any) -> None:
+    def write_to(self, model_config: Any) -> None:
         """Write it into a classifier's configuration, so that every door reads the same."""
         said = {"how": self.long_text.value, "stride": self.stride, "pooling": self.pooling.value}
         setattr(model_config, LONG_TEXT, said)
