@@ -210,7 +210,7 @@ def test_what_is_measured_exported_and_answered_is_one_calibrated_model(
         assert said[split]["after"]["log_loss"] == pytest.approx(measured["log_loss"])
         assert said[split]["after"]["ece"] == pytest.approx(measured["ece"])
     printed = capsys.readouterr().out
-    assert f"the logits are divided by {said['temperature']:.3f}" in printed
+    assert f"temperature {said['temperature']:.3f}" in printed
     low, high = result.metrics["test"]["intervals"]["accuracy"]
     value = result.metrics["test"]["metrics"]["accuracy"]
     assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in printed

@@ -124,9 +124,9 @@ def test_a_test_split_that_is_left_alone_is_not_said_to_be_missing(
 ) -> None:
     words = typed("strategy=feature_extraction", "evaluation.test=false", "export.verify_rows=2")
     done = run(compose(*words))
-    said = "The test split was left alone (evaluation.test=false): these figures come from "
+    said = "The test split was not used (evaluation.test=false): these figures come from "
     files = [(done.folder / name).read_text() for name in ("metrics.json", "report.html")]
-    for told in (capsys.readouterr().out, *files):
+    for told in (" ".join(capsys.readouterr().out.split()), *files):
         assert said in told
         assert "no labelled test split" not in told
     assert set(done.metrics) == {"validation"}
@@ -138,8 +138,11 @@ def test_a_finished_run_is_reported_and_not_trained_again(
 ) -> None:
     config = compose(*typed("strategy=feature_extraction", "dataset.test=null"))
     first = run(config)
-    told, selected = capsys.readouterr().out, "from validation, which also chose the epochs"
-    assert "a fresh process answered 32 validation texts" in told
+    told, selected = (
+        " ".join(capsys.readouterr().out.split()),
+        "from validation, which also chose the epochs",
+    )
+    assert "a new process predicted 32 texts" in told
     assert f"There is no labelled test split: these figures come {selected}." in told
     assert selected in (first.folder / "metrics.json").read_text()
     decided = json.loads((first.folder / "run.json").read_text())["decisions"]
@@ -150,8 +153,8 @@ def test_a_finished_run_is_reported_and_not_trained_again(
     assert (again.model, again.metrics) == (first.model, first.metrics)
     assert (first.model / "model.safetensors").stat().st_mtime_ns == weights
     said = capsys.readouterr().out
-    assert "What learned" in said
-    assert "Confidence" in said
+    assert "Training\n" in said
+    assert "Calibration" in said
     assert not first.folder.is_absolute()
     assert not (first.folder / "checkpoints").exists()
 

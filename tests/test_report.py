@@ -37,6 +37,7 @@ from nlp_transfer.evaluation.evaluator import SplitEvaluation, evaluate_split, l
 from nlp_transfer.pipeline import Result
 from nlp_transfer.reporting.console import describe_calibration, measured, metric_table, summary
 from nlp_transfer.reporting.html import write_report
+from nlp_transfer.reporting.model_card import model_card
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 from nlp_transfer.training.signals import handle_signals
 from nlp_transfer.utils import device
@@ -344,7 +345,7 @@ def test_a_run_has_a_report_and_no_row_of_the_data_in_its_model(
     assert len([line for line in lines if "it has no AMX" in line]) == 1
     result = results[0]
     page = read(result.folder / "report.html")
-    assert "report.html: open it in a browser" in capsys.readouterr().out
+    assert "Report: run/report.html" in capsys.readouterr().out
     assert f"accuracy {result.metrics['test']['metrics']['accuracy']:.3f}" in page.said()
     assert "unmistakable" in page.text
     for file in result.model.rglob("*"):
@@ -482,3 +483,68 @@ def test_columns_are_as_wide_as_their_figures() -> None:
     ).splitlines()
     assert said[0] == "       validation (40 rows)           test (60 rows)"
     assert said[1] == "  mse  2921.474 [2032.345, 3966.534]  12345.678 [10000.500, 14000.250]"
+
+
+# Splits and candidates ------------------------------------------------------------------------
+
+
+def cross_validated(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run of few rows: `metrics.json` has cross-validation alone; three candidates were tried."""
+    labels = ("a rather long label that goes on and on, longer than any column", "plain")
+    logits, references = answered(2, 64)
+    page = made(folder, labels, logits, references, [f"text {i}" for i in range(64)])
+    figures = json.loads((folder / "metrics.json").read_text())["test"]
+    short = {key: figures[key] for key in ("rows", "metrics", "intervals")}
+    write_json(folder / "metrics.json", {"cross_validation": short})
+    run_json = json.loads((folder / "run.json").read_text())
+    run_json["ladder"] = [
+        {
+            "recipe": recipe,
+            "metric": "accuracy",
+            "value": value,
+            "standard_error": 0.021,
+            "seconds": 12.4,
+            "chosen": recipe == "contrastive",
+        }
+        for recipe, value in (("solved head", 0.5), ("contrastive", 0.75), ("full", 0.625))
+    ]
+    compared = run_json["calibration"].pop("test")
+    run_json["calibration"].pop("validation")
+    run_json["calibration"]["cross_validation"] = compared
+    run_json["rows"] = {"train": 64}
+    write_json(folder / "run.json", run_json)
+    (folder / "mistakes.json").unlink()
+    write_report(folder)
+    assert page.is_file()
+    return run_json, {"cross_validation": short}
+
+
+def test_cross_validation_alone_is_reported_everywhere(tmp_path: Path) -> None:
+    run_json, metrics = cross_validated(tmp_path / "run")
+    screen = summary(run_json, metrics, tmp_path / "run")
+    page = read(tmp_path / "run/report.html").said()
+    markdown = (tmp_path / "run/report.md").read_text(encoding="utf-8")
+    card = model_card(compose("+task=classify", "dataset.train=mine.csv"), run_json, metrics)
+    accuracy = str(metrics["cross_validation"]["metrics"]["accuracy"])[:4]
+    for text in (screen, page, markdown, card):
+        assert "cross-validation" in text.replace("Cross", "cross")
+        assert accuracy in text
+        assert "Candidates" in text
+        for recipe in ("solved head", "contrastive", "full"):
+            assert recipe in text
+        assert "test split was used" not in text
+    assert re.search(r"contrastive +0\.750 +0\.021 +12 s +chosen", screen)
+
+
+def test_the_summary_fits_80_columns_and_breaks_no_word(tmp_path: Path) -> None:
+    run_json, metrics = cross_validated(tmp_path / "r")
+    figures = {**metrics["cross_validation"], "note": "A note of many words. " * 9}
+    figures["per_class"] = [
+        {"label": "x" * 70, "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 12345}
+    ]
+    figures["slices"] = {"a column": [{"value": "y" * 90, **metrics["cross_validation"]}]}
+    splits = {name: figures for name in ("validation", "test", "cross_validation")}
+    screen = summary(run_json, splits, Path("run"))
+    assert max(map(len, screen.splitlines())) <= 80
+    words = {word for line in screen.splitlines() for word in line.split()}
+    assert {"words.", "probabilities", "parameters"} <= words

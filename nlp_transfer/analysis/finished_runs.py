@@ -13,6 +13,7 @@ from nlp_transfer.config.schema import DEFAULT_METRICS, Problem, plain
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.significance import Answers
 from nlp_transfer.problems.decoder import Decoder
+from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.runs.folder import CONFIG_FILE, METRICS_FILE, RUN_FILE, State, settings
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.files import read_json
@@ -110,13 +111,21 @@ def open_all(folders: Sequence[Path]) -> tuple[list[Finished], list[str]]:
 
 
 def common_split(runs: Sequence[Finished]) -> str:
-    """Test where all runs have it, else validation.
+    """The first of test, cross-validation and validation that all runs have.
 
     Raises:
-        UserError: if these runs did not answer the same questions, those of a fold each.
+        UserError: if they share none, or if they (of several folds: those of each fold) were not
+            measured on the same rows.
     """
-    tested = ["test" in run.about["predictions"] for run in runs]
-    split = "test" if all(tested) else "validation"
+    shared = set.intersection(*(set(run.about["predictions"]) for run in runs))
+    if not shared:
+        listed = "".join(f"\n  {run.folder}: {', '.join(run.about['predictions'])}" for run in runs)
+        raise UserError(
+            ExitCode.DATA,
+            f"The runs have no split in common: expected test, cross_validation or validation in "
+            f"each, found:{listed}\nCompare runs that were measured in the same way.",
+        )
+    split = reported_split(shared)
     of_fold = {run.fold: run for run in reversed(runs)}
     for run in runs:
         _refuse_different(runs[0], run, "the problems", lambda one: one.about["problem"])

@@ -1,7 +1,8 @@
-"""Says on the screen and in `run.json` what a run did."""
+"""The summary of a run for the terminal, and the figures for `run.json` and `metrics.json`."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,44 +16,48 @@ from nlp_transfer.evaluation.evaluator import SplitEvaluation
 from nlp_transfer.evaluation.metrics import gaps, log_losses
 from nlp_transfer.evaluation.reliability import accuracy_by_coverage, reliability
 from nlp_transfer.evaluation.slices import LENGTH
+from nlp_transfer.reporting.splits import reported_split, split_title
 from nlp_transfer.runs.folder import REPORT_FILE
 from nlp_transfer.utils.text import aligned, with_interval
 
+COLUMNS = 80  # of the terminal; words are never broken
 MOST_LABELS = 20  # on the screen; of more, the weakest
 WEAKEST = 10
+LONGEST_LABEL = 40  # characters; the rest is cut off, `metrics.json` has it
 INTERVALS = "95% bootstrap intervals over documents"
 ON_VALIDATION = "these figures come from validation, which also chose the epochs."
 
 
 def untested(splits: Collection[str], evaluated: Collection[str]) -> str | None:
-    """Why there are no figures of a test split, where there are none.
+    """Why there are no figures of a test split, or None where there are some.
 
     Args:
-        splits: that the data has.
+        splits: the splits of the data.
+        evaluated: the splits that were measured.
     """
-    if "test" in evaluated:
+    if "test" in evaluated or "validation" not in evaluated:
         return None
     if "test" in splits:
-        return f"The test split was left alone (evaluation.test=false): {ON_VALIDATION}"
+        return f"The test split was not used (evaluation.test=false): {ON_VALIDATION}"
     return f"There is no labelled test split: {ON_VALIDATION}"
 
 
 def measured(
     evaluations: dict[str, SplitEvaluation], note: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """What `metrics.json` says: rows, metrics and intervals of each split, its tables by class.
+    """The content of `metrics.json`: rows, metrics and intervals of each split, by class too.
 
     Args:
-        note: what to know of all these figures, as `untested` says it.
+        note: a caution about all these figures, as `untested` gives it.
     """
     return {
         split: {
             "rows": len(evaluation.references),
             "metrics": evaluation.metrics,
             "intervals": {name: [*pair] for name, pair in evaluation.intervals.items()},
-            **_plainly(evaluation),
+            **_at_one_half(evaluation),
             "per_class": evaluation.per_class,
-            **_of_labels(evaluation),
+            **_by_confidence(evaluation),
             "slices": evaluation.slices,
             **({} if note is None else {"note": note}),
         }
@@ -60,64 +65,72 @@ def measured(
     }
 
 
-def _plainly(evaluation: SplitEvaluation) -> dict[str, Any]:
-    """The metrics without the chosen thresholds, where there are some."""
+def _at_one_half(evaluation: SplitEvaluation) -> dict[str, Any]:
+    """The metrics without the chosen thresholds, where thresholds were chosen."""
     plain = evaluation.at_one_half
     if plain is None:
         return {}
     return {"at_one_half": {name: plain[name] for name in ("metrics", "intervals")}}
 
 
-def _of_labels(evaluation: SplitEvaluation) -> dict[str, Any]:
-    """What is not said of scores; of several labels, only what their confidence is worth."""
+def _by_confidence(evaluation: SplitEvaluation) -> dict[str, Any]:
+    """Confusion, reliability and coverage; of several labels reliability, of scores nothing."""
     if evaluation.decoder.problem is Problem.regression:
         return {}
-    given = _answers(evaluation.references, evaluation.probabilities)
+    answers = _as_single_label(evaluation.references, evaluation.probabilities)
     if evaluation.confusion is None:
-        return {"reliability": reliability(*given)}
+        return {"reliability": reliability(*answers)}
     return {
         "confusion": evaluation.confusion.tolist(),
-        "reliability": reliability(*given),
-        "coverage": accuracy_by_coverage(*given),
+        "reliability": reliability(*answers),
+        "coverage": accuracy_by_coverage(*answers),
     }
 
 
 def summary(run: dict[str, Any], metrics: dict[str, Any], folder: Path) -> str:
-    """The end of a run on the screen, from `run.json` and `metrics.json`."""
+    """The end of a run on the terminal, from `run.json` and `metrics.json`."""
     parts = (
+        _candidate_lines(run.get("ladder", [])),
         _stage_lines(run),
         _metric_lines(metrics),
         _threshold_lines(run["thresholds"], metrics),
         _calibration_lines(run["calibration"]),
-        _where_lines(run, folder),
+        _folder_lines(run, folder),
     )
     return "\n".join(line for part in map(list, parts) if part for line in ("", *part))
 
 
-def metric_table(measured: dict[str, dict[str, Any]]) -> str:
-    """What `metrics.json` says, for a terminal."""
-    return "\n".join(_metric_lines(measured))
+def metric_table(metrics: dict[str, dict[str, Any]]) -> str:
+    """`metrics.json` for a terminal."""
+    return "\n".join(_metric_lines(metrics))
 
 
 def describe_calibration(
     calibration: Calibration, evaluations: dict[str, SplitEvaluation]
 ) -> dict[str, Any]:
-    """For `run.json`: the temperature, and what confidence was worth before it and after."""
-    said: dict[str, Any] = asdict(calibration)
+    """For `run.json`: the temperature, and log loss, ECE and reliability before and after it."""
+    description: dict[str, Any] = asdict(calibration)
     for split, evaluation in evaluations.items():
         decoder = evaluation.decoder
         if decoder.problem is Problem.regression:
             continue
         before = decoder.probabilities(calibration.before(evaluation.logits))
-        said[split] = {
-            "before": _confidence(*_answers(evaluation.references, before)),
-            "after": _confidence(*_answers(evaluation.references, evaluation.probabilities)),
+        after = evaluation.probabilities
+        description[split] = {
+            "before": _confidence(*_as_single_label(evaluation.references, before)),
+            "after": _confidence(*_as_single_label(evaluation.references, after)),
         }
-    return said
+    return description
 
 
-def _answers(references: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As one label a text has them; of several labels, each one's no or yes is an answer."""
+def _as_single_label(
+    references: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unchanged for one label a text; of several labels, each label is a decision of no or yes.
+
+    Returns:
+        int64 [decisions] and float [decisions, 2].
+    """
     if references.ndim == 1:
         return references, probabilities
     yes = probabilities.ravel()
@@ -132,13 +145,44 @@ def _confidence(references: np.ndarray, probabilities: np.ndarray) -> dict[str, 
     }
 
 
+def wrapped(line: str) -> Iterator[str]:
+    """A line of text in lines of at most `COLUMNS` characters, words whole, continued indented."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    yield from textwrap.wrap(
+        line,
+        COLUMNS,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _candidate_lines(ladder: list[dict[str, Any]]) -> Iterator[str]:
+    if not ladder:
+        return
+    rows = [["recipe", ladder[0]["metric"], "standard error", "time", ""]]
+    for candidate in ladder:
+        error = candidate["standard_error"]
+        rows.append(
+            [
+                shortened(candidate["recipe"]),
+                f"{candidate['value']:.3f}",
+                "–" if error is None else f"{error:.3f}",
+                f"{candidate['seconds']:.0f} s",
+                "chosen" if candidate["chosen"] else "",
+            ]
+        )
+    yield "Candidates"
+    yield from (f"  {line}" for line in aligned(rows))
+
+
 def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
-    yield "What learned"
+    yield "Training"
     for stage in run["stages"]:
         seconds, encoding = stage["seconds"], stage["encoding_seconds"]
         time = f"{seconds:.0f} s" + (f", {encoding:.0f} of them encoding" if encoding >= 1 else "")
         share = 100 * stage["parameters"] / stage["all_parameters"]
-        yield (
+        yield from wrapped(
             f"  {stage['name']}: {stage['learns']}, {stage['parameters']:,} of "
             f"{stage['all_parameters']:,} parameters ({share:.1f}%), {stage['steps']} steps, {time}"
         )
@@ -146,17 +190,39 @@ def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
 
 def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     names = list(next(iter(metrics.values()))["metrics"])
-    rows = [["", *(f"{split} ({found['rows']:,} rows)" for split, found in metrics.items())]]
-    rows += [[name, *(with_interval(name, found) for found in metrics.values())] for name in names]
-    yield from (f"  {line}" for line in aligned(rows, "<"))
-    if any(found["intervals"] for found in metrics.values()):
+    lines = list(_side_by_side(names, metrics))
+    if max(map(len, lines)) > COLUMNS:
+        lines = [
+            line
+            for split, figures in metrics.items()
+            for line in _side_by_side(list(figures["metrics"]), {split: figures})
+        ]
+    yield from lines
+    if any(figures["intervals"] for figures in metrics.values()):
         yield f"  In brackets: {INTERVALS}."
-    yield from dict.fromkeys(f"  {m['note']}" for m in metrics.values() if "note" in m)
-    split = "test" if "test" in metrics else next(iter(metrics))
-    yield from _class_lines(split, metrics[split]["per_class"])
-    for by, slices in metrics[split]["slices"].items():
-        if by != LENGTH:  # what was asked for; the rest is in metrics.json
+    notes = dict.fromkeys(f"  {m['note']}" for m in metrics.values() if "note" in m)
+    for note in notes:
+        yield from wrapped(note)
+    split = reported_split(metrics)
+    yield from _class_lines(split, metrics[split].get("per_class", []))
+    for by, slices in metrics[split].get("slices", {}).items():
+        if by != LENGTH:  # only the columns of evaluation.slices; metrics.json has the rest
             yield from _slice_lines(by, split, slices)
+
+
+def _side_by_side(names: list[str], metrics: dict[str, Any]) -> Iterator[str]:
+    titles = [f"{split_title(split)} ({m['rows']:,} rows)" for split, m in metrics.items()]
+    rows = [["", *titles]]
+    for name in names:
+        known = (name in figures["metrics"] for figures in metrics.values())
+        cells = zip(metrics.values(), known, strict=True)
+        rows.append([name, *(with_interval(name, f) if has else "–" for f, has in cells)])
+    yield from (f"  {line}" for line in aligned(rows, "<"))
+
+
+def shortened(label: str) -> str:
+    """A name that fits into a table of the terminal."""
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
 
 
 def _class_lines(split: str, classes: list[dict[str, Any]]) -> Iterator[str]:
@@ -165,15 +231,14 @@ def _class_lines(split: str, classes: list[dict[str, Any]]) -> Iterator[str]:
     shown = classes
     if len(classes) > MOST_LABELS:
         shown = sorted(classes, key=lambda row: row["f1"])[:WEAKEST]
-    widest = max(len(row["label"]) for row in shown)
     yield ""
-    title = f"label ({split})"
-    width = max(widest, len(title))
-    yield f"  {title:<{width}}{'precision':>11}{'recall':>9}{'f1':>9}{'rows':>8}"
+    title = f"label ({split_title(split)})"
+    width = max(len(title), *(len(shortened(row["label"])) for row in shown))
+    yield f"  {title:<{width}}{'precision':>11}{'recall':>8}{'f1':>8}{'rows':>8}"
     for row in shown:
         yield (
-            f"  {row['label']:<{width}}{row['precision']:>11.4f}{row['recall']:>9.4f}"
-            f"{row['f1']:>9.4f}{row['support']:>8}"
+            f"  {shortened(row['label']):<{width}}{row['precision']:>11.4f}{row['recall']:>8.4f}"
+            f"{row['f1']:>8.4f}{row['support']:>8}"
         )
     if len(shown) < len(classes):
         others = len(classes) - len(shown)
@@ -182,56 +247,64 @@ def _class_lines(split: str, classes: list[dict[str, Any]]) -> Iterator[str]:
 
 def _slice_lines(by: str, split: str, slices: list[dict[str, Any]]) -> Iterator[str]:
     first = next(iter(slices[0]["metrics"]))
-    title = f"{by} ({split})"
-    width = max(len(title), *(len(part["value"]) for part in slices))
+    title = f"{shortened(by)} ({split_title(split)})"
+    width = min(max(len(title), *(len(shortened(part["value"])) for part in slices)), COLUMNS - 32)
     yield ""
     yield f"  {title:<{width}}{'rows':>8}  {first}"
     for part in slices:
-        yield f"  {part['value']:<{width}}{part['rows']:>8}  {with_interval(first, part)}"
+        value = shortened(part["value"])
+        yield f"  {value:<{width}}{part['rows']:>8}  {with_interval(first, part)}"
 
 
-def _threshold_lines(said: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
-    values = said["thresholds"].values()
+def _threshold_lines(chosen: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
+    values = chosen["thresholds"].values()
     if not values:
         return
     between = f"{min(values):.3f}" + (f" to {max(values):.3f}" if len(values) > 1 else "")
-    yield f"Thresholds for {said['how']}, chosen on validation: {between}; config.json has them"
-    for label, why in said["left"].items():
-        yield f"  {label}: {said['thresholds'][label]:g}, {why}"
-    for split, found in metrics.items():
-        plain = found["at_one_half"]
-        told = (
+    on = split_title("validation" if "validation" in metrics else reported_split(metrics))
+    yield from wrapped(
+        f"Thresholds for {chosen['how']}, chosen on {on}: {between} (written to config.json)"
+    )
+    for label, reason in chosen["left"].items():
+        yield from wrapped(f"  {label}: {chosen['thresholds'][label]:g}, {reason}")
+    for split, figures in metrics.items():
+        plain = figures.get("at_one_half")
+        if plain is None:
+            continue
+        changed = [
             f"{name} {with_interval(name, plain)}"
             for name, value in plain["metrics"].items()
-            if value != found["metrics"][name]
-        )
-        yield f"  {split:<12}at one half: {', '.join(told)}"
+            if value != figures["metrics"][name]
+        ]
+        yield from wrapped(f"  {split_title(split)} at a threshold of 0.5: {', '.join(changed)}")
 
 
-def _calibration_lines(said: dict[str, Any]) -> Iterator[str]:
-    if said["left_out"] is not None:
-        yield f"Confidence was left as trained: {said['left_out']}."
+def _calibration_lines(calibration: dict[str, Any]) -> Iterator[str]:
+    if calibration["left_out"] is not None:
+        yield from wrapped(f"Calibration: none, {calibration['left_out']}.")
         return
-    yield (
-        f"Confidence: the logits are divided by {said['temperature']:.3f}, fitted on validation; "
-        "the last layer holds it"
+    yield from wrapped(
+        f"Calibration: temperature {calibration['temperature']:.3f}, part of the last layer"
     )
-    for split in ("validation", "test"):
-        if split in said:
-            before, after = said[split]["before"], said[split]["after"]
-            told = (
-                f"{name} {before[name]:.4f} → {after[name]:.4f}" for name in ("log_loss", "ece")
-            )
-            yield f"  {split:<12}{'   '.join(told)}"
+    splits = {name: part for name, part in calibration.items() if isinstance(part, dict)}
+    for split, compared in splits.items():
+        if "before" not in compared:
+            continue
+        before, after = compared["before"], compared["after"]
+        figures = (
+            f"{words} {before[name]:.4f} → {after[name]:.4f}"
+            for name, words in (("log_loss", "log loss"), ("ece", "ECE"))
+        )
+        yield f"  {split_title(split):<18}{'   '.join(figures)}"
 
 
-def _where_lines(run: dict[str, Any], folder: Path) -> Iterator[str]:
+def _folder_lines(run: dict[str, Any], folder: Path) -> Iterator[str]:
     verified, model = run["verified"], folder / "model"
-    yield f"The model is in {model}"
-    yield (
-        f"  a fresh process answered {verified['rows']} validation texts from it: "
-        f"probabilities equal within {verified['difference']:.1e}"
+    yield f"Model: {model}"
+    yield from wrapped(
+        f"  Verified: a new process predicted {verified['rows']} texts from this folder; "
+        f"the probabilities agree within {verified['difference']:.1e}."
     )
     yield f"  transformers.pipeline('text-classification', '{model}')"
     if (folder / REPORT_FILE).is_file():
-        yield f"The report is {folder / REPORT_FILE}: open it in a browser"
+        yield f"Report: {folder / REPORT_FILE}"

@@ -25,6 +25,7 @@ from nlp_transfer.reporting.run_record import (
     is_solved,
     read_record,
 )
+from nlp_transfer.reporting.splits import figures_source, ordered, split_title
 from nlp_transfer.runs.folder import REPORT_FILE, REPORT_MD_FILE
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.files import write_text
@@ -58,7 +59,9 @@ def page(record: RunRecord) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=_number, percent=_percent, seconds=_seconds)
+    environment.filters.update(
+        number=_number, split_title=split_title, percent=_percent, seconds=_seconds
+    )
     short = re.split("[/:]", record.config.checkpoint.name.rstrip("/"))[-1]
     source = (
         resources.files("nlp_transfer.reporting").joinpath(TEMPLATE).read_text(encoding="utf-8")
@@ -157,7 +160,7 @@ def _worth(record: RunRecord) -> dict[str, Any]:
     if not record.metrics:
         return {}
     found = record.metrics[record.split]
-    classes = found["per_class"]
+    classes = found.get("per_class", [])
     matrix = found.get("confusion")
     confused = None if matrix is None else confusions_of(matrix, record.run["labels"])
     drawn = None
@@ -169,7 +172,7 @@ def _worth(record: RunRecord) -> dict[str, Any]:
         "split": record.split,
         "rows": found["rows"],
         "best": record.best,
-        "splits": dict(reversed(record.metrics.items())),  # test first
+        "splits": ordered(record.metrics),
         "names": list(found["metrics"]),
         "bars": {name: _bar(found, name) for name in found["metrics"]},
         "lower": LOWER_IS_BETTER,
@@ -180,6 +183,7 @@ def _worth(record: RunRecord) -> dict[str, Any]:
         "more": [name for name in (classes[0] if classes else {}) if name == "threshold"],
         "scores": drawn,
         "confused": confused,
+        "source": figures_source(record.metrics),
         "baseline": _baseline(found, record.problem),
     }
 
@@ -195,7 +199,7 @@ def _bar(found: dict[str, Any], name: str) -> dict[str, float] | None:
 
 def _baseline(found: dict[str, Any], problem: Problem | None) -> dict[str, Any] | None:
     """What always giving the commonest answer would get."""
-    if problem is not Problem.single_label or "accuracy" not in found["metrics"]:
+    if problem is not Problem.single_label or not found.get("per_class"):
         return None
     common = max(found["per_class"], key=lambda row: row["support"])
     return {"label": common["label"], "share": common["support"] / found["rows"]}

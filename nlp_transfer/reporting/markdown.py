@@ -7,6 +7,7 @@ from typing import Any
 
 from nlp_transfer.evaluation.confusion import confusions_of
 from nlp_transfer.reporting.run_record import RunRecord, best_step
+from nlp_transfer.reporting.splits import reported_split, split_title
 from nlp_transfer.utils.text import cell, with_interval
 
 SHOWN_PAIRS = 5
@@ -15,7 +16,7 @@ COVERAGES = (1.0, 0.9, 0.8, 0.5)
 
 def markdown_report(record: RunRecord) -> str:
     """`report.md`: figures and findings, no text of the data."""
-    parts = [_title(record), _stages(record), _metrics(record.metrics)]
+    parts = [_title(record), candidates(record.run), _stages(record), _metrics(record.metrics)]
     if record.metrics:
         parts += [details(record.run, record.metrics), _slices(record)]
     parts.append(_findings(record.data))
@@ -25,7 +26,7 @@ def markdown_report(record: RunRecord) -> str:
 
 def details(run: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
     """What confidence is worth and what is confused, which a table of metrics does not say."""
-    split = "test" if "test" in metrics else "validation"
+    split = reported_split(metrics)
     found = metrics[split]
     lines = [
         *_calibration(run["calibration"], split),
@@ -36,6 +37,27 @@ def details(run: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
         yield "## Confidence and mistakes"
         yield ""
         yield from lines
+
+
+def candidates(run: dict[str, Any]) -> Iterator[str]:
+    """The recipes that were compared before the final training."""
+    ladder = run.get("ladder", [])
+    if not ladder:
+        return
+    yield "## Candidates"
+    yield ""
+    yield f"| recipe | {ladder[0]['metric']} | standard error | seconds | |"
+    yield "|---|---|---|---|---|"
+    for candidate in ladder:
+        error = candidate["standard_error"]
+        cells = [
+            cell(candidate["recipe"]),
+            f"{candidate['value']:.4f}",
+            "–" if error is None else f"{error:.4f}",
+            f"{candidate['seconds']:.0f}",
+            "chosen" if candidate["chosen"] else "",
+        ]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _title(record: RunRecord) -> Iterator[str]:
@@ -69,11 +91,16 @@ def _metrics(metrics: dict[str, Any]) -> Iterator[str]:
     yield "## What it is worth"
     yield ""
     yield (
-        "| metric | " + " | ".join(f"{s} ({f['rows']:,} texts)" for s, f in metrics.items()) + " |"
+        "| metric | "
+        + " | ".join(f"{split_title(s)} ({f['rows']:,} texts)" for s, f in metrics.items())
+        + " |"
     )
     yield "|---" * (len(metrics) + 1) + "|"
-    for name in next(iter(metrics.values()))["metrics"]:
-        cells = (with_interval(name, found) for found in metrics.values())
+    for name in metrics[reported_split(metrics)]["metrics"]:
+        cells = (
+            with_interval(name, found) if name in found["metrics"] else "–"
+            for found in metrics.values()
+        )
         yield f"| {name} | {' | '.join(cells)} |"
 
 

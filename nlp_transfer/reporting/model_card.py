@@ -29,7 +29,8 @@ from nlp_transfer.config.schema import (
 from nlp_transfer.data.sources import EMBEDDED as EMBEDDED_REVIEWS
 from nlp_transfer.models.loading import EMBEDDED
 from nlp_transfer.problems.decoder import THRESHOLDS
-from nlp_transfer.reporting.markdown import details
+from nlp_transfer.reporting.markdown import candidates, details
+from nlp_transfer.reporting.splits import figures_source, reported_split, split_title
 from nlp_transfer.utils.files import write_text
 from nlp_transfer.utils.text import cell
 
@@ -63,6 +64,7 @@ def model_card(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> 
         _limits(config, run, metrics),
         _use(config, run),
         _making(config, run),
+        candidates(run),
         _repeating(config),
     )
     body = "\n".join(line for part in parts for line in (*part, ""))
@@ -155,7 +157,7 @@ def _answers(run: dict[str, Any]) -> str:
 
 
 def _worth(metrics: dict[str, Any]) -> Iterator[str]:
-    names = list(next(iter(metrics.values()))["metrics"])
+    names = list(metrics[reported_split(metrics)]["metrics"])
     yield "## What it is worth"
     yield ""
     yield f"| split | rows | {' | '.join(names)} |"
@@ -164,12 +166,9 @@ def _worth(metrics: dict[str, Any]) -> Iterator[str]:
         plain = {f"{split}, at one half": found["at_one_half"]} if "at_one_half" in found else {}
         for what, figures in ({split: found} | plain).items():
             cells = [_figure(name, figures) for name in names]
-            yield f"| {what} | {found['rows']:,} | {' | '.join(cells)} |"
+            yield f"| {split_title(what)} | {found['rows']:,} | {' | '.join(cells)} |"
     yield ""
-    if "test" in metrics:
-        yield "The test split was used once, at the end; validation chose among the epochs."
-    else:
-        yield metrics["validation"]["note"]
+    yield figures_source(metrics)
     split, classes = _classes(metrics)
     if not classes:  # scores
         return
@@ -179,7 +178,7 @@ def _worth(metrics: dict[str, Any]) -> Iterator[str]:
         yield "A label is given where its probability is above its threshold, chosen on validation."
         yield ""
         shown.append("threshold")
-    yield f"| label ({split}) | {' | '.join(shown).replace('f1', 'F1')} | rows |"
+    yield f"| label ({split_title(split)}) | {' | '.join(shown).replace('f1', 'F1')} | rows |"
     yield "|---" * (len(shown) + 2) + "|"
     for row in classes:
         figures = " | ".join(f"{row[name]:.4f}" if name in row else "" for name in shown)
@@ -352,12 +351,12 @@ def _of_the_hub(dataset: DatasetConfig) -> str | None:
 
 
 def _classes(metrics: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    split = "test" if "test" in metrics else "validation"
-    return split, metrics[split]["per_class"]
+    split = reported_split(metrics)
+    return split, metrics[split].get("per_class", [])
 
 
 def _figure(name: str, found: dict[str, Any]) -> str:
-    value, interval = found["metrics"][name], found["intervals"].get(name)
+    value, interval = found["metrics"].get(name), found["intervals"].get(name)
     if value is None:
         return "undefined"
     low_to_high = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""

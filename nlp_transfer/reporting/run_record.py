@@ -15,6 +15,7 @@ from nlp_transfer.config.schema import DEFAULT_METRICS, Config, Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metrics import LOWER_IS_BETTER
 from nlp_transfer.models.auto_strategy import resolve
+from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.runs.folder import (
     CONFIG_FILE,
     DATA_REPORT_FILE,
@@ -82,7 +83,7 @@ class RunRecord:
     @property
     def split(self) -> str:
         """The split that the figures are of."""
-        return "test" if "test" in self.metrics else "validation"
+        return reported_split(self.metrics) if self.metrics else "validation"
 
 
 def read_record(folder: Path) -> RunRecord:

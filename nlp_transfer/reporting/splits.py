@@ -1,0 +1,49 @@
+"""Which split of `metrics.json` stands for a run, and where its figures come from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+# The first of these that a run has: the further its rows are from any choice, the better.
+REPORTED = ("test", "cross_validation", "validation")
+SOURCES = {
+    "test": "The test split was used once, at the end; validation chose the epochs.",
+    "cross_validation": (
+        "Cross-validation: each row was predicted by a model that was not trained on it. "
+        "The final model was trained on all rows."
+    ),
+    "validation": "There is no labelled test split: these figures come from the validation split, "
+    "which also chose the epochs.",
+}
+
+
+def reported_split(splits: Collection[str]) -> str:
+    """The split whose figures are reported first.
+
+    Args:
+        splits: the names of the measured splits, at least one.
+    """
+    return next((split for split in REPORTED if split in splits), next(iter(splits)))
+
+
+def ordered(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The splits, the reported one first."""
+    first = [split for split in REPORTED if split in metrics]
+    return {split: metrics[split] for split in dict.fromkeys([*first, *metrics])}
+
+
+def split_title(split: str) -> str:
+    """The name of a split as a person writes it."""
+    return split.replace("_", "-")
+
+
+def figures_source(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """One sentence that says on which rows the reported figures were measured."""
+    split = reported_split(metrics)
+    noted = metrics[split].get("note")
+    if noted is not None:
+        return str(noted)
+    if split == "test" and "validation" not in metrics:
+        return "The test split was used once, at the end."
+    return SOURCES.get(split, "")
