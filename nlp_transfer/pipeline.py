@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.schema import Config, EvaluationConfig, HubConfig, Problem
+from nlp_transfer.config.schema import Config, EvaluationConfig, HubConfig
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.calibration import calibrate
@@ -266,9 +266,9 @@ def _say(corpus: Corpus) -> None:
         logger.info(note)
     rows = ", ".join(f"{name} {len(split):,}" for name, split in corpus.splits.items())
     labels = f"{corpus.problem.name}: {', '.join(corpus.labels)}"
-    if corpus.problem is Problem.regression:
+    if not corpus.problem.has_labels:
         scores = corpus.references("train")
-        labels = f"regression: scores from {scores.min():g} to {scores.max():g}"
+        labels = f"{corpus.problem.name}: scores from {scores.min():g} to {scores.max():g}"
     logger.info("rows: %s; %s", rows, labels)
 
 

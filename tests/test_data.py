@@ -20,9 +20,12 @@ from datasets import ClassLabel, Dataset, DatasetDict, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlp_transfer.config.schema import DatasetConfig, Problem
+from nlp_transfer.config.schema import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus, stratified_part
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.problems.regression import REGRESSION
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 Rows = list[tuple[Any, Any]]
 
@@ -332,9 +335,9 @@ def test_labels_with_a_fraction_are_scores_unless_classes_are_asked_for(
 ) -> None:
     path = write(tmp_path / f"rows{suffix}", labelled([0.5, 1.5, 3.0]))
     corpus = load(train=path, validation=path)
-    assert corpus.problem is Problem.regression
+    assert corpus.problem is REGRESSION
     assert corpus.references("train").tolist() == [0.5, 1.5, 3.0]
-    corpus = load(train=path, validation=path, problem=Problem.single_label)
+    corpus = load(train=path, validation=path, problem="single_label")
     assert corpus.labels[:2] == ("0.5", "1.5") or corpus.labels[1:] == ("0.5", "1.5")
     assert corpus.references("train").dtype == np.int64
 
@@ -344,15 +347,15 @@ def test_floats_that_are_all_whole_are_asked_about(tmp_path: Path, suffix: str) 
     path = write(tmp_path / f"rows{suffix}", labelled([0.0, 1.0, 1.0]))
     message = failure(train=path, validation=path)
     assert "dataset.problem=single_label or dataset.problem=regression" in message
-    scores = load(train=path, validation=path, problem=Problem.regression)
+    scores = load(train=path, validation=path, problem="regression")
     assert scores.references("train").tolist() == [0, 1, 1]
     assert scores.labels == ("score",)
-    classes = load(train=path, validation=path, problem=Problem.single_label)
+    classes = load(train=path, validation=path, problem="single_label")
     assert classes.references("train").tolist() == [0, 1, 1]
     # Integers are classes, unless they are said to be scores.
     path = write(tmp_path / f"whole{suffix}", labelled([0, 1, 5]))
-    assert load(train=path, validation=path).problem is Problem.single_label
-    scores = load(train=path, validation=path, problem=Problem.regression)
+    assert load(train=path, validation=path).problem is SINGLE_LABEL
+    scores = load(train=path, validation=path, problem="regression")
     assert scores.references("train").tolist() == [0, 1, 5]
 
 
@@ -403,7 +406,7 @@ def several(kind: str, folder: Path) -> dict[str, Any]:
 def test_several_labels_a_text_may_stand_in_many_ways(tmp_path: Path, kind: str) -> None:
     keys = several(kind, tmp_path)
     corpus = load(**keys, validation=keys["train"])
-    assert corpus.problem is Problem.multi_label
+    assert corpus.problem is MULTI_LABEL
     assert corpus.labels == ("a", "b", "c")
     assert corpus.references("train").tolist() == AS_COLUMNS
     assert corpus.references("train").dtype == np.float32
@@ -683,7 +686,7 @@ def test_every_label_comes_back_as_it_was_written(classes: list[Any], data: st.D
         for split, labels in written.items():
             write(Path(folder) / f"{split}.parquet", labelled(labels))
         files = {split: Path(folder) / f"{split}.parquet" for split in written}
-        corpus = load(**files, problem=Problem.single_label)
+        corpus = load(**files, problem="single_label")
     assert sorted(corpus.labels) == sorted(map(str, classes))
     for split, labels in written.items():
         assert [label for _, label in rows_of(corpus, split)] == [str(label) for label in labels]
@@ -716,7 +719,7 @@ def test_every_score_comes_back_as_it_was_written(scores: list[float]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind in (".csv", ".jsonl", ".parquet"):
             path = write(Path(folder) / f"rows{kind}", labelled(scores))
-            corpus = load(train=path, validation=path, problem=Problem.regression)
+            corpus = load(train=path, validation=path, problem="regression")
             assert corpus.references("train").tolist() == scores
 
 

@@ -11,7 +11,6 @@ from conftest import slow_but
 from scipy import stats
 from sklearn import metrics as sk
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.evaluation.metrics import BINARY, BY_LABEL, BY_PROBABILITY, Classes
 from nlp_transfer.evaluation.significance import (
     Answers,
@@ -22,7 +21,11 @@ from nlp_transfer.evaluation.significance import (
     holm,
     mcnemar,
 )
+from nlp_transfer.problems import Problem
 from nlp_transfer.problems.decoder import Decoder, softmax
+from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.problems.regression import REGRESSION
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 CLASSES = Classes(("a", "b", "c"), 2)
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -44,7 +47,7 @@ def answers(rows: int = 250, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
     return references, first.astype(np.float32), second.astype(np.float32)
 
 
-def of(logits: np.ndarray, problem: Problem = Problem.single_label) -> Answers:
+def of(logits: np.ndarray, problem: Problem = SINGLE_LABEL) -> Answers:
     return Answers(logits, Decoder(CLASSES.names, problem))
 
 
@@ -111,14 +114,14 @@ def test_several_labels_and_scores_are_drawn_too() -> None:
     references = (generator.random((80, 3)) < 0.4).astype(np.float32)
     logits = (2 * references - 1 + generator.normal(size=(80, 3))).astype(np.float32)
     rows = Rows(CLASSES, references)
-    scores, drawn = draw_scores("f1_macro", rows, [of(logits, Problem.multi_label)])
+    scores, drawn = draw_scores("f1_macro", rows, [of(logits, MULTI_LABEL)])
     expected = sk.f1_score(references, logits > 0, average="macro")
     assert scores[0] == pytest.approx(expected)
     low, high = np.percentile(drawn[0], [2.5, 97.5])
     assert low < expected < high
     wanted = generator.normal(size=120).astype(np.float32)
     guesses = (wanted + generator.normal(size=120))[:, None].astype(np.float32)
-    scores, drawn = draw_scores("mse", Rows(CLASSES, wanted), [of(guesses, Problem.regression)])
+    scores, drawn = draw_scores("mse", Rows(CLASSES, wanted), [of(guesses, REGRESSION)])
     errors = (wanted - guesses[:, 0]) ** 2
     assert scores[0] == pytest.approx(errors.mean(), rel=1e-5)
     assert drawn[0].std() == pytest.approx(errors.std() / np.sqrt(120), rel=0.1)

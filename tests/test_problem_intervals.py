@@ -10,14 +10,17 @@ import pytest
 from scipy import special, stats
 from sklearn import metrics as sk
 
-from nlp_transfer.config.schema import EvaluationConfig, Problem
+from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.evaluation.bootstrap import Interval, resampled
 from nlp_transfer.evaluation.calibration import fit_temperature
 from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
 from nlp_transfer.evaluation.problem_metrics import BY_DECISION, BY_VALUE
+from nlp_transfer.problems import Problem
+from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.problems.regression import REGRESSION
 
-SEVERAL = {**BY_DECISION, **BY_VALUE[Problem.multi_label]}
-SCORES = BY_VALUE[Problem.regression]
+SEVERAL = {**BY_DECISION, **BY_VALUE["multi_label"]}
+SCORES = BY_VALUE["regression"]
 
 
 def several(rows: int, labels: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -37,9 +40,7 @@ def scores(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def asked(problem: Problem, labels: int, *names: str) -> Metrics:
-    config = EvaluationConfig(
-        list(names or (SEVERAL if problem is Problem.multi_label else SCORES))
-    )
+    config = EvaluationConfig(list(names or (SEVERAL if problem is MULTI_LABEL else SCORES)))
     return load_metrics(config, tuple("abcdefghijklmnopqrstuvwxyzäö"[:labels]), problem)
 
 
@@ -125,7 +126,7 @@ def test_every_metric_over_many_weightings_at_once_is_theirs(name: str) -> None:
     "name", ["f1_micro", "f1_macro", "ranking_precision", "pearson", "spearman"]
 )
 def test_intervals_are_those_of_scipy(name: str) -> None:
-    problem = Problem.regression if name in SCORES else Problem.multi_label
+    problem = REGRESSION if name in SCORES else MULTI_LABEL
     references, logits = scores(400) if name in SCORES else several(400)
     metrics = asked(problem, logits.shape[1], name)
     low, high = between(metrics, references, logits)[name]
@@ -149,11 +150,11 @@ def test_the_interval_of_an_error_of_many_rows_is_the_normal_one(name: str) -> N
     if name == "log_loss":
         references, logits = several(4000)
         losses = np.logaddexp(0, np.where(references > 0, -logits, logits)).mean(axis=1)
-        metrics = asked(Problem.multi_label, 4, name)
+        metrics = asked(MULTI_LABEL, 4, name)
     else:
         references, logits = scores(4000)
         losses = np.abs(references - logits[:, 0]) ** (2 if name == "mse" else 1)
-        metrics = asked(Problem.regression, 1, name)
+        metrics = asked(REGRESSION, 1, name)
     error = losses.std() / np.sqrt(4000)
     expected = losses.mean() + 1.96 * error * np.array([-1, 1])
     found = between(metrics, references, logits)[name]
@@ -162,8 +163,8 @@ def test_the_interval_of_an_error_of_many_rows_is_the_normal_one(name: str) -> N
 
 def test_intervals_enclose_every_metric_and_come_out_the_same_again() -> None:
     for problem, (references, logits) in (
-        (Problem.multi_label, several(60)),
-        (Problem.regression, scores(60)),
+        (MULTI_LABEL, several(60)),
+        (REGRESSION, scores(60)),
     ):
         metrics = asked(problem, logits.shape[1])
         values, found = metrics.compute(logits, references), between(metrics, references, logits)
@@ -178,20 +179,18 @@ def test_intervals_enclose_every_metric_and_come_out_the_same_again() -> None:
 def test_all_right_is_not_certain_and_nothing_there_is_undefined() -> None:
     references = several(33)[0]
     sure = np.where(references > 0, 5.0, -5.0).astype(np.float32)
-    found = between(
-        asked(Problem.multi_label, 4, "f1_micro", "f1_macro", "accuracy"), references, sure
-    )
+    found = between(asked(MULTI_LABEL, 4, "f1_micro", "f1_macro", "accuracy"), references, sure)
     for low, high in found.values():
         assert high == 1
         assert 0.7 < low < 0.99
     none = np.zeros_like(references)
-    values = asked(Problem.multi_label, 4).compute(sure, none)
+    values = asked(MULTI_LABEL, 4).compute(sure, none)
     assert values["average_precision"] is None
     assert values["ranking_precision"] == 1
     same = np.ones((20, 1), dtype=np.float32)
-    values = asked(Problem.regression, 1).compute(same, scores(20)[0])
+    values = asked(REGRESSION, 1).compute(same, scores(20)[0])
     assert values["pearson"] is None and values["spearman"] is None
-    assert set(between(asked(Problem.regression, 1), scores(20)[0], same)) == {"mse", "mae"}
+    assert set(between(asked(REGRESSION, 1), scores(20)[0], same)) == {"mse", "mae"}
 
 
 @pytest.mark.slow
@@ -200,8 +199,8 @@ def test_intervals_hold_the_truth_in_95_of_100_samples() -> None:
     many, held = 400, dict.fromkeys(measured, 0)
     truth = {}
     for problem, (references, logits) in (
-        (Problem.multi_label, several(200_000, seed=10)),
-        (Problem.regression, scores(200_000, seed=10)),
+        (MULTI_LABEL, several(200_000, seed=10)),
+        (REGRESSION, scores(200_000, seed=10)),
     ):
         names = [name for name in held if name in (SCORES if references.ndim == 1 else SEVERAL)]
         metrics = asked(problem, logits.shape[1], *names)
@@ -219,12 +218,12 @@ def test_the_temperature_of_several_labels_is_the_one_of_least_log_loss() -> Non
     generator = np.random.default_rng(0)
     right = generator.normal(size=(400, 5)) * 2 - 1
     references = (generator.random(right.shape) < special.expit(right)).astype(np.float32)
-    found = fit_temperature(3 * right, references, Problem.multi_label)
+    found = fit_temperature(3 * right, references, MULTI_LABEL)
     assert found == pytest.approx(3, rel=0.15)
 
     def loss(temperature: float) -> float:
         return sk.log_loss(references.ravel(), special.expit(3 * right / temperature).ravel())
 
     assert loss(found) < min(loss(found * 1.01), loss(found / 1.01))
-    assert fit_temperature(right, (right > 0).astype(np.float32), Problem.multi_label) is None
-    assert fit_temperature(right, (right < 0).astype(np.float32), Problem.multi_label) is None
+    assert fit_temperature(right, (right > 0).astype(np.float32), MULTI_LABEL) is None
+    assert fit_temperature(right, (right < 0).astype(np.float32), MULTI_LABEL) is None

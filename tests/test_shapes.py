@@ -51,7 +51,6 @@ from nlp_transfer.export.onnx_parity import Questions
 from nlp_transfer.inference import classifier
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.models.mean_pooling import choose_pooling
-from nlp_transfer.problems.decoder import probabilities_of
 from nlp_transfer.tokenization.encoding import (
     TrainingRows,
     encode,
@@ -865,7 +864,7 @@ def test_onnx_answers_every_shape_as_torch_does(
     claim, exported = shipped[shape]
     asked = asked_of(claim)
     answers = {b: Classifier.load(claim.folder, b, threads=1) for b in ("torch", "onnx")}
-    expected = probabilities_of(claim.logits, claim.problem)
+    expected = claim.problem.probabilities(claim.logits)
     for by in answers.values():
         found = by.probabilities(*asked)
         np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
@@ -891,7 +890,7 @@ def test_int8_is_measured_by_what_its_shape_answers(
     shape: str, shipped: dict[str, tuple[Claim, Exported]]
 ) -> None:
     claim, exported = shipped[shape]
-    expected, int8 = probabilities_of(claim.logits, claim.problem), exported.measured["int8"]
+    expected, int8 = claim.problem.probabilities(claim.logits), exported.measured["int8"]
     by_int8 = Classifier.load(claim.folder, "int8", threads=1)
     found = by_int8.probabilities(claim.texts)
     assert (found[:3] == by_int8.probabilities(claim.texts[:3])).all()  # whoever else is there

@@ -16,12 +16,16 @@ from sklearn import metrics as sk
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli.main import main
-from nlp_transfer.config.schema import EvaluationConfig, Problem, Thresholds
+from nlp_transfer.config.schema import EvaluationConfig, Thresholds
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.evaluator import load_metrics
 from nlp_transfer.evaluation.thresholds import LEAST, NEVER, choose, for_f1, for_precision, of_label
 from nlp_transfer.export.onnx_parity import worth_of
+from nlp_transfer.problems import Problem
 from nlp_transfer.problems.decoder import Decoder
+from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.problems.regression import REGRESSION
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 Typed = Callable[..., list[str]]
 
@@ -79,7 +83,7 @@ def test_every_label_has_its_own_threshold_and_what_was_left_is_said() -> None:
     probabilities = np.stack([p for p, _ in columns], axis=1).clip(0.001, 0.999)
     references = np.stack([right for _, right in columns], axis=1).astype(np.float32)
     logits = np.log(probabilities / (1 - probabilities))
-    metrics = load_metrics(EvaluationConfig(), ("a", "b", "c"), Problem.multi_label)
+    metrics = load_metrics(EvaluationConfig(), ("a", "b", "c"), MULTI_LABEL)
     found = choose(logits, references, metrics, EvaluationConfig())
     assert found.how == "f1"
     assert set(found.left) == {"c"}
@@ -104,7 +108,7 @@ def test_an_export_is_judged_by_the_labels_that_it_would_give() -> None:
     references = (generator.random((50, 2)) < 0.4).astype(np.float32)
     logits = generator.normal(size=(50, 2)) + references - 1
     thresholds = {"a": 0.2, "b": 0.3}
-    decoder = Decoder(("a", "b"), Problem.multi_label, thresholds)
+    decoder = Decoder(("a", "b"), MULTI_LABEL, thresholds)
     worth, interval = worth_of(logits, references, decoder)
     decided = decoder.probabilities(logits) > list(thresholds.values())
     assert worth == pytest.approx(sk.f1_score(references, decided, average="micro"))
@@ -227,8 +231,8 @@ def test_of_two_classes_the_positive_one_has_a_threshold_on_request(
 @pytest.mark.parametrize(
     ("labels", "problem", "asked", "said"),
     [
-        (("score",), Problem.regression, Thresholds.f1, "here are scores"),
-        (("a", "b", "c"), Problem.single_label, Thresholds.precision, "here are 3 labels"),
+        (("score",), REGRESSION, Thresholds.f1, "here are scores"),
+        (("a", "b", "c"), SINGLE_LABEL, Thresholds.precision, "here are 3 labels"),
     ],
 )
 def test_thresholds_that_have_nothing_to_decide_are_refused(
@@ -262,4 +266,4 @@ def test_a_folder_without_thresholds_answers_as_before() -> None:
     assert several.decide(np.array([[0.51, 0.5]])).tolist() == [[True, False]]
     # One output is read as `pipeline` reads it: yes or no.
     alone = Decoder.from_model_config({"id2label": {"0": "spam"}})
-    assert alone.problem is Problem.multi_label
+    assert alone.problem is MULTI_LABEL

@@ -12,11 +12,13 @@ from conftest import ARCHITECTURES, make_rows, slow_but, write_csv
 from rooms import Prepared, prepare
 
 from nlp_transfer import compose, run
-from nlp_transfer.config.schema import Problem, Solver
+from nlp_transfer.config.schema import Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.checkpoint import Claim, export, verify
 from nlp_transfer.models.loading import Anatomy
 from nlp_transfer.models.stages import frozen_below, parameter_groups
+from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.training.losses import weigh_labels
 
 STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
@@ -289,7 +291,7 @@ def test_class_weights_are_one_on_average_and_do_not_depend_on_accumulation(
 ) -> None:
     labels = np.array([0] * 90 + [1] * 10)
     balanced, halfway, named = (
-        weigh_labels(labels, ("a", "b", "c"), Problem.single_label, asked)
+        weigh_labels(labels, ("a", "b", "c"), SINGLE_LABEL, asked)
         for asked in ("balanced", "sqrt", {"b": 3, "a": 1, "c": 7})
     )
     assert balanced is not None
@@ -300,9 +302,9 @@ def test_class_weights_are_one_on_average_and_do_not_depend_on_accumulation(
     assert halfway[labels].mean() == pytest.approx(1)
     assert named[1] / named[0] == pytest.approx(3)
     assert named[labels].mean() == pytest.approx(1)
-    assert weigh_labels(labels, ("a", "b"), Problem.single_label, "none") is None
+    assert weigh_labels(labels, ("a", "b"), SINGLE_LABEL, "none") is None
     several = np.array([[1, 0], [1, 0], [1, 1], [1, 0], [0, 0]])
-    weights = weigh_labels(several, ("a", "b"), Problem.multi_label, "balanced")
+    weights = weigh_labels(several, ("a", "b"), MULTI_LABEL, "balanced")
     assert weights == pytest.approx([1 / 4, 4])
     rows = [*make_rows(80)[1::2], *make_rows(30, 3)[::2]]
     train = write_csv(tmp_path / "uneven.csv", rows)

@@ -13,7 +13,6 @@ import numpy as np
 from safetensors import safe_open
 
 from nlp_transfer.analysis.finished_runs import Finished, common_split, open_all
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metrics import (
     BINARY,
@@ -168,9 +167,9 @@ def rows_of(run: Finished, split: str, metric: str) -> Rows:
     """The rows of a run's split, if the metric can be measured on them."""
     labels, problem = tuple(run.about["labels"]), run.problem
     known = [*BY_LABEL, *BY_PROBABILITY]
-    if problem is not Problem.single_label:
-        known = [*(BY_DECISION if problem is Problem.multi_label else ()), *BY_VALUE[problem]]
-    if problem is Problem.single_label and len(labels) != 2:
+    if problem.metric_kind != "single_label":
+        known = [*(BY_DECISION if problem.several else ()), *BY_VALUE[problem.metric_kind]]
+    if problem.metric_kind == "single_label" and len(labels) != 2:
         known = [name for name in known if name not in BINARY]
     if metric not in known:
         raise UserError(
@@ -273,7 +272,7 @@ def _pairs(entries: list[Entry], split: str, metric: str) -> list[Pair]:
 
 
 def _exact(one: Finished, other: Finished, split: str) -> float | None:
-    if one.problem is not Problem.single_label:
+    if not one.problem.integer_references:
         return None
     _, references = read_predictions(one.folder, split)
     return mcnemar(references, *(run.answers(split).decisions() for run in (one, other)))

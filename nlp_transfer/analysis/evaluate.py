@@ -11,14 +11,16 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import FILE_SUFFIXES, DatasetConfig, EvaluationConfig, Problem
+from nlp_transfer.config.schema import FILE_SUFFIXES, DatasetConfig, EvaluationConfig
 from nlp_transfer.data.corpus import Corpus, load_labelled, named
-from nlp_transfer.data.labels import SCORE, integer
 from nlp_transfer.data.sources import SPLITS, Source, read_files, read_splits
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.evaluator import evaluate_split, load_metrics
 from nlp_transfer.evaluation.slices import slices_of
 from nlp_transfer.inference.classifier import Classifier, find_model
+from nlp_transfer.problems import Problem
+from nlp_transfer.problems.base import integer
+from nlp_transfer.problems.detection import problem_to_measure
 from nlp_transfer.reporting import console
 from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
 from nlp_transfer.utils.files import read_json
@@ -178,10 +180,9 @@ def _refuse_columns(config: DatasetConfig, sources: list[Source]) -> None:
 def _what_it_answers(classifier: Classifier, folder: Path) -> tuple[tuple[str, ...], Problem]:
     """The labels and the problem; one label of a folder of other origin may be a score."""
     labels, problem = classifier.labels, classifier.decoder.problem
-    said = read_json(find_model(folder) / "config.json").get("problem_type")
-    if problem is Problem.regression or (len(labels) == 1 and said is None):
-        return (SCORE,), Problem.regression
-    return labels, problem
+    about = read_json(find_model(folder) / "config.json")
+    problem = problem_to_measure(problem, labels, about)
+    return (labels if problem.has_labels else tuple(problem.order_labels(set(), None))), problem
 
 
 def _corpus(
@@ -195,8 +196,8 @@ def _corpus(
     notes: list[str] = []
 
     def names(written: set[str], order: Sequence[str]) -> dict[str, str]:
-        if problem is Problem.regression:
-            return {SCORE: SCORE}
+        if not problem.has_labels:
+            return {label: label for label in labels}
         given = config.label_names or {}
         said = {**given, **{old: new for old, new in named(given, order).items() if new}}
         by_number = sorted(written, key=lambda label: (integer(label) or 0, label))
@@ -208,7 +209,7 @@ def _corpus(
         # In the model's order, those too that the data does not have.
         return {of.get(label, f"\0{label}"): label for label in labels}
 
-    rows = load_labelled(sources, replace(config, problem=problem), names, notes)
+    rows = load_labelled(sources, replace(config, problem=problem.name), names, notes)
     return Corpus({split: rows}, labels, "", tuple(notes), problem)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import DEFAULT_METRICS, Problem, plain
+from nlp_transfer.config.schema import plain
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.significance import Answers
+from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.runs.folder import CONFIG_FILE, METRICS_FILE, RUN_FILE, State, settings
@@ -33,7 +34,7 @@ class Finished:
     @property
     def problem(self) -> Problem:
         """What is asked of a text."""
-        return Problem[self.about["problem"]]
+        return problem_named(self.about["problem"])
 
     def answers(self, split: str) -> Answers:
         """What it answered to each row of a split."""
@@ -44,7 +45,7 @@ class Finished:
     @property
     def metric(self) -> str:
         """The one that chose its epoch."""
-        asked = self.settings["evaluation.metrics"] or DEFAULT_METRICS[self.problem]
+        asked = self.settings["evaluation.metrics"] or self.problem.default_metrics
         return self.settings["evaluation.best"] or asked[0]
 
     @property

@@ -61,18 +61,6 @@ class Solver(Enum):
     """The head alone: a logistic regression, solved."""
 
 
-class Problem(Enum):
-    """What is asked of a text; the values are Hugging Face's `problem_type`."""
-
-    auto = "auto"
-    """By what the label column holds."""
-    single_label = "single_label_classification"
-    multi_label = "multi_label_classification"
-    """Any number of labels for each text."""
-    regression = "regression"
-    """A score."""
-
-
 class LongText(Enum):
     """What is done with a text that is longer than an input."""
 
@@ -174,7 +162,9 @@ class DatasetConfig:
     """The column of the second text, where each row is a pair."""
     label: Any = "label"
     """A column; or one 0/1 column for each label, as a list."""
-    problem: Problem = Problem.auto
+    problem: str = AUTO
+    """The kind of label by its name (single_label, multi_label, regression …); auto: by what the
+    label column holds."""
     delimiter: str | None = None
     """Between the labels of one cell, where a text may have several."""
     label_names: dict[str, str] | None = None
@@ -305,14 +295,6 @@ class FeaturesConfig:
     folder: str = f"{RUNS}/.features"
     keep_gb: float = 5.0
     """For later runs, a sweep say; those not used for longest go first."""
-
-
-# What is measured where nothing else is asked for; the first of them chooses the epoch.
-DEFAULT_METRICS = {
-    Problem.single_label: ("accuracy", "f1_macro", "log_loss", "brier", "ece"),
-    Problem.multi_label: ("f1_micro", "f1_macro", "ranking_precision", "average_precision"),
-    Problem.regression: ("pearson", "spearman", "mse"),
-}
 
 
 @dataclass

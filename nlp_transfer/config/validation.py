@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from nlp_transfer.config.schema import (
     AUTO,
-    DEFAULT_METRICS,
     FILE_SUFFIXES,
     TRACKERS,
     ClassWeights,
@@ -19,7 +19,6 @@ from nlp_transfer.config.schema import (
     EvaluationConfig,
     HubConfig,
     LongText,
-    Problem,
     Solver,
     StageConfig,
     StrategyConfig,
@@ -27,6 +26,7 @@ from nlp_transfer.config.schema import (
     TrainingConfig,
     WindowPooling,
 )
+from nlp_transfer.problems import problems
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
 DESTRUCTIVE_LEARNING_RATE = 1e-3
@@ -68,9 +68,9 @@ def impossible(config: Config) -> Iterator[str]:
 def _impossible_metrics(config: Config) -> Iterator[str]:
     best, measured = config.evaluation.best, config.evaluation.metrics
     if measured is None:
-        problem = config.dataset.problem
-        problems = list(DEFAULT_METRICS) if problem is Problem.auto else [problem]
-        measured = [name for each in problems for name in DEFAULT_METRICS[each]]
+        kind, kinds = config.dataset.problem, problems()
+        some = [kinds[kind]] if kind in kinds else kinds.values()
+        measured = [name for each in some for name in each.default_metrics]
     if not measured:
         yield "evaluation.metrics is empty: name at least one, or leave it out."
     elif best is not None and best not in measured:
@@ -111,18 +111,32 @@ def _impossible_labels(dataset: DatasetConfig) -> Iterator[str]:
     names = dataset.label_columns
     if not names or not all(isinstance(name, str) and name for name in names):
         yield f"dataset.label={dataset.label!r} must be a column, or a list of 0/1 columns."
-    several = isinstance(dataset.label, list) or dataset.delimiter is not None
-    if several and dataset.problem not in (Problem.auto, Problem.multi_label):
-        yield (
-            f"dataset.problem={dataset.problem.name} does not go with several labels a text "
-            "(dataset.delimiter, or a list of columns in dataset.label)."
-        )
+    yield from _impossible_problem(dataset)
     if isinstance(dataset.label, list) and dataset.delimiter is not None:
         yield "dataset.delimiter is for labels in one cell; dataset.label has several columns."
     if dataset.delimiter == "":
         yield "dataset.delimiter is empty: name what stands between the labels of a cell."
-    if dataset.problem is Problem.regression and dataset.label_names is not None:
-        yield "dataset.label_names has nothing to name: dataset.problem=regression has scores."
+
+
+def _impossible_problem(dataset: DatasetConfig) -> Iterator[str]:
+    name, kinds = dataset.problem, problems()
+    if name != AUTO and name not in kinds:
+        nearest = get_close_matches(name, kinds, n=1)
+        guess = f" Did you mean {nearest[0]}?" if nearest else ""
+        yield f"dataset.problem={name!r} is not one of {', '.join([AUTO, *kinds])}.{guess}"
+    if name not in kinds:
+        return
+    problem, columns = kinds[name], isinstance(dataset.label, list)
+    if (columns and not problem.reads_columns) or (dataset.delimiter and not problem.several):
+        yield (
+            f"dataset.problem={name} does not go with several labels a text "
+            "(dataset.delimiter, or a list of columns in dataset.label)."
+        )
+    if dataset.label_names is not None and not problem.has_label_names:
+        yield (
+            "dataset.label_names has nothing to name: "
+            f"dataset.problem={name} has {problem.rows_have}."
+        )
 
 
 def _impossible_cuts(dataset: DatasetConfig) -> Iterator[str]:

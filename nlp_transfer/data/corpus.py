@@ -14,14 +14,10 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from nlp_transfer.config.schema import DatasetConfig, Problem
+from nlp_transfer.config.schema import AUTO, DatasetConfig
 from nlp_transfer.data.labels import (
-    SCORE,
-    UNLABELLED,
     Table,
-    as_answers,
-    different,
-    integer,
+    parse,
     problem_of,
     read_labels,
     refuse_rows,
@@ -40,6 +36,10 @@ from nlp_transfer.data.splits import (
 from nlp_transfer.data.splitters import stratified_part
 from nlp_transfer.data.tabular import other_delimiter
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.problems import Problem, problem_named
+from nlp_transfer.problems.base import UNLABELLED, integer
+from nlp_transfer.problems.detection import different
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 SLICE_PREFIX = "slice: "  # before the name of a column of the data, in a `Corpus`
 CROSS_VALIDATION = "cross_validation"  # the split name of out-of-fold figures
@@ -50,8 +50,8 @@ COLUMNS = ("label", "text", "text_pair")
 class Corpus:
     """Labelled texts with our column names: `text`, `label`, and of pairs also `text_pair`.
 
-    `label` is an index into `labels`; where a text may have several, 0 or 1 for each of `labels`;
-    or a score.
+    `label` is what `problem.encode` makes of the label column: an index into `labels`, a list with
+    one number for each of `labels`, or a score.
     `splits` has train and validation, and test where there is one. `source` and `row` (from 1) say
     where each text came from.
     """
@@ -60,7 +60,7 @@ class Corpus:
     labels: tuple[str, ...]
     fingerprint: str  # of every text and label in every split, and of the label names
     notes: tuple[str, ...]  # what was decided on the way, for the log
-    problem: Problem = Problem.single_label
+    problem: Problem = SINGLE_LABEL
     folds: np.ndarray | None = None  # int [rows of train]; None: a validation split decides
 
     def rows(self, split: str) -> Dataset:
@@ -105,7 +105,7 @@ def load_corpus(
     }
     tables = _without_unlabelled(tables, notes)
     problem = problem_of(tables["train"], config)
-    tables = {s: [as_answers(t, problem, config) for t in parts] for s, parts in tables.items()}
+    tables = {s: [parse(t, problem, config) for t in parts] for s, parts in tables.items()}
     names = _label_names(tables["train"], problem, config)
     splits = {split: _with_label_ids(parts, names, problem) for split, parts in tables.items()}
     count = 0 if fold_rule is None else number_of_folds(splits, config, fold_rule)
@@ -116,9 +116,13 @@ def load_corpus(
         part = stratified_part(strata_of(splits["train"], problem), config.limit, seed)
         splits["train"] = splits["train"].select(part)
         notes.append(f"train is limited to {config.limit} rows, stratified by label")
-    _refuse_one_class(references_of(splits["train"], problem), names, problem)
     folds = folds_of_train(splits, problem, config, seed, count, notes) if count else None
     labels, fingerprint = tuple(names.values()), _fingerprint(splits, names)
+    alike = problem.nothing_to_learn(references_of(splits["train"], problem), labels)
+    if alike is not None:
+        raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
+    hint = problem.hint(list(names)) if config.problem == AUTO else None
+    notes += [] if hint is None else [hint]
     return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds)
 
 
@@ -141,32 +145,23 @@ def load_labelled(
     tables = [_without_undecided(table, notes) for table in tables]
     if not any(len(table.labels) for table in tables):
         raise UserError(ExitCode.DATA, "No row of the data has a label (all are -1).")
+    problem = problem_named(config.problem)
     listed = any(isinstance(label, list) for table in tables for label in table.labels)
-    if listed and config.problem is not Problem.multi_label:
+    if listed and not (problem.several or problem.reads_columns):
         raise UserError(
             ExitCode.DATA,
             f"The label column {config.label!r} holds lists of labels, and the model answers with "
-            f"one ({config.problem.name}).",
+            f"one ({problem.name}).",
         )
-    tables = [as_answers(table, config.problem, config) for table in tables]
+    tables = [parse(table, problem, config) for table in tables]
     written = {str(label) for table in tables for label in different(table.labels)}
     order = () if any(table.order is None for table in tables) else tables[0].order or ()
-    return _with_label_ids(tables, names(written, order), config.problem)
+    return _with_label_ids(tables, names(written, order), problem)
 
 
 def answers_of(corpus: Corpus, split: str) -> list[str]:
     """The answer of each row in words."""
-    found = corpus.rows(split)["label"][:]
-    match corpus.problem:
-        case Problem.multi_label:
-            return [
-                ", ".join(n for n, has in zip(corpus.labels, row, strict=True) if has) or "none"
-                for row in found
-            ]
-        case Problem.regression:
-            return [f"{score:g}" for score in found]
-        case _:
-            return [corpus.labels[label] for label in found]
+    return corpus.problem.describe_references(corpus.references(split), corpus.labels)
 
 
 def _our_columns(source: Source, split: str, config: DatasetConfig, slices: Sequence[str]) -> Table:
@@ -249,16 +244,14 @@ def _without_undecided(table: Table, notes: list[str]) -> Table:
 
 def _label_names(train: list[Table], problem: Problem, config: DatasetConfig) -> dict[str, str]:
     """Every label as the data writes it, in order, with its name."""
-    if problem is Problem.regression:
-        if config.label_names is not None:
-            raise UserError(
-                ExitCode.DATA,
-                f"dataset.label_names={config.label_names} has nothing to name: "
-                f"dataset.label={config.label!r} holds scores. If they are classes, say "
-                "dataset.problem=single_label.",
-            )
-        return {SCORE: SCORE}
-    written = _order_of(train, config)
+    if not problem.has_label_names and config.label_names is not None:
+        raise UserError(
+            ExitCode.DATA,
+            f"dataset.label_names={config.label_names} has nothing to name: "
+            f"dataset.label={config.label!r} holds {problem.rows_have}. If they are classes, say "
+            f"dataset.problem={SINGLE_LABEL.name}.",
+        )
+    written = _order_of(train, problem, config)
     if config.label_names is None:
         return {label: label for label in written}
     given = config.label_names
@@ -278,7 +271,9 @@ def named(given: Mapping[str, str], order: Sequence[str]) -> dict[str, str | Non
     return {label: given.get(label, given.get(str(i))) for i, label in enumerate(order)}
 
 
-def _order_of(train: list[Table], config: DatasetConfig) -> list[str]:
+def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> list[str]:
+    if not problem.has_labels:
+        return problem.order_labels(set(), None)
     if train[0].order is not None:
         return list(train[0].order)
     found = {label for table in train for label in different(table.labels)}
@@ -295,10 +290,7 @@ def _order_of(train: list[Table], config: DatasetConfig) -> list[str]:
             f"The files of dataset.train={config.train!r} do not fit together: in some of them "
             f"dataset.label={config.label!r} holds texts, in others numbers.",
         )
-    integers = all(integer(label) is not None for label in found)
-    # The text decides between 1 and 01: the order of a set differs from process to process.
-    key = {str(label): (integer(label) if integers else 0, str(label)) for label in found}
-    return sorted(key, key=lambda label: key[label])
+    return problem.order_labels(found, None)
 
 
 def _with_label_ids(parts: list[Table], names: dict[str, str], problem: Problem) -> Dataset:
@@ -307,46 +299,14 @@ def _with_label_ids(parts: list[Table], names: dict[str, str], problem: Problem)
     columns: dict[str, list[Any]] = {"text": [], "text_pair": [], "label": []}
     columns |= {name: [] for name in parts[0].kept}
     for table in parts:
-        found = _ids(table, position, problem)
+        encoded = problem.encode(table.labels, position)
+        refuse_rows(encoded.wrong, encoded.fault, table)
         columns["text"] += table.texts
         columns["text_pair"] += table.pairs or []
-        columns["label"] += found
+        columns["label"] += encoded.labels
         for name, cells in table.kept.items():
             columns[name] += cells
     return Dataset.from_dict({name: cells for name, cells in columns.items() if cells})
-
-
-def _ids(table: Table, position: dict[str, int], problem: Problem) -> list[Any]:
-    """The answer of each row as a `Corpus` has it."""
-    if problem is Problem.regression:
-        return list(table.labels)
-    many = problem is Problem.multi_label
-    found = [
-        [position.get(str(label), UNLABELLED) for label in (cell if many else [cell])]
-        for cell in table.labels
-    ]
-    unknown = [i for i, ids in enumerate(found) if UNLABELLED in ids]
-    known = ", ".join(position)
-    refuse_rows(unknown, f"a label that train does not have (it has {known})", table)
-    if many:
-        return [[int(i in ids) for i in range(len(position))] for ids in map(set, found)]
-    return [ids[0] for ids in found]
-
-
-def _refuse_one_class(found: np.ndarray, names: dict[str, str], problem: Problem) -> None:
-    """Train must have something to tell apart."""
-    labels = list(names.values())
-    match problem:
-        case Problem.regression:
-            alike, said = np.ptp(found) == 0, f"the score {found[0]:g}; there is nothing to learn"
-        case Problem.multi_label:
-            alike = bool((found == found[0]).all())
-            said = "the same labels; there is nothing to learn"
-        case _:
-            alike = len(np.unique(found)) < 2
-            said = f"the label {labels[found[0]]!r}; a classifier needs at least two"
-    if alike:
-        raise UserError(ExitCode.DATA, f"Every row of train has {said}. Check dataset.label.")
 
 
 def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:

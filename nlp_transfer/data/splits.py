@@ -8,11 +8,12 @@ from itertools import combinations
 import numpy as np
 from datasets import Dataset
 
-from nlp_transfer.config.schema import AUTO, Cut, DatasetConfig, OnLeak, Problem
+from nlp_transfer.config.schema import AUTO, Cut, DatasetConfig, OnLeak
 from nlp_transfer.data.labels import SHOWN
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.splitters import Rows, cut_off, fold_of
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.problems import Problem
 
 FEWEST_HELD_OUT = 100  # rows of validation that may decide
 AUTO_FOLDS = 4
@@ -152,10 +153,13 @@ def labels_without_train(
     splits: dict[str, Dataset], names: dict[str, str], problem: Problem
 ) -> list[str]:
     """Labels that a cut has taken from train whole: they will never be the answer."""
-    if problem is not Problem.single_label:
+    classes = {
+        split: problem.classes(references_of(rows, problem)) for split, rows in splits.items()
+    }
+    if classes["train"] is None:
         return []
-    everywhere = {label for rows in splits.values() for label in rows["label"]}
-    lost = sorted(everywhere - set(splits["train"]["label"]))
+    everywhere = {label for ids in classes.values() if ids is not None for label in ids.tolist()}
+    lost = sorted(everywhere - set(classes["train"].tolist()))
     labels = list(names.values())
     return [
         f"train has no row labelled {labels[i]}: all of them went to the other splits" for i in lost
@@ -163,20 +167,8 @@ def labels_without_train(
 
 
 def strata_of(rows: Dataset, problem: Problem) -> np.ndarray:
-    """What a cut keeps the shares of: labels, the rarest label of a text, tenths of the scores.
-
-    Returns:
-        int [rows].
-    """
-    found = references_of(rows, problem)
-    match problem:
-        case Problem.multi_label:
-            share = np.where(found > 0, found.mean(axis=0), np.inf)
-            return np.where(found.any(axis=1), share.argmin(axis=1), -1)
-        case Problem.regression:
-            return np.searchsorted(np.quantile(found, np.linspace(0, 1, 11)[1:-1]), found)
-        case _:
-            return found
+    """What a cut keeps the shares of, int [rows]: labels, or what stands for them."""
+    return problem.strata(references_of(rows, problem))
 
 
 def _rows_to_cut(train: Dataset, problem: Problem, config: DatasetConfig) -> Rows:
@@ -211,6 +203,5 @@ def _refuse_groups_on_two_sides(splits: dict[str, Dataset], config: DatasetConfi
 
 
 def references_of(rows: Dataset, problem: Problem) -> np.ndarray:
-    """Ids int64 [rows], 0/1 float32 [rows, labels] or scores float32 [rows]."""
-    kind = np.int64 if problem is Problem.single_label else np.float32
-    return np.array(rows["label"][:], dtype=kind)
+    """Class ids int64 [rows]; of other kinds of label float32 [rows] or [rows, labels]."""
+    return problem.references(rows["label"][:])

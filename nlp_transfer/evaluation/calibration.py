@@ -14,13 +14,15 @@ from scipy.optimize import brentq
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.schema import EvaluationConfig, Problem
+from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import UserError
 from nlp_transfer.evaluation.metrics import log_losses
 from nlp_transfer.evaluation.problem_metrics import decision_losses
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import last_linear
-from nlp_transfer.problems.decoder import probabilities_of, problem_in
+from nlp_transfer.problems import Problem
+from nlp_transfer.problems.detection import problem_of_config
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.tokenization.encoding import Collator, Encoded, Inputs
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.logging import logger
@@ -48,8 +50,8 @@ def calibrate(
     """Fit a temperature on validation and fold it into the model; every process does the same."""
     if not config.calibrate:
         return Calibration(1.0, "evaluation.calibrate=false")
-    problem = problem_in(model.config.problem_type)
-    if problem is Problem.regression:
+    problem = problem_of_config(model.config.to_dict())
+    if not problem.has_labels:
         return _left_out("scores have no confidence")
     validation, collator = encoded.splits["validation"], encoded.collator
     layer = scalable_layer(model, validation.inputs, collator)
@@ -91,7 +93,7 @@ def scale(layer: nn.Linear, factor: float) -> None:
 
 
 def fit_temperature(
-    logits: np.ndarray, references: np.ndarray, problem: Problem = Problem.single_label
+    logits: np.ndarray, references: np.ndarray, problem: Problem = SINGLE_LABEL
 ) -> float | None:
     """The temperature of least log loss; None where there is none between the limits.
 
@@ -100,11 +102,10 @@ def fit_temperature(
     """
     # Log loss is convex in the inverse of the temperature; this is how it rises.
     given = logits.astype(np.float64)
-    several = problem is Problem.multi_label
-    right = references if several else np.eye(logits.shape[1])[references]
+    right = problem.targets(references, logits.shape[1])
 
     def slope(inverse: float) -> float:
-        return float(((probabilities_of(inverse * given, problem) - right) * given).mean())
+        return float(((problem.probabilities(inverse * given) - right) * given).mean())
 
     if slope(1 / HOTTEST) >= 0 or slope(1 / COLDEST) <= 0:
         return None
@@ -115,11 +116,12 @@ def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Cal
     """A temperature that lowers the log loss of validation, also of rows it was not fitted on."""
     temperature = fit_temperature(logits, references, problem)
     if temperature is None:
-        several = problem is Problem.multi_label
-        right = bool(((logits > 0 if several else logits.argmax(axis=1)) == references).all())
+        targets = problem.targets(references, logits.shape[1])
+        answers = logits > 0 if problem.several else logits.argmax(axis=1)
+        right = bool((answers == (targets if problem.several else targets.argmax(axis=1))).all())
         why = "every validation text is right" if right else "no temperature fits validation"
         return Calibration(1.0, why)
-    losses = decision_losses if problem is Problem.multi_label else log_losses
+    losses = decision_losses if problem.several else log_losses
     parts = np.arange(len(logits)) % FOLDS
     unseen = np.empty(len(logits))
     for part in range(FOLDS):
@@ -127,8 +129,8 @@ def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Cal
         other = fit_temperature(logits[~here], references[~here], problem)
         if other is None:
             return Calibration(1.0, "validation is too small to tell a temperature")
-        unseen[here] = losses(references[here], probabilities_of(logits[here] / other, problem))
-    if unseen.mean() >= losses(references, probabilities_of(logits, problem)).mean():
+        unseen[here] = losses(references[here], problem.probabilities(logits[here] / other))
+    if unseen.mean() >= losses(references, problem.probabilities(logits)).mean():
         return Calibration(1.0, "no temperature lowered the log loss of held-out validation texts")
     return Calibration(temperature, None)
 

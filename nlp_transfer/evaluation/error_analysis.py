@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.evaluation.evaluator import SplitEvaluation
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
@@ -31,33 +30,37 @@ def mistakes(
     """
     references, problem = evaluation.references, evaluation.decoder.problem
     decided = evaluation.decisions
-    match problem:
-        case Problem.regression:
-            error = np.abs(evaluation.logits[:, 0] - references)
-            kinds = [_furthest(evaluation, error, texts)]
-        case Problem.multi_label:
-            error = (decided != (references > 0)).any(axis=1)
-            kinds = list(_missed_and_added(evaluation, decided, texts, labels))
-        case _:
-            error = decided != references
-            kinds = list(_confused(evaluation, decided, texts, labels))
+    classes = problem.classes(references)
+    if classes is not None:
+        error = decided != classes
+        kinds = list(_confused(evaluation, decided, classes, texts, labels))
+    elif problem.several:
+        error = (decided != (references > 0)).any(axis=1)
+        kinds = list(_missed_and_added(evaluation, decided, texts, labels))
+    else:
+        error = np.abs(evaluation.logits[:, 0] - references)
+        kinds = [_furthest(evaluation, error, texts)]
     kinds.sort(key=lambda kind: -kind["rows"])
     return {
         "split": split,
         "rows": len(error),
-        "wrong": None if problem is Problem.regression else int(error.sum()),
+        "wrong": int(error.sum()) if problem.has_labels else None,
         "kinds": [kind for kind in kinds if kind["rows"]][:GROUPS],
         "by_length": list(_by_length(error, _lengths(texts))),
     }
 
 
 def _confused(
-    found: SplitEvaluation, answers: np.ndarray, texts: Texts, labels: tuple[str, ...]
+    found: SplitEvaluation,
+    answers: np.ndarray,
+    classes: np.ndarray,
+    texts: Texts,
+    labels: tuple[str, ...],
 ) -> Iterator[dict[str, Any]]:
     """By what it is and what is answered: the answers that were surest."""
     sure = found.probabilities[np.arange(len(answers)), answers]
-    wrong = np.flatnonzero(answers != found.references)
-    pairs = found.references[wrong] * len(labels) + answers[wrong]
+    wrong = np.flatnonzero(answers != classes)
+    pairs = classes[wrong] * len(labels) + answers[wrong]
     for pair in np.unique(pairs).tolist():
         label, answer = divmod(pair, len(labels))
         rows = wrong[pairs == pair]

@@ -15,7 +15,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from nlp_transfer.config.schema import DEFAULT_METRICS, EvaluationConfig, Problem
+from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.bootstrap import Interval, intervals
 from nlp_transfer.evaluation.metrics import (
@@ -30,7 +30,9 @@ from nlp_transfer.evaluation.metrics import (
 from nlp_transfer.evaluation.problem_bootstrap import intervals_of_scores, intervals_of_several
 from nlp_transfer.evaluation.problem_metrics import BY_DECISION, BY_VALUE, decision_columns
 from nlp_transfer.evaluation.slices import Slices
+from nlp_transfer.problems import Problem
 from nlp_transfer.problems.decoder import Decoder
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.utils.logging import logger
 
 
@@ -114,7 +116,7 @@ class Metrics:
     classes: Classes
     by_label: Any  # evaluate.CombinedEvaluations or None
     by_probability: Any
-    problem: Problem = Problem.single_label
+    problem: Problem = SINGLE_LABEL
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -150,10 +152,10 @@ class Metrics:
         defined = {name: value for name, value in values.items() if value is not None}
         probabilities = self.probabilities(logits)
         given = (defined, references, probabilities)
-        match self.problem:
-            case Problem.multi_label:
+        match self.problem.metric_kind:
+            case "multi_label":
                 return intervals_of_several(*given, self.decide(logits))
-            case Problem.regression:
+            case "regression":
                 return intervals_of_scores(*given)
             case _:
                 return intervals(*given, self.classes, self.decide(logits))
@@ -171,7 +173,7 @@ class Metrics:
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """float64 [rows, labels]; of a regression, the scores [rows]."""
         found = self.decoder.probabilities(logits)
-        return found[:, 0] if self.problem is Problem.regression else found
+        return found if self.problem.has_labels else found[:, 0]
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """The label of each row, int64 [rows]; of several, 0/1 [rows, labels]."""
@@ -205,16 +207,16 @@ class SplitEvaluation:
 
 
 def load_metrics(
-    config: EvaluationConfig, labels: tuple[str, ...], problem: Problem = Problem.single_label
+    config: EvaluationConfig, labels: tuple[str, ...], problem: Problem = SINGLE_LABEL
 ) -> Metrics:
     """The metrics that were asked for, each tried on two made-up rows.
 
     Raises:
         UserError: for one that does not exist or does not fit the labels.
     """
-    if problem is not Problem.single_label:
+    if problem.metric_kind != SINGLE_LABEL.metric_kind:
         return _of_problem(config, labels, problem)
-    asked = config.metrics or list(DEFAULT_METRICS[problem])
+    asked = config.metrics or list(problem.default_metrics)
     best = config.best or asked[0]
     classes = Classes(labels, _positive(config, labels))
     by_label: list[Any] = []
@@ -255,10 +257,10 @@ def load_metrics(
 
 def _of_problem(config: EvaluationConfig, labels: tuple[str, ...], problem: Problem) -> Metrics:
     """Metrics of several labels a text, or of scores."""
-    asked = config.metrics or list(DEFAULT_METRICS[problem])
+    asked = config.metrics or list(problem.default_metrics)
     best = config.best or asked[0]
-    by_decision = BY_DECISION if problem is Problem.multi_label else {}
-    known = {**by_decision, **BY_VALUE[problem]}
+    by_decision = BY_DECISION if problem.several else {}
+    known = {**by_decision, **BY_VALUE[problem.metric_kind]}
     if config.positive_label is not None:
         raise UserError(
             ExitCode.CONFIG,
@@ -273,7 +275,7 @@ def _of_problem(config: EvaluationConfig, labels: tuple[str, ...], problem: Prob
                 f"there are {', '.join(known)}.",
             )
     classes = Classes(labels, 0)
-    of_values = RankingMetric if problem is Problem.multi_label else ScoreMetric
+    of_values = RankingMetric if problem.several else ScoreMetric
     groups: dict[Any, list[Any]] = {DecisionMetric: [], of_values: []}
     for name in asked:
         kind = DecisionMetric if name in by_decision else of_values
@@ -291,7 +293,7 @@ def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int)
     dummy = np.random.default_rng(0).normal(size=(len(references), labels)).astype(np.float32)
     if metrics.compute(dummy, references)[metrics.best] is None:
         alike, wanted = "has too few labels", "every label"
-        if metrics.problem is Problem.regression:
+        if not metrics.problem.has_labels:
             alike, wanted = "has one score alone", "scores that differ"
         raise UserError(
             ExitCode.DATA,
@@ -335,14 +337,14 @@ def _by_class(
 ) -> tuple[list[dict[str, Any]], np.ndarray | None]:
     """How each label fares; and the confusion matrix, where a text has one label."""
     confusion, labels = None, decoder.labels
-    match decoder.problem:
-        case Problem.regression:
-            return [], None
-        case Problem.multi_label:
-            counts = Counts(*decision_columns(references, decided).sum(axis=1))
-        case _:
-            confusion = confusion_matrix(references, decided, len(labels))
-            counts = Counts.of(confusion)
+    if not decoder.problem.has_labels:
+        return [], None
+    classes = decoder.problem.classes(references)
+    if classes is None:
+        counts = Counts(*decision_columns(references, decided).sum(axis=1))
+    else:
+        confusion = confusion_matrix(classes, decided, len(labels))
+        counts = Counts.of(confusion)
     thresholds = decoder.thresholds
     per_class = [
         {

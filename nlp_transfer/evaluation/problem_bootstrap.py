@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.evaluation.bootstrap import (
     DRAWS,
     RANKING_DRAWS,
@@ -77,7 +76,7 @@ def intervals_of_scores(
     """The same of a regression; both [rows]."""
     if len(references) < 2:
         return {}
-    known = BY_VALUE[Problem.regression]
+    known = BY_VALUE["regression"]
     names = [name for name in scores if name in known and name not in MEANS]
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for weights in resampled(len(references), DRAWS) if names else ():

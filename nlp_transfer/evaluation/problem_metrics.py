@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.evaluation.metrics import BY_LABEL, SMALLEST, Classes, Counts
 
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -162,13 +161,13 @@ BY_DECISION: dict[str, Score] = {
     "accuracy": _mean_of(lambda references, found: (references == found).all(axis=1)),
 }
 # The same of probabilities [rows, labels]; or of scores [rows].
-BY_VALUE: dict[Problem, dict[str, Score]] = {
-    Problem.multi_label: {
+BY_VALUE: dict[str, dict[str, Score]] = {
+    "multi_label": {
         "ranking_precision": _mean_of(MEANS["ranking_precision"]),
         "average_precision": average_precision,
         "log_loss": _mean_of(MEANS["log_loss"]),
     },
-    Problem.regression: {
+    "regression": {
         "pearson": pearson,
         "spearman": spearman,
         "mse": _mean_of(MEANS["mse"]),

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.evaluation.bootstrap import PERCENTILES, SEED, Interval, resampled
 from nlp_transfer.evaluation.metrics import BY_LABEL, BY_PROBABILITY, Classes, Counts
 from nlp_transfer.evaluation.problem_metrics import BY_DECISION, BY_VALUE
@@ -93,7 +92,7 @@ def draw_scores(
         [runs] and [runs, draws]; NaN where a draw does not define the metric.
     """
     weighted = [_weighted(metric, rows, answered) for answered in answers]
-    slow = answers[0].decoder.problem is not Problem.single_label or metric == "roc_auc"
+    slow = answers[0].decoder.problem.metric_kind != "single_label" or metric == "roc_auc"
     scores = np.array([score_of(metric, rows, answered) for answered in answers])
     parts = [
         np.stack([score(weights) for score in weighted])
@@ -177,11 +176,11 @@ def _weighted(metric: str, rows: Rows, answers: Answers) -> Weighted:
     """The metric of one run as a function of how often each row counts."""
     problem = answers.decoder.problem
     probabilities = answers.decoder.probabilities(answers.logits)
-    if problem is not Problem.single_label:
-        decided = problem is Problem.multi_label and metric in BY_DECISION
-        score = BY_DECISION[metric] if decided else BY_VALUE[problem][metric]
+    if problem.metric_kind != "single_label":
+        decided = problem.several and metric in BY_DECISION
+        score = BY_DECISION[metric] if decided else BY_VALUE[problem.metric_kind][metric]
         said = answers.decisions() if decided else probabilities
-        said = said[:, 0] if problem is Problem.regression else said
+        said = said if problem.has_labels else said[:, 0]
         return lambda weights: score(rows.references, said, weights)
     if metric in BY_PROBABILITY:
         of_probability = BY_PROBABILITY[metric]

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nlp_transfer.config.schema import EvaluationConfig, Problem, Thresholds
+from nlp_transfer.config.schema import EvaluationConfig, Thresholds
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.evaluator import Metrics
-from nlp_transfer.problems.decoder import HALF, Decoder
+from nlp_transfer.problems.base import HALF
+from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.utils.logging import logger
 
 LEAST = 10  # rows of validation that have a label, or would get it: fewer tell nothing
@@ -34,10 +35,10 @@ def how_asked(config: EvaluationConfig, decoder: Decoder) -> Thresholds:
     """
     how, problem = config.thresholds, decoder.problem
     if how is Thresholds.auto:
-        return Thresholds.f1 if problem is Problem.multi_label else Thresholds.none
-    two = problem is Problem.single_label and len(decoder.labels) == 2
-    if how is not Thresholds.none and not (two or problem is Problem.multi_label):
-        here = "scores" if problem is Problem.regression else f"{len(decoder.labels)} labels"
+        return Thresholds.f1 if problem.several else Thresholds.none
+    labels = len(decoder.labels)
+    if how is not Thresholds.none and not problem.may_have_thresholds(labels):
+        here = f"{labels} labels" if problem.has_labels else "scores"
         raise UserError(
             ExitCode.CONFIG,
             f"evaluation.thresholds={how.name} is for several labels a text, or for one of two; "
@@ -60,7 +61,7 @@ def choose(
     if how is Thresholds.none:
         return Chosen()
     columns, right = range(len(decoder.labels)), references > 0
-    if decoder.problem is Problem.single_label:
+    if decoder.problem.one_label:
         columns, right = range(positive, positive + 1), np.eye(2)[references] > 0
     thresholds, left = {}, {}
     for column in columns:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.problems.decoder import probabilities_of
+from nlp_transfer.problems import Problem
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.tokenization.model_inputs import Texts
 from nlp_transfer.utils.logging import quiet
 
@@ -45,7 +45,7 @@ class Claim:
     texts: Texts
     labels: tuple[str, ...]
     logits: np.ndarray  # float32 [texts, labels]
-    problem: Problem = Problem.single_label
+    problem: Problem = SINGLE_LABEL
 
 
 def export(
@@ -126,7 +126,7 @@ def _alone() -> dict[str, str]:
 
 
 def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
-    reported = probabilities_of(claim.logits, claim.problem)
+    reported = claim.problem.probabilities(claim.logits)
     if any(set(answer) != set(claim.labels) for answer in answers):
         raise UserError(
             ExitCode.EXPORT,

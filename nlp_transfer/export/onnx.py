@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.onnx_parity import (
     BATCHES,
@@ -35,6 +34,7 @@ from nlp_transfer.inference.onnx_engine import (
     digest_of_weights,
 )
 from nlp_transfer.inference.torch_engine import TorchEngine
+from nlp_transfer.problems import Problem
 from nlp_transfer.utils.logging import quiet
 
 PROTOBUF_LIMIT = 1_900_000_000  # bytes; larger weights stand in a file of their own
@@ -105,7 +105,7 @@ def export_onnx(
 
 def table(exported: Exported) -> str:
     """What was measured, for the screen."""
-    same = "correlation" if exported.problem is Problem.regression else "same labels"
+    same = "same labels" if exported.problem.has_labels else "correlation"
     lines = [
         f"{'':<8}{'difference':>12}{same:>13}{exported.metric:>10}{'MB':>8}"
         + "".join(f"{f'ms at {size}':>10}" for size in BATCHES)

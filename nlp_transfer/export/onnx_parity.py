@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from nlp_transfer.config.schema import DEFAULT_METRICS, EvaluationConfig, Problem
+from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.bootstrap import Interval
 from nlp_transfer.evaluation.evaluator import load_metrics
@@ -17,6 +17,7 @@ from nlp_transfer.inference.classifier import Engine
 from nlp_transfer.inference.onnx_engine import OnnxEngine
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.loading import evaluating
+from nlp_transfer.problems import Problem
 from nlp_transfer.problems.decoder import Decoder
 
 TOLERANCE = 1e-4  # of a float32 logit
@@ -52,7 +53,7 @@ class Measured:
 
 def metric_of(problem: Problem) -> str:
     """By which a backend is judged: as an epoch is chosen."""
-    return DEFAULT_METRICS[problem][0]
+    return problem.default_metrics[0]
 
 
 def measure(
@@ -85,7 +86,7 @@ def refuse_difference(
         UserError: if it does not.
     """
     allowed = TOLERANCE
-    if engine.decoder.problem is Problem.regression:
+    if not engine.decoder.problem.has_labels:
         allowed *= max(1.0, float(np.abs(expected).max()))  # scores may be larger than one
     for difference, where in (
         (measured.difference, "the validation texts"),
@@ -103,7 +104,7 @@ def lost(measured: dict[str, Measured], problem: Problem) -> str | None:
     """Why int8 loses too much, else None."""
     int8, float32 = measured["int8"], measured["onnx"]
     if not int8.agreement >= KEPT:  # so that NaN is refused too
-        if problem is Problem.regression:
+        if not problem.has_labels:
             said = f"its scores correlate with torch's by {int8.agreement:.3f}"
             return f"{said} (at least {KEPT:g})"
         return f"it keeps {int8.agreement:.1%} of the labels (at least {KEPT:.0%})"
@@ -130,7 +131,7 @@ def worth_of(
 
 
 def _agreement(found: np.ndarray, expected: np.ndarray, decoder: Decoder) -> float:
-    if decoder.problem is Problem.regression:
+    if not decoder.problem.has_labels:
         return float(np.corrcoef(found[:, 0], expected[:, 0])[0, 1])
     ours, torchs = (decoder.decide(decoder.probabilities(x)) for x in (found, expected))
     return float((ours == torchs).mean())

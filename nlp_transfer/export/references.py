@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.config.schema import DatasetConfig, Problem
-from nlp_transfer.data.labels import Table, as_answers, read_labels
+from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.data.labels import Table, parse, read_labels
 from nlp_transfer.data.sources import Source, read_files
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.onnx_parity import Questions
 from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.problems.decoder import Decoder
+from nlp_transfer.problems.detection import different
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.tokenization.model_inputs import PAIRS
@@ -100,18 +101,14 @@ def _references(source: Source, config: DatasetConfig, decoder: Decoder) -> np.n
     rows = len(source.table)
     kept: dict[str, list[Any]] = {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
     table = Table(source.name, source.table[config.text], None, cells, order, kept)
-    answers = as_answers(table, decoder.problem, config).labels
-    if decoder.problem is Problem.regression:
-        return np.array(answers, dtype=np.float32)
-    lists = [[str(name) for name in (x if isinstance(x, list) else [x])] for x in answers]
-    unknown = sorted({name for names in lists for name in names} - set(decoder.labels))
-    if unknown:
+    parsed = parse(table, decoder.problem, config)
+    position = {label: index for index, label in enumerate(decoder.labels)}
+    encoded = decoder.problem.encode(parsed.labels, position)
+    if encoded.wrong:
+        unknown = sorted({str(label) for label in different(parsed.labels)} - set(decoder.labels))
         raise UserError(
             ExitCode.DATA,
             f"{source.name} has labels that the model does not have: "
             f"{', '.join(unknown[:SHOWN])}. It has {', '.join(decoder.labels)}.",
         )
-    if decoder.problem is Problem.multi_label:
-        found = [[label in names for label in decoder.labels] for names in lists]
-        return np.array(found, dtype=np.float32)
-    return np.array([decoder.labels.index(names[0]) for names in lists], dtype=np.int64)
+    return decoder.problem.references(encoded.labels)

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.data.tabular import (
     CELLS,
     WINDOW,
@@ -29,7 +28,7 @@ from nlp_transfer.data.tabular import (
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import Classifier, find_model
 from nlp_transfer.inference.shards import Worker, entered, finish, parts_of, write_part
-from nlp_transfer.problems.decoder import GIVEN, Decoder
+from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.utils.hashing import digest_of
 
 
@@ -159,22 +158,18 @@ def _columns(
 ) -> dict[str, tuple[list[Any], pa.DataType]]:
     """What is answered, by column; `found` are the probabilities or the scores."""
     chosen = decoder.decide(found)
-    match decoder.problem:
-        case Problem.regression:
-            values: list[list[Any]] = [found[:, 0].tolist()]
-            kinds = [pa.float64()]
-        case Problem.multi_label:
-            values, kinds = (
-                [[list(decoder.names(row)) for row in chosen]],
-                [pa.list_(pa.string())],
-            )
-            if question.out_kind in CELLS:
-                values, kinds = [[question.delimiter.join(row) for row in values[0]]], [pa.string()]
-        case _:
-            scores = found[np.arange(len(found)), chosen].tolist()
-            values = [[decoder.labels[i] for i in chosen], scores]
-            kinds = [pa.string(), pa.float64()]
-    columns = dict(zip(GIVEN[decoder.problem], zip(values, kinds, strict=True), strict=True))
+    if not decoder.problem.has_labels:
+        values: list[list[Any]] = [found[:, 0].tolist()]
+        kinds = [pa.float64()]
+    elif decoder.problem.several:
+        values, kinds = [[list(decoder.names(row)) for row in chosen]], [pa.list_(pa.string())]
+        if question.out_kind in CELLS:
+            values, kinds = [[question.delimiter.join(row) for row in values[0]]], [pa.string()]
+    else:
+        scores = found[np.arange(len(found)), chosen].tolist()
+        values = [[decoder.labels[i] for i in chosen], scores]
+        kinds = [pa.string(), pa.float64()]
+    columns = dict(zip(decoder.problem.columns, zip(values, kinds, strict=True), strict=True))
     if question.probabilities:
         for i, label in enumerate(decoder.labels):
             columns[f"probability_{label}"] = (found[:, i].tolist(), pa.float64())
@@ -187,12 +182,12 @@ def refuse_answers(question: Question, decoder: Decoder) -> None:
     Raises:
         UserError: at probabilities of scores, and at labels that could not be told apart.
     """
-    if question.probabilities and decoder.problem is Problem.regression:
+    if question.probabilities and not decoder.problem.has_labels:
         raise UserError(
             ExitCode.CONFIG, "The model answers with scores, which have no --probabilities."
         )
     strange = [label for label in decoder.labels if question.delimiter in label]
-    several = decoder.problem is Problem.multi_label
+    several = decoder.problem.several
     if several and strange and question.out_kind in CELLS:
         raise UserError(
             ExitCode.CONFIG,
@@ -216,7 +211,7 @@ def refuse_columns(window: Window, question: Question, decoder: Decoder) -> None
                 ExitCode.DATA,
                 f"{flag} {name!r} is not a column of {question.name}; it has {', '.join(there)}.",
             )
-    new = [f"{question.prefix}{name}" for name in GIVEN[decoder.problem]]
+    new = [f"{question.prefix}{name}" for name in decoder.problem.columns]
     if question.probabilities:
         new += [name for name in there if name.startswith(f"{question.prefix}probability_")]
     taken = [name for name in new if name in there]

@@ -22,8 +22,11 @@ from transformers import (
     set_seed,
 )
 
-from nlp_transfer.config.schema import CheckpointConfig, Problem
+from nlp_transfer.config.schema import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.problems import Problem
+from nlp_transfer.problems.detection import remember_problem
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.utils.logging import logger, quiet
 
 EMBEDDED = "embedded:all-MiniLM-L6-v2"
@@ -85,7 +88,7 @@ def load_pretrained(
     config: CheckpointConfig,
     labels: tuple[str, ...],
     seed: int,
-    problem: Problem = Problem.single_label,
+    problem: Problem = SINGLE_LABEL,
 ) -> Pretrained:
     """Load a checkpoint in float32 with a head for `labels`; new weights are drawn from `seed`.
 
@@ -116,7 +119,7 @@ def load_pretrained(
     except LOADING_FAILS_WITH as error:
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
     _set_labels(model.config, labels)
-    model.config.problem_type = problem.value
+    remember_problem(problem, model.config)
     _have_padding(tokenizer, model, config.name)
     if model.config.is_encoder_decoder:
         _end_texts(tokenizer, model, config.name)

@@ -21,9 +21,10 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.schema import Config, Pooling, Problem, Solver
+from nlp_transfer.config.schema import Config, Pooling, Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import Pretrained, evaluating, find_anatomy
+from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.tokenization.encoding import Collator, Encoded, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import plan_inference, tokens_at_once
 from nlp_transfer.utils.logging import logger
@@ -121,7 +122,7 @@ def choose_pooling(pretrained: Pretrained, encoded: Encoded, seed: int) -> Pooli
     train, collator = encoded.splits["train"], encoded.collator
     rows = np.random.default_rng(seed).permutation(len(train.labels))[:ROWS]
     labels = train.labels[rows]
-    classes = pretrained.model.config.problem_type == Problem.single_label.value
+    classes = problem_of_config(pretrained.model.config.to_dict()).integer_references
     folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()) if classes else len(rows))
     if folds < 2:
         return Pooling.mean

@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.config.schema import LongText, Problem, TokenizationConfig
+from nlp_transfer.config.schema import LongText, TokenizationConfig
 from nlp_transfer.data.corpus import Corpus, answers_of
-from nlp_transfer.data.labels import integer
 from nlp_transfer.data.near_duplicates import keys_of, near_pairs, near_partners
 from nlp_transfer.data.sources import SPLITS
+from nlp_transfer.problems.base import integer
 from nlp_transfer.tokenization.encoding import BATCH, input_length, texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
 FEW_ROWS = 10  # of a label
 MOST_UNKNOWN = 0.5  # the share of unknown tokens that makes a text unreadable
 LITTLE = 0.01  # the share of all tokens that may be lost without a warning
-CONTRADICTION = 0.1  # of the range of all scores
 MOST_ROWS = 1000  # of one finding, by their place
 EXAMPLES, EXAMPLE_LENGTH = 5, 200  # of one finding, characters of each
 
@@ -186,19 +185,9 @@ def _duplicates(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Findi
 def _contradictions(corpus: Corpus, keys: Keys) -> Iterator[Finding]:
     """The same text with different answers, in any splits."""
     ids = np.concatenate(list(keys.of.values()))
-    many = corpus.problem is Problem.regression
-    what = "scores" if many else "labels"
     answers = [answer for split in keys.of for answer in answers_of(corpus, split)]
-    if many:
-        scores = np.concatenate([corpus.references(split) for split in keys.of])
-        least, most = np.full(len(keys.texts), np.inf), np.full(len(keys.texts), -np.inf)
-        np.minimum.at(least, ids, scores)
-        np.maximum.at(most, ids, scores)
-        wrong = most - least > CONTRADICTION * np.ptp(scores)
-    else:
-        _, codes = np.unique(answers, return_inverse=True)
-        different = np.unique(np.stack([ids, codes], axis=1), axis=0)
-        wrong = np.bincount(different[:, 0], minlength=len(keys.texts)) > 1
+    references = np.concatenate([corpus.references(split) for split in keys.of])
+    wrong, what = corpus.problem.contradictory(references, ids, len(keys.texts))
     rows = np.flatnonzero(wrong[ids])
     if not len(rows):
         yield Finding(Level.good, "contradictions", f"No text occurs with different {what}.")
@@ -223,7 +212,7 @@ def _contradictions(corpus: Corpus, keys: Keys) -> Iterator[Finding]:
 
 def _labels(corpus: Corpus) -> Iterator[Finding]:
     """Labels that can hardly be learned, and labels that look misspelt."""
-    if corpus.problem is Problem.regression:
+    if not corpus.problem.has_labels:
         return
     counts = label_rows(corpus, "train")
     none = [label for label, rows in counts.items() if not rows]
@@ -303,11 +292,7 @@ def _unknown(corpus: Corpus, tokens: dict[str, Tokens]) -> Iterator[Finding]:
 
 def label_rows(corpus: Corpus, split: str) -> dict[str, int]:
     """How many rows have each label."""
-    found = corpus.references(split)
-    if corpus.problem is Problem.multi_label:
-        counts = found.sum(axis=0).astype(int)
-    else:
-        counts = np.bincount(found, minlength=len(corpus.labels))
+    counts = corpus.problem.count(corpus.references(split), len(corpus.labels))
     return dict(zip(corpus.labels, counts.tolist(), strict=True))
 
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import torch
 from scipy.special import softmax
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.data.corpus import COLUMNS, Corpus
 from nlp_transfer.data.splitters import deal
 from nlp_transfer.data.tabular import WindowWriter, kind_of
@@ -27,10 +26,6 @@ from nlp_transfer.utils.distributed import join
 NEIGHBOURS = (5, 10, 20, 50, 100)  # of which the given labels choose one
 AT_ONCE = 1024  # texts whose neighbours are looked for together
 FOLDS = 5
-SAID = {
-    Problem.multi_label: "any number of labels each",
-    Problem.regression: "scores",
-}
 
 
 @dataclass(frozen=True)
@@ -90,11 +85,11 @@ def find_suspects(
             f"{folder} is not a run, so its labelled texts are unknown. Name the folder of a run.",
         )
     config, corpus = reopen(folder, "or train on it as it is now")
-    if corpus.problem is not Problem.single_label:
+    if not corpus.problem.integer_references:
         raise UserError(
             ExitCode.CONFIG,
-            f"The texts of {folder} have {SAID[corpus.problem]}; neighbours vote for one label a "
-            "text, and can only say of such whether it is believable.",
+            f"The texts of {folder} have {corpus.problem.rows_have}; neighbours vote for one label "
+            "a text, and can only say of such whether it is believable.",
         )
     threads = threads or config.training.threads
     process = join(replace(config.training, threads=threads))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.config.schema import Config, Problem, TokenizationConfig
+from nlp_transfer.config.schema import Config, TokenizationConfig
 from nlp_transfer.data.corpus import Corpus, load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import load_tokenizer
@@ -95,7 +95,7 @@ def sentences(report: dict[str, Any], levels: list[Level], examples: bool = Fals
 def _about(corpus: Corpus, split: str, tokens: Tokens, length: int) -> dict[str, Any]:
     rows = len(corpus.splits[split])
     about: dict[str, Any] = {"rows": rows, "labels": {}, "tokens": _of_tokens(tokens, length)}
-    if corpus.problem is Problem.regression:
+    if not corpus.problem.has_labels:
         scores = corpus.references(split)
         numbers = {"lowest": scores.min(), "mean": scores.mean(), "highest": scores.max()}
         about["scores"] = {name: round(float(value), 4) for name, value in numbers.items()}

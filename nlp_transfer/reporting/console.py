@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.evaluation.calibration import Calibration
 from nlp_transfer.evaluation.evaluator import SplitEvaluation
 from nlp_transfer.evaluation.metrics import gaps, log_losses
@@ -75,7 +74,7 @@ def _at_one_half(evaluation: SplitEvaluation) -> dict[str, Any]:
 
 def _by_confidence(evaluation: SplitEvaluation) -> dict[str, Any]:
     """Confusion, reliability and coverage; of several labels reliability, of scores nothing."""
-    if evaluation.decoder.problem is Problem.regression:
+    if not evaluation.decoder.problem.has_labels:
         return {}
     answers = _as_single_label(evaluation.references, evaluation.probabilities)
     if evaluation.confusion is None:
@@ -112,7 +111,7 @@ def describe_calibration(
     description: dict[str, Any] = asdict(calibration)
     for split, evaluation in evaluations.items():
         decoder = evaluation.decoder
-        if decoder.problem is Problem.regression:
+        if not decoder.problem.has_labels:
             continue
         before = decoder.probabilities(calibration.before(evaluation.logits))
         after = evaluation.probabilities

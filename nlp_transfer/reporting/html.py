@@ -13,9 +13,9 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.evaluation.confusion import confusions_of
 from nlp_transfer.evaluation.metrics import LOWER_IS_BETTER
+from nlp_transfer.problems import Problem
 from nlp_transfer.reporting import plots
 from nlp_transfer.reporting.markdown import markdown_report
 from nlp_transfer.reporting.run_record import (
@@ -90,9 +90,8 @@ def _asked(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "data", config.dataset.name or ", ".join(file for file in files if file)
     if record.problem is not None:
         labels = run["labels"]
-        several = f"{len(labels)} labels" + (f": {', '.join(labels)}" if len(labels) <= 8 else "")
-        what = {Problem.regression: "a score", Problem.multi_label: f"any of {several}"}
-        yield "answers", what.get(record.problem, f"one of {several}")
+        listed = f": {', '.join(labels)}" if record.problem.has_labels and len(labels) <= 8 else ""
+        yield "answers", record.problem.describe(len(labels)) + listed
     yield "strategy", decisions.get("strategy", config.strategy.name)
     yield "batch", f"{config.training.batch_size} texts"
     yield "precision", decisions.get("precision", config.training.precision.value)
@@ -165,7 +164,8 @@ def _worth(record: RunRecord) -> dict[str, Any]:
     confused = None if matrix is None else confusions_of(matrix, record.run["labels"])
     drawn = None
     predictions = record.path / "predictions" / f"{record.split}.npz"
-    if record.problem is Problem.regression and predictions.is_file():
+    scores = record.problem is not None and not record.problem.has_labels
+    if scores and predictions.is_file():
         logits, references = read_predictions(record.path, record.split)
         drawn = plots.scores(references.tolist(), logits[:, 0].tolist())
     return {
@@ -199,7 +199,7 @@ def _bar(found: dict[str, Any], name: str) -> dict[str, float] | None:
 
 def _baseline(found: dict[str, Any], problem: Problem | None) -> dict[str, Any] | None:
     """What always giving the commonest answer would get."""
-    if problem is not Problem.single_label or not found.get("per_class"):
+    if problem is None or not problem.one_label or not found.get("per_class"):
         return None
     common = max(found["per_class"], key=lambda row: row["support"])
     return {"label": common["label"], "share": common["support"] / found["rows"]}
@@ -274,7 +274,7 @@ def _mistakes(record: RunRecord) -> dict[str, Any]:
     said = record.mistakes
     if not said:
         return {}
-    scored = record.problem is Problem.regression
+    scored = record.problem is not None and not record.problem.has_labels
     what = "mean distance from the score" if scored else "share that is wrong"
     parts = said["by_length"]
     drawn = plots.by_length(parts, what, not scored) if len(parts) > 1 else None

@@ -23,11 +23,11 @@ from nlp_transfer.config.schema import (
     Config,
     DatasetConfig,
     LongText,
-    Problem,
     as_dict,
 )
 from nlp_transfer.data.sources import EMBEDDED as EMBEDDED_REVIEWS
 from nlp_transfer.models.loading import EMBEDDED
+from nlp_transfer.problems import problem_named
 from nlp_transfer.problems.decoder import THRESHOLDS
 from nlp_transfer.reporting.markdown import candidates, details
 from nlp_transfer.reporting.splits import figures_source, reported_split, split_title
@@ -146,14 +146,9 @@ def _purpose(config: Config, run: dict[str, Any], base: str | None) -> Iterator[
 
 
 def _answers(run: dict[str, Any]) -> str:
-    labels = ", ".join(f"`{cell(label)}`" for label in run["labels"])
-    match run["problem"]:
-        case Problem.multi_label.name:
-            return f"any number of {len(run['labels'])} labels: {labels}"
-        case Problem.regression.name:
-            return "a score"
-        case _:
-            return f"one of {len(run['labels'])} labels: {labels}"
+    problem, labels = problem_named(run["problem"]), run["labels"]
+    listed = ": " + ", ".join(f"`{cell(label)}`" for label in labels) if problem.has_labels else ""
+    return problem.describe(len(labels)) + listed
 
 
 def _worth(metrics: dict[str, Any]) -> Iterator[str]:
@@ -193,7 +188,7 @@ def _limits(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> Ite
     cut = {name: count for name, count in run["cut"].items() if count}
     yield "## Limits"
     yield ""
-    if run["problem"] == Problem.single_label.name:
+    if problem_named(run["problem"]).one_label:
         yield "- Every text gets one of the labels above, also one that is about something else."
     else:
         yield "- It answers every text, also one that is about something else."
@@ -235,10 +230,8 @@ def _use(config: Config, run: dict[str, Any]) -> Iterator[str]:
     if paired:
         pipeline = 'classify([{"text": "a text", "text_pair": "its second"}], truncation=True)'
         ours = '["a text"], ["its second"]'
-    if run["problem"] == Problem.multi_label.name:
-        pipeline = pipeline.replace("truncation", "top_k=None, truncation")
-    if run["problem"] == Problem.regression.name:
-        pipeline = pipeline.replace("truncation", 'function_to_apply="none", truncation')
+    options = problem_named(run["problem"]).pipeline_options
+    pipeline = pipeline.replace("truncation", f"{options}truncation")
     yield "## How to use it"
     yield ""
     yield "```python"

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import DEFAULT_METRICS, Config, Problem
+from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metrics import LOWER_IS_BETTER
 from nlp_transfer.models.auto_strategy import resolve
 from nlp_transfer.reporting.splits import reported_split
+from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.runs.folder import (
     CONFIG_FILE,
     DATA_REPORT_FILE,
@@ -64,7 +65,7 @@ class RunRecord:
     @property
     def problem(self) -> Problem | None:
         """What is asked of a text; None where the run has not said it yet."""
-        return Problem[self.run["problem"]] if "problem" in self.run else None
+        return problem_named(self.run["problem"]) if "problem" in self.run else None
 
     @property
     def best(self) -> str | None:
@@ -72,7 +73,8 @@ class RunRecord:
         asked = self.config.evaluation
         if asked.best is not None:
             return asked.best
-        known = asked.metrics or list(DEFAULT_METRICS.get(self.problem or Problem.auto, ()))
+        defaults = () if self.problem is None else self.problem.default_metrics
+        known = asked.metrics or list(defaults)
         return known[0] if known else next(iter(_measured(self.stages)), None)
 
     def shown(self, found: dict[str, Any]) -> str:

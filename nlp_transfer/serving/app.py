@@ -20,10 +20,9 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, 
 from pydantic import Field as Described
 from starlette.requests import ClientDisconnect
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.errors import UserError
 from nlp_transfer.inference.classifier import Classifier
-from nlp_transfer.problems.decoder import GIVEN, Decoder
+from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.serving.batcher import Batcher, Limits, Metrics, Refused
 
 SHUTDOWN_SECONDS = 30  # for what is in flight
@@ -226,14 +225,14 @@ def _answer(decoder: Decoder, row: np.ndarray) -> dict[str, Any]:
 
 
 def _given(decoder: Decoder) -> tuple[str, ...]:
-    more = () if decoder.problem is Problem.regression else ("probabilities",)
-    return (*GIVEN[decoder.problem], *more)
+    more = ("probabilities",) if decoder.problem.has_labels else ()
+    return (*decoder.problem.columns, *more)
 
 
 def _shapes(decoder: Decoder) -> tuple[Any, Any]:
     """One answer and several, with the labels by name."""
     name: Any = Literal[decoder.labels]
-    share: Any = float if decoder.problem is Problem.regression else Share
+    share: Any = Share if decoder.problem.has_labels else float
     kinds = {
         "label": name,
         "labels": list[name],

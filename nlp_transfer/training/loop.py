@@ -23,7 +23,7 @@ from transformers import (
     set_seed,
 )
 
-from nlp_transfer.config.schema import AUTO, Config, Problem, Solver, TrainingConfig
+from nlp_transfer.config.schema import AUTO, Config, Solver, TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.evaluator import Metrics
@@ -172,7 +172,7 @@ def refuse_unfitting(training: TrainingConfig, corpus: Corpus) -> None:
     """Stop before training where what is asked of the loss does not fit the problem."""
     found = corpus.references("train")
     weigh_labels(found, corpus.labels, corpus.problem, training.class_weights)
-    if corpus.problem is Problem.regression and training.label_smoothing:
+    if not corpus.problem.has_labels and training.label_smoothing:
         raise UserError(
             ExitCode.CONFIG,
             f"training.label_smoothing={training.label_smoothing} is for labels; the corpus has "
@@ -297,7 +297,7 @@ def _by_gradient(work: _Work, given: Encoded) -> Outcome:
 def _watched(work: _Work, stops: SavesAndStops) -> dict[str, Any]:
     """The loss and the callbacks: progress, a loss that is not finite, early stopping."""
     training = work.config.training
-    problem = work.metrics.problem.value
+    problem = work.metrics.problem.problem_type
     finite = FiniteLoss(document_loss(problem, training.label_smoothing, work.label_weights))
     in_terminal = training.progress and sys.stderr.isatty()
     progress = StageProgress(work.stage.name, work.metrics.best, in_terminal)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from nlp_transfer.config.schema import ClassWeights, Problem
+from nlp_transfer.config.schema import ClassWeights
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.problems import Problem
 
 POWERS = {ClassWeights.balanced: 1.0, ClassWeights.sqrt: 0.5}
 
@@ -32,12 +33,13 @@ def weigh_labels(
     """
     if asked == ClassWeights.none.value:
         return None
-    if problem is Problem.regression:
+    if not problem.class_weights:
         raise UserError(
             ExitCode.CONFIG,
-            f"training.class_weights={asked} has nothing to weigh: a regression has no classes.",
+            f"training.class_weights={asked} has nothing to weigh: the rows have "
+            f"{problem.rows_have}.",
         )
-    if problem is Problem.multi_label:
+    if problem.several:
         rows = found.sum(axis=0)
         power = None if isinstance(asked, dict) else POWERS[ClassWeights(asked)]
         if power is None:

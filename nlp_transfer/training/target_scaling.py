@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.schema import Problem
 from nlp_transfer.evaluation.calibration import scalable_layer, scale
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained, last_linear
+from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.tokenization.encoding import Encoded
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.logging import logger
@@ -63,7 +63,7 @@ def fit_target_scaler(
     Every process does the same. What is no score is left as it is.
     """
     model, train = pretrained.model, encoded.splits["train"]
-    if model.config.problem_type != Problem.regression.value:
+    if problem_of_config(model.config.to_dict()).has_labels:
         return AS_THEY_ARE
     layer = scalable_layer(model, train.inputs, encoded.collator)
     if broadcast_from_rank_zero(lambda: layer is None, process):

@@ -1,0 +1,49 @@
+"""Exactly one label a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nlp_transfer.problems.base import Cells, Parsed, Problem
+from nlp_transfer.problems.registry import PROBLEMS, register
+
+
+@register
+class SingleLabel(Problem):
+    """Classes without an order."""
+
+    name = "single_label"
+    metric_kind = "single_label"
+    default_metrics = ("accuracy", "f1_macro", "log_loss", "brier", "ece")
+    loss = "cross_entropy"
+    solver = "logistic"
+
+    def parse(self, cells: Cells, explicit: bool) -> Parsed:
+        # Named by dataset.problem: 1.0 is the class 1.
+        return Parsed([as_class(cell) for cell in cells] if explicit else list(cells), [])
+
+    def decide(
+        self, probabilities: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, float]
+    ) -> np.ndarray:
+        for label, threshold in thresholds.items():  # one, of two labels
+            index = labels.index(label)
+            return np.where(probabilities[:, index] > threshold, index, 1 - index)
+        return probabilities.argmax(axis=1)
+
+    def may_have_thresholds(self, labels: int) -> bool:
+        return labels == 2
+
+
+def as_class(label: Any) -> Any:
+    """A number as the name of a class: 1.0 is "1"."""
+    if isinstance(label, bool) or not isinstance(label, int | float):
+        return label
+    whole = math.isfinite(label) and label == round(label)
+    return str(int(label)) if whole else str(label)
+
+
+SINGLE_LABEL = PROBLEMS[SingleLabel.name]
