@@ -31,7 +31,7 @@ from nlp_transfer.evaluation.metrics import (
     Classes,
 )
 from nlp_transfer.inference.torch_engine import predict_logits
-from nlp_transfer.problems.decoder import softmax
+from nlp_transfer.problems.base import softmax
 from nlp_transfer.tokenization.encoding import collator_of, encode_texts
 
 NAMES = ("a", "b", "c", "d", "e")

@@ -26,7 +26,7 @@ from nlp_transfer.evaluation.metrics import (
     Counts,
     confusion_matrix,
 )
-from nlp_transfer.problems.decoder import softmax
+from nlp_transfer.problems.base import softmax
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from interval_coverage import SETTINGS, Population, coverage  # noqa: E402

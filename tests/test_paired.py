@@ -22,7 +22,8 @@ from nlp_transfer.evaluation.significance import (
     mcnemar,
 )
 from nlp_transfer.problems import Problem
-from nlp_transfer.problems.decoder import Decoder, softmax
+from nlp_transfer.problems.base import softmax
+from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.regression import REGRESSION
 from nlp_transfer.problems.single_label import SINGLE_LABEL

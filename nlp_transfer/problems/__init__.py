@@ -3,7 +3,11 @@
 Importing the package registers ours; `dataset.problem` names one of them.
 """
 
-from nlp_transfer.problems import multi_label, regression, single_label
+# In this order: the first kind of a Hugging Face problem_type is what a bare one stands for.
+from nlp_transfer.problems import single_label
+
+# isort: split
+from nlp_transfer.problems import multi_label, regression
 from nlp_transfer.problems.base import Problem
 from nlp_transfer.problems.registry import problem_named, problems, register
 
