@@ -15,8 +15,8 @@ from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metrics import LOWER_IS_BETTER
 from nlp_transfer.models.auto_strategy import resolve
-from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.problems import Problem, problem_named
+from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.runs.folder import (
     CONFIG_FILE,
     DATA_REPORT_FILE,
