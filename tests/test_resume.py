@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_rows, write_csv
 from killing import start
 from rooms import Prepared, prepare
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ from nlp_transfer.config.loading import read_config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.training.checkpointing import is_whole, keep_newest, newest_whole, seal
 from nlp_transfer.training.signals import handle_signals
+from nlp_transfer.training.trainer import StageTrainer
 
 Typed = Callable[..., list[str]]
 # Second stage, second epoch, in its middle: 7 steps an epoch, two micro-batches a step.
@@ -146,6 +148,7 @@ def test_early_stopping_that_had_ended_a_stage_does_not_go_on(
 ) -> None:
     # A rate of next to nothing: the first epoch is as good as it gets.
     words = typed("strategy.learning_rate=1e-12", "strategy.epochs=9", "training.early_stopping=2")
+    words.append("training.checkpoint_minutes=0")
     prepared = prepare(words, tmp_path / "unbroken")
     unbroken = prepared.train()[0]
     assert unbroken.steps == 21
@@ -178,8 +181,7 @@ def test_a_damaged_checkpoint_is_left_out_whichever_of_its_files_it_is(
         folder.mkdir(parents=True)
         for name in ("model.safetensors", "optimizer.pt", "rng_state.pth"):
             (folder / name).write_bytes(bytes(range(100)))
-        state = {"best_model_checkpoint": str(home / "checkpoint-1")}
-        (folder / "trainer_state.json").write_text(json.dumps(state))
+        (folder / "trainer_state.json").write_text("{}")
         seal(folder)
     assert newest_whole(home) == home / "checkpoint-2"
     for file in sorted((home / "checkpoint-2").iterdir()):
@@ -193,7 +195,6 @@ def test_a_damaged_checkpoint_is_left_out_whichever_of_its_files_it_is(
         shutil.rmtree(spoilt)
     (home / "checkpoint-2" / "optimizer.pt").unlink()
     assert newest_whole(home) == home / "checkpoint-1"
-    # The best one is gone: without it the stage cannot hand it back.
     damage(home / "checkpoint-1" / "model.safetensors")
     assert newest_whole(home) is None
     keep_newest(home, 0)
@@ -222,18 +223,45 @@ def test_with_the_newest_checkpoint_damaged_the_one_before_gives_the_same_weight
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_what_a_kept_checkpoint_goes_back_to_is_kept(tmp_path: Path) -> None:
+def test_the_newest_checkpoints_are_kept_and_half_written_ones_go(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    for step, best in ((1, 1), (2, 1), (3, 1), (4, 4)):
+    for step in (1, 2, 3, 4):
         folder = home / f"checkpoint-{step}"
         folder.mkdir(parents=True)
-        state = {"best_model_checkpoint": f"elsewhere/checkpoint-{best}"}
-        (folder / "trainer_state.json").write_text(json.dumps(state))
+        (folder / "trainer_state.json").write_text("{}")
         seal(folder)
     (home / "checkpoint-5").mkdir()  # killed while it was written
     keep_newest(home, 2)
-    names = {path.name for path in home.iterdir()}
-    assert names == {"checkpoint-1", "checkpoint-3", "checkpoint-4"}
+    assert {path.name for path in home.iterdir()} == {"checkpoint-3", "checkpoint-4"}
+
+
+def test_the_best_epoch_survives_a_kill_and_no_epoch_writes_a_checkpoint(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Validation contradicts train: the first epoch is the best, far behind when the process dies.
+    other = {"positive": "negative", "negative": "positive"}
+    rows = [(text, other[label]) for text, label in make_rows(60, seed=1)]
+    words = typed("strategy.epochs=8", "strategy.learning_rate=1e-3", "evaluation.best=log_loss")
+    words += ["checkpoint.dropout=0", "training.batch_size=8"]
+    words.append(f"dataset.validation={write_csv(tmp_path / 'contrary.csv', rows)}")
+    unbroken = prepare(words, tmp_path / "unbroken")
+    written = []
+    save = StageTrainer._save_checkpoint
+    monkeypatch.setattr(
+        StageTrainer, "_save_checkpoint", lambda *a: (written.append(a[0]), save(*a))
+    )
+    history = unbroken.train()[0]
+    assert not written
+    looks = [entry["eval_log_loss"] for entry in history.log if "eval_log_loss" in entry]
+    assert history.best < looks[-1]
+    told = prepare(words, tmp_path / "run")
+    tell_at_step(told, 90, signal.SIGTERM)
+    with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 90"):
+        told.train()
+    again = prepare(words, tmp_path / "run", overwrite=False)
+    assert again.train()[0].best == history.best
+    one, two = again.weights(), unbroken.weights()
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_a_checkpoint_without_a_seal_is_half_written(tmp_path: Path) -> None:
@@ -248,7 +276,7 @@ def test_a_checkpoint_without_a_seal_is_half_written(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_while_saving_keeps_the_checkpoint_before(
     typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = typed("strategy.epochs=3")
+    words = typed("strategy.epochs=3", "training.checkpoint_minutes=0")
     prepared = prepare(words, tmp_path / "run")
     home = tmp_path / "run/checkpoints/0-all"
     save, calls = torch.save, []
@@ -264,7 +292,7 @@ def test_a_disk_that_is_full_while_saving_keeps_the_checkpoint_before(
         with pytest.raises(UserError, match="No space left on device") as stopped:
             prepared.train()
     assert stopped.value.code is ExitCode.RUN_FOLDER
-    assert [path.name for path in home.iterdir()] == ["checkpoint-7"]
+    assert [path.name for path in home.iterdir()] == ["checkpoint-1"]
     history = prepare(words, tmp_path / "run", overwrite=False).train()[0]
     assert history.steps == 21
 

@@ -19,7 +19,7 @@ from nlp_transfer.models.loading import Anatomy
 from nlp_transfer.models.stages import frozen_below, parameter_groups
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.single_label import SINGLE_LABEL
-from nlp_transfer.training.losses import weigh_labels
+from nlp_transfer.training.class_weights import weigh_labels
 
 STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
 STRATEGIES += ("probe_then_full",)
@@ -246,6 +246,28 @@ def test_the_best_epoch_is_handed_back_not_the_last(typed: Typed, tmp_path: Path
     now = prepared.metrics.compute(prepared.logits("validation"), validation.labels)["log_loss"]
     assert history.best == min(seen)
     assert now == pytest.approx(min(seen), abs=1e-6)
+
+
+def test_without_a_validation_split_the_last_weights_are_kept(
+    typed: Typed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Training is the same, whether somebody looks or not.
+    words = typed("strategy=probe_then_full", "strategy.epochs=12", "training.batch_size=64")
+    measured = prepare([*words, "training.keep_best=false"], tmp_path / "measured")
+    measured.train()
+    caplog.clear()
+    alone = prepare(words, tmp_path / "alone")
+    del alone.encoded.splits["validation"]
+    with caplog.at_level("INFO", logger="nlp_transfer"):
+        history = alone.train()
+    assert not changed(measured.weights(), alone.weights())
+    assert [stage.best for stage in history] == [None, None]
+    assert not any(
+        name.startswith("eval_") for stage in history for entry in stage.log for name in entry
+    )
+    assert "nan" not in caplog.text
+    assert 2 <= caplog.text.count("stage all: epoch") <= 12
+    assert "stage all: epoch 12, step 24 of 24, loss 0." in caplog.text
 
 
 def test_early_stopping_ends_a_stage_that_no_longer_gets_better(

@@ -262,6 +262,8 @@ class TrainingConfig:
     weight_decay: float = 0.01
     """Not on biases and norms."""
     max_grad_norm: float = 1.0
+    loss: str | None = None
+    """The name of a loss; None: that of the problem."""
     label_smoothing: float = 0.0
     class_weights: Any = ClassWeights.none.value
     """Weights of the labels in the loss: none, balanced, sqrt, or {spam: 3, ham: 1}."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nlp_transfer.config.schema import Cache, FeaturesConfig, Pooling
+from nlp_transfer.config.schema import Cache, FeaturesConfig, Pooling, Solver
 from nlp_transfer.models.frozen_prefix import (
     STATES,
     Prefix,
@@ -62,7 +62,11 @@ def trained_on_features(
         yield encoded
         return
     folder = _store(pretrained, _only(encoded, STORED_SPLITS), choice, config, process)
-    stored = {name: _open(folder, name, encoded.splits[name]) for name in STORED_SPLITS}
+    stored = {
+        name: _open(folder, name, encoded.splits[name])
+        for name in STORED_SPLITS
+        if name in encoded.splits
+    }
     with set_aside(pretrained.model, pretrained.anatomy, choice):
         yield Encoded({**encoded.splits, **stored}, encoded.collator)
     wait(process)  # nodes may see the same disk
@@ -128,7 +132,8 @@ def _choose(
     room = _room(Path(config.folder), config.max_gb)
     if size > room:
         return f"its features take {size / 1e9:.2f} GB, and there is room for {room / 1e9:.2f}"
-    instead = f" instead of in each of {stage.epochs:g} epochs" if stage.solver is None else ""
+    by_gradient = stage.solver is Solver.gradient
+    instead = f" instead of in each of {stage.epochs:g} epochs" if by_gradient else ""
     logger.info(
         "stage %s: the frozen part runs once%s, %.0f MB are stored", stage.name, instead, size / 1e6
     )
@@ -225,7 +230,8 @@ def _offsets(split: EncodedSplit, prefix: Prefix) -> np.ndarray:
 
 def stored_bytes(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> int:
     """What the store of a prefix takes on disk."""
-    vectors = sum(int(_offsets(encoded.splits[name], prefix)[-1]) for name in STORED_SPLITS)
+    splits = _only(encoded, STORED_SPLITS).splits.values()
+    vectors = sum(int(_offsets(split, prefix)[-1]) for split in splits)
     return vectors * pretrained.model.config.hidden_size * prefix.dtype.itemsize
 
 

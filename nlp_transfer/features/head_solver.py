@@ -28,7 +28,7 @@ SCALES = ((0.02, 0.0), (1.0, 40.0))  # of the identity, and the shift: for tanh;
 def solve_head(  # noqa: PLR0913
     pretrained: Pretrained,
     train: EncodedSplit,
-    validation: EncodedSplit,
+    validation: EncodedSplit | None,
     collator: Collator,
     max_tokens: int | None,
     process: ProcessContext,
@@ -38,6 +38,7 @@ def solve_head(  # noqa: PLR0913
     """Write the solution into the model's own head.
 
     Args:
+        validation: None: the strength is chosen by folds of train.
         label_weights: how much a row of each label counts, float [labels]; None: the same.
 
     Returns:
@@ -51,13 +52,16 @@ def solve_head(  # noqa: PLR0913
             return None
         scale, shift = shape
         seen, unseen = (
-            _table(
+            None
+            if split is None
+            else _table(
                 (_head_inputs(model, split.inputs, collator, max_tokens) - shift) / scale,
                 split,
                 label_weights,
             )
             for split in (train, validation)
         )
+    assert seen is not None, "there is a train split"
     problem, outputs = model.config.problem_type, model.config.num_labels
     strength, solution = broadcast_from_rank_zero(
         lambda: solve(problem, outputs, seen, unseen, seed), process

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # scikit-learn's C, 1/alpha of a ridge
+UNCHOSEN = 0.03  # where no rows are left to choose the strength by
 FEW_ROWS = 2000  # up to here the strength is chosen by cross-validation, beyond by validation
 FOLDS = 5
 PRECISE = 1e-6  # the gradient at which a regression counts as solved
@@ -40,10 +41,12 @@ Solve = Callable[[Table, float], Linear]
 
 
 def solve(
-    problem: str, outputs: int, train: Table, validation: Table, seed: int
+    problem: str, outputs: int, train: Table, validation: Table | None, seed: int
 ) -> tuple[float, Linear]:
     """The best strength, and the regression with it on all of train."""
     cuts = _cuts(problem, train, validation, seed)
+    if not cuts:
+        return UNCHOSEN, _solver(problem, outputs)(train, UNCHOSEN)
     solvers = [_solver(problem, outputs) for _ in cuts]
     losses: dict[float, float] = {}
     for strength in STRENGTHS:
@@ -78,14 +81,21 @@ def out_of_fold(outputs: int, rows: Table, folds: np.ndarray) -> np.ndarray:
     return logits
 
 
-def _cuts(problem: str, train: Table, validation: Table, seed: int) -> list[tuple[Table, Table]]:
-    """Pairs to learn from and to judge by: folds of train where it is small, else validation."""
+def _cuts(
+    problem: str, train: Table, validation: Table | None, seed: int
+) -> list[tuple[Table, Table]]:
+    """Pairs to learn from and to judge by: folds of train where it is small, else validation.
+
+    Empty where there is neither.
+    """
     folds = min(FOLDS, len(train.labels))
     kind: type[KFold] | type[StratifiedKFold] = KFold
     if problem == "single_label_classification":
         folds = min(FOLDS, int(np.unique(train.labels, return_counts=True)[1].min()))
         kind = StratifiedKFold
-    if len(train.labels) > FEW_ROWS or folds < 2:
+    if folds < 2:
+        return [] if validation is None else [(train, validation)]
+    if validation is not None and len(train.labels) > FEW_ROWS:
         return [(train, validation)]
     split = kind(folds, shuffle=True, random_state=seed).split
     return [(train[seen], train[unseen]) for seen, unseen in split(train.x, train.labels)]

@@ -46,10 +46,10 @@ def stage_arguments(  # noqa: PLR0913
     micro = training.micro_batch_size
     assert not isinstance(micro, str), "auto is decided before the first stage"
     accumulation = accumulation_steps(training.batch_size, micro, process.world_size)
-    rows, held_out = (len(encoded.splits[name].labels) for name in ("train", "validation"))
+    rows = len(encoded.splits["train"].labels)
     steps = stage_steps(stage, rows, training.batch_size)
+    held_out = len(encoded.splits["validation"].labels) if "validation" in encoded.splits else 0
     measured_every = epochs_between(stage, rows, held_out) * math.ceil(rows / training.batch_size)
-    keep_best = "steps" if training.keep_best else "no"
     # Of these variables, a launcher's or a shell's would decide otherwise.
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard" / stage.name)
     os.environ["ACCELERATE_MIXED_PRECISION"] = {"fp32": "no"}.get(precision, precision)
@@ -70,13 +70,11 @@ def stage_arguments(  # noqa: PLR0913
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=process.device.type == "cpu",
-        eval_strategy="steps",
+        eval_strategy="steps" if held_out else "no",
         eval_steps=measured_every,
-        save_strategy=keep_best,
-        save_steps=measured_every,
+        save_strategy="no",  # `SavesAndStops` asks for checkpoints
         restore_callback_states_from_checkpoint=True,
-        load_best_model_at_end=training.keep_best,
-        metric_for_best_model=metrics.best,
+        metric_for_best_model=metrics.best if held_out else None,
         greater_is_better=metrics.greater_is_better,
         logging_steps=max(steps // LOGS_PER_STAGE, 1),
         logging_nan_inf_filter=False,

@@ -16,6 +16,7 @@ from nlp_transfer.training.signals import stop_request
 from nlp_transfer.utils.distributed import ProcessContext
 from nlp_transfer.utils.logging import logger
 
+LINES = 10  # of a stage in the log, at most
 BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left"
 
 
@@ -53,18 +54,24 @@ class FiniteLoss(TrainerCallback):
 
 
 class StageProgress(TrainerCallback):
-    """A progress bar in a terminal, one plain line for each look at validation everywhere."""
+    """A progress bar in a terminal, and everywhere at most `LINES` plain lines.
+
+    A line is due after each tenth of the stage: with the next look at validation, or, where there
+    is no validation, with the next loss.
+    """
 
     def __init__(self, stage: str, best: str, in_terminal: bool) -> None:
         self._stage = stage
         self._best = best
         self._in_terminal = in_terminal
         self._bar: Any = None
-        self._loss = math.nan
-        self._value = math.nan
+        self._lines = 0  # tenths of the stage that have been logged
+        self._loss: float | None = None
+        self._value: float | None = None
 
     def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
         """Open the bar, where an earlier process stopped if there was one."""
+        self._lines = LINES * state.global_step // state.max_steps
         if state.is_world_process_zero:
             self._bar = tqdm(
                 desc=f"stage {self._stage}",
@@ -82,27 +89,40 @@ class StageProgress(TrainerCallback):
             self._bar.set_description_str(self._words(state), refresh=False)
             self._bar.update(state.global_step - self._bar.n)
 
-    def on_log(self, _: Any, __: Any, ___: Any, logs: dict[str, float], **____: Any) -> None:
-        """Remember the loss."""
+    def on_log(self, args: Any, state: Any, _: Any, logs: dict[str, float], **__: Any) -> None:
+        """Remember the loss; it is the progress where there is no validation."""
         self._loss = logs.get("loss", self._loss)
+        if args.eval_strategy == "no" and "loss" in logs:
+            self._say(state)
 
     def on_evaluate(
         self, _: Any, state: Any, __: Any, metrics: dict[str, float], **___: Any
     ) -> None:
-        """The epoch's line."""
+        """Remember what validation says."""
         value = metrics[f"eval_{self._best}"]
-        self._value = value if math.isfinite(value) else math.nan
-        if self._bar is not None:
-            self._bar.set_description_str(self._words(state), refresh=False)
-            with tqdm.external_write_mode():
-                logger.info(
-                    "  stage %s: epoch %g, loss %.4f, validation %s %.4f",
-                    self._stage,
-                    round(state.epoch, 2),
-                    self._loss,
-                    self._best,
-                    self._value,
-                )
+        self._value = value if math.isfinite(value) else None
+        self._say(state, f", validation loss {metrics['eval_loss']:.4f}")
+
+    def _say(self, state: Any, validation: str = "") -> None:
+        """The line, where one is due."""
+        done = LINES * state.global_step // state.max_steps
+        if self._bar is None or done <= self._lines:
+            return
+        self._lines = done
+        self._bar.set_description_str(self._words(state), refresh=False)
+        loss = "" if self._loss is None else f", loss {self._loss:.4f}"
+        if validation and self._value is not None:
+            validation += f", {self._best} {self._value:.4f}"
+        with tqdm.external_write_mode():
+            logger.info(
+                "  stage %s: epoch %g, step %d of %d%s%s",
+                self._stage,
+                round(state.epoch, 2),
+                state.global_step,
+                state.max_steps,
+                loss,
+                validation,
+            )
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Close the bar."""
@@ -112,9 +132,9 @@ class StageProgress(TrainerCallback):
     def _words(self, state: Any) -> str:
         """What stands before the bar: what is not known yet is left out."""
         words = [f"stage {self._stage}", f"epoch {state.epoch:.1f}/{state.num_train_epochs:g}"]
-        if not math.isnan(self._loss):
+        if self._loss is not None:
             words.append(f"loss {self._loss:.3f}")
-        if not math.isnan(self._value):
+        if self._value is not None:
             words.append(f"{self._best} {self._value:.3f}")
         return ", ".join(words)
 

@@ -43,32 +43,20 @@ def is_whole(folder: Path) -> bool:
 
 
 def newest_whole(home: Path) -> Path | None:
-    """The checkpoint with the most steps that is whole, as is the best one that it goes back to."""
-    for folder in reversed(_by_step(home)):
-        if is_whole(folder):
-            best = _goes_back_to(folder)
-            if best == folder or is_whole(best):
-                return folder
-    return None
+    """The checkpoint with the most steps that is whole."""
+    return next(filter(is_whole, reversed(_by_step(home))), None)
 
 
 def keep_newest(home: Path, count: int) -> None:
-    """Delete the others, but for those that these go back to.
+    """Delete the others.
 
     Two are worth their room: should the newest be damaged, there is the one before it.
     """
     sealed = [folder for folder in _by_step(home) if (folder / SEAL).is_file()]
     kept = sealed[len(sealed) - count :] if count else []
-    wanted = {*kept, *map(_goes_back_to, kept)}
     for folder in _by_step(home):
-        if folder not in wanted:
+        if folder not in kept:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _goes_back_to(folder: Path) -> Path:
-    """The best checkpoint so far, when this one was written."""
-    best = json.loads((folder / STATE).read_text(encoding="utf-8"))["best_model_checkpoint"]
-    return folder if best is None else folder.with_name(Path(best).name)
 
 
 def _by_step(home: Path) -> list[Path]:

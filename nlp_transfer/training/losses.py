@@ -1,102 +1,163 @@
-"""Says how much each label counts, in the loss and in a solved head."""
+"""The losses by name: one function each, open to other packages.
+
+A loss gives one number a row, and nothing else: weights of rows, windows, accumulation and the
+number of processes are the same for all of them (`document_loss`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from nlp_transfer.config.schema import ClassWeights
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
 
-POWERS = {ClassWeights.balanced: 1.0, ClassWeights.sqrt: 0.5}
+GROUP = "nlp_transfer.losses"  # of entry points: modules that register losses when imported
 
 
-def weigh_labels(
-    found: np.ndarray, labels: tuple[str, ...], problem: Problem, asked: Any
-) -> np.ndarray | None:
-    """How much a row of each label counts, float64 [labels]; None where all count the same.
+@dataclass(frozen=True)
+class LossOptions:
+    """What a loss may be told by the configuration."""
 
-    On average over train a row counts as much as one. Where a text may have several labels, it is
-    the yes to each label that is weighed, against a no that counts one.
+    label_smoothing: float = 0.0
+    label_weights: torch.Tensor | None = None  # float32 [labels]; None: all labels count the same
 
-    Args:
-        found: the labels of train, as `Corpus.references` gives them.
-        asked: `training.class_weights`.
+
+RowLoss = Callable[[torch.Tensor, torch.Tensor, LossOptions], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One loss.
+
+    `function(outputs, answers, options)` returns float32 [rows]. `outputs` are float32 logits
+    [rows, labels]; `answers` float32 [rows, answers]: a label's id, 0/1 for each label, a score.
+    """
+
+    name: str
+    function: RowLoss
+    problems: tuple[str, ...] | None = None  # the names of those that it is for; None: any
+
+
+LOSSES: dict[str, Loss] = {}
+
+
+def register_loss(
+    name: str, problems: tuple[str, ...] | None = None
+) -> Callable[[RowLoss], RowLoss]:
+    """Make a loss known by its name (`training.loss`); a decorator.
 
     Raises:
-        UserError: where the weights do not fit the labels.
+        ValueError: where the name is taken.
     """
-    if asked == ClassWeights.none.value:
-        return None
-    if not problem.class_weights:
+
+    def register(function: RowLoss) -> RowLoss:
+        if name in LOSSES:
+            raise ValueError(f"the loss {name!r} is registered twice")
+        LOSSES[name] = Loss(name, function, problems)
+        return function
+
+    return register
+
+
+def find_loss(name: str | None, problem: Problem) -> Loss:
+    """The loss of a name; None: that of the problem.
+
+    Raises:
+        UserError: there is none of this name, or it is not for this problem.
+    """
+    _load_entry_points()
+    name = name or problem.loss
+    if name not in LOSSES:
         raise UserError(
             ExitCode.CONFIG,
-            f"training.class_weights={asked} has nothing to weigh: the rows have "
-            f"{problem.rows_have}.",
+            f"training.loss={name} is not a loss; there are {', '.join(LOSSES)}. A loss of another "
+            f"package needs that package installed (entry point {GROUP}).",
         )
-    if problem.several:
-        rows = found.sum(axis=0)
-        power = None if isinstance(asked, dict) else POWERS[ClassWeights(asked)]
-        if power is None:
-            return _by_name(asked, labels)
-        return (np.maximum(len(found) - rows, 1) / np.maximum(rows, 1)) ** power
-    rows = np.bincount(found, minlength=len(labels))
-    if isinstance(asked, dict):
-        weights = _by_name(asked, labels)
-    else:
-        # A label without rows is met by no row of train.
-        weights = np.maximum(rows, 1) ** -POWERS[ClassWeights(asked)]
-    return weights * rows.sum() / (weights * rows).sum()
-
-
-def _by_name(asked: dict[str, float], labels: tuple[str, ...]) -> np.ndarray:
-    if set(asked) != set(labels):
+    loss = LOSSES[name]
+    if loss.problems is not None and problem.name not in loss.problems:
         raise UserError(
             ExitCode.CONFIG,
-            f"training.class_weights={asked} must give a weight to each of {', '.join(labels)} "
-            "and to nothing else.",
+            f"training.loss={name} is for {' and '.join(loss.problems)}, and the problem is "
+            f"{problem.name}, whose loss is {problem.loss}.",
         )
-    return np.array([float(asked[label]) for label in labels])
+    return loss
 
 
-def document_loss(
-    problem: str, label_smoothing: float, label_weights: np.ndarray | None = None
-) -> Callable[..., torch.Tensor]:
-    """The only loss: a sum over rows, divided by the documents of the global batch.
+@cache
+def _load_entry_points() -> None:
+    for point in entry_points(group=GROUP):
+        point.load()
+
+
+@register_loss("cross_entropy", ("single_label", "ordinal"))
+def cross_entropy(
+    logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
+) -> torch.Tensor:
+    """Of one label a text."""
+    ids = answers[:, 0].long()
+    smoothing = options.label_smoothing
+    losses = nn.functional.cross_entropy(logits, ids, label_smoothing=smoothing, reduction="none")
+    return losses if options.label_weights is None else losses * options.label_weights[ids]
+
+
+@register_loss("binary_cross_entropy", ("multi_label",))
+def binary_cross_entropy(
+    logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
+) -> torch.Tensor:
+    """Mean over the labels, where a text may have several."""
+    smooth = answers * (1 - options.label_smoothing) + options.label_smoothing / 2
+    entropy = nn.functional.binary_cross_entropy_with_logits
+    return entropy(logits, smooth, pos_weight=options.label_weights, reduction="none").mean(dim=1)
+
+
+@register_loss("squared_error", ("regression",))
+def squared_error(
+    logits: torch.Tensor,
+    answers: torch.Tensor,
+    options: LossOptions,  # noqa: ARG001
+) -> torch.Tensor:
+    """Of scores, as they are learned (`TargetScaler`)."""
+    return (logits - answers).square().mean(dim=1)
+
+
+def document_loss(loss: Loss, options: LossOptions) -> Callable[..., torch.Tensor]:
+    """What the `Trainer` minimises: a sum over rows, divided by the documents of the global batch.
 
     Accumulation and the number of processes cannot change it: `num_items_in_batch` is counted over
     all micro-batches and processes of one step. `labels` are float32 [rows, 1 + answers]: how much
-    a row counts (a window the share of its document, what only fills up nothing), and its answer:
-    a label's id, 0/1 for each label, or a score.
+    a row counts (a window the share of its document, what only fills up nothing), and its answer.
+    """
+    options_of = cache(lambda device: _on(options, device))
+
+    def compute(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
+        logits = outputs.logits.float()
+        losses = loss.function(logits, labels[:, 1:], options_of(logits.device))
+        return (losses * labels[:, 0]).sum() / num_items_in_batch
+
+    return compute
+
+
+def losses_of_rows(loss: Loss, logits: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """The loss of each row, float64 [rows], without label smoothing and class weights.
 
     Args:
-        problem: Hugging Face's `problem_type`.
-        label_weights: how much a row of each label counts, float [labels]; None: the same.
+        logits: float [rows, labels].
+        answers: as an `EncodedSplit` holds them.
     """
-    weights = None if label_weights is None else torch.from_numpy(label_weights).float()
+    columns = torch.from_numpy(answers.reshape(len(answers), -1).astype(np.float32))
+    losses = loss.function(torch.from_numpy(logits).float(), columns, LossOptions())
+    return losses.double().numpy()
 
-    def by_row(logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        weight = None if weights is None else weights.to(logits.device)
-        match problem:
-            case "regression":
-                return (logits - answers).square().mean(dim=1)
-            case "multi_label_classification":
-                smooth = answers * (1 - label_smoothing) + label_smoothing / 2
-                entropy = nn.functional.binary_cross_entropy_with_logits
-                return entropy(logits, smooth, pos_weight=weight, reduction="none").mean(dim=1)
-            case _:
-                ids = answers[:, 0].long()
-                entropy = nn.functional.cross_entropy
-                each = entropy(logits, ids, label_smoothing=label_smoothing, reduction="none")
-                return each if weight is None else each * weight[ids]
 
-    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
-        each = by_row(outputs.logits.float(), labels[:, 1:])
-        return (each * labels[:, 0]).sum() / num_items_in_batch
-
-    return loss
+def _on(options: LossOptions, device: torch.device) -> LossOptions:
+    weights = options.label_weights
+    moved = None if weights is None else weights.to(device)
+    return LossOptions(options.label_smoothing, moved)

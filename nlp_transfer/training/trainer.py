@@ -26,6 +26,7 @@ from transformers import (
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.training.batching import PlannedBatches
+from nlp_transfer.training.best_epoch import BestEpoch, ValidationResult
 from nlp_transfer.training.checkpointing import STATE, keep_newest, newest_whole, seal
 from nlp_transfer.utils.device import trim_memory
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero, wait
@@ -74,7 +75,8 @@ class StageTrainer(Trainer):
         *,
         batches: PlannedBatches,
         groups: list[dict[str, Any]],
-        measure: Callable[[PreTrainedModel], dict[str, float | None]],
+        measure: Callable[[PreTrainedModel], ValidationResult] | None,
+        best_epoch: BestEpoch | None,
         process: ProcessContext,
         **arguments: Any,
     ) -> None:
@@ -84,6 +86,7 @@ class StageTrainer(Trainer):
         self._batches = batches
         self._groups = groups
         self._measure = measure
+        self.best_epoch = best_epoch
         self._process = process
         self.evaluation_seconds = 0.0
 
@@ -105,14 +108,20 @@ class StageTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float | None]:
         """Validation metrics through the one forward loop of this package."""
+        assert self._measure is not None, "without validation nothing asks for it"
         start = time.perf_counter()
-        values = {f"eval_{name}": value for name, value in self._measure(self.model).items()}
+        result = self._measure(self.model)
+        chosen_by = self.args.metric_for_best_model
+        value = result.metrics[chosen_by]
+        if self.best_epoch is not None:
+            self.best_epoch.consider(value, result.losses, self.state.global_step)
         trim_memory()
         self.evaluation_seconds += time.perf_counter() - start
+        values: dict[str, float | None] = {"eval_loss": float(result.losses.mean())}
+        values |= {f"eval_{name}": value for name, value in result.metrics.items()}
         self.log(values)
-        best = f"eval_{self.args.metric_for_best_model}"
-        if values[best] is None:  # the library compares it: worse than any number
-            values = {**values, best: -math.inf if self.args.greater_is_better else math.inf}
+        if value is None:  # the library compares it: worse than any number
+            values[f"eval_{chosen_by}"] = -math.inf if self.args.greater_is_better else math.inf
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, values
         )
@@ -131,6 +140,8 @@ class StageTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             wait(self._process)
             if self._process.is_first:
+                if self.best_epoch is not None:
+                    self.best_epoch.save(folder)
                 seal(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
             free = shutil.disk_usage(home).free / 1e6
@@ -182,12 +193,14 @@ def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray)
     if state.global_step > before:
         epochs = state.epoch * (state.global_step - before) / state.global_step
         speed = _speed(epochs, seconds, batches, lengths)
-    best = state.best_metric
-    if best is not None and not math.isfinite(best):
+    best = trainer.best_epoch
+    if best is None:
+        return Outcome(state.global_step, None, speed, log)
+    best.restore()
+    if best.value is None and best.step is not None:
         name = trainer.args.metric_for_best_model
-        logger.info("  no look at validation gave %s a value: the last weights are kept", name)
-        best = None
-    return Outcome(state.global_step, best, speed, log)
+        logger.info("  validation never gave %s a value: the last weights are kept", name)
+    return Outcome(state.global_step, best.value, speed, log)
 
 
 def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:
@@ -197,12 +210,13 @@ def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:
         return
     state = TrainerState.load_from_json(str(checkpoint / STATE))
     logger.info("  goes on from step %d of %d", state.global_step, state.max_steps)
+    if trainer.best_epoch is not None:
+        trainer.best_epoch.load(checkpoint)
     patience = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
     if patience is not None:
         waited = patience["attributes"]["early_stopping_patience_counter"]
         if waited >= patience["args"]["early_stopping_patience"]:
             trainer.state = state  # it had ended: the library would make one more epoch
-            trainer._load_best_model()
             return
     trainer.train(resume_from_checkpoint=str(checkpoint))
 

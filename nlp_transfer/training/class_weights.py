@@ -1,0 +1,61 @@
+"""Says how much each label counts, in the loss and in a solved head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nlp_transfer.config.schema import ClassWeights
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.problems import Problem
+
+POWERS = {ClassWeights.balanced: 1.0, ClassWeights.sqrt: 0.5}
+
+
+def weigh_labels(
+    found: np.ndarray, labels: tuple[str, ...], problem: Problem, asked: Any
+) -> np.ndarray | None:
+    """How much a row of each label counts, float64 [labels]; None where all count the same.
+
+    On average over train a row counts as much as one. Where a text may have several labels, it is
+    the yes to each label that is weighed, against a no that counts one.
+
+    Args:
+        found: the labels of train, as `Corpus.references` gives them.
+        asked: `training.class_weights`.
+
+    Raises:
+        UserError: where the weights do not fit the labels.
+    """
+    if asked == ClassWeights.none.value:
+        return None
+    if not problem.class_weights:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"training.class_weights={asked} has nothing to weigh: the rows have "
+            f"{problem.rows_have}.",
+        )
+    if problem.several:
+        rows = found.sum(axis=0)
+        power = None if isinstance(asked, dict) else POWERS[ClassWeights(asked)]
+        if power is None:
+            return _by_name(asked, labels)
+        return (np.maximum(len(found) - rows, 1) / np.maximum(rows, 1)) ** power
+    rows = np.bincount(found, minlength=len(labels))
+    if isinstance(asked, dict):
+        weights = _by_name(asked, labels)
+    else:
+        # A label without rows is met by no row of train.
+        weights = np.maximum(rows, 1) ** -POWERS[ClassWeights(asked)]
+    return weights * rows.sum() / (weights * rows).sum()
+
+
+def _by_name(asked: dict[str, float], labels: tuple[str, ...]) -> np.ndarray:
+    if set(asked) != set(labels):
+        raise UserError(
+            ExitCode.CONFIG,
+            f"training.class_weights={asked} must give a weight to each of {', '.join(labels)} "
+            "and to nothing else.",
+        )
+    return np.array([float(asked[label]) for label in labels])

@@ -1,0 +1,263 @@
+"""Runs one stage: by gradient with the `Trainer`, or solved exactly."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from nlp_transfer.config.schema import Config, Solver
+from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.features.cache import trained_on_features
+from nlp_transfer.features.head_solver import solve_head
+from nlp_transfer.inference.torch_engine import predict_logits
+from nlp_transfer.models.loading import Pretrained
+from nlp_transfer.models.lora import adapted
+from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
+from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
+from nlp_transfer.training.arguments import epochs_between
+from nlp_transfer.training.batching import PlannedBatches
+from nlp_transfer.training.best_epoch import BestEpoch, ValidationResult
+from nlp_transfer.training.callbacks import FiniteLoss, SavesAndStops, StageProgress
+from nlp_transfer.training.class_weights import weigh_labels
+from nlp_transfer.training.history import StageHistory
+from nlp_transfer.training.losses import (
+    Loss,
+    LossOptions,
+    document_loss,
+    find_loss,
+    losses_of_rows,
+)
+from nlp_transfer.training.plan import count_parameters
+from nlp_transfer.training.signals import stopped
+from nlp_transfer.training.target_scaling import TargetScaler
+from nlp_transfer.training.trainer import Outcome, StageTrainer, descend
+from nlp_transfer.utils.distributed import ProcessContext
+from nlp_transfer.utils.logging import logger
+
+COMPARED_ROWS = 16  # before and after adapters are merged
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage and all that it is done with."""
+
+    pretrained: Pretrained
+    encoded: Encoded
+    scaler: TargetScaler
+    stage: Stage
+    metrics: Metrics
+    config: Config
+    process: ProcessContext
+    arguments: TrainingArguments
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are rows to measure on; where not, the last weights are kept."""
+        return "validation" in self.encoded.splits
+
+    @property
+    def loss(self) -> Loss:
+        """What this stage minimises."""
+        return find_loss(self.config.training.loss, self.metrics.problem)
+
+    def measure(self, encoded: Encoded, model: PreTrainedModel) -> ValidationResult:
+        """Validation metrics and losses of the model as it is now.
+
+        Args:
+            encoded: what the stage reads, tokens or stored features.
+        """
+        validation, tokens = encoded.splits["validation"], self.config.evaluation.max_tokens
+        logits = predict_logits(model, validation.inputs, encoded.collator, tokens, self.process)
+        original = self.scaler.original
+        return ValidationResult(
+            self.metrics.compute(original(logits), original(validation.labels)),
+            losses_of_rows(self.loss, logits, validation.labels),
+        )
+
+    @property
+    def label_weights(self) -> np.ndarray | None:
+        """How much a row of each label counts."""
+        found = self.encoded.splits["train"].labels
+        model_config = self.pretrained.model.config
+        labels = tuple(model_config.id2label[i] for i in range(model_config.num_labels))
+        problem = self.metrics.problem
+        return weigh_labels(found, labels, problem, self.config.training.class_weights)
+
+
+def run_stage(run: StageRun) -> StageHistory:
+    """Let the model learn what the stage says.
+
+    Raises:
+        UserError: if the loss is not finite, or a step does not fit into memory.
+    """
+    stage, config, encoded = run.stage, run.config, run.encoded
+    model, anatomy = run.pretrained.model, run.pretrained.anatomy
+    start = time.perf_counter()
+    compared = encoded.splits["validation" if run.has_validation else "train"]
+    some = compared.inputs.first(COMPARED_ROWS)
+    ask = partial(predict_logits, model, some, encoded.collator, config.evaluation.max_tokens)
+    checkpointed = recomputed(model, config.training.gradient_checkpointing)
+    with adapted(model, stage, anatomy, ask), checkpointed:
+        learning, all_of_them = count_parameters(model, stage, anatomy)
+        logger.info(
+            "stage %s: %s learns, %s of %s parameters (%.1f%%)",
+            stage.name,
+            stage.describe(anatomy),
+            f"{learning:,}",
+            f"{all_of_them:,}",
+            100 * learning / all_of_them,
+        )
+        stored = trained_on_features(run.pretrained, encoded, stage, config.features, run.process)
+        with stored as given, frozen_below(model, stage, anatomy):
+            encoded_at = time.perf_counter()
+            outcome = _solve(run, given) if stage.solver is Solver.exact else None
+            if outcome is None:
+                outcome = _by_gradient(run, given)
+    model.zero_grad(set_to_none=True)
+    return StageHistory(
+        name=stage.name,
+        learns=stage.describe(anatomy),
+        parameters=learning,
+        all_parameters=all_of_them,
+        steps=outcome.steps,
+        seconds=time.perf_counter() - start,
+        encoding_seconds=encoded_at - start,
+        best=outcome.best,
+        speed=outcome.speed,
+        log=outcome.log,
+    )
+
+
+@contextmanager
+def recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+    """Activations are thrown away in the forward pass, and computed again in the backward pass."""
+    if wanted:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.disable_input_require_grads()  # they would carry gradients through what is frozen
+    try:
+        yield
+    finally:
+        if wanted:
+            model.activation_checkpointing_disable()
+
+
+def _by_gradient(run: StageRun, given: Encoded) -> Outcome:
+    """Train on what is given: tokens, or what the frozen part of the model makes of them."""
+    config, process = run.config, run.process
+    # Planned by the texts' own lengths, whatever is stored of them.
+    inputs = run.encoded.splits["train"].inputs
+    batches = PlannedBatches(
+        inputs.lengths,
+        config.training.batch_size,
+        run.arguments.seed,
+        accumulation=run.arguments.gradient_accumulation_steps,
+        rank=process.rank,
+        world_size=process.world_size,
+        documents=inputs.documents,
+    )
+    model, anatomy = run.pretrained.model, run.pretrained.anatomy
+    stops = SavesAndStops(process, config.training.checkpoint_minutes)
+    finite = FiniteLoss(_loss_of_step(run))
+    trainer = StageTrainer(
+        model=model,
+        args=run.arguments,
+        train_dataset=TrainingRows(given.splits["train"], given.collator),
+        batches=batches,
+        groups=parameter_groups(model, run.stage, anatomy, config.training.weight_decay),
+        best_epoch=_best_epoch(run),
+        process=process,
+        compute_loss_func=finite,
+        callbacks=[finite, *_progress(run), stops],
+        **_validation(run, given),
+    )
+    outcome = descend(trainer, batches, given.splits["train"].inputs.lengths)
+    if stops.stopped_by is not None:
+        raise stopped(stops.stopped_by, f"after step {outcome.steps}")
+    return outcome
+
+
+def _loss_of_step(run: StageRun) -> Callable[..., torch.Tensor]:
+    weights = run.label_weights
+    options = LossOptions(
+        run.config.training.label_smoothing,
+        None if weights is None else torch.from_numpy(weights).float(),
+    )
+    return document_loss(run.loss, options)
+
+
+def _best_epoch(run: StageRun) -> BestEpoch | None:
+    """Where the best weights are kept; None: the last ones are handed back."""
+    if not (run.has_validation and run.config.training.keep_best):
+        return None
+    learn = {
+        name: parameter
+        for name, parameter in run.pretrained.model.named_parameters()
+        if parameter.requires_grad
+    }
+    return BestEpoch(learn, run.metrics.greater_is_better)
+
+
+def _validation(run: StageRun, given: Encoded) -> dict[str, Any]:
+    """What the trainer measures on, where there is something."""
+    if not run.has_validation:
+        return {"measure": None}
+    return {
+        "measure": partial(run.measure, given),
+        "eval_dataset": TrainingRows(given.splits["validation"], given.collator),
+    }
+
+
+def _progress(run: StageRun) -> list[TrainerCallback]:
+    """The progress of the stage, and its early end where it no longer gets better."""
+    training = run.config.training
+    in_terminal = training.progress and sys.stderr.isatty()
+    callbacks: list[TrainerCallback] = [
+        StageProgress(run.stage.name, run.metrics.best, in_terminal)
+    ]
+    if training.early_stopping is not None and run.has_validation:
+        rows, held_out = (len(run.encoded.splits[n].labels) for n in ("train", "validation"))
+        between = epochs_between(run.stage, rows, held_out)  # two looks; it counts looks
+        callbacks.append(EarlyStoppingCallback(math.ceil(training.early_stopping / between)))
+    return callbacks
+
+
+def _solve(run: StageRun, given: Encoded) -> Outcome | None:
+    """Solve the head; None where it has to be trained by gradient instead."""
+    strength = solve_head(
+        run.pretrained,
+        given.splits["train"],
+        given.splits.get("validation"),
+        given.collator,
+        run.config.evaluation.max_tokens,
+        run.process,
+        run.config.seed,
+        run.label_weights,
+    )
+    if strength is None:
+        logger.info("  this head cannot hold a linear function: it is trained by gradient")
+        return None
+    logger.info("  solved exactly, as a regression with C = %g", strength)
+    if not run.has_validation:
+        return Outcome(0, None, None, [])
+    result = run.measure(given, run.pretrained.model)
+    loss, best = float(result.losses.mean()), run.metrics.best
+    value = result.metrics[best]
+    if value is not None:
+        logger.info("  validation loss %.4f, %s %.4f", loss, best, value)
+    log = {"eval_loss": loss} | {f"eval_{name}": value for name, value in result.metrics.items()}
+    return Outcome(0, value, None, [log])
