@@ -83,7 +83,7 @@ class Result:
 def run(config: Config) -> Result:
     """Do all of it; a run that is finished already is reported."""
     process = join(config.training)
-    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
+    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
     assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)
     _say(corpus)
     metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)

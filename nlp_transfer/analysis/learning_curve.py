@@ -66,7 +66,7 @@ def learning_curve(overrides: Sequence[str], config_dir: Path | None = None) -> 
     """
     config = compose(*overrides, config_dir=config_dir)
     _refuse(config)
-    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
+    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
     sizes = parts(len(corpus.splits["train"]), len(corpus.labels))
     runs = [open_finished(run(_part(config, size, sizes[-1])).folder) for size in sizes]
     return _curve(runs, sizes)

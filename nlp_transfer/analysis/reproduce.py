@@ -93,7 +93,7 @@ def _differences(before: Finished, config: Config) -> list[str]:
     """Of versions, machine, checkpoint and data, seen before anything is trained."""
     names = ("versions", "machine", "checkpoint", "corpus")
     there = {name: before.about[name] for name in names}
-    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
+    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
     here = {**provenance(config, None, join(config.training)), "corpus": corpus.fingerprint}
     here["checkpoint"]["commit"] = before.about["checkpoint"]["commit"]  # it is asked for by name
     return differences(there, here)

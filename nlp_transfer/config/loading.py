@@ -59,7 +59,10 @@ def to_config(tree: dict[str, Any]) -> Config:
 
 def read_config(file: Path) -> Config:
     """What a run was asked, from the `config.yaml` in its folder."""
-    return to_config(plain(OmegaConf.load(file)))
+    tree = plain(OmegaConf.load(file))
+    # Until `dataset.seed` was a key, the seed of the run drew the splits, too.
+    tree.get("dataset", {}).setdefault("seed", tree.get("seed", Config.seed))
+    return to_config(tree)
 
 
 def nearest_key(key: str) -> str | None:

@@ -15,7 +15,20 @@ AUTO = "auto"
 RUNS = "runs"  # the folder of everything that is written without being told where
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 # What a file of labelled texts may be.
-FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+FILE_SUFFIXES = (
+    ".csv",
+    ".tsv",
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".parquet",
+    ".arrow",
+    ".feather",
+    ".orc",
+    ".xlsx",
+)
+# A file of one of these kinds may be compressed; a .zip has one member.
+COMPRESSED_SUFFIXES = (".gz", ".zst", ".zip")
 
 
 class Precision(Enum):
@@ -107,6 +120,14 @@ class OnLeak(Enum):
     error = "error"
 
 
+class OnUnusable(Enum):
+    """What is done with rows that have no text, or no label."""
+
+    error = "error"
+    drop = "drop"
+    """Leave them out; the data report counts and lists them."""
+
+
 class Thresholds(Enum):
     """For what it is chosen from which probability on a label is given."""
 
@@ -173,6 +194,18 @@ class DatasetConfig:
     """A stratified, seeded part of train."""
     on_leak: OnLeak = OnLeak.warn
     """A text of train that is in validation or test, too."""
+    on_empty: OnUnusable = OnUnusable.error
+    """Rows whose text (or second text, or group) is empty: an error, or left out."""
+    on_unlabeled: OnUnusable = OnUnusable.error
+    """Rows without a label: an error, or left out."""
+    clean_labels: bool = False
+    """Merge labels that differ only in case, spaces or Unicode form into the most frequent one."""
+    encoding: str | None = None
+    """Of text files, as in cp1252; None: UTF-8, or UTF-16 where the file begins with its mark."""
+    separator: str | None = None
+    """Between the cells of CSV and TSV files; None: by the suffix, or as the header shows."""
+    seed: int = 42
+    """Draws the splits, the folds and the part that `limit` takes; `seed` draws the rest."""
     validation_fraction: float = 0.1
     """Cut from train where there is no validation split."""
     test_fraction: float = 0.1
@@ -379,7 +412,14 @@ NOT_PART_OF_THE_RESULT = (
     "run_dir",
     "overwrite",
     "dry_run",
-    "dataset.on_leak",  # what it drops is a different corpus
+    # What these change is a different corpus.
+    "dataset.on_leak",
+    "dataset.on_empty",
+    "dataset.on_unlabeled",
+    "dataset.clean_labels",
+    "dataset.encoding",
+    "dataset.separator",
+    "dataset.seed",
     "tokenization.folder",
     "features.folder",
     "features.keep_gb",

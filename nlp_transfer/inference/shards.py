@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nlp_transfer.data.tabular import Window, WindowWriter
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.utils.locks import Locked, locked
 
 ABOUT = "about.json"
 LOCK = "lock-"
@@ -55,11 +55,10 @@ def entered(home: Path, identity: dict[str, Any], worker: Worker) -> Iterator[No
     if ABOUT not in there and not all(name.startswith((ABOUT, LOCK)) for name in there):
         raise UserError(ExitCode.CONFIG, f"{home} is in the way: its content is not ours.")
     home.mkdir(parents=True, exist_ok=True)
-    with (home / f"{LOCK}{worker.rank}").open("a") as lock:
+    with ExitStack() as stack:
         try:
-            # The kernel frees it when its owner dies, also by kill -9.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            stack.enter_context(locked(home / f"{LOCK}{worker.rank}", wait=False))
+        except Locked as error:
             raise UserError(
                 ExitCode.RUN_FOLDER, f"Another process is writing these answers ({home})."
             ) from error

@@ -59,7 +59,7 @@ def check(config: Config) -> None:
         UserError: if there is a problem.
     """
     join(config.training)
-    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
+    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
     tokenizer, max_tokens = load_tokenizer(config.checkpoint)
     report = make(corpus, tokenizer, max_tokens, config.tokenization)
     said = sentences(report, list(Level), examples=True)

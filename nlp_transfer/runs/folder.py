@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,6 +20,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.files import read_json, write_json, write_text
 from nlp_transfer.utils.hashing import digest_of
+from nlp_transfer.utils.locks import Locked, locked
 from nlp_transfer.utils.logging import logger
 
 CONFIG_FILE = "config.yaml"
@@ -152,20 +152,18 @@ def settings(tree: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    try:
-        _refuse_foreign(path)
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / LOCK_FILE).open("a")
-    except OSError as error:
-        raise UserError(
-            ExitCode.RUN_FOLDER,
-            f"The run folder {path} cannot be written: {error.strerror}. Set run_dir elsewhere.",
-        ) from error
-    with lock:
+    with ExitStack() as stack:
         try:
-            # The kernel frees it when its owner dies, also by kill -9.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            _refuse_foreign(path)
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path / LOCK_FILE, wait=False))
+        except OSError as error:
+            raise UserError(
+                ExitCode.RUN_FOLDER,
+                f"The run folder {path} cannot be written: {error.strerror}. "
+                "Set run_dir elsewhere.",
+            ) from error
+        except Locked as error:
             raise UserError(
                 ExitCode.RUN_FOLDER,
                 f"Another process is working on this very run ({path}). Wait for it, or change the "

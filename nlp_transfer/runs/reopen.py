@@ -19,7 +19,7 @@ def reopen(folder: Path, otherwise: str) -> tuple[Config, Corpus]:
         UserError: if the data has changed since.
     """
     config = read_config(folder / CONFIG_FILE)
-    corpus = load_corpus(config.dataset, config.seed, config.evaluation.slices)
+    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
     if corpus.fingerprint != read_json(folder / RUN_FILE)["corpus"]:
         raise UserError(
             ExitCode.DATA,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_first_of_node, wait
+from nlp_transfer.utils.locks import locked
 
 LOCK = ".lock-"  # and the name of the store that a run makes just now
 PART = ".part-"  # in the name of a store that is being written
@@ -87,11 +87,11 @@ def forget_the_oldest(home: Path, keep_gb: float) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """While this lasts, no other run makes the same store."""
     file = folder.parent / f"{LOCK}{folder.name}"
-    with _written(folder.parent):
+    with _written(folder.parent), ExitStack() as stack:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = file.open("a")
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        stack.enter_context(locked(file, wait=True))
+        held = stack.pop_all()
+    with held:
         try:
             yield
         finally:  # whoever waits for it finds the store; who comes later makes a lock of its own
