@@ -21,6 +21,9 @@ from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.features.linear_models import STRENGTHS, Table, solve
 from nlp_transfer.models.loading import Pretrained, find_anatomy
 from nlp_transfer.models.mean_pooling import choose_pooling, with_pooling
+from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.problems.regression import REGRESSION
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 Typed = Callable[..., list[str]]
 
@@ -144,9 +147,7 @@ def test_several_labels_are_as_many_regressions_of_scikit_learn() -> None:
     x, wanted = made_up(200, 3)
     answers = (wanted > 0).astype(np.int64)
     never = np.concatenate([answers, np.zeros((200, 1), np.int64)], axis=1)
-    strength, found = solve(
-        "multi_label_classification", 4, table(x, never), table(x, never), seed=0
-    )
+    strength, found = solve(MULTI_LABEL, 4, table(x, never), table(x, never), seed=0)
     logits = x @ found.weight.T + found.bias
     for label in range(3):
         oracle = LogisticRegression(C=strength, tol=1e-8).fit(x, answers[:, label])
@@ -157,7 +158,7 @@ def test_several_labels_are_as_many_regressions_of_scikit_learn() -> None:
 def test_scores_are_a_ridge_of_scikit_learn() -> None:
     x, wanted = made_up(200, 1)
     given = table(x, wanted[:, 0])
-    strength, found = solve("regression", 1, given, given, seed=0)
+    strength, found = solve(REGRESSION, 1, given, given, seed=0)
     oracle = Ridge(alpha=1 / strength).fit(x, wanted[:, 0])
     assert found.weight.shape == (1, 8)
     assert np.allclose(x @ found.weight[0] + found.bias[0], oracle.predict(x))
@@ -168,7 +169,7 @@ def test_rows_count_as_much_as_their_label_says() -> None:
     labels = (wanted[:, 0] > 1.5).astype(np.int64)
     counts = np.where(labels == 1, 5.0, 0.5)
     given = table(x, labels, counts)
-    strength, found = solve("single_label_classification", 2, given, given, seed=0)
+    strength, found = solve(SINGLE_LABEL, 2, given, given, seed=0)
     oracle = LogisticRegression(C=strength, tol=1e-8).fit(x, labels, counts)
     logits = x @ found.weight.T + found.bias
     assert np.abs(logits[:, 1] - logits[:, 0] - oracle.decision_function(x)).max() < 1e-2
@@ -180,7 +181,7 @@ def test_the_strength_is_the_one_with_the_lowest_cross_validated_loss() -> None:
     x, wanted = made_up(60, 1)
     labels = (wanted[:, 0] > 0).astype(np.int64)
     given = table(x, labels)
-    strength, _ = solve("single_label_classification", 2, given, given, seed=3)
+    strength, _ = solve(SINGLE_LABEL, 2, given, given, seed=3)
     folds = StratifiedKFold(5, shuffle=True, random_state=3)
     losses = {
         c: -cross_val_score(

@@ -186,6 +186,8 @@ class DatasetConfig:
     problem: str = AUTO
     """The kind of label by its name (single_label, multi_label, regression …); auto: by what the
     label column holds."""
+    order: list[str] | None = None
+    """With problem=ordinal: the labels from the lowest to the highest; None: by their integers."""
     delimiter: str | None = None
     """Between the labels of one cell, where a text may have several."""
     label_names: dict[str, str] | None = None

@@ -110,7 +110,7 @@ def _impossible_long_texts(config: Config) -> Iterator[str]:
 def _impossible_labels(dataset: DatasetConfig) -> Iterator[str]:
     names = dataset.label_columns
     if not names or not all(isinstance(name, str) and name for name in names):
-        yield f"dataset.label={dataset.label!r} must be a column, or a list of 0/1 columns."
+        yield f"dataset.label={dataset.label!r} must be a column, or a list of columns."
     yield from _impossible_problem(dataset)
     if isinstance(dataset.label, list) and dataset.delimiter is not None:
         yield "dataset.delimiter is for labels in one cell; dataset.label has several columns."
@@ -124,6 +124,9 @@ def _impossible_problem(dataset: DatasetConfig) -> Iterator[str]:
         nearest = get_close_matches(name, kinds, n=1)
         guess = f" Did you mean {nearest[0]}?" if nearest else ""
         yield f"dataset.problem={name!r} is not one of {', '.join([AUTO, *kinds])}.{guess}"
+    ordered = [kind.name for kind in kinds.values() if kind.has_order]
+    if dataset.order is not None and name not in ordered:
+        yield f"dataset.order is for dataset.problem={' or '.join(ordered)}; it is {name}."
     if name not in kinds:
         return
     problem, columns = kinds[name], isinstance(dataset.label, list)
@@ -131,6 +134,11 @@ def _impossible_problem(dataset: DatasetConfig) -> Iterator[str]:
         yield (
             f"dataset.problem={name} does not go with several labels a text "
             "(dataset.delimiter, or a list of columns in dataset.label)."
+        )
+    if problem.needs_columns and not columns:
+        yield (
+            f"dataset.problem={name} needs a column of numbers for each label, as in "
+            f"dataset.label=[p_negative,p_positive]; dataset.label is {dataset.label!r}."
         )
     if dataset.label_names is not None and not problem.has_label_names:
         yield (

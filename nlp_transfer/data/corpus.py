@@ -38,7 +38,6 @@ from nlp_transfer.data.tabular import other_delimiter
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.problems.base import UNLABELLED, integer
-from nlp_transfer.problems.detection import different
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 SLICE_PREFIX = "slice: "  # before the name of a column of the data, in a `Corpus`
@@ -154,7 +153,7 @@ def load_labelled(
             f"one ({problem.name}).",
         )
     tables = [parse(table, problem, config) for table in tables]
-    written = {str(label) for table in tables for label in different(table.labels)}
+    written = {str(label) for table in tables for label in problem.labels_in(table.labels)}
     order = () if any(table.order is None for table in tables) else tables[0].order or ()
     return _with_label_ids(tables, names(written, order), problem)
 
@@ -211,7 +210,7 @@ def _empty(texts: Sequence[Any]) -> list[int]:
 def _without_unlabelled(tables: dict[str, list[Table]], notes: list[str]) -> dict[str, list[Table]]:
     """A split whose labels are all -1 counts as absent: its labels are secret, not classes."""
     found = {
-        split: {integer(label) for table in parts for label in different(table.labels)}
+        split: {integer(label) for table in parts for label in SINGLE_LABEL.labels_in(table.labels)}
         for split, parts in tables.items()
     }
     if found["train"] == {UNLABELLED}:
@@ -275,8 +274,11 @@ def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> li
     if not problem.has_labels:
         return problem.order_labels(set(), None)
     if train[0].order is not None:
-        return list(train[0].order)
-    found = {label for table in train for label in different(table.labels)}
+        order = train[0].order
+        return (
+            list(order) if config.order is None else problem.order_labels(set(order), config.order)
+        )
+    found = {label for table in train for label in problem.labels_in(table.labels)}
     strange = [label for label in found if not isinstance(label, str | int)]
     if strange:
         raise UserError(
@@ -290,7 +292,7 @@ def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> li
             f"The files of dataset.train={config.train!r} do not fit together: in some of them "
             f"dataset.label={config.label!r} holds texts, in others numbers.",
         )
-    return problem.order_labels(found, None)
+    return problem.order_labels(found, config.order)
 
 
 def _with_label_ids(parts: list[Table], names: dict[str, str], problem: Problem) -> Dataset:

@@ -14,7 +14,6 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.onnx_parity import Questions
 from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.problems.decoder import Decoder
-from nlp_transfer.problems.detection import different
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.tokenization.model_inputs import PAIRS
@@ -105,7 +104,9 @@ def _references(source: Source, config: DatasetConfig, decoder: Decoder) -> np.n
     position = {label: index for index, label in enumerate(decoder.labels)}
     encoded = decoder.problem.encode(parsed.labels, position)
     if encoded.wrong:
-        unknown = sorted({str(label) for label in different(parsed.labels)} - set(decoder.labels))
+        unknown = sorted(
+            {str(label) for label in decoder.problem.labels_in(parsed.labels)} - set(decoder.labels)
+        )
         raise UserError(
             ExitCode.DATA,
             f"{source.name} has labels that the model does not have: "

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.features.linear_models import Table, solve
 from nlp_transfer.models.loading import Pretrained, evaluating, last_linear
+from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.tokenization.encoding import Collator, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import Inputs, plan_inference, tokens_at_once
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
@@ -62,7 +63,7 @@ def solve_head(  # noqa: PLR0913
             for split in (train, validation)
         )
     assert seen is not None, "there is a train split"
-    problem, outputs = model.config.problem_type, model.config.num_labels
+    problem, outputs = problem_of_config(model.config.to_dict()), model.config.num_labels
     strength, solution = broadcast_from_rank_zero(
         lambda: solve(problem, outputs, seen, unseen, seed), process
     )

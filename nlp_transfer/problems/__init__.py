@@ -7,16 +7,18 @@ Importing the package registers ours; `dataset.problem` names one of them.
 from nlp_transfer.problems import single_label
 
 # isort: split
-from nlp_transfer.problems import multi_label, regression
+from nlp_transfer.problems import multi_label, ordinal, regression, soft
 from nlp_transfer.problems.base import Problem
 from nlp_transfer.problems.registry import problem_named, problems, register
 
 __all__ = [
     "Problem",
     "multi_label",
+    "ordinal",
     "problem_named",
     "problems",
     "register",
     "regression",
     "single_label",
+    "soft",
 ]

@@ -55,7 +55,9 @@ class Problem:
     has_order: ClassVar[bool] = False  # dataset.order may be given
     has_label_names: ClassVar[bool] = True  # dataset.label_names may be given
     rows_have: ClassVar[str] = "one label each"  # completes "the texts have …"
+    separator: ClassVar[str] = ", "  # between labels in a list of all of them
     pipeline_options: ClassVar[str] = ""  # that transformers' `pipeline` needs for this kind
+    pipeline_note: ClassVar[str | None] = None  # in what a `pipeline` answers otherwise
 
     @property
     def one_label(self) -> bool:
@@ -80,6 +82,10 @@ class Problem:
     def read_columns(self, columns: Mapping[str, Cells]) -> Parsed:
         """The cell of each row from a list of columns; only where `reads_columns`."""
         raise NotImplementedError
+
+    def labels_in(self, cells: Cells) -> set[Any]:
+        """Every label of the label column, also of lists."""
+        return {label for cell in cells for label in (cell if isinstance(cell, list) else [cell])}
 
     def order_labels(self, labels: set[Any], order: Sequence[str] | None) -> list[str]:
         """The labels of train as the data writes them, in the order of the logits.

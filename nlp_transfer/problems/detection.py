@@ -33,7 +33,7 @@ def detect(cells: Cells, has_order: bool, column: Any) -> Problem | None:
     """
     if any(isinstance(cell, list) for cell in cells):
         return MULTI_LABEL
-    labels = different(cells)
+    labels = SINGLE_LABEL.labels_in(cells)
     numbers = [number(label) for label in labels]
     if has_order or all(map(_is_whole, labels)):
         return SINGLE_LABEL
@@ -48,11 +48,6 @@ def detect(cells: Cells, has_order: bool, column: Any) -> Problem | None:
         f"({shown} …): are they classes or scores? Say dataset.problem=single_label or "
         "dataset.problem=regression."
     )
-
-
-def different(cells: Cells) -> set[Any]:
-    """Every label there is, of all lists."""
-    return {label for cell in cells for label in (cell if isinstance(cell, list) else [cell])}
 
 
 def problem_of_config(config: Mapping[str, Any]) -> Problem:

@@ -38,7 +38,7 @@ class Loss:
     """One loss.
 
     `function(outputs, answers, options)` returns float32 [rows]. `outputs` are float32 logits
-    [rows, labels]; `answers` float32 [rows, answers]: a label's id, 0/1 for each label, a score.
+    [rows, labels]; `answers` float32 [rows, answers]: a label's id, 0/1 or a share for each label, a score.
     """
 
     name: str
@@ -126,6 +126,31 @@ def squared_error(
 ) -> torch.Tensor:
     """Of scores, as they are learned (`TargetScaler`)."""
     return (logits - answers).square().mean(dim=1)
+
+
+@register_loss("squared_earth_mover", ("ordinal",))
+def squared_earth_mover(
+    logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
+) -> torch.Tensor:
+    """Squared distance of the cumulative distributions, summed over the classes.
+
+    Hou, Yu and Samaras 2016, "Squared Earth Mover's Distance-based Loss", eq. 5 with l = 2.
+    """
+    ids, classes = answers[:, 0].long(), logits.shape[1]
+    targets = nn.functional.one_hot(ids, classes).to(logits.dtype)
+    targets = targets * (1 - options.label_smoothing) + options.label_smoothing / classes
+    distance = (logits.softmax(dim=1) - targets).cumsum(dim=1)
+    losses = distance.square().sum(dim=1)
+    return losses if options.label_weights is None else losses * options.label_weights[ids]
+
+
+@register_loss("soft_cross_entropy", ("soft",))
+def soft_cross_entropy(
+    logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
+) -> torch.Tensor:
+    """Cross-entropy against a distribution over the labels."""
+    smooth = answers * (1 - options.label_smoothing) + options.label_smoothing / answers.shape[1]
+    return -(smooth * logits.log_softmax(dim=1)).sum(dim=1)
 
 
 def document_loss(loss: Loss, options: LossOptions) -> Callable[..., torch.Tensor]:
