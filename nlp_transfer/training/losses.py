@@ -38,7 +38,8 @@ class Loss:
     """One loss.
 
     `function(outputs, answers, options)` returns float32 [rows]. `outputs` are float32 logits
-    [rows, labels]; `answers` float32 [rows, answers]: a label's id, 0/1 or a share for each label, a score.
+    [rows, labels]; `answers` float32 [rows, answers]: a label's id, 0/1 or a share for each label,
+    or a score.
     """
 
     name: str
