@@ -3,6 +3,7 @@
 python scripts/interval_coverage.py --simulations 2000
 python scripts/interval_coverage.py --others --simulations 1000     several labels, and scores
 python scripts/interval_coverage.py --seconds 10000     how long they take on so many rows
+python scripts/interval_coverage.py --seconds 10000 --labels 1000
 
 A made-up model of two labels gives log odds that are right but 1.5 times too large (`--over`), as
 those of a fine-tuned encoder are. Its true figures are those of four million rows.
@@ -19,24 +20,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nlp_transfer.config.schema import EvaluationConfig, Problem
+from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.evaluation.bootstrap import intervals
 from nlp_transfer.evaluation.evaluator import load_metrics
-from nlp_transfer.evaluation.metrics import (
-    BINARY,
-    BY_LABEL,
-    BY_PROBABILITY,
+from nlp_transfer.evaluation.registry import (
     Classes,
-    Counts,
-    confusion_matrix,
+    EvaluatedRows,
+    metrics_of,
 )
-from nlp_transfer.evaluation.problem_metrics import BY_DECISION, BY_VALUE
+from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.problems.regression import REGRESSION
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 CLASSES = Classes(("no", "yes"), 1)
 KNOWN_FROM = 4_000_000  # rows
 # Share of the positive label, and how far apart the labels lie: 89% and 98% accuracy.
 SETTINGS = {"balanced": (0.5, 2.5), "5% positive": (0.05, 3.0)}
-EVERY = tuple(name for name in (*BY_LABEL, *BY_PROBABILITY) if name not in BINARY[1:])
+OURS = metrics_of("single_label")
+EVERY = tuple(name for name in OURS if name not in ("precision", "recall"))
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,14 @@ class Population:
         return references, np.stack([1 - yes, yes], axis=1)
 
 
-def measure(
-    names: tuple[str, ...], references: np.ndarray, probabilities: np.ndarray
-) -> dict[str, float]:
+def evaluated(references: np.ndarray, probabilities: np.ndarray) -> EvaluatedRows:
+    """A sample as metrics take it."""
+    return EvaluatedRows(references, probabilities, probabilities.argmax(axis=1), CLASSES)
+
+
+def measure(names: tuple[str, ...], rows: EvaluatedRows) -> dict[str, float]:
     """Every metric by name."""
-    confusion = confusion_matrix(references, probabilities.argmax(axis=1), 2)
-    counts = Counts.of(confusion.astype(float))
-    once = np.ones(len(references))
-    return {
-        name: float(
-            BY_LABEL[name](counts, CLASSES)
-            if name in BY_LABEL
-            else BY_PROBABILITY[name](references, probabilities, CLASSES, once)
-        )
-        for name in names
-    }
+    return {name: OURS[name].values(rows)[name] for name in names}
 
 
 def coverage(
@@ -78,15 +72,16 @@ def coverage(
 ) -> dict[str, float]:
     """The share of samples whose interval holds the truth, by metric."""
     generator = np.random.default_rng(seed)
-    truth = measure(names, *population.draw(KNOWN_FROM, generator))
-    held = dict.fromkeys(names, 0)
+    truth = measure(names, evaluated(*population.draw(KNOWN_FROM, generator)))
+    metrics = [OURS[name] for name in names]
+    hits = dict.fromkeys(names, 0)
     for _ in range(simulations):
-        sample = population.draw(rows, generator)
-        found = intervals(measure(names, *sample), *sample, CLASSES)
+        sample = evaluated(*population.draw(rows, generator))
+        between = intervals(metrics, measure(names, sample), sample)
         for name in names:
-            low, high = found[name]
-            held[name] += low <= truth[name] <= high
-    return {name: count / simulations for name, count in held.items()}
+            low, high = between[name]
+            hits[name] += low <= truth[name] <= high
+    return {name: count / simulations for name, count in hits.items()}
 
 
 def draw_several(rows: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -104,8 +99,8 @@ def draw_scores(rows: int, generator: np.random.Generator) -> tuple[np.ndarray, 
 
 
 OTHERS = {
-    Problem.multi_label: (draw_several, 8, (*BY_DECISION, *BY_VALUE[Problem.multi_label])),
-    Problem.regression: (draw_scores, 1, tuple(BY_VALUE[Problem.regression])),
+    MULTI_LABEL: (draw_several, 8, tuple(metrics_of("multi_label"))),
+    REGRESSION: (draw_scores, 1, tuple(metrics_of("regression"))),
 }
 
 
@@ -129,22 +124,32 @@ def print_others(rows: int, simulations: int) -> None:
             )
 
 
-def print_seconds(rows: int) -> None:
-    """CPU seconds of all intervals of one evaluation, for each kind of answer."""
+def print_seconds(rows: int, labels: int | None) -> None:
+    """CPU seconds of the default metrics and their intervals, for each kind of answer.
+
+    Args:
+        labels: None: 4 that exclude each other, 28 that do not.
+    """
     generator = np.random.default_rng(0)
-    labels = {Problem.single_label: 4, Problem.multi_label: 28, Problem.regression: 1}
-    for problem, count in labels.items():
+    columns = {
+        SINGLE_LABEL: labels or 4,
+        MULTI_LABEL: labels or 28,
+        REGRESSION: 1,
+    }
+    for problem, count in columns.items():
         logits = generator.normal(size=(rows, count)).astype(np.float32)
         noisy = logits + generator.normal(size=logits.shape)
         references = {
-            Problem.single_label: noisy.argmax(axis=1),
-            Problem.multi_label: (noisy > 2).astype(np.float32),
-            Problem.regression: noisy[:, 0].astype(np.float32),
+            SINGLE_LABEL: noisy.argmax(axis=1),
+            MULTI_LABEL: (noisy > 2).astype(np.float32),
+            REGRESSION: noisy[:, 0].astype(np.float32),
         }[problem]
+        if labels and problem is MULTI_LABEL:  # about three of them a text
+            references = (generator.random((rows, count)) < 3 / count).astype(np.float32)
+            logits += (4 * references - 3).astype(np.float32)
         metrics = load_metrics(EvaluationConfig(), tuple(map(str, range(count))), problem)
-        values = metrics.compute(logits, references)
         start = time.process_time()
-        metrics.intervals(values, logits, references)
+        metrics.of_rows(logits, references)
         seconds = time.process_time() - start
         print(f"{rows:,} rows, {problem.name}, {count} columns: {seconds:.2f} CPU seconds")
 
@@ -158,21 +163,22 @@ def main() -> None:
     parser.add_argument("--metrics", nargs="+", default=list(EVERY))
     parser.add_argument("--others", action="store_true", help="several labels, and scores")
     parser.add_argument("--seconds", type=int, metavar="ROWS")
-    asked = parser.parse_args()
-    if asked.seconds:
-        print_seconds(asked.seconds)
+    parser.add_argument("--labels", type=int, help="with --seconds: how many labels")
+    options = parser.parse_args()
+    if options.seconds:
+        print_seconds(options.seconds, options.labels)
         return
-    if asked.others:
-        for rows in asked.rows:
-            print_others(rows, asked.simulations)
+    if options.others:
+        for rows in options.rows:
+            print_others(rows, options.simulations)
         return
-    names = tuple(asked.metrics)
+    names = tuple(options.metrics)
     print(f"{'rows':>6} {'labels':<12}" + "".join(f"{name:>{len(name) + 2}}" for name in names))
-    for rows in asked.rows:
+    for rows in options.rows:
         for setting, (share, apart) in SETTINGS.items():
             start = time.perf_counter()
-            population = Population(share, apart, asked.over)
-            found = coverage(population, names, rows, asked.simulations)
+            population = Population(share, apart, options.over)
+            found = coverage(population, names, rows, options.simulations)
             values = "".join(f"{found[name]:>{len(name) + 2}.1%}" for name in names)
             seconds = time.perf_counter() - start
             print(f"{rows:>6} {setting:<12}{values}  ({seconds:.0f} s)", flush=True)

@@ -16,25 +16,21 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.evaluator import (
-    LabelMetric,
-    Metrics,
-    ProbabilityMetric,
-    evaluate_split,
-    load_metrics,
-)
-from nlp_transfer.evaluation.metrics import (
-    BINARY,
-    BY_LABEL,
-    BY_PROBABILITY,
-    LOWER_IS_BETTER,
+from nlp_transfer.evaluation.evaluator import Metrics, evaluate_split, load_metrics
+from nlp_transfer.evaluation.hub_metrics import as_evaluate_metric
+from nlp_transfer.evaluation.registry import (
     Classes,
+    greater_is_better,
+    metrics_of,
 )
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.problems.base import softmax
+from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.tokenization.encoding import collator_of, encode_texts
 
 NAMES = ("a", "b", "c", "d", "e")
+OURS = metrics_of("single_label")
+BINARY = ("f1", "precision", "recall")
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
@@ -91,7 +87,8 @@ EXPECTED: dict[str, Score] = {
 
 
 def test_every_metric_we_have_is_compared_below() -> None:
-    assert set(EXPECTED) == {*BY_LABEL, *BY_PROBABILITY}
+    assert set(EXPECTED) == {*OURS}
+    assert [name for name in OURS if OURS[name].binary] == [*BINARY]
 
 
 @pytest.mark.parametrize("count", [2, 5])
@@ -143,7 +140,7 @@ def test_an_unknown_metric_is_one_error_that_lists_ours(name: str) -> None:
         asked(["accuracy", name], 2)
     assert caught.value.code is ExitCode.CONFIG
     assert repr(name) in str(caught.value)
-    assert ", ".join([*BY_LABEL, *BY_PROBABILITY]) in str(caught.value)
+    assert ", ".join(OURS) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -154,7 +151,7 @@ def test_the_metric_that_chooses_the_epoch_knows_which_way_is_better(name: str) 
     metrics = asked([name], 2)
     gained = metrics.compute(right, references)[name] - metrics.compute(logits, references)[name]
     assert metrics.greater_is_better is (gained > 0)
-    assert (name in LOWER_IS_BETTER) is (gained < 0)
+    assert greater_is_better(name) is (gained > 0)
 
 
 def test_choosing_by_what_is_not_measured_is_an_error() -> None:
@@ -171,8 +168,8 @@ def test_a_split_of_one_class_gives_a_number_or_none_and_no_warning(name: str, c
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # All of it right, then some of it wrong.
-        right = metrics.compute(4 * np.eye(count)[[0, 0, 0]], np.array([0, 0, 0]))
-        wrong = metrics.compute(4 * np.eye(count)[[0, 1, 1]], np.array([0, 0, 0]))
+        right = metrics.compute(4 * np.eye(count)[[0] * 12], np.zeros(12, dtype=int))
+        wrong = metrics.compute(4 * np.eye(count)[[0, 1, 1] * 4], np.zeros(12, dtype=int))
     for values in (right, wrong):
         value = values[asked_for]
         assert (value is None) == (name == "roc_auc")
@@ -190,19 +187,51 @@ def test_roc_auc_of_many_labels_is_averaged_over_those_that_the_split_has() -> N
     )
 
 
-def test_a_label_that_the_split_lacks_still_counts_in_a_macro_average() -> None:
-    logits, references = 4 * np.eye(3)[[0, 1, 0]], np.array([0, 1, 0])
-    found = asked(["f1_macro", "log_loss"], 3).compute(logits, references)
-    assert found["f1_macro"] == pytest.approx(2 / 3)
-    assert found["log_loss"] == pytest.approx(-special.log_softmax([4.0, 0.0, 0.0])[0])
+def test_a_label_that_is_nowhere_is_left_out_of_a_macro_average_as_in_scikit_learn() -> None:
+    names = ["f1_macro", "precision_macro", "recall_macro", "log_loss"]
+    metrics = asked(names, 4)
+    # The label 3 is neither here nor answered; the label 2 is only answered.
+    logits, references = 4 * np.eye(4)[[0, 1, 2]], np.array([0, 1, 0])
+    found = metrics.compute(logits, references)
+    for name in names[:3]:
+        expected = EXPECTED[name](references, logits.argmax(axis=1), softmax(logits))
+        assert found[name] == pytest.approx(expected)
+    losses = -special.log_softmax([[4.0, 0, 0, 0], [0, 0, 4.0, 0]], axis=1)[:, 0]
+    assert found["log_loss"] == pytest.approx((2 * losses[0] + losses[1]) / 3)
+    # One row that is right is all right, and the figures say over how many labels they are.
+    one = metrics.of_rows(logits[:1], references[:1])
+    assert one["metrics"]["f1_macro"] == 1
+    assert one["labels"] == 1
+    evaluation = evaluate_split(logits, references, metrics, labels(4))
+    assert "over 3 of 4 labels" in " ".join(evaluation.notes)
+    # Of several labels as scikit-learn does if it is told that 0 of 0 is undefined.
+    many = load_metrics(EvaluationConfig(["f1_macro"]), labels(4), MULTI_LABEL)
+    several = np.eye(4, dtype=np.float32)[[0, 1, 0]]
+    f1 = sk.f1_score(several, logits > 0, average="macro", zero_division=np.nan)
+    assert many.compute(logits - 0.1, several)["f1_macro"] == pytest.approx(f1)
 
 
-def test_our_metrics_are_metrics_of_the_evaluate_library() -> None:
+def test_fewer_than_ten_rows_have_no_intervals_and_no_calibration_error() -> None:
+    logits, references = answers(2, rows=10)
+    metrics = asked(["accuracy", "log_loss", "ece"], 2)
+    ten = evaluate_split(logits, references, metrics, labels(2))
+    assert set(ten.intervals) == {"accuracy", "log_loss", "ece"}
+    assert ten.notes == ()
+    nine = evaluate_split(logits[:9], references[:9], metrics, labels(2))
+    assert nine.intervals == {}
+    assert nine.metrics["ece"] is None
+    assert nine.metrics["log_loss"] is not None
+    assert nine.notes == (
+        "9 rows are too few for intervals and calibration figures (at least 10).",
+    )
+
+
+def test_our_metrics_can_be_used_as_metrics_of_the_evaluate_library() -> None:
     logits, references = answers(2)
     predicted = logits.argmax(axis=1)
     classes = Classes(labels(2), 1)
-    ours = [LabelMetric(name, BY_LABEL[name], classes) for name in ("accuracy", "f1", "matthews")]
-    by_probability = ProbabilityMetric("log_loss", BY_PROBABILITY["log_loss"], classes)
+    ours = [as_evaluate_metric(OURS[name], classes) for name in ("accuracy", "f1", "matthews")]
+    by_probability = as_evaluate_metric(OURS["log_loss"], classes)
     assert all(isinstance(metric, evaluate.Metric) for metric in [*ours, by_probability])
     together = evaluate.combine(ours).compute(predictions=predicted, references=references)
     assert together == {

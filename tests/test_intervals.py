@@ -17,14 +17,13 @@ from sklearn import metrics as sk
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.evaluation.bootstrap import resampled, resampled_confusion
 from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
-from nlp_transfer.evaluation.metrics import (
-    BINARY,
-    BY_LABEL,
-    BY_PROBABILITY,
-    LOSSES,
+from nlp_transfer.evaluation.metrics import brier_losses, confusion_matrix, log_losses
+from nlp_transfer.evaluation.registry import (
     Classes,
     Counts,
-    confusion_matrix,
+    EvaluatedRows,
+    Form,
+    metrics_of,
 )
 from nlp_transfer.problems.base import softmax
 
@@ -32,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from interval_coverage import SETTINGS, Population, coverage  # noqa: E402
 
 NAMES = tuple("abcdefgh")
+OURS = metrics_of("single_label")
+LOSSES = {"log_loss": log_losses, "brier": brier_losses}
 
 
 def answers(rows: int, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -93,15 +94,11 @@ def test_every_metric_over_many_weightings_at_once_is_that_of_scikit_learn() -> 
     probabilities, predicted = softmax(logits), logits.argmax(axis=1)
     classes = Classes(NAMES[:4], 3)
     (weights,) = resampled(120, 7)
-    cells = np.eye(16)[references * 4 + predicted]
-    counts = Counts.of((weights @ cells).reshape(7, 4, 4))
-    compared = {*BY_LABEL, *BY_PROBABILITY} - {*BINARY, "ece"}
+    rows = EvaluatedRows(references, probabilities, predicted, classes)
+    compared = {name for name in OURS if not OURS[name].binary} - {"ece"}
     assert compared == {*BY_PREDICTION, *BY_SCORE}
     for name in compared:
-        if name in BY_LABEL:
-            ours = BY_LABEL[name](counts, classes)
-        else:
-            ours = BY_PROBABILITY[name](references, probabilities, classes, weights)
+        ours = OURS[name].on(rows)(weights)
         assert ours.shape == (7,)
         for value, drawn in zip(ours, weights, strict=True):
             assert value == pytest.approx(expected(name, references, probabilities, drawn)), name
@@ -124,16 +121,16 @@ def test_draws_are_distributed_as_those_of_scipy(
     references, logits = answers(250, 3)
     probabilities, predicted = softmax(logits), logits.argmax(axis=1)
     classes = Classes(NAMES[:3], 2)
-    if name in BY_LABEL:
+    if OURS[name].kind.form is Form.counts:
         confusion = confusion_matrix(references, predicted, 3)
         monkeypatch.setattr(
             "nlp_transfer.evaluation.bootstrap.UNSEEN", 0
         )  # scipy draws only what was seen
         drawn = [Counts.of(c) for c in resampled_confusion(confusion, 4000)]
-        ours = np.concatenate([BY_LABEL[name](counts, classes) for counts in drawn])
+        ours = np.concatenate([OURS[name].weighted_fn(counts, classes) for counts in drawn])
     else:
-        given = (references, probabilities, classes)
-        ours = np.concatenate([BY_PROBABILITY[name](*given, w) for w in resampled(250, 4000)])
+        score = OURS[name].on(EvaluatedRows(references, probabilities, predicted, classes))
+        ours = np.concatenate([score(weights) for weights in resampled(250, 4000)])
     theirs = stats.bootstrap(
         (np.arange(250),),
         lambda rows: expected(name, references[rows], probabilities[rows], None),
@@ -160,7 +157,7 @@ def test_the_interval_of_a_mean_of_many_rows_is_the_normal_one(name: str) -> Non
 
 @pytest.mark.parametrize("labels", [2, 8])
 def test_intervals_enclose_every_metric_and_come_out_the_same_again(labels: int) -> None:
-    names = [name for name in (*BY_LABEL, *BY_PROBABILITY) if labels == 2 or name not in BINARY]
+    names = [name for name in OURS if labels == 2 or not OURS[name].binary]
     references, logits = answers(60, labels)
     values = asked(names, labels).compute(logits, references)
     found = between(names, references, logits)

@@ -11,7 +11,7 @@ from conftest import slow_but
 from scipy import stats
 from sklearn import metrics as sk
 
-from nlp_transfer.evaluation.metrics import BINARY, BY_LABEL, BY_PROBABILITY, Classes
+from nlp_transfer.evaluation.registry import Classes, metrics_of
 from nlp_transfer.evaluation.significance import (
     Answers,
     Contender,
@@ -103,7 +103,7 @@ def test_accuracy_is_paired_as_in_scipy() -> None:
 def test_every_metric_of_one_label_is_drawn_and_the_draws_are_the_same_documents() -> None:
     references, *logits = answers(60)
     rows = Rows(CLASSES, references)
-    for metric in {*BY_LABEL, *BY_PROBABILITY} - {*BINARY}:
+    for metric in (m.name for m in metrics_of("single_label").values() if not m.binary):
         scores, drawn = draw_scores(metric, rows, [of(logits[i]) for i in (0, 1, 0)])
         assert drawn.shape == (3, 1000 if metric == "roc_auc" else 10_000)
         np.testing.assert_array_equal(drawn[0], drawn[2])

@@ -11,16 +11,22 @@ from scipy import special, stats
 from sklearn import metrics as sk
 
 from nlp_transfer.config.schema import EvaluationConfig
-from nlp_transfer.evaluation.bootstrap import Interval, resampled
+from nlp_transfer.evaluation.bootstrap import resampled
 from nlp_transfer.evaluation.calibration import fit_temperature
 from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
-from nlp_transfer.evaluation.problem_metrics import BY_DECISION, BY_VALUE
+from nlp_transfer.evaluation.registry import (
+    Classes,
+    EvaluatedRows,
+    Interval,
+    metrics_of,
+)
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.regression import REGRESSION
 
-SEVERAL = {**BY_DECISION, **BY_VALUE["multi_label"]}
-SCORES = BY_VALUE["regression"]
+SEVERAL = metrics_of("multi_label")
+SCORES = metrics_of("regression")
+CLASSES = Classes(tuple("abcd"), 0)
 
 
 def several(rows: int, labels: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -105,18 +111,20 @@ def test_every_metric_over_many_weightings_at_once_is_theirs(name: str) -> None:
     (weights,) = resampled(150, 5)
     if name in SCORES:
         references, logits = scores(150)
-        predictions, ours = logits[:, 0], SCORES[name]
+        predictions = logits[:, 0]
+        rows = EvaluatedRows(references, predictions, predictions, Classes(("score",), 0))
     else:
         references, logits = several(150)
         probabilities = special.expit(logits.astype(float))
-        predictions = (probabilities > 0.5).astype(int) if name in BY_DECISION else probabilities
-        ours = SEVERAL[name]
-    found = ours(references, predictions, weights)
+        rows = EvaluatedRows(references, probabilities, (probabilities > 0.5).astype(int), CLASSES)
+        predictions = rows.predictions(SEVERAL[name].kind.predictions)
+    ours = {**SEVERAL, **SCORES}[name].on(rows)
+    found = ours(weights)
     assert found.shape == (5,)
     for value, drawn in zip(found, weights, strict=True):
         expected = THEIRS[name](references, predictions, sample_weight=drawn)
         assert value == pytest.approx(expected, abs=1e-6)
-    once = ours(references, predictions, np.ones(150))
+    once = ours(np.ones(150))
     assert float(once) == pytest.approx(
         THEIRS[name](references, predictions, sample_weight=np.ones(150)), abs=1e-6
     )
@@ -130,11 +138,9 @@ def test_intervals_are_those_of_scipy(name: str) -> None:
     references, logits = scores(400) if name in SCORES else several(400)
     metrics = asked(problem, logits.shape[1], name)
     low, high = between(metrics, references, logits)[name]
-    predictions = metrics.decide(logits) if name in BY_DECISION else metrics.probabilities(logits)
-    score = {**SEVERAL, **SCORES}[name]
     theirs = stats.bootstrap(
         (np.arange(400),),
-        lambda rows: float(score(references[rows], predictions[rows], np.ones(400))),
+        lambda rows: metrics.compute(logits[rows], references[rows])[name],
         vectorized=False,
         n_resamples=1000,
         method="percentile",

@@ -14,14 +14,11 @@ from safetensors import safe_open
 
 from nlp_transfer.analysis.finished_runs import Finished, common_split, open_all
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.metrics import (
-    BINARY,
-    BY_LABEL,
-    BY_PROBABILITY,
-    LOWER_IS_BETTER,
+from nlp_transfer.evaluation.registry import (
     Classes,
+    greater_is_better,
+    metrics_of,
 )
-from nlp_transfer.evaluation.problem_metrics import BY_DECISION, BY_VALUE
 from nlp_transfer.evaluation.significance import (
     LEVEL,
     Contender,
@@ -108,7 +105,7 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     if not np.isfinite(scores).all():
         raise UserError(ExitCode.DATA, f"{metric} is undefined on these {split} rows.")
     entries = _entries(runs, scores, drawn, over)
-    entries.sort(key=lambda entry: entry.contender.score, reverse=metric not in LOWER_IS_BETTER)
+    entries.sort(key=lambda entry: entry.contender.score, reverse=greater_is_better(metric))
     pairs = _pairs(entries, split, metric) if over == SEEDS else []
     notes += _of_folds(entries) if over == FOLDS else []
     rows = sum({run.fold: run.measured[split]["rows"] for run in runs}.values())
@@ -165,12 +162,12 @@ def _chosen_by(runs: Sequence[Finished]) -> str:
 
 def rows_of(run: Finished, split: str, metric: str) -> Rows:
     """The rows of a run's split, if the metric can be measured on them."""
-    labels, problem = tuple(run.about["labels"]), run.problem
-    known = [*BY_LABEL, *BY_PROBABILITY]
-    if problem.metric_kind != "single_label":
-        known = [*(BY_DECISION if problem.several else ()), *BY_VALUE[problem.metric_kind]]
-    if problem.metric_kind == "single_label" and len(labels) != 2:
-        known = [name for name in known if name not in BINARY]
+    labels = tuple(run.about["labels"])
+    known = [
+        name
+        for name, registered in metrics_of(run.problem.metric_kind).items()
+        if len(labels) == 2 or not registered.binary
+    ]
     if metric not in known:
         raise UserError(
             ExitCode.CONFIG,

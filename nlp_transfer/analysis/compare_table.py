@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from nlp_transfer.analysis.compare import Comparison, Entry, rows_of
-from nlp_transfer.evaluation.bootstrap import Interval
 from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.evaluation.registry import Interval, metrics_of
 from nlp_transfer.evaluation.significance import LEVEL
 from nlp_transfer.reporting.console import INTERVALS
 from nlp_transfer.utils.text import aligned, with_interval
@@ -55,7 +55,8 @@ def _between(entry: Entry, found: Comparison) -> dict[str, Interval]:
     run, value = entry.runs[0], entry.contender.score
     rows, answers = rows_of(run, found.split, found.metric), run.answers(found.split)
     thresholds = answers.decoder.thresholds
-    metrics = Metrics(found.metric, rows.classes, None, None, run.problem, thresholds)
+    registered = metrics_of(run.problem.metric_kind)[found.metric]
+    metrics = Metrics(found.metric, rows.classes, (registered,), run.problem, thresholds)
     return metrics.intervals({found.metric: value}, answers.logits, rows.references)
 
 

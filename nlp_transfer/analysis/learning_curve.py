@@ -15,7 +15,7 @@ from nlp_transfer.config.composition import compose
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.metrics import LOWER_IS_BETTER
+from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.evaluation.significance import (
     LEVEL,
     Contender,
@@ -144,7 +144,7 @@ def _verdict(curve: Curve) -> str:
     what = (
         f"from {before.rows:,} to {last.rows:,} rows {curve.metric} changed by {_gain(last.gain)}"
     )
-    better = (last.gain.value > 0) != (curve.metric in LOWER_IS_BETTER)
+    better = (last.gain.value > 0) == greater_is_better(curve.metric)
     if last.gain.p >= LEVEL:
         return (
             f"The data cannot tell whether more labels would help: {what}. Curves flatten: expect "

@@ -358,6 +358,8 @@ class EvaluationConfig:
     """With thresholds=precision."""
     slices: list[str] = field(default_factory=list)
     """Columns; also measured for each value."""
+    trust_remote_code: bool = False
+    """Run the code of metrics that only the Hub has."""
 
 
 @dataclass
@@ -430,6 +432,7 @@ NOT_PART_OF_THE_RESULT = (
     "training.progress",
     "training.checkpoint_minutes",
     "training.report_to",
+    "evaluation.trust_remote_code",
     "export.verify_rows",
     "hub.repository",
     "hub.private",

@@ -1,34 +1,40 @@
 """How far each metric could be off: 95% bootstrap intervals.
 
-Documents are drawn again, as many as there are, `DRAWS` times. What is taken from the draws depends
-on the metric, and is what `scripts/interval_coverage.py` finds to hold the truth in 95 of 100
-samples, also of 300 rows with a rare label:
+Rows are drawn again, as many as there are, `DRAWS` times. What is taken from the draws depends on
+the metric, and is what `scripts/interval_coverage.py` finds to hold the truth in 95 of 100 samples,
+also of 300 rows with a rare label:
 
-- labels: percentiles. Three quarters of a right and of a wrong answer more than was seen, spread
+- counts: percentiles. Three quarters of a right and of a wrong answer more than was seen, spread
   over the labels, may be drawn, so that 33 right of 33 is not certainty (half of each would be
-  Jeffreys' prior, one of each Laplace's).
-- ROC-AUC: percentiles too; a row of each side, spread over the labels, is ranked at random.
-- means: bootstrap-t for log loss, whose tail is long, BCa for the Brier score, which is bounded
-  (Efron and Tibshirani 1993, ch. 12 and 14).
+  Jeffreys' prior, one of each Laplace's). Where a row has several labels, a label that a draw has
+  nowhere fares in it as in the whole split: what is not drawn has not been missed.
+- means: bootstrap-t for losses and errors, whose tails are long, BCa for what is bounded (Efron and
+  Tibshirani 1993, ch. 12 and 14).
 - calibration error: noise alone gives one, so percentiles would miss a model that has none. The
   interval holds the errors, all bins scaled alike, from which the one that was seen is not rare.
+- everything else, correlations for example: percentiles; ranking metrics as `ranking` says.
+
+The time grows with rows × draws, whatever the number of labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.special import ndtr, ndtri
 
-from nlp_transfer.evaluation.metrics import (
-    BY_LABEL,
-    LOSSES,
-    Classes,
+from nlp_transfer.evaluation.metrics import confusion_matrix
+from nlp_transfer.evaluation.registry import (
+    MIN_ROWS,
     Counts,
-    confusion_matrix,
-    gaps,
-    roc_auc,
+    EvaluatedRows,
+    Form,
+    Interval,
+    IntervalMethod,
+    Metric,
 )
 
 DRAWS = 1000
@@ -37,42 +43,45 @@ PERCENTILES = (2.5, 97.5)
 SEED = 0  # the same answers have the same intervals, whatever the run's seed
 UNSEEN = 0.75  # right answers, and as many wrong ones, that may be drawn besides
 AT_ONCE = 250_000  # weights in memory
+DENSE_LABELS = 100  # of more, the cells of the confusion matrix that hold no row are drawn together
+SELDOM = 1e-9  # a weight that lets a label stand in a mean of labels, and nowhere else
 LARGEST_SCALE = 4.0  # of a calibration error, compared with the one that was seen
-
-Interval = tuple[float, float]
 
 
 def intervals(
-    scores: dict[str, float],
-    references: np.ndarray,
-    probabilities: np.ndarray,
-    classes: Classes,
-    answers: np.ndarray | None = None,
+    metrics: Sequence[Metric], values: Mapping[str, float], rows: EvaluatedRows
 ) -> dict[str, Interval]:
-    """Low and high of every score of ours that has a value; they always enclose it.
+    """Low and high of every metric that has a value; they always enclose it.
+
+    Of fewer than `MIN_ROWS` rows there are none.
 
     Args:
-        scores: by name, as measured on these rows.
-        references: int [rows].
-        probabilities: float64 [rows, labels].
-        answers: int [rows]; None: the likeliest labels.
+        values: by name, as measured on these rows; metrics without one are left out.
     """
-    if len(references) < 2:
+    if len(rows) < MIN_ROWS:
         return {}
-    given = probabilities.argmax(axis=1) if answers is None else answers
-    confusion = confusion_matrix(references, given, len(classes.names))
-    found = _by_label(scores, confusion, classes)
-    found |= _by_probability(scores, references, probabilities, classes)
-    return enclosing(found, scores)
-
-
-def enclosing(found: dict[str, Interval], scores: dict[str, float]) -> dict[str, Interval]:
-    """Intervals that are defined, widened to hold what was seen."""
+    defined = [metric for metric in metrics if metric.name in values]
+    between = _of_counts([m for m in defined if m.kind.form is Form.counts], rows)
+    between |= _of_means([m for m in defined if m.interval in OF_MEANS], rows)
+    for metric in defined:
+        if callable(metric.interval):
+            between[metric.name] = metric.interval(rows)
+        elif metric.interval is IntervalMethod.share:
+            between[metric.name] = _of_share(metric, rows)
+        elif metric.interval is IntervalMethod.percentile and metric.name not in between:
+            between[metric.name] = _of_draws(metric, rows)
     return {
-        name: (min(low, scores[name]), max(high, scores[name]))
-        for name, (low, high) in found.items()
-        if np.isfinite((low, high)).all()
+        name: _enclosing(between[name], metric.bounds, values[name])
+        for metric in defined
+        for name in [metric.name]
+        if name in between and np.isfinite(between[name]).all()
     }
+
+
+def _enclosing(interval: Interval, bounds: Interval, value: float) -> Interval:
+    """Between the bounds of the metric, and wide enough to hold what was seen."""
+    low, high = max(interval[0], bounds[0]), min(interval[1], bounds[1])
+    return min(low, value), max(high, value)
 
 
 def resampled(rows: int, draws: int) -> Iterator[np.ndarray]:
@@ -86,10 +95,22 @@ def resampled(rows: int, draws: int) -> Iterator[np.ndarray]:
         yield counts.reshape(some, rows).astype(np.float64)
 
 
-def resampled_confusion(confusion: np.ndarray, draws: int) -> Iterator[np.ndarray]:
-    """Confusion matrices of drawn documents, [some draws, labels, labels].
+def resampled_counts(rows: EvaluatedRows, draws: int) -> Iterator[Counts]:
+    """Counts of drawn rows, [some draws, labels]; `UNSEEN` answers may be drawn too."""
+    if rows.has_many_labels_a_row:
+        yield from _drawn_columns(rows, draws)
+    elif len(rows.classes.names) <= DENSE_LABELS:
+        labels = len(rows.classes.names)
+        confusion = confusion_matrix(rows.truth, rows.decisions, labels)
+        yield from map(Counts.of, resampled_confusion(confusion, draws))
+    else:
+        yield from _drawn_cells(rows, draws)
 
-    A metric of labels depends on nothing else of its documents. `UNSEEN` ones may be drawn too.
+
+def resampled_confusion(confusion: np.ndarray, draws: int) -> Iterator[np.ndarray]:
+    """Confusion matrices of drawn rows, [some draws, labels, labels].
+
+    A metric of labels depends on nothing else of its rows. `UNSEEN` ones may be drawn too.
     """
     generator = np.random.default_rng(SEED)
     labels, rows = len(confusion), int(confusion.sum())
@@ -102,72 +123,140 @@ def resampled_confusion(confusion: np.ndarray, draws: int) -> Iterator[np.ndarra
         yield drawn.reshape(some, labels, labels).astype(np.float64)
 
 
-def _by_label(
-    scores: dict[str, float], confusion: np.ndarray, classes: Classes
-) -> dict[str, Interval]:
-    names = [name for name in scores if name in BY_LABEL]
-    if not names:
-        return {}
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for matrices in resampled_confusion(confusion, DRAWS):
-        counts = Counts.of(matrices)
-        for name in names:
-            drawn[name].append(BY_LABEL[name](counts, classes))
+def _drawn_cells(rows: EvaluatedRows, draws: int) -> Iterator[Counts]:
+    """As from `resampled_confusion`, without a matrix: only cells that hold rows are drawn alone.
+
+    The unseen right answers are one cell more and the unseen wrong ones another; what is drawn of
+    these two is spread over the labels at random.
+    """
+    generator = np.random.default_rng(SEED)
+    labels = len(rows.classes.names)
+    pairs, sizes = np.unique(rows.truth * labels + rows.decisions, return_counts=True)
+    ones, places = np.ones(len(pairs)), np.arange(len(pairs))
+    actual, predicted = (
+        sparse.csr_array((ones, (places, column)), shape=(len(pairs), labels))
+        for column in np.divmod(pairs, labels)
+    )
+    columns = sparse.hstack([actual.multiply(predicted), predicted, actual], format="csr")
+    cells = np.r_[sizes, UNSEEN, UNSEEN]
+    at_once = max(AT_ONCE // max(len(cells), labels), 1)
+    for start in range(0, draws, at_once):
+        some = min(at_once, draws - start)
+        drawn = generator.multinomial(len(rows), cells / cells.sum(), size=some)
+        counts = Counts(*np.split((drawn[:, :-2] @ columns).astype(np.float64), 3, axis=1))
+        right, wrong = (np.repeat(np.arange(some), drawn[:, i]) for i in (-2, -1))
+        label = generator.integers(0, labels, len(right))
+        for part in (counts.hits, counts.predicted, counts.actual):
+            np.add.at(part, (right, label), 1)
+        label = generator.integers(0, labels, len(wrong))
+        other = (label + generator.integers(1, labels, len(wrong))) % labels
+        np.add.at(counts.actual, (wrong, label), 1)
+        np.add.at(counts.predicted, (wrong, other), 1)
+        yield counts
+
+
+def _drawn_columns(rows: EvaluatedRows, draws: int) -> Iterator[Counts]:
+    """Of rows with several labels."""
+    generator = np.random.default_rng(SEED)
+    labels = len(rows.classes.names)
+    seen = rows.columns.sum(axis=0).reshape(3, 1, labels)
+    for weights in resampled(len(rows), draws):
+        counts = rows.counts(weights)
+        right, wrongly, missed = (
+            generator.poisson(unseen / labels, counts.hits.shape)
+            for unseen in (UNSEEN, UNSEEN / 2, UNSEEN / 2)
+        )
+        drawn = np.stack(
+            [
+                counts.hits + right,
+                counts.predicted + right + wrongly,
+                counts.actual + right + missed,
+            ]
+        )
+        absent = drawn[1] + drawn[2] == 0
+        yield Counts(*np.where(absent, SELDOM * seen, drawn))
+
+
+def _of_counts(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Interval]:
+    drawn: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
+    for counts in resampled_counts(rows, DRAWS) if metrics else ():
+        for metric in metrics:
+            drawn[metric.name].append(metric.weighted_fn(counts, rows.classes))
     return {name: percentiles(np.concatenate(parts)) for name, parts in drawn.items()}
 
 
-def _by_probability(
-    scores: dict[str, float], references: np.ndarray, probabilities: np.ndarray, classes: Classes
-) -> dict[str, Interval]:
-    found = {}
-    losses = {name: loss(references, probabilities) for name, loss in LOSSES.items()}
-    losses = {name: values for name, values in losses.items() if name in scores}
-    columns = [column for name, values in losses.items() for column in moments(values)]
-    columns += [*gaps(references, probabilities).T] if "ece" in scores else []
-    if columns:
-        table = np.stack(columns, axis=1)
-        parts = [weights @ table for weights in resampled(len(references), DRAWS)]
-        means = np.concatenate(parts) / len(references)
-        for i, (name, values) in enumerate(losses.items()):
-            found[name] = OF_MEANS[name](values, means[:, 2 * i], means[:, 2 * i + 1])
-        if "ece" in scores:
-            first = 2 * len(losses)
-            found["ece"] = _inverted(table[:, first:].mean(axis=0), means[:, first:])
-    if "roc_auc" in scores:
-        found["roc_auc"] = _of_ranks(references, probabilities, classes)
-    return found
+def _of_means(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Interval]:
+    """Of means, and of sums of absolute means, all from the same draws."""
+    if not metrics:
+        return {}
+    values = [rows.by_row(metric) for metric in metrics]
+    tables = [moments(one) if one.ndim == 1 else one for one in values]
+    means = resampled_means(np.concatenate(tables, axis=1))
+    between, first = {}, 0
+    for metric, one, table in zip(metrics, values, tables, strict=True):
+        end = first + table.shape[1]
+        between[metric.name] = OF_MEANS[metric.interval](one, means[:, first:end])
+        first = end
+    return between
+
+
+def _of_share(metric: Metric, rows: EvaluatedRows) -> Interval:
+    """Of a mean of zeros and ones, [rows]: percentiles, as of right and wrong answers."""
+    ones = int(rows.by_row(metric).sum())
+    confusion = np.array([[ones, len(rows) - ones], [0, 0]])
+    drawn = [
+        matrices[:, 0, 0] + matrices[:, 1, 1] for matrices in resampled_confusion(confusion, DRAWS)
+    ]
+    return percentiles(np.concatenate(drawn) / len(rows))
+
+
+def _of_draws(metric: Metric, rows: EvaluatedRows) -> Interval:
+    score = metric.on(rows)
+    draws = RANKING_DRAWS if metric.kind.form is Form.plain else DRAWS
+    return percentiles(np.concatenate([score(w) for w in resampled(len(rows), draws)]))
 
 
 def percentiles(drawn: np.ndarray) -> Interval:
     """The middle 95% of the draws; those in which the metric is undefined are left out."""
-    low, high = np.nanpercentile(drawn, PERCENTILES)
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return np.nan, np.nan
+    low, high = np.percentile(drawn, PERCENTILES)
     return float(low), float(high)
 
 
-def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Deviations from the mean, and their squares."""
-    apart = values - values.mean()
-    return apart, apart**2
+def moments(values: np.ndarray) -> np.ndarray:
+    """Deviations of the rows from their mean, and their squares, [rows, 2]."""
+    deviations = values - values.mean()
+    return np.stack([deviations, deviations**2], axis=1)
 
 
-def studentized(values: np.ndarray, shifts: np.ndarray, squares: np.ndarray) -> Interval:
-    """Bootstrap-t of a mean, from the drawn means of its rows' deviations and their squares."""
+def resampled_means(table: np.ndarray) -> np.ndarray:
+    """Of the columns of drawn rows, [draws, columns]."""
+    parts = [weights @ table for weights in resampled(len(table), DRAWS)]
+    return np.concatenate(parts) / len(table)
+
+
+def studentized(values: np.ndarray, drawn: np.ndarray) -> Interval:
+    """Bootstrap-t of a mean, from the drawn means of its `moments`, [draws, 2]."""
+    shifts, squares = drawn.T
     error = values.std() / np.sqrt(len(values))
-    drawn = np.sqrt(np.maximum(squares - shifts**2, 0) / len(values))
-    told = drawn > 1e-6 * error  # a draw of one row again and again tells nothing
-    if not told.any():
+    errors = np.sqrt(np.maximum(squares - shifts**2, 0) / len(values))
+    usable = errors > 1e-6 * error  # a draw of one row again and again tells nothing
+    if not usable.any():
         return float(values.mean()), float(values.mean())
-    low, high = np.percentile(shifts[told] / drawn[told], PERCENTILES)
-    return max(float(values.mean() - high * error), 0.0), float(values.mean() - low * error)
+    low, high = np.percentile(shifts[usable] / errors[usable], PERCENTILES)
+    return float(values.mean() - high * error), float(values.mean() - low * error)
 
 
-def accelerated(values: np.ndarray, shifts: np.ndarray, _: np.ndarray) -> Interval:
-    """BCa of a mean: percentiles, moved for bias and skewness."""
-    apart = values - values.mean()
-    spread = (apart**2).sum()
+def accelerated(values: np.ndarray, drawn: np.ndarray) -> Interval:
+    """BCa of a mean: percentiles of the drawn means, moved for bias and skewness."""
+    shifts = drawn[:, 0]
+    deviations = values - values.mean()
+    spread = (deviations**2).sum()
     if spread == 0:
         return float(values.mean()), float(values.mean())
-    skewness = (apart**3).sum() / (6 * spread**1.5)
+    skewness = (deviations**3).sum() / (6 * spread**1.5)
     below = np.clip((shifts < 0).mean(), 1 / len(shifts), 1 - 1 / len(shifts))
     moved = ndtri(below) + ndtri(np.array(PERCENTILES) / 100)
     shares = ndtr(ndtri(below) + moved / (1 - skewness * moved))
@@ -175,16 +264,14 @@ def accelerated(values: np.ndarray, shifts: np.ndarray, _: np.ndarray) -> Interv
     return float(low), float(high)
 
 
-OF_MEANS = {"log_loss": studentized, "brier": accelerated}
-
-
-def _inverted(seen: np.ndarray, drawn: np.ndarray) -> Interval:
+def calibration_interval(values: np.ndarray, drawn: np.ndarray) -> Interval:
     """The calibration errors from which the one seen is within the middle 95% of the draws.
 
     Args:
-        seen: mean gap by bin, [BINS]; the error is the sum of its sizes.
-        drawn: the same of every draw, [draws, BINS].
+        values: gap of every row by bin, [rows, bins]; the error is the sum of its means' sizes.
+        drawn: these means in every draw, [draws, bins].
     """
+    seen = values.mean(axis=0)
     error, noise = np.abs(seen).sum(), drawn - seen
 
     def is_too_large(scale: float) -> bool:
@@ -193,9 +280,7 @@ def _inverted(seen: np.ndarray, drawn: np.ndarray) -> Interval:
     def is_too_small(scale: float) -> bool:
         return np.percentile(np.abs(scale * seen + noise).sum(axis=1), PERCENTILES[1]) < error
 
-    low, high = 0.0, LARGEST_SCALE
-    if is_too_small(low):
-        low = _border(lambda scale: not is_too_small(scale))
+    low = _border(lambda scale: not is_too_small(scale)) if is_too_small(0.0) else 0.0
     high = 0.0 if is_too_large(0.0) else _border(is_too_large)
     return float(low * error), float(high * error)
 
@@ -209,11 +294,9 @@ def _border(holds: Callable[[float], bool]) -> float:
     return high
 
 
-def _of_ranks(references: np.ndarray, probabilities: np.ndarray, classes: Classes) -> Interval:
-    generator = np.random.default_rng(SEED)
-    labels = len(classes.names)
-    drawn = []
-    for weights in resampled(len(references), RANKING_DRAWS):
-        guessed = generator.poisson(2 / labels, (labels, 2, len(weights)))
-        drawn.append(roc_auc(references, probabilities, classes, weights, guessed))
-    return percentiles(np.concatenate(drawn))
+# How the interval of a mean follows from its values by row and from its drawn means.
+OF_MEANS: dict[Any, Callable[[np.ndarray, np.ndarray], Interval]] = {
+    IntervalMethod.bootstrap_t: studentized,
+    IntervalMethod.bca: accelerated,
+    IntervalMethod.calibration: calibration_interval,
+}

@@ -16,8 +16,7 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import UserError
-from nlp_transfer.evaluation.metrics import log_losses
-from nlp_transfer.evaluation.problem_metrics import decision_losses
+from nlp_transfer.evaluation.metrics import decision_losses, log_losses
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import last_linear
 from nlp_transfer.problems import Problem

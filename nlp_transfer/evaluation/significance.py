@@ -17,9 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nlp_transfer.evaluation.bootstrap import PERCENTILES, SEED, Interval, resampled
-from nlp_transfer.evaluation.metrics import BY_LABEL, BY_PROBABILITY, Classes, Counts
-from nlp_transfer.evaluation.problem_metrics import BY_DECISION, BY_VALUE
+from nlp_transfer.evaluation.bootstrap import PERCENTILES, SEED, resampled
+from nlp_transfer.evaluation.evaluator import evaluated_rows
+from nlp_transfer.evaluation.registry import (
+    Classes,
+    Interval,
+    Metric,
+    metrics_of,
+)
 from nlp_transfer.problems.decoder import Decoder
 
 DRAWS = 10_000  # so that the p of many comparisons together can still be small
@@ -80,7 +85,8 @@ class Difference:
 
 def score_of(metric: str, rows: Rows, answers: Answers) -> float:
     """The score of one run."""
-    return float(_weighted(metric, rows, answers)(np.ones((1, len(rows.references))))[0])
+    weighted = _weighted(_metric(metric, answers), rows, answers)
+    return float(weighted(np.ones((1, len(rows.references))))[0])
 
 
 def draw_scores(
@@ -91,12 +97,13 @@ def draw_scores(
     Returns:
         [runs] and [runs, draws]; NaN where a draw does not define the metric.
     """
-    weighted = [_weighted(metric, rows, answered) for answered in answers]
-    slow = answers[0].decoder.problem.metric_kind != "single_label" or metric == "roc_auc"
-    scores = np.array([score_of(metric, rows, answered) for answered in answers])
+    registered = _metric(metric, answers[0])
+    weighted = [_weighted(registered, rows, of_run) for of_run in answers]
+    once = np.ones((1, len(rows.references)))
+    scores = np.array([float(score(once)[0]) for score in weighted])
     parts = [
         np.stack([score(weights) for score in weighted])
-        for weights in resampled(len(rows.references), SLOW_DRAWS if slow else DRAWS)
+        for weights in resampled(len(rows.references), SLOW_DRAWS if registered.is_slow else DRAWS)
     ]
     return scores, np.concatenate(parts, axis=1)
 
@@ -172,22 +179,11 @@ def _errors_of_seeds(one: Contender, other: Contender) -> list[tuple[float, int]
     ]
 
 
-def _weighted(metric: str, rows: Rows, answers: Answers) -> Weighted:
+def _metric(name: str, answers: Answers) -> Metric:
+    return metrics_of(answers.decoder.problem.metric_kind)[name]
+
+
+def _weighted(metric: Metric, rows: Rows, answers: Answers) -> Weighted:
     """The metric of one run as a function of how often each row counts."""
-    problem = answers.decoder.problem
-    probabilities = answers.decoder.probabilities(answers.logits)
-    if problem.metric_kind != "single_label":
-        decided = problem.several and metric in BY_DECISION
-        score = BY_DECISION[metric] if decided else BY_VALUE[problem.metric_kind][metric]
-        said = answers.decisions() if decided else probabilities
-        said = said if problem.has_labels else said[:, 0]
-        return lambda weights: score(rows.references, said, weights)
-    if metric in BY_PROBABILITY:
-        of_probability = BY_PROBABILITY[metric]
-        return lambda weights: of_probability(rows.references, probabilities, rows.classes, weights)
-    of_label, labels = BY_LABEL[metric], np.eye(len(rows.classes.names))
-    actual, predicted = labels[rows.references], labels[answers.decisions()]
-    hits = actual * predicted
-    return lambda weights: of_label(
-        Counts(weights @ hits, weights @ predicted, weights @ actual), rows.classes
-    )
+    evaluated = evaluated_rows(answers.logits, rows.references, answers.decoder, rows.classes)
+    return metric.on(evaluated)

@@ -126,8 +126,9 @@ def worth_of(
         return None, None
     name = metric_of(decoder.problem)
     metrics = load_metrics(EvaluationConfig([name]), decoder.labels, decoder.problem)
-    rows = replace(metrics, thresholds=decoder.thresholds).of_rows(logits, references)
-    return rows["metrics"][name], rows["intervals"].get(name)
+    metrics = replace(metrics, thresholds=decoder.thresholds)
+    figures = metrics.of_rows(logits, references)
+    return figures["metrics"][name], figures["intervals"].get(name)
 
 
 def _agreement(found: np.ndarray, expected: np.ndarray, decoder: Decoder) -> float:

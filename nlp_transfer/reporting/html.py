@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nlp_transfer.evaluation.confusion import confusions_of
-from nlp_transfer.evaluation.metrics import LOWER_IS_BETTER
+from nlp_transfer.evaluation.registry import bounds_of, greater_is_better
 from nlp_transfer.problems import Problem
 from nlp_transfer.reporting import plots
 from nlp_transfer.reporting.markdown import markdown_report
@@ -31,7 +31,6 @@ from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.files import write_text
 
 TEMPLATE = "report.html.j2"
-UNBOUNDED = {"log_loss", "mse", "mae"}  # all others lie between -1 and 1
 LEVELS = ("problem", "warning", "good")
 EXAMPLES = 3  # rows of a finding
 # Of the tokens of a split's texts, what is shown, and how it is called.
@@ -175,7 +174,7 @@ def _worth(record: RunRecord) -> dict[str, Any]:
         "splits": ordered(record.metrics),
         "names": list(found["metrics"]),
         "bars": {name: _bar(found, name) for name in found["metrics"]},
-        "lower": LOWER_IS_BETTER,
+        "lower": {name for name in found["metrics"] if not greater_is_better(name)},
         "plain": found.get("at_one_half"),  # where thresholds were chosen
         "classes": classes,
         "weakest": sorted(classes, key=lambda row: row["f1"])[:FEW_LABELS],
@@ -191,7 +190,7 @@ def _worth(record: RunRecord) -> dict[str, Any]:
 def _bar(found: dict[str, Any], name: str) -> dict[str, float] | None:
     """Where a value and its interval lie between 0 and 1, in percent; None where they do not."""
     value, interval = found["metrics"][name], found["intervals"].get(name)
-    if value is None or name in UNBOUNDED or value < 0 or (interval and interval[0] < 0):
+    if value is None or bounds_of(name)[1] > 2 or value < 0 or (interval and interval[0] < 0):
         return None
     low, high = interval or (value, value)
     return {"at": 100 * value, "low": 100 * low, "wide": 100 * (high - low)}

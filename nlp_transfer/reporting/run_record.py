@@ -13,7 +13,7 @@ import numpy as np
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.metrics import LOWER_IS_BETTER
+from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.models.auto_strategy import resolve
 from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.reporting.splits import reported_split
@@ -123,7 +123,7 @@ def best_step(log: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
     looks = [entry for entry in log if entry.get(key) is not None]
     if not looks:
         return None
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = 1 if greater_is_better(metric) else -1
     return looks[int(np.argmax([sign * entry[key] for entry in looks]))]
 
 
