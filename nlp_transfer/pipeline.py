@@ -1,9 +1,8 @@
-"""The straight line: from a configuration to a verified checkpoint."""
+"""From a configuration to a verified checkpoint: prepare → fit → measure → deliver."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.schema import Config, EvaluationConfig, HubConfig
-from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus
-from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.calibration import calibrate
+from nlp_transfer.config.schema import Config
+from nlp_transfer.data.corpus import Corpus, describe, load_run_corpus
+from nlp_transfer.evaluation.calibration import Calibration, apply_calibration, fit_calibration
 from nlp_transfer.evaluation.error_analysis import mistakes
 from nlp_transfer.evaluation.evaluator import (
     Metrics,
@@ -24,38 +22,30 @@ from nlp_transfer.evaluation.evaluator import (
     refuse_undefined_best,
 )
 from nlp_transfer.evaluation.slices import slices_of
-from nlp_transfer.evaluation.thresholds import choose, how_asked
-from nlp_transfer.export.checkpoint import Claim, export, verify
-from nlp_transfer.hub import upload
-from nlp_transfer.inference.torch_engine import predict_logits
-from nlp_transfer.models.auto_strategy import resolve
-from nlp_transfer.models.loading import Pretrained, load_pretrained
-from nlp_transfer.models.mean_pooling import pool, with_pooling
+from nlp_transfer.evaluation.thresholds import Chosen, choose, how_asked
+from nlp_transfer.export.checkpoint import export, verify
+from nlp_transfer.export.claims import claim_of
+from nlp_transfer.hub.publication import publish, refuse_upload
+from nlp_transfer.models.mean_pooling import with_pooling
+from nlp_transfer.models.preparation import encode_label_texts, load_and_encode
+from nlp_transfer.models.recipes import candidates
 from nlp_transfer.models.stages import Stage, plan_stages
 from nlp_transfer.quality import report as data_report
 from nlp_transfer.reporting import console
-from nlp_transfer.reporting.card_examples import one_of_each, shows_examples, with_examples
-from nlp_transfer.reporting.model_card import CARD_FILE, write_card
-from nlp_transfer.runs.folder import (
-    MISTAKES_FILE,
-    REPORT_FILE,
-    RunFolder,
-    State,
-    open_run,
-    run_path,
-)
+from nlp_transfer.reporting.drawing import draw_report
+from nlp_transfer.reporting.model_card import write_card
+from nlp_transfer.runs.folder import MISTAKES_FILE, RunFolder, State, open_run, run_path
 from nlp_transfer.runs.predictions import write_predictions
 from nlp_transfer.runs.provenance import provenance
-from nlp_transfer.tokenization.encoding import (
-    Encoded,
-    encode,
-    input_length,
-    taken,
-    texts_of,
-    write_input_settings,
-)
-from nlp_transfer.training.loop import refuse_absent_trackers, refuse_unfitting, train
+from nlp_transfer.runs.record import RunEntries
+from nlp_transfer.tokenization.encoding import input_length, texts_of
+from nlp_transfer.tokenization.subsets import select_documents
+from nlp_transfer.training.context import TrainingContext
+from nlp_transfer.training.history import StageHistory
+from nlp_transfer.training.loop import Trained, train
 from nlp_transfer.training.plan import describe_stages, plan
+from nlp_transfer.training.refusals import refuse_absent_trackers, refuse_unfitting
+from nlp_transfer.training.selection import Selection, select
 from nlp_transfer.utils.device import decide_precision
 from nlp_transfer.utils.distributed import (
     ProcessContext,
@@ -64,8 +54,55 @@ from nlp_transfer.utils.distributed import (
     join,
     leave,
 )
-from nlp_transfer.utils.files import read_json, write_json, write_text
+from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import logger
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: a checked configuration, its data and how answers are judged."""
+
+    config: Config
+    corpus: Corpus
+    metrics: Metrics
+    process: ProcessContext
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A question with its run folder, the pretrained model and the encoded splits."""
+
+    question: Question
+    context: TrainingContext
+    began: float  # seconds of the clock
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run keeps everything."""
+        return self.context.folder
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A plain model, how it came about, and answers to rows it has not learned from."""
+
+    prepared: Prepared
+    config: Config  # with the strategy that was chosen
+    selection: Selection
+    model: PreTrainedModel
+    stages: list[Stage]
+    history: list[StageHistory]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A calibrated model and what it is worth on each split."""
+
+    fitted: Fitted
+    calibration: Calibration
+    thresholds: Chosen
+    evaluations: dict[str, SplitEvaluation]
+    ms_per_text: float | None  # None: no split was answered by the final model
 
 
 @dataclass(frozen=True)
@@ -75,211 +112,193 @@ class Result:
     folder: Path
     model: Path
     metrics: dict[str, dict[str, Any]]  # as in metrics.json
-    best: float  # the validation metric that chose the epoch; NaN after a dry run
+    best: float  # the metric that chose, on the rows that decided; NaN after a dry run
     begun: str = field(default=State.absent.value, compare=False)  # what the folder held before
     chosen_by: str = ""  # the name of the metric that `best` is
 
 
 def run(config: Config) -> Result:
-    """Do all of it; a run that is finished already is reported."""
-    process = join(config.training)
-    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
-    assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)
-    _say(corpus)
-    metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)
-    how_asked(config.evaluation, metrics.decoder)
-    refuse_undefined_best(metrics, corpus.references("validation"), len(corpus.labels))
-    # Refused now, not in the middle.
-    decide_precision(config.training.precision, process.device)
-    refuse_absent_trackers(config.training.report_to)
-    refuse_unfitting(config.training, corpus)
-    if config.hub.repository is not None:
-        broadcast_from_rank_zero(lambda: upload.check(config.hub), process)
+    """Do all of it; a run that is finished already is reported.
+
+    Raises:
+        UserError: for everything that the user can mend; nothing that was computed is lost.
+    """
+    question = ask(config)
     if config.dry_run:
-        return _dry_run(config, corpus, process)
-    with open_run(config, corpus.fingerprint, process) as folder:
+        return show_plan(question)
+    with open_run(config, question.corpus.fingerprint, question.process) as folder:
         if folder.state is State.finished:
             logger.info("%s is finished (overwrite=true starts it again)", folder.path)
             measured = read_json(folder.metrics)
-            leave(process)
+            leave(question.process)
         else:
-            measured = _run(config, corpus, metrics, folder)
-        if process.is_first:
-            _draw(folder.path)
+            measured = deliver(measure(fit(prepare(question, folder))))
+        if question.process.is_first:
+            draw_report(folder.path)
             print(console.summary(folder.read(), measured, folder.path), flush=True)
-            _publish(config.hub, corpus, folder.model)
-    best = measured["validation"]["metrics"][metrics.best]
+            publish(config.hub, question.corpus, folder.model)
+    name, split = question.metrics.best, question.corpus.deciding_split
+    best = measured[split]["metrics"][name]
     best = float("nan") if best is None else best
-    return Result(folder.path, folder.model, measured, best, folder.state.value, metrics.best)
+    return Result(folder.path, folder.model, measured, best, folder.state.value, name)
 
 
-def _run(
-    config: Config, corpus: Corpus, metrics: Metrics, folder: RunFolder
-) -> dict[str, dict[str, Any]]:
-    """From a loaded corpus to a finished folder; returns what `metrics.json` says."""
-    start = time.time()
-    config = _with_strategy(config, corpus, folder.decide)
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
-    pretrained.model.to(folder.process.device)
-    given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
-    data_report.keep(folder, *given)
-    encoded = encode(*given, folder.process)
-    # Stores are named by this configuration too: `suspects` finds them only if it is whole here.
-    write_input_settings(
-        pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization
+def ask(config: Config) -> Question:
+    """Read the data, and refuse now what could not be done later."""
+    process = join(config.training)
+    corpus = load_run_corpus(config)
+    assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)
+    for line in describe(corpus):
+        logger.info(line)
+    metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)
+    how_asked(config.evaluation, metrics.decoder)
+    references = corpus.references(corpus.deciding_split)
+    refuse_undefined_best(metrics, references, len(corpus.labels))
+    decide_precision(config.training.precision, process.device)
+    refuse_absent_trackers(config.training.report_to)
+    refuse_unfitting(config.training, corpus)
+    refuse_upload(config.hub, process)
+    return Question(config, corpus, metrics, process)
+
+
+def prepare(question: Question, folder: RunFolder) -> Prepared:
+    """Load the checkpoint, encode every split, and report on the data."""
+    began = time.time()
+    config, corpus = question.config, question.corpus
+    pretrained, encoded = load_and_encode(config, corpus, question.process)
+    length = pretrained.max_tokens
+    data_report.keep(folder, corpus, pretrained.tokenizer, length, config.tokenization)
+    label_rows = encode_label_texts(config, corpus, pretrained)
+    context = TrainingContext(pretrained, encoded, label_rows, question.metrics, config, folder)
+    return Prepared(question, context, began)
+
+
+def fit(prepared: Prepared) -> Fitted:
+    """Choose the recipe, by cross-validation where rows are few, and train it on train."""
+    question, context = prepared.question, prepared.context
+    recipes = candidates(question.config, question.corpus)
+    selection = select(context, recipes, question.corpus.folds)
+    config, pretrained, stages = context.start(selection.recipe)
+    splits = dict(context.encoded.splits)
+    splits["train"] = context.training_rows(selection.recipe, splits["train"])
+    if question.corpus.folds is not None:
+        splits.pop("validation", None)  # too small to choose an epoch
+    encoded = replace(context.encoded, splits=splits)
+    trained = train(pretrained, encoded, stages, context.metrics, config, context.folder)
+    return Fitted(prepared, config, selection, trained.model, stages, trained.history)
+
+
+def measure(fitted: Fitted) -> Measured:
+    """Calibrate, choose thresholds, and evaluate on rows the model has not learned from."""
+    question, context = fitted.prepared.question, fitted.prepared.context
+    corpus, options, process = question.corpus, question.config.evaluation, question.process
+    decides, references = corpus.deciding_split, corpus.references(corpus.deciding_split)
+    out_of_fold = fitted.selection.logits
+    logits = out_of_fold
+    if logits is None:
+        logits = context.predict_splits(fitted.model, ["validation"])["validation"]
+    calibration = broadcast_from_rank_zero(
+        lambda: fit_calibration(logits, references, corpus.problem, options), process
     )
-    pretrained = pool(pretrained, encoded, config, folder.decide)
-    stages = _stages(config, pretrained, encoded)
-    trained = train(pretrained, encoded, stages, metrics, config, folder)
-    calibration = calibrate(trained.model, encoded, config.evaluation, folder.process)
+    inputs, collator = context.train_rows.inputs, context.encoded.collator
+    calibration = apply_calibration(fitted.model, calibration, inputs, collator, process)
+    tested = ["test"] if options.test else []
     began = time.perf_counter()
-    logits = _logits(trained.model, encoded, config.evaluation, folder.process)
-    answering_seconds = time.perf_counter() - began
-    references = corpus.references("validation")
-    chosen = broadcast_from_rank_zero(
-        lambda: choose(logits["validation"], references, metrics, config.evaluation), folder.process
+    answers = context.predict_splits(fitted.model, ["validation", *tested])
+    texts = sum(map(len, answers.values()))
+    ms_per_text = round(1000 * (time.perf_counter() - began) / texts, 4) if texts else None
+    if out_of_fold is not None:
+        answers = {decides: calibration.after(out_of_fold), **answers}
+    metrics = question.metrics
+    thresholds = broadcast_from_rank_zero(
+        lambda: choose(answers[decides], references, metrics, options), process
     )
-    metrics = replace(metrics, thresholds=chosen.thresholds)
-    metrics.decoder.write_to(trained.model.config)
-    evaluations = _evaluate(logits, corpus, metrics, config.evaluation)
-    measured = console.measured(evaluations, console.untested(corpus.splits, evaluations))
+    metrics = replace(metrics, thresholds=thresholds.thresholds)
+    metrics.decoder.write_to(fitted.model.config)
+    evaluations = {
+        split: evaluate_split(
+            logits,
+            corpus.references(split),
+            metrics,
+            corpus.labels,
+            slices_of(corpus.rows(split), options.slices),
+        )
+        for split, logits in answers.items()
+    }
+    return Measured(fitted, calibration, thresholds, evaluations, ms_per_text)
+
+
+def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
+    """Export and verify the checkpoint, and write down what the run did; `metrics.json`."""
+    question, folder = measured.fitted.prepared.question, measured.fitted.prepared.folder
+    corpus, evaluations = question.corpus, measured.evaluations
+    figures = console.measured(evaluations, console.untested(corpus.splits, evaluations))
+    context = measured.fitted.prepared.context
+    rows = question.config.export.verify_rows
+
+    def predict(split: str, documents: np.ndarray) -> np.ndarray:
+        some = select_documents(context.encoded.splits[split], documents)
+        return context.predict(measured.fitted.model, some)
+
+    claim = claim_of(corpus, evaluations, predict, rows, folder.model)
     leave(folder.process)
-    if folder.process.is_first:  # no collective from here on: nobody waits for an export
-        length = input_length(pretrained.max_tokens, config.tokenization)
-        export(trained.model, pretrained.tokenizer, config.checkpoint.name, length, folder.model)
-        claim = _claim(corpus, evaluations, config.export.verify_rows, folder.model)
-        worst = verify([claim])[0]
-        write_json(folder.metrics, measured)
-        write_json(folder.path / MISTAKES_FILE, _mistakes(corpus, evaluations))
-        entries = {
-            "seed": config.seed,
-            "problem": corpus.problem.name,
-            "labels": corpus.labels,
-            "rows": {name: len(split.labels) for name, split in encoded.splits.items()},
-            "cut": {name: split.cut for name, split in encoded.splits.items()},
-            "max_length": length,
-            **provenance(config, trained.model.config, folder.process),
-            "stages": describe_stages(stages, trained),
-            "thresholds": asdict(chosen),
-            "calibration": console.describe_calibration(calibration, evaluations),
-            "verified": {"rows": len(claim.texts), "difference": worst},
-            "predictions": write_predictions(folder.path, evaluations, corpus),
-            "ms_per_text": round(1000 * answering_seconds / sum(map(len, logits.values())), 4),
-            "seconds": round(time.time() - start, 2),
-        }
-        write_card(folder.model, config, entries, measured)
-        folder.finish(**entries)
-    return measured
+    if not folder.process.is_first:  # no collective from here on: nobody waits for an export
+        return figures
+    tokenizer, name = context.pretrained.tokenizer, question.config.checkpoint.name
+    length = input_length(context.pretrained.max_tokens, question.config.tokenization)
+    export(measured.fitted.model, tokenizer, name, length, folder.model)
+    worst = verify([claim])[0]
+    write_json(folder.metrics, figures)
+    write_json(folder.path / MISTAKES_FILE, _mistakes(corpus, evaluations))
+    verified = {"rows": len(claim.texts), "difference": worst, "split": claim.split}
+    entries = asdict(_entries(measured, verified, length))
+    write_card(folder.model, measured.fitted.config, entries, figures)
+    folder.finish(**entries)
+    return figures
+
+
+def show_plan(question: Question) -> Result:
+    """The plan in words; loads and tokenizes, but writes and trains nothing."""
+    config, corpus = question.config, question.corpus
+    path = run_path(config, corpus.fingerprint)
+    recipes = candidates(config, corpus)
+    config = replace(config, strategy=recipes[-1].strategy)
+    pretrained, encoded = load_and_encode(config, corpus)
+    pretrained = with_pooling(pretrained, config.checkpoint.pooling)
+    rows = len(encoded.splits["train"].labels)
+    stages = plan_stages(config.strategy, pretrained.anatomy, rows, config.training.batch_size)
+    if question.process.is_first:
+        print(plan(pretrained, encoded, stages, config, path))
+    return Result(path, path / "model", {}, float("nan"))
 
 
 def _mistakes(corpus: Corpus, evaluations: dict[str, SplitEvaluation]) -> dict[str, Any]:
-    """Of the last split that was evaluated: test, where there is one."""
-    split, evaluation = list(evaluations.items())[-1]
-    return mistakes(split, evaluation, texts_of(corpus.splits[split]), corpus.labels)
+    """Of test, where there is one, else of the rows that decided."""
+    split = "test" if "test" in evaluations else corpus.deciding_split
+    return mistakes(split, evaluations[split], texts_of(corpus.rows(split)), corpus.labels)
 
 
-def _draw(path: Path) -> None:
-    """The report of a finished run, where there is none; drawing it cannot cost the run."""
-    if (path / REPORT_FILE).is_file():
-        return
-    try:
-        from nlp_transfer.reporting.html import write_report  # takes matplotlib, half a second
-
-        write_report(path)
-    except Exception as error:  # (whatever it is, the model is there)
-        if isinstance(error, UserError) and error.code is ExitCode.STOPPED:
-            raise
-        reason = f"{type(error).__name__}: {error}"
-        again = f"`nlp-transfer report {path}` tries again"
-        logger.warning(
-            "The run is finished, but its report could not be drawn (%s); %s.", reason, again
-        )
-
-
-def _publish(config: HubConfig, corpus: Corpus, model: Path) -> None:
-    """Show rows of the data on the card where that was asked for, and upload."""
-    card, rows = model / CARD_FILE, corpus.splits["validation"]
-    texts, answers = texts_of(rows), answers_of(corpus, "validation")
-    chosen = one_of_each(texts, answers) if config.examples else []
-    if chosen or shows_examples(card):
-        write_text(card, with_examples(card.read_text(encoding="utf-8"), chosen))
-    if config.repository is not None:
-        print(upload.push(model, config).describe(), flush=True)
-
-
-def _with_strategy(
-    config: Config, corpus: Corpus, decide: Callable[[str, Callable[[], str]], str]
-) -> Config:
-    """The configuration with the strategy that `auto` chooses for this corpus."""
-    rows, labels = len(corpus.splits["train"]), len(corpus.labels)
-    return replace(config, strategy=resolve(config.strategy, rows, labels, decide))
-
-
-def _stages(config: Config, pretrained: Pretrained, encoded: Encoded) -> list[Stage]:
-    rows = len(encoded.splits["train"].labels)
-    return plan_stages(config.strategy, pretrained.anatomy, rows, config.training.batch_size)
-
-
-def _logits(
-    model: PreTrainedModel, encoded: Encoded, config: EvaluationConfig, process: ProcessContext
-) -> dict[str, np.ndarray]:
-    """Of validation, and of the test split for the first and only time."""
-    wanted = ("validation", "test") if config.test else ("validation",)
-    return {
-        name: predict_logits(
-            model, encoded.splits[name].inputs, encoded.collator, config.max_tokens, process
-        )
-        for name in wanted
-        if name in encoded.splits
-    }
-
-
-def _evaluate(
-    logits: dict[str, np.ndarray], corpus: Corpus, metrics: Metrics, config: EvaluationConfig
-) -> dict[str, SplitEvaluation]:
-    """What the answers to each split are worth."""
-    return {
-        name: evaluate_split(
-            found,
-            corpus.references(name),
-            metrics,
-            corpus.labels,
-            slices_of(corpus.splits[name], config.slices),
-        )
-        for name, found in logits.items()
-    }
-
-
-def _claim(
-    corpus: Corpus, evaluations: dict[str, SplitEvaluation], rows: int, folder: Path
-) -> Claim:
-    """What a fresh process is to answer: validation texts, evenly taken, shortest first."""
-    texts = texts_of(corpus.splits["validation"])
-    asked = np.unique(np.linspace(0, len(texts) - 1, rows or len(texts)).astype(int))
-    asked = np.array(sorted(asked, key=lambda row: len(str(texts[row]))))
-    logits = evaluations["validation"].logits[asked]
-    return Claim(folder, taken(texts, asked), corpus.labels, logits, corpus.problem)
-
-
-def _say(corpus: Corpus) -> None:
-    for note in corpus.notes:
-        logger.info(note)
-    rows = ", ".join(f"{name} {len(split):,}" for name, split in corpus.splits.items())
-    labels = f"{corpus.problem.name}: {', '.join(corpus.labels)}"
-    if not corpus.problem.has_labels:
-        scores = corpus.references("train")
-        labels = f"{corpus.problem.name}: scores from {scores.min():g} to {scores.max():g}"
-    logger.info("rows: %s; %s", rows, labels)
-
-
-def _dry_run(config: Config, corpus: Corpus, process: ProcessContext) -> Result:
-    """The plan in words; loads and tokenizes, but writes and trains nothing."""
-    path = run_path(config, corpus.fingerprint)
-    config = _with_strategy(config, corpus, lambda _, choose: choose())
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
-    encoded = encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
-    pretrained = with_pooling(pretrained, config.checkpoint.pooling)
-    stages = _stages(config, pretrained, encoded)
-    if process.is_first:
-        print(plan(pretrained, encoded, stages, config, path))
-    return Result(path, path / "model", {}, float("nan"))
+def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEntries:
+    fitted, evaluations = measured.fitted, measured.evaluations
+    question, prepared = fitted.prepared.question, fitted.prepared
+    corpus, splits = question.corpus, prepared.context.encoded.splits
+    trained = Trained(fitted.model, fitted.history)
+    return RunEntries(
+        seed=question.config.seed,
+        problem=corpus.problem.name,
+        labels=corpus.labels,
+        rows={name: len(split.labels) for name, split in splits.items()},
+        cut={name: split.cut for name, split in splits.items()},
+        max_length=length,
+        folds=0 if corpus.folds is None else int(corpus.folds.max()) + 1,
+        recipe=fitted.selection.recipe.name,
+        ladder=fitted.selection.as_entries(),
+        stages=describe_stages(fitted.stages, trained),
+        thresholds=asdict(measured.thresholds),
+        calibration=console.describe_calibration(measured.calibration, evaluations),
+        verified=verified,
+        predictions=write_predictions(prepared.folder.path, evaluations, corpus),
+        ms_per_text=measured.ms_per_text,
+        seconds=round(time.time() - prepared.began, 2),
+        **provenance(fitted.config, fitted.model.config, question.process),
+    )

@@ -10,14 +10,15 @@ import torch
 
 from nlp_transfer import compose
 from nlp_transfer.config.schema import Config
-from nlp_transfer.data.corpus import Corpus, load_corpus
+from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
 from nlp_transfer.inference.torch_engine import predict_logits
-from nlp_transfer.models.loading import Pretrained, load_pretrained
+from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import with_pooling
+from nlp_transfer.models.preparation import load_and_encode
 from nlp_transfer.models.stages import Stage, plan_stages
 from nlp_transfer.runs.folder import open_run
-from nlp_transfer.tokenization.encoding import Encoded, encode, texts_of, write_input_settings
+from nlp_transfer.tokenization.encoding import Encoded
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.loop import train
 from nlp_transfer.utils.distributed import join
@@ -56,18 +57,15 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
     more = ("overwrite=true",) if overwrite else ()
     config = compose(*overrides, f"run_dir={folder}", *more)
     join(config.training)
-    corpus = load_corpus(config.dataset, config.seed)
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
+    corpus = load_run_corpus(config)
+    pretrained, encoded = load_and_encode(config, corpus)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
-    write_input_settings(
-        pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization
-    )
     rows, batch_size = len(corpus.splits["train"]), config.training.batch_size
     return Prepared(
         config,
         corpus,
         pretrained,
-        encode(corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization),
+        encoded,
         plan_stages(config.strategy, pretrained.anatomy, rows, batch_size),
         load_metrics(config.evaluation, corpus.labels, corpus.problem),
     )

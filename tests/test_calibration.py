@@ -23,7 +23,13 @@ from test_features import ARCHITECTURES
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import EvaluationConfig
-from nlp_transfer.evaluation.calibration import Calibration, calibrate, fit_temperature, scale
+from nlp_transfer.evaluation.calibration import (
+    Calibration,
+    apply_calibration,
+    fit_calibration,
+    fit_temperature,
+    scale,
+)
 from nlp_transfer.evaluation.metrics import log_losses
 from nlp_transfer.evaluation.reliability import COVERAGES, accuracy_by_coverage, reliability
 from nlp_transfer.export.checkpoint import export
@@ -78,11 +84,29 @@ def test_the_temperature_is_the_one_of_scikit_learn(over: float) -> None:
     assert losses[0] < log_losses(references, softmax(logits / (ours * 1.01))).mean()
 
 
-def test_where_every_row_is_right_or_none_is_known_there_is_no_temperature() -> None:
+def test_where_nothing_is_known_there_is_no_temperature() -> None:
     logits, references = answers(1.0)
-    assert fit_temperature(logits, logits.argmax(axis=1)) is None
     assert fit_temperature(logits, logits.argmin(axis=1)) is None
     assert fit_temperature(logits, references) is not None
+
+
+def test_where_every_row_is_right_the_temperature_is_drawn_to_one() -> None:
+    logits, _ = answers(1.0)
+    right = logits.argmax(axis=1)
+    temperatures = [fit_temperature(logits[:rows], right[:rows]) for rows in (20, 400)]
+    assert 0.05 <= temperatures[1] < temperatures[0] < 1  # type: ignore[operator]
+    losses = [log_losses(right, softmax(logits / t)).mean() for t in (*temperatures, 1.0)]
+    assert losses[1] < losses[0] < losses[2]
+
+
+def calibrate(
+    model: Any, encoded: Encoded, config: EvaluationConfig, process: ProcessContext
+) -> Calibration:
+    """As the pipeline does it with a validation split."""
+    split, collator = encoded.splits["validation"], encoded.collator
+    logits = predict_logits(model, split.inputs, collator, config.max_tokens, process)
+    fitted = fit_calibration(logits, split.labels, SINGLE_LABEL, config)
+    return apply_calibration(model, fitted, split.inputs, collator, process)
 
 
 def classifier(architecture: str) -> Any:
@@ -155,18 +179,15 @@ def test_what_would_not_help_is_left_out_and_said() -> None:
     split = encoded.splits["validation"]
     logits = predict_logits(model, split.inputs, encoded.collator)
     before = {name: p.clone() for name, p in model.state_dict().items()}
-    cases = {
-        "every validation text is right": logits.argmax(axis=1),
-        "no temperature fits validation": logits.argmin(axis=1),
-    }
-    for why, references in cases.items():
-        other = replace(encoded, splits={"validation": replace(split, labels=references)})
-        assert calibrate(model, other, EvaluationConfig(), ALONE) == Calibration(1.0, why)
+    wrong = replace(split, labels=logits.argmin(axis=1))
+    other = replace(encoded, splits={"validation": wrong})
+    unfitted = Calibration(1.0, "no temperature fits the held-out rows")
+    assert calibrate(model, other, EvaluationConfig(), ALONE) == unfitted
     off = EvaluationConfig(calibrate=False)
     assert calibrate(model, encoded, off, ALONE).left_out == "evaluation.calibrate=false"
     # As good as it can be: a temperature fitted on some rows does not help the others.
     right = calibrate(model, encoded, EvaluationConfig(), ALONE)
-    assert right.left_out is None or "held-out validation texts" in right.left_out
+    assert right.left_out is None or "unseen held-out rows" in right.left_out
     if right.left_out is not None:
         assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
 

@@ -319,7 +319,7 @@ def test_a_signal_while_the_report_is_drawn_stops_a_run_that_would_upload(
     (folder / "report.html").unlink()
     config = replace(read_config(folder / "config.yaml"), run_dir=str(folder))
     published = []
-    monkeypatch.setattr("nlp_transfer.pipeline._publish", lambda *_: published.append(1))
+    monkeypatch.setattr("nlp_transfer.pipeline.publish", lambda *_: published.append(1))
     with monkeypatch.context() as patch:
         told = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
         patch.setattr("nlp_transfer.reporting.html.page", told)

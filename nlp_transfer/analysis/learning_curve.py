@@ -13,7 +13,7 @@ from nlp_transfer.analysis.compare import rows_of
 from nlp_transfer.analysis.finished_runs import Finished, common_split, open_finished
 from nlp_transfer.config.composition import compose
 from nlp_transfer.config.schema import Config
-from nlp_transfer.data.corpus import load_corpus
+from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.evaluation.significance import (
@@ -66,7 +66,7 @@ def learning_curve(overrides: Sequence[str], config_dir: Path | None = None) -> 
     """
     config = compose(*overrides, config_dir=config_dir)
     _refuse(config)
-    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
+    corpus = load_run_corpus(config)
     sizes = parts(len(corpus.splits["train"]), len(corpus.labels))
     runs = [open_finished(run(_part(config, size, sizes[-1])).folder) for size in sizes]
     return _curve(runs, sizes)

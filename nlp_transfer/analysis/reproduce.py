@@ -12,7 +12,7 @@ import numpy as np
 from nlp_transfer.analysis.finished_runs import Finished, open_finished
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config, HubConfig
-from nlp_transfer.data.corpus import load_corpus
+from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.pipeline import run
 from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE, adopt
@@ -93,7 +93,7 @@ def _differences(before: Finished, config: Config) -> list[str]:
     """Of versions, machine, checkpoint and data, seen before anything is trained."""
     names = ("versions", "machine", "checkpoint", "corpus")
     there = {name: before.about[name] for name in names}
-    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
+    corpus = load_run_corpus(config)
     here = {**provenance(config, None, join(config.training)), "corpus": corpus.fingerprint}
     here["checkpoint"]["commit"] = before.about["checkpoint"]["commit"]  # it is asked for by name
     return differences(there, here)

@@ -192,6 +192,8 @@ class DatasetConfig:
     """Between the labels of one cell, where a text may have several."""
     label_names: dict[str, str] | None = None
     """{0: ham, 1: spam} gives names to numbers."""
+    label_descriptions: dict[str, str] | None = None
+    """A sentence for each label, used as one more training text of it, as {billing: refunds}."""
     limit: int | None = None
     """A stratified, seeded part of train."""
     on_leak: OnLeak = OnLeak.warn
@@ -273,6 +275,8 @@ class StrategyConfig:
     """Of a stage, unless strategy.epochs is given: few rows need more epochs."""
     solve_head: bool = False
     """Start from a head that is solved on frozen features."""
+    label_names: bool | None = None
+    """Use label names as training texts; None: auto does where they are words and rows are few."""
     allow_destructive_rate: bool = False
     """Fine-tune above 1e-3 all the same."""
 

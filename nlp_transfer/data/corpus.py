@@ -7,14 +7,14 @@ names sorted, integers as integers. It travels into `config.id2label` of every c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from nlp_transfer.config.schema import AUTO, DatasetConfig
+from nlp_transfer.config.schema import AUTO, Config, DatasetConfig
 from nlp_transfer.data.labels import (
     Table,
     parse,
@@ -123,6 +123,23 @@ def load_corpus(
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]
     return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds)
+
+
+def load_run_corpus(config: Config) -> Corpus:
+    """The corpus of a run: everything of a configuration that says what its rows are."""
+    rule = FoldRule(config.evaluation.folds, config.strategy.is_auto)
+    return load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices, rule)
+
+
+def describe(corpus: Corpus) -> Iterator[str]:
+    """What there is, one line each: decisions on the way, rows and labels."""
+    yield from corpus.notes
+    rows = ", ".join(f"{name} {len(split):,}" for name, split in corpus.splits.items())
+    labels = f"{corpus.problem.name}: {', '.join(corpus.labels)}"
+    if not corpus.problem.has_labels:
+        scores = corpus.references("train")
+        labels = f"{corpus.problem.name}: scores from {scores.min():g} to {scores.max():g}"
+    yield f"rows: {rows}; {labels}"
 
 
 def load_labelled(

@@ -20,14 +20,14 @@ from nlp_transfer.evaluation.metrics import decision_losses, log_losses
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import last_linear
 from nlp_transfer.problems import Problem
-from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.problems.single_label import SINGLE_LABEL
-from nlp_transfer.tokenization.encoding import Collator, Encoded, Inputs
+from nlp_transfer.tokenization.encoding import Collator, Inputs
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.logging import logger
 
 COLDEST, HOTTEST = 0.05, 20.0
 FOLDS = 5
+FEWEST_ROWS = 10
 TRIED_ROWS = 16  # in one batch, to see whether the last layer's output is the logits
 
 
@@ -42,28 +42,52 @@ class Calibration:
         """What the model's logits were."""
         return logits * self.temperature
 
+    def after(self, logits: np.ndarray) -> np.ndarray:
+        """What the calibrated model's logits are."""
+        return logits / np.float32(self.temperature)
 
-def calibrate(
-    model: PreTrainedModel, encoded: Encoded, config: EvaluationConfig, process: ProcessContext
+
+def fit_calibration(
+    logits: np.ndarray, references: np.ndarray, problem: Problem, config: EvaluationConfig
 ) -> Calibration:
-    """Fit a temperature on validation and fold it into the model; every process does the same."""
+    """A temperature for the logits of rows that the model has not learned from.
+
+    Args:
+        logits: float [rows, labels], of validation or out of fold.
+        references: as `Corpus.references` gives them.
+    """
     if not config.calibrate:
         return Calibration(1.0, "evaluation.calibrate=false")
-    problem = problem_of_config(model.config.to_dict())
     if not problem.has_labels:
-        return _left_out("scores have no confidence")
-    validation, collator = encoded.splits["validation"], encoded.collator
-    layer = scalable_layer(model, validation.inputs, collator)
-    if broadcast_from_rank_zero(lambda: layer is None, process):
-        return _left_out("the logits are not the output of a last linear layer")
-    assert layer is not None, "the processes hold the same model"
-    logits = predict_logits(model, validation.inputs, collator, config.max_tokens, process)
-    found = broadcast_from_rank_zero(lambda: _decide(logits, validation.labels, problem), process)
-    if found.left_out is not None:
-        return _left_out(found.left_out)
-    scale(layer, 1 / found.temperature)
-    logger.info("calibrated: the logits are divided by %.4f", found.temperature)
-    return found
+        return Calibration(1.0, "scores have no confidence")
+    if len(logits) < FEWEST_ROWS:
+        return Calibration(1.0, f"{len(logits)} rows are too few to tell a temperature")
+    return _decide(logits, references, problem)
+
+
+def apply_calibration(
+    model: PreTrainedModel,
+    calibration: Calibration,
+    inputs: Inputs,
+    collator: Collator,
+    process: ProcessContext,
+) -> Calibration:
+    """Divide what the model's last layer says; the calibration, or why it was left out.
+
+    Args:
+        inputs: of which a few are tried, to see that the layer's output is the logits.
+    """
+    if calibration.left_out is None:
+        layer = scalable_layer(model, inputs, collator)
+        if broadcast_from_rank_zero(lambda: layer is None, process):
+            calibration = Calibration(1.0, "the logits are not the output of a last linear layer")
+        else:
+            assert layer is not None, "the processes hold the same model"
+            scale(layer, 1 / calibration.temperature)
+            logger.info("calibrated: the logits are divided by %.4f", calibration.temperature)
+    if calibration.left_out is not None:
+        logger.info("calibration is left out: %s", calibration.left_out)
+    return calibration
 
 
 def scalable_layer(model: PreTrainedModel, inputs: Inputs, collator: Collator) -> nn.Linear | None:
@@ -94,32 +118,36 @@ def scale(layer: nn.Linear, factor: float) -> None:
 def fit_temperature(
     logits: np.ndarray, references: np.ndarray, problem: Problem = SINGLE_LABEL
 ) -> float | None:
-    """The temperature of least log loss; None where there is none between the limits.
+    """The temperature of least log loss; None where the logits know nothing of the references.
 
-    There is none where every row is right (the colder, the better) and where the logits know
-    nothing of the references (the hotter, the better).
+    Where every row is right, the log loss has no minimum (the colder, the better). There the
+    temperature is drawn to one: half its squared logarithm is added to the summed log loss, which
+    is a log-normal prior of deviation one.
     """
     # Log loss is convex in the inverse of the temperature; this is how it rises.
     given = logits.astype(np.float64)
     right = problem.targets(references, logits.shape[1])
 
     def slope(inverse: float) -> float:
-        return float(((problem.probabilities(inverse * given) - right) * given).mean())
+        return float(((problem.probabilities(inverse * given) - right) * given).sum())
 
-    if slope(1 / HOTTEST) >= 0 or slope(1 / COLDEST) <= 0:
+    def penalised(inverse: float) -> float:
+        return slope(inverse) + np.log(inverse) / inverse
+
+    if slope(1 / HOTTEST) >= 0:
         return None
-    return 1 / brentq(slope, 1 / HOTTEST, 1 / COLDEST, xtol=1e-12)
+    if slope(1 / COLDEST) > 0:
+        return 1 / brentq(slope, 1 / HOTTEST, 1 / COLDEST, xtol=1e-12)
+    if penalised(1 / COLDEST) <= 0:
+        return COLDEST
+    return 1 / brentq(penalised, 1 / HOTTEST, 1 / COLDEST, xtol=1e-12)
 
 
 def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Calibration:
-    """A temperature that lowers the log loss of validation, also of rows it was not fitted on."""
+    """A temperature that lowers the log loss also of rows that it was not fitted on."""
     temperature = fit_temperature(logits, references, problem)
     if temperature is None:
-        targets = problem.targets(references, logits.shape[1])
-        answers = logits > 0 if problem.several else logits.argmax(axis=1)
-        right = bool((answers == (targets if problem.several else targets.argmax(axis=1))).all())
-        why = "every validation text is right" if right else "no temperature fits validation"
-        return Calibration(1.0, why)
+        return Calibration(1.0, "no temperature fits the held-out rows")
     losses = decision_losses if problem.several else log_losses
     parts = np.arange(len(logits)) % FOLDS
     unseen = np.empty(len(logits))
@@ -127,13 +155,8 @@ def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Cal
         here = parts == part
         other = fit_temperature(logits[~here], references[~here], problem)
         if other is None:
-            return Calibration(1.0, "validation is too small to tell a temperature")
+            return Calibration(1.0, "the held-out rows are too few to tell a temperature")
         unseen[here] = losses(references[here], problem.probabilities(logits[here] / other))
     if unseen.mean() >= losses(references, problem.probabilities(logits)).mean():
-        return Calibration(1.0, "no temperature lowered the log loss of held-out validation texts")
+        return Calibration(1.0, "no temperature lowered the log loss of unseen held-out rows")
     return Calibration(temperature, None)
-
-
-def _left_out(why: str) -> Calibration:
-    logger.info("calibration is left out: %s", why)
-    return Calibration(1.0, why)

@@ -46,6 +46,7 @@ class Claim:
     labels: tuple[str, ...]
     logits: np.ndarray  # float32 [texts, labels]
     problem: Problem = SINGLE_LABEL
+    split: str = "validation"  # where the texts are from
 
 
 def export(

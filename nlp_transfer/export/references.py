@@ -36,10 +36,12 @@ def of_run(folder: Path) -> Questions:
             "Add --data FILE --text COLUMN (and --label COLUMN where there are labels).",
         )
     _, corpus = reopen(folder, "or compare on other texts with --data FILE --text COLUMN")
-    rows = corpus.splits["validation"]
+    split = corpus.deciding_split
+    rows = corpus.rows(split)
     pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
-    references = corpus.references("validation")
-    return Questions(list(rows["text"]), references, "the run's validation split", pairs)
+    references = corpus.references(split)
+    source = "the run's validation split" if split == "validation" else "the run's rows"
+    return Questions(list(rows["text"]), references, source, pairs)
 
 
 def of_file(  # noqa: PLR0913

@@ -17,10 +17,9 @@ from nlp_transfer.data.tabular import WindowWriter, kind_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.features.cache import mean_features
 from nlp_transfer.features.linear_models import Table, out_of_fold
-from nlp_transfer.models.loading import load_pretrained
+from nlp_transfer.models.preparation import load_and_encode
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.runs.reopen import reopen
-from nlp_transfer.tokenization.encoding import encode, texts_of, write_input_settings
 from nlp_transfer.utils.distributed import join
 
 NEIGHBOURS = (5, 10, 20, 50, 100)  # of which the given labels choose one
@@ -93,13 +92,7 @@ def find_suspects(
         )
     threads = threads or config.training.threads
     process = join(replace(config.training, threads=threads))
-    pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed, corpus.problem)
-    pretrained.model.to(process.device)
-    given = (corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization)
-    encoded = encode(*given, process)
-    write_input_settings(
-        pretrained.model.config, texts_of(corpus.splits["train"]), config.tokenization
-    )
+    pretrained, encoded = load_and_encode(config, corpus, process)
     features = mean_features(pretrained, encoded, config.features, process)
     splits = tuple(corpus.splits) if every_split else ("train",)
     rows = Labelled(

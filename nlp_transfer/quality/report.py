@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.config.schema import Config, TokenizationConfig
-from nlp_transfer.data.corpus import Corpus, load_corpus
+from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import load_tokenizer
 from nlp_transfer.quality.checks import Level, Tokens, count_tokens, find_all, label_rows
@@ -59,7 +59,7 @@ def check(config: Config) -> None:
         UserError: if there is a problem.
     """
     join(config.training)
-    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
+    corpus = load_run_corpus(config)
     tokenizer, max_tokens = load_tokenizer(config.checkpoint)
     report = make(corpus, tokenizer, max_tokens, config.tokenization)
     said = sentences(report, list(Level), examples=True)

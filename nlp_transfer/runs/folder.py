@@ -53,6 +53,7 @@ class RunFolder:
     path: Path
     state: State  # when it was opened
     process: ProcessContext
+    part: str = ""  # of the training, with checkpoints of its own: a fold
 
     @property
     def model(self) -> Path:
@@ -72,7 +73,7 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """Training checkpoints; gone when the run is finished."""
-        return self.path / "checkpoints"
+        return self.path / "checkpoints" / self.part
 
     def decide(self, name: str, decision: Callable[[], T]) -> T:
         """What `auto` decided: made and written down once, read from there ever after."""

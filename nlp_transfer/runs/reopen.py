@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config
-from nlp_transfer.data.corpus import Corpus, load_corpus
+from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
 from nlp_transfer.utils.files import read_json
@@ -19,7 +19,7 @@ def reopen(folder: Path, otherwise: str) -> tuple[Config, Corpus]:
         UserError: if the data has changed since.
     """
     config = read_config(folder / CONFIG_FILE)
-    corpus = load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices)
+    corpus = load_run_corpus(config)
     if corpus.fingerprint != read_json(folder / RUN_FILE)["corpus"]:
         raise UserError(
             ExitCode.DATA,

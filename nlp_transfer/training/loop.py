@@ -6,14 +6,11 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from transformers import PreTrainedModel, set_seed
 
-from nlp_transfer.config.schema import AUTO, Config, TrainingConfig
-from nlp_transfer.data.corpus import Corpus
-from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.config.schema import AUTO, Config
 from nlp_transfer.evaluation.evaluator import Metrics
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.stages import Stage
@@ -23,9 +20,7 @@ from nlp_transfer.training.arguments import stage_arguments
 from nlp_transfer.training.batch_size_finder import largest_micro_batch
 from nlp_transfer.training.batching import accumulation_steps
 from nlp_transfer.training.checkpointing import is_whole
-from nlp_transfer.training.class_weights import weigh_labels
 from nlp_transfer.training.history import AFTER, StageHistory, load_after, read_history, write_after
-from nlp_transfer.training.losses import find_loss
 from nlp_transfer.training.stage import StageRun, recomputed, run_stage
 from nlp_transfer.training.target_scaling import fit_target_scaler
 from nlp_transfer.utils.device import decide_precision, say_if_slow
@@ -136,28 +131,4 @@ def _say_how_a_step_is_shared(config: Config, process: ProcessContext) -> None:
             process.world_size,
             accumulation,
             math.ceil(batch / (process.world_size * accumulation)),
-        )
-
-
-def refuse_absent_trackers(report_to: list[str]) -> None:
-    """Stop before training where a tracker is asked for that is not installed."""
-    for name in report_to:
-        if find_spec(name) is None:
-            raise UserError(
-                ExitCode.CONFIG,
-                f"training.report_to has {name}, which is not installed. "
-                f"Type pip install {name}, or leave it out.",
-            )
-
-
-def refuse_unfitting(training: TrainingConfig, corpus: Corpus) -> None:
-    """Stop before training where what is asked of the loss does not fit the problem."""
-    found = corpus.references("train")
-    weigh_labels(found, corpus.labels, corpus.problem, training.class_weights)
-    find_loss(training.loss, corpus.problem)
-    if not corpus.problem.has_labels and training.label_smoothing:
-        raise UserError(
-            ExitCode.CONFIG,
-            f"training.label_smoothing={training.label_smoothing} is for labels; the corpus has "
-            "scores. Leave it out.",
         )

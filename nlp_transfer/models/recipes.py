@@ -1,0 +1,76 @@
+"""What `strategy=auto` may choose from: strategies, each with or without label names as texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib import resources
+
+from omegaconf import OmegaConf
+
+from nlp_transfer.config.schema import Config, StrategyConfig
+from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.data.label_texts import label_texts
+from nlp_transfer.data.splits import FEWEST_HELD_OUT
+
+# Label names help where a label has fewer rows than this (docs/results: few labels).
+NAMES_UP_TO = 32  # rows a label, on average
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train: a strategy, and whether label names are training texts in it."""
+
+    strategy: StrategyConfig
+    label_names: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it is shown and stored: `contrastive+names`."""
+        return f"{self.strategy.name}+names" if self.label_names else self.strategy.name
+
+
+def named_strategy(config: StrategyConfig, name: str) -> StrategyConfig:
+    """The stages of `conf/strategy/<name>.yaml` with the short forms of `config`."""
+    file = resources.files("nlp_transfer.conf").joinpath("strategy", f"{name}.yaml")
+    tree = OmegaConf.create(file.read_text(encoding="utf-8"))
+    loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), tree))
+    assert isinstance(loaded, StrategyConfig)
+    return replace(config, name=name, stages=loaded.stages)
+
+
+def recipe_of(config: StrategyConfig, name: str) -> Recipe:
+    """The recipe that a run has stored by its name."""
+    strategy, _, names = name.partition("+")
+    if config.is_auto:
+        return Recipe(named_strategy(config, strategy), names == "names")
+    return Recipe(config, names == "names")
+
+
+def candidates(config: Config, corpus: Corpus) -> list[Recipe]:
+    """The recipes to compare, cheapest first; one alone where nothing is to be chosen.
+
+    A strategy that was named is the only candidate. With fewer than about a hundred rows no
+    comparison could be believed: the recipe that was best where it was measured is taken.
+    """
+    rows, texts = len(corpus.splits["train"]), usable_label_texts(config, corpus)
+    asked = config.strategy.label_names
+    few = rows / len(corpus.labels) < NAMES_UP_TO
+    names = texts is not None and (few if asked is None else asked)
+    if not config.strategy.is_auto:
+        return [Recipe(config.strategy, bool(asked) and texts is not None)]
+
+    def recipe(name: str) -> Recipe:
+        return Recipe(named_strategy(config.strategy, name), names)
+
+    if corpus.folds is None:
+        return [Recipe(named_strategy(config.strategy, "full"))]
+    if rows < FEWEST_HELD_OUT:
+        return [recipe("contrastive")]
+    return [recipe("feature_extraction"), recipe("contrastive"), recipe("probe_then_full")]
+
+
+def usable_label_texts(config: Config, corpus: Corpus) -> list[str] | None:
+    """One text a label; None where names say nothing, or a row is no single text with labels."""
+    if not corpus.problem.has_labels or "text_pair" in corpus.splits["train"].column_names:
+        return None
+    return label_texts(corpus.labels, config.dataset.label_descriptions)

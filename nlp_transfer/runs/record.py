@@ -1,0 +1,39 @@
+"""What a finished run writes down in `run.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunEntries:
+    """The entries of `run.json` beside its state, the corpus's fingerprint and the decisions."""
+
+    seed: int
+    problem: str
+    labels: tuple[str, ...]
+    rows: dict[str, int]
+    """Documents of each split."""
+    cut: dict[str, int]
+    """Texts of each split that lost tokens."""
+    max_length: int
+    """Tokens of the longest input."""
+    folds: int
+    """Folds of train that were cross-validated; 0: a validation split decided."""
+    recipe: str
+    """The strategy, with `+names` where label names were training texts."""
+    ladder: list[dict[str, Any]]
+    """What cross-validation said of each recipe, in the order of their cost."""
+    stages: list[dict[str, Any]]
+    thresholds: dict[str, Any]
+    calibration: dict[str, Any]
+    verified: dict[str, Any]
+    predictions: dict[str, str]
+    """SHA-256 of the rows of each split whose logits are kept."""
+    ms_per_text: float | None
+    """None where no split was answered by the final model."""
+    seconds: float
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    checkpoint: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,68 @@
+"""What every training of a run starts from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from nlp_transfer.config.schema import Config
+from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.inference.torch_engine import predict_logits
+from nlp_transfer.models.loading import Pretrained
+from nlp_transfer.models.mean_pooling import pool
+from nlp_transfer.models.recipes import Recipe
+from nlp_transfer.models.stages import Stage, plan_stages
+from nlp_transfer.runs.folder import RunFolder
+from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit
+from nlp_transfer.tokenization.subsets import append_documents
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What every training of a run starts from; nothing in it is changed by one."""
+
+    pretrained: Pretrained
+    encoded: Encoded
+    label_rows: EncodedSplit | None  # one text a label
+    metrics: Metrics
+    config: Config
+    folder: RunFolder
+
+    @property
+    def train_rows(self) -> EncodedSplit:
+        """The labelled rows of train."""
+        return self.encoded.splits["train"]
+
+    def start(self, recipe: Recipe) -> tuple[Config, Pretrained, list[Stage]]:
+        """A copy of the pretrained model with the recipe's pooling, and the recipe's stages."""
+        config = replace(self.config, strategy=recipe.strategy)
+        fresh = replace(self.pretrained, model=copy.deepcopy(self.pretrained.model))
+        pretrained = pool(fresh, self.encoded, config, self.folder.decide)
+        rows = len(self.encoded.splits["train"].labels)
+        stages = plan_stages(recipe.strategy, pretrained.anatomy, rows, config.training.batch_size)
+        return config, pretrained, stages
+
+    def training_rows(self, recipe: Recipe, train: EncodedSplit) -> EncodedSplit:
+        """These rows of train, and the label names where the recipe has them."""
+        if not recipe.label_names:
+            return train
+        assert self.label_rows is not None, "recipes have names only where there are texts"
+        return append_documents(train, self.label_rows)
+
+    def predict(self, model: PreTrainedModel, split: EncodedSplit) -> np.ndarray:
+        """Logits float32 [documents, labels], on every process."""
+        tokens, process = self.config.evaluation.max_tokens, self.folder.process
+        return predict_logits(model, split.inputs, self.encoded.collator, tokens, process)
+
+    def predict_splits(
+        self, model: PreTrainedModel, splits: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Logits of those of the splits that there are."""
+        present = {
+            name: self.encoded.splits[name] for name in splits if name in self.encoded.splits
+        }
+        return {name: self.predict(model, split) for name, split in present.items()}

@@ -1,0 +1,106 @@
+"""Trains on all folds but one and answers that one, for each fold: out-of-fold logits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from nlp_transfer.models.recipes import Recipe
+from nlp_transfer.runs.folder import RunFolder
+from nlp_transfer.tokenization.encoding import Encoded
+from nlp_transfer.tokenization.subsets import select_documents
+from nlp_transfer.training.context import TrainingContext
+from nlp_transfer.training.loop import train
+from nlp_transfer.utils.distributed import broadcast_from_rank_zero, wait
+from nlp_transfer.utils.logging import logger
+
+
+def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) -> np.ndarray:
+    """Logits of every row of train by a model that has not learned from its fold.
+
+    A fold that is finished is on the disk; one that was interrupted goes on.
+
+    Args:
+        folds: int [rows].
+
+    Returns:
+        float32 [rows, labels], on every process.
+    """
+    rows, process = context.encoded.splits["train"], context.folder.process
+    logits: np.ndarray | None = None
+    for fold in range(int(folds.max()) + 1):
+        part = replace(context.folder, part=f"folds/{recipe.name}/{fold}")
+        file = part.checkpoints.with_suffix(".npy")
+        held_out = folds == fold
+        began = time.monotonic()
+        if not broadcast_from_rank_zero(file.is_file, process):
+            answers = _answer_fold(context, recipe, part, held_out)
+            if process.is_first:
+                _write(file, answers)
+                shutil.rmtree(part.checkpoints, ignore_errors=True)
+            wait(process)
+        answers = broadcast_from_rank_zero(lambda file=file: np.load(file), process)  # type: ignore[misc]
+        if logits is None:
+            logits = np.empty((len(rows.labels), answers.shape[1]), np.float32)
+        logits[held_out] = answers
+        value = context.metrics.compute(answers, rows.labels[held_out])[context.metrics.best]
+        shown = "undefined" if value is None else f"{value:.3f}"
+        logger.info(
+            "  %s, fold %d of %d: %s %s (%.0f s)",
+            recipe.name,
+            fold + 1,
+            folds.max() + 1,
+            context.metrics.best,
+            shown,
+            time.monotonic() - began,
+        )
+    assert logits is not None
+    return logits
+
+
+def _answer_fold(
+    context: TrainingContext, recipe: Recipe, part: RunFolder, held_out: np.ndarray
+) -> np.ndarray:
+    rows = context.encoded.splits["train"]
+    config, pretrained, stages = context.start(recipe)
+    seen = context.training_rows(recipe, select_documents(rows, ~held_out))
+    with _quiet():
+        model = train(
+            pretrained,
+            Encoded({"train": seen}, context.encoded.collator),
+            stages,
+            context.metrics,
+            config,
+            part,
+        ).model
+    return context.predict(model, select_documents(rows, held_out))
+
+
+def _write(file: Path, answers: np.ndarray) -> None:
+    """Whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(".part")
+    with aside.open("wb") as stream:
+        np.save(stream, answers)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(file)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The lines of a stage are for the final model; a fold has one line."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,35 @@
+"""Refuses before training what training could not do."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from nlp_transfer.config.schema import TrainingConfig
+from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.training.class_weights import weigh_labels
+from nlp_transfer.training.losses import find_loss
+
+
+def refuse_absent_trackers(report_to: list[str]) -> None:
+    """Stop before training where a tracker is asked for that is not installed."""
+    for name in report_to:
+        if find_spec(name) is None:
+            raise UserError(
+                ExitCode.CONFIG,
+                f"training.report_to has {name}, which is not installed. "
+                f"Type pip install {name}, or leave it out.",
+            )
+
+
+def refuse_unfitting(training: TrainingConfig, corpus: Corpus) -> None:
+    """Stop before training where what is asked of the loss does not fit the problem."""
+    found = corpus.references("train")
+    weigh_labels(found, corpus.labels, corpus.problem, training.class_weights)
+    find_loss(training.loss, corpus.problem)
+    if not corpus.problem.has_labels and training.label_smoothing:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"training.label_smoothing={training.label_smoothing} is for labels; the corpus has "
+            "scores. Leave it out.",
+        )

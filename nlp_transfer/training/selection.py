@@ -1,0 +1,106 @@
+"""Chooses a recipe by cross-validation: cheapest first, until the next one is not better."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nlp_transfer.evaluation.row_losses import PairedDifference, row_losses
+from nlp_transfer.models.recipes import Recipe, recipe_of
+from nlp_transfer.training.context import TrainingContext
+from nlp_transfer.training.cross_validation import cross_validate
+from nlp_transfer.utils.logging import logger
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What cross-validation says of one recipe."""
+
+    recipe: str
+    metric: str
+    value: float | None
+    standard_error: float | None  # of the value: a quarter of its 95% interval
+    loss: float  # mean over the rows, as `row_losses` defines it
+    loss_standard_error: float
+    seconds: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The recipe of a run, what decided, and its out-of-fold logits."""
+
+    recipe: Recipe
+    evidence: list[Evidence]
+    logits: np.ndarray | None  # float32 [rows of train, labels]; None: no folds
+
+    def as_entries(self) -> list[dict[str, Any]]:
+        """For `run.json`."""
+        return [asdict(entry) for entry in self.evidence]
+
+
+def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | None) -> Selection:
+    """Climb the recipes as long as the next is better by more than its standard error.
+
+    Rows are the same for all, so differences are paired; compared is the loss of each row.
+
+    Args:
+        recipes: cheapest first.
+        folds: int [rows of train]; None: there is one recipe, and validation judges it.
+    """
+    auto, decide = context.config.strategy.is_auto, context.folder.decide
+    if folds is None:
+        assert len(recipes) == 1, "only folds can choose"
+        name = decide("strategy", lambda: recipes[0].name) if auto else recipes[0].name
+        return Selection(recipe_of(context.config.strategy, name), [], None)
+    problem, references = context.metrics.problem, context.encoded.splits["train"].labels
+    logits: dict[str, np.ndarray] = {}
+    evidence: list[Evidence] = []
+    best, lowest = recipes[0].name, np.array([])
+    for recipe in recipes:
+        began = time.monotonic()
+        logits[recipe.name] = cross_validate(context, recipe, folds)
+        losses = row_losses(logits[recipe.name], references, problem)
+        seconds = round(time.monotonic() - began, 1)
+        measured = context.metrics.of_rows(logits[recipe.name], references)
+        evidence.append(_evidence(recipe.name, context.metrics.best, measured, losses, seconds))
+        if len(lowest) and not PairedDifference.of(losses, lowest).is_lower:
+            break
+        best, lowest = recipe.name, losses
+    # A run that is repeated has decided already.
+    chosen = decide("strategy", lambda: best) if auto else best
+    recipe = recipe_of(context.config.strategy, chosen)
+    if chosen not in logits:
+        logits[chosen] = cross_validate(context, recipe, folds)
+    _log(evidence, chosen)
+    marked = [replace(entry, chosen=entry.recipe == chosen) for entry in evidence]
+    return Selection(recipe, marked, logits[chosen])
+
+
+def _evidence(
+    recipe: str, metric: str, measured: dict[str, Any], losses: np.ndarray, seconds: float
+) -> Evidence:
+    interval = measured["intervals"].get(metric)
+    return Evidence(
+        recipe,
+        metric,
+        measured["metrics"][metric],
+        None if interval is None else (interval[1] - interval[0]) / 4,
+        float(losses.mean()),
+        float(losses.std() / np.sqrt(len(losses))),
+        seconds,
+    )
+
+
+def _log(evidence: list[Evidence], chosen: str) -> None:
+    if len(evidence) == 1:
+        return
+    shown = ", ".join(
+        f"{e.recipe} {e.metric} {e.value if e.value is None else round(e.value, 3)} "
+        f"(loss {e.loss:.3f} ± {e.loss_standard_error:.3f})"
+        for e in evidence
+    )
+    logger.info("cross-validated: %s; chosen: %s", shown, chosen)
