@@ -169,7 +169,8 @@ def test_a_model_whose_last_layer_does_not_give_the_logits_stays_as_it_is(bent: 
     else:
         model.classifier = torch.nn.Sequential(torch.nn.Linear(32, 6), torch.nn.GLU())
     before = {name: p.clone() for name, p in model.state_dict().items()}
-    found = calibrate(model, encoded, EvaluationConfig(), ALONE)
+    inputs = encoded.splits["validation"].inputs
+    found = apply_calibration(model, Calibration(3.0, None), inputs, encoded.collator, ALONE)
     assert found == Calibration(1.0, "the logits are not the output of a last linear layer")
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
 
