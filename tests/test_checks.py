@@ -377,7 +377,7 @@ def test_leaks_are_refused_where_that_is_asked_for(tmp_path: Path) -> None:
         corpus_of(tmp_path, train=rows, validation=rows, on_leak=OnLeak.drop)
 
 
-# The doors ----------------------------------------------------------------------------------------
+# Commands -----------------------------------------------------------------------------------------
 
 
 def test_check_prints_the_report_and_needs_no_weights(

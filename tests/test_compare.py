@@ -222,28 +222,31 @@ def test_what_is_no_finished_run_is_refused(finished: Path, variant: Variant) ->
     assert "not two" in refused(ExitCode.CONFIG, finished)
 
 
-@pytest.mark.parametrize("door", ["evaluate", "compare", "learning-curve"])
+@pytest.mark.parametrize("command", ["evaluate", "compare", "learning-curve"])
 def test_a_file_that_cannot_be_written_or_would_be_lost_is_refused_first(
-    door: str, finished: Path, typed: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+    command: str,
+    finished: Path,
+    typed: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = {
         "evaluate": [str(finished), "--data", str(finished.parent / "test.csv")],
         "compare": [str(finished), str(finished)],
         "learning-curve": typed(),
-    }[door]
+    }[command]
     kept = Path("kept.json")
     kept.write_text("mine")
     for out, why in (("nowhere/x.json", "no folder nowhere"), (str(kept), "Add --force")):
         with pytest.raises(SystemExit) as caught:
-            main([door, *words, "--out", out])
+            main([command, *words, "--out", out])
         assert caught.value.code == ExitCode.CONFIG
         said = capsys.readouterr()
         assert said.out == ""
         assert why in said.err
     assert kept.read_text() == "mine"
     assert [*Path().iterdir()] == [kept]  # nothing was begun
-    if door != "learning-curve":
-        main([door, *words, "--out", str(kept), "--force"])
+    if command != "learning-curve":
+        main([command, *words, "--out", str(kept), "--force"])
         assert json.loads(kept.read_text())
 
 

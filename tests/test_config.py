@@ -75,7 +75,7 @@ def wrong_value(kind: Any, prefix: str) -> str | None:
 
 
 def refusal(*overrides: str, config_dir: Path | None = None) -> str:
-    """The one message with which the door refuses; nothing is touched on disk by then."""
+    """The one message of the refusal; nothing is touched on disk by then."""
     before = sorted(Path.cwd().iterdir())
     with pytest.raises(UserError) as refused:
         compose(*overrides, config_dir=config_dir)

@@ -193,7 +193,7 @@ def test_groups_on_two_sides_of_given_files_are_refused() -> None:
         (("dataset.cut=random",), "stratified"),
     ],
 )
-def test_impossible_folds_are_refused_at_the_door(typed: tuple[str, ...], said: str) -> None:
+def test_impossible_folds_are_refused(typed: tuple[str, ...], said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         compose("+task=classify", "dataset.train=rows.csv", *typed)
     assert caught.value.code is ExitCode.CONFIG

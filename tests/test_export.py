@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rooms import Prepared, prepare
+from prepared_runs import Prepared, prepare
 from safetensors.torch import load_file, save_file
 
 from nlp_transfer import Classifier, compose, run

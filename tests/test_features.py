@@ -15,7 +15,7 @@ import pytest
 import torch
 import transformers
 from conftest import make_tokenizer, slow_but
-from rooms import Prepared, prepare
+from prepared_runs import Prepared, prepare
 
 from nlp_transfer.config.schema import Cache, FeaturesConfig
 from nlp_transfer.features.cache import trained_on_features

@@ -24,7 +24,7 @@ from conftest import make_rows
 from hub_server import CUTS, Blob, Hub, Repo, serving
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
-from rooms import prepare
+from prepared_runs import prepare
 from safetensors.torch import load_file, save_file
 from test_resume import tell_at_step
 
@@ -607,10 +607,10 @@ def test_the_token_is_in_nothing_that_is_written(
     assert not any(TOKEN.encode() in content for content in on(hub).values())
 
 
-# The door
+# The command
 
 
-def test_the_door_pushes_a_run_and_says_what_it_will_not_push(
+def test_push_uploads_a_run_and_refuses_what_it_cannot_upload(
     hub: Hub,
     finished: Finished,
     monkeypatch: pytest.MonkeyPatch,

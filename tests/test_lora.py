@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from conftest import ARCHITECTURES, make_tokenizer, slow_but
-from rooms import Prepared, prepare
+from prepared_runs import Prepared, prepare
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import ExitCode, UserError

@@ -17,7 +17,7 @@ from transformers import (
 from nlp_transfer import compose
 from nlp_transfer.config.schema import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models import loading as rooms
+from nlp_transfer.models import loading
 from nlp_transfer.models.loading import find_anatomy, last_linear, load_pretrained
 from nlp_transfer.runs.folder import run_path
 
@@ -166,9 +166,9 @@ def test_weights_of_another_architecture_are_refused(
 
 
 def test_damaged_embedded_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "EMBEDDED_SHA256", "0" * 64)
+    monkeypatch.setattr(loading, "EMBEDDED_SHA256", "0" * 64)
     with pytest.raises(UserError, match="damaged"):
-        load_pretrained(CheckpointConfig(rooms.EMBEDDED), LABELS, 0)
+        load_pretrained(CheckpointConfig(loading.EMBEDDED), LABELS, 0)
 
 
 def test_the_last_linear_layer_gives_the_logits(checkpoints: dict[str, Path]) -> None:

@@ -232,7 +232,7 @@ def refused_line(code: int, capsys: pytest.CaptureFixture[str], *typed: str) -> 
         ),
         (["export", "model", "--onnx", "--threads", "0"], ExitCode.CONFIG, "1 or more"),
         (["exprot", "model"], ExitCode.CONFIG, "invalid choice"),
-        ([], ExitCode.CONFIG, "DOOR"),
+        ([], ExitCode.CONFIG, "COMMAND"),
     ],
 )
 def test_what_cannot_be_exported_is_one_clear_error(

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from conftest import make_rows, write_csv
 from omegaconf import OmegaConf
-from rooms import prepare
+from prepared_runs import prepare
 from test_resume import tell_at_step
 
 from nlp_transfer import compose, run

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import make_rows, write_csv
 from killing import start
-from rooms import Prepared, prepare
+from prepared_runs import Prepared, prepare
 from safetensors.torch import load_file
 
 from nlp_transfer import compose, run

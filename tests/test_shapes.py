@@ -1,4 +1,4 @@
-"""Pairs, several labels, scores and long documents: the same shape at every door."""
+"""Pairs, several labels, scores and long documents: the same shape for every command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_tokenizer, slow_but
 from hypothesis import given
 from hypothesis import strategies as st
-from rooms import Prepared, prepare
+from prepared_runs import Prepared, prepare
 from scipy import special
 from sklearn import metrics as sk
 from test_serve import served
@@ -394,7 +394,7 @@ def test_what_does_not_fit_the_problem_is_refused_before_training(
         ("dataset.label_names={a: b}", "nothing to name"),
     ],
 )
-def test_impossible_shapes_are_refused_at_the_door(typed: str, said: str) -> None:
+def test_impossible_shapes_are_refused(typed: str, said: str) -> None:
     more = ["dataset.problem=regression"] if "names" in typed else []
     with pytest.raises(UserError, match=said) as caught:
         compose("+task=classify", "dataset.train=rows.csv", typed, *more)
@@ -478,7 +478,7 @@ def test_windows_are_those_of_the_library(of_windows: Any) -> None:
             assert tokens.tolist() == expected[name][row]
 
 
-def test_a_document_has_one_answer_at_every_door(of_windows: Any) -> None:
+def test_a_document_has_one_answer_from_every_command(of_windows: Any) -> None:
     prepared, claim = of_windows
     texts, model = claim.texts, prepared.pretrained.model.eval()
     tokenizer = prepared.pretrained.tokenizer
@@ -623,7 +623,7 @@ def test_tokens_of_windows_are_found_again(checkpoints: dict[str, Path], tmp_pat
         (("tokenization.long_text=windows", "tokenization.stride=-1"), "not negative"),
     ],
 )
-def test_impossible_windows_are_refused_at_the_door(more: tuple[str, ...], said: str) -> None:
+def test_impossible_windows_are_refused(more: tuple[str, ...], said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         compose("+task=classify", "dataset.train=rows.csv", *more)
     assert caught.value.code is ExitCode.CONFIG
@@ -809,7 +809,7 @@ def test_what_t5_cannot_is_refused(both: Path, tmp_path: Path) -> None:
     assert refusal.value.code is ExitCode.CHECKPOINT
 
 
-# Every door ---------------------------------------------------------------------------------------
+# Every command ------------------------------------------------------------------------------------
 
 
 def test_every_shape_is_answered_the_same_by_a_fresh_process(

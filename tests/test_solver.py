@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ARCHITECTURES, make_rows, slow_but, write_csv
-from rooms import Prepared, prepare
+from prepared_runs import Prepared, prepare
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from transformers import AutoModelForSequenceClassification, ElectraConfig

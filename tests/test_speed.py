@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_tokenizer
-from rooms import prepare
+from prepared_runs import prepare
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import TokenizationConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_rows, write_csv
-from rooms import prepare
+from prepared_runs import prepare
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import Solver, StrategyConfig

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FILLING, NASTY, NICE, write_csv
-from rooms import prepare
+from prepared_runs import prepare
 from sklearn.neighbors import NearestNeighbors
 
 from nlp_transfer import compose, run

@@ -1,4 +1,4 @@
-"""From which probability on a label is given: chosen on validation, and the same at every door."""
+"""Decision thresholds are chosen on validation and are the same for every command."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_thresholds_that_have_nothing_to_decide_are_refused(
         ("evaluation.thresholds=recall", "evaluation.thresholds"),
     ],
 )
-def test_impossible_thresholds_are_refused_at_the_door(typed_in: str, said: str) -> None:
+def test_impossible_thresholds_are_refused(typed_in: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         compose("+task=classify", "dataset.train=rows.csv", typed_in)
     assert caught.value.code is ExitCode.CONFIG

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ARCHITECTURES, make_rows, slow_but, write_csv
-from rooms import Prepared, prepare
+from prepared_runs import Prepared, prepare
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import Solver

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rooms import Prepared, prepare
+from prepared_runs import Prepared, prepare
 from test_resume import tell_at_step
 from test_shapes import claim_of, scores, shaped
 from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch.distributed as dist
-from rooms import prepare
+from prepared_runs import prepare
 from transformers import Trainer
 
 step = Trainer.training_step

@@ -1,67 +1,133 @@
-"""The doors besides training: `nlp-transfer check / export / predict / serve / …`."""
+"""`nlp-transfer …`: every command, and how errors become exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from nlp_transfer.cli.folder_commands import FOLDER_DOORS
-from nlp_transfer.cli.run_commands import RUN_DOORS
+from nlp_transfer import __version__
+from nlp_transfer.cli import check, compare, evaluate, export, options, predict, repeat, serve
+from nlp_transfer.cli.arguments import Command, fail, no_arguments
+from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 
-# What a door may find missing, and what brings it.
+# Packages that a command may find missing, and what installs them.
 PACKAGES = {
     **dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "'nlp_transfer[serve]'"),
     **dict.fromkeys(("torch", "transformers", "pyarrow", "tqdm"), "nlp_transfer"),
 }
 
 
+def _run_train(arguments: argparse.Namespace) -> None:
+    from nlp_transfer.cli.train import main as train
+
+    train(arguments.rest)
+
+
+# Its arguments are Hydra's: `main` does not parse them.
+TRAIN = Command("train", "Train a classifier: +task=… KEY=VALUE …", no_arguments, _run_train)
+GROUPS = {
+    "Prepare and train": (check.CHECK, TRAIN, options.OPTIONS),
+    "Judge a model": (
+        evaluate.EVALUATE,
+        compare.COMPARE,
+        compare.REPORT,
+        repeat.REPEAT,
+        repeat.LEARNING_CURVE,
+    ),
+    "Improve the data": (check.SUSPECTS,),
+    "Use and ship a model": (predict.PREDICT, serve.SERVE, export.EXPORT, export.PUSH),
+    "Set up": (options.COMPLETION,),
+}
+COMMANDS = [command for commands in GROUPS.values() for command in commands]
+
+
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in the same words, and with the same code, as everything else."""
+    """Reports errors in the words and with the exit code of everything else."""
 
     def error(self, message: str) -> Any:
         raise UserError(ExitCode.CONFIG, f"{message} ({self.prog} --help)")
 
 
-def main(arguments: list[str] | None = None) -> None:
+class _Main(_Parser):
+    """The parser of `nlp-transfer` itself; its help lists the commands by what they are for."""
+
+    def format_help(self) -> str:
+        lines = ["usage: nlp-transfer COMMAND …", "", "Fine-tune, judge and ship text classifiers."]
+        for title, commands in GROUPS.items():
+            lines += ["", f"{title}:"]
+            lines += [f"  {command.name:<15} {command.summary}" for command in commands]
+        lines += [
+            "",
+            "  nlp-transfer COMMAND --help    the arguments of a command",
+            "  nlp-transfer --version         the version",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit codes are those of `ExitCode`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        asked = _parser().parse_args(arguments)
-        asked.run(asked)
+        if arguments[:1] == [TRAIN.name]:
+            TRAIN.run(argparse.Namespace(rest=arguments[1:]))
+        else:
+            _run(arguments)
     except UserError as error:
-        _fail(error.code, str(error))
+        fail(error.code, str(error))
     except ModuleNotFoundError as error:
         if error.name not in PACKAGES:
             raise
         missing = f"This needs {error.name}, which is not installed."
-        _fail(ExitCode.MACHINE, f"{missing} Type pip install {PACKAGES[error.name]}")
+        fail(ExitCode.MACHINE, f"{missing} Type pip install {PACKAGES[error.name]}")
     except BrokenPipeError:
-        # Whoever read our answers has gone; nothing more can be written, at exit neither.
+        # The reader of the output has exited; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _fail(130, "The reader of the answers has gone.")
-    except OSError as error:  # whatever was answered before is kept
+        fail(130, "The reader of the answers has gone.")
+    except OSError as error:  # what was answered before is kept
         refusal = of_the_disk(error)
         if refusal is None:
             raise
-        _fail(refusal.code, str(refusal))
+        fail(refusal.code, str(refusal))
     except KeyboardInterrupt:
-        _fail(130, "Interrupted.")
+        fail(130, "Interrupted.")
 
 
-def _fail(code: int, message: str) -> None:
-    # What all processes of a launch find, the first one says.
-    if os.environ.get("RANK", "0") == "0":
-        print(f"Error: {message}", file=sys.stderr, flush=True)
-    sys.exit(int(code))
+def _run(arguments: list[str]) -> None:
+    parsed, rest = make_parser(arguments[:1]).parse_known_args(arguments)
+    if rest and hasattr(parsed, "sentences") and not any(word.startswith("-") for word in rest):
+        parsed.sentences += rest  # argparse stops at the first option after the folder
+    elif rest and hasattr(parsed, "overrides"):
+        value = value_of_flag(arguments, arguments.index(rest[0]))
+        program = f"nlp-transfer {arguments[0]}"
+        raise UserError(ExitCode.CONFIG, unknown_flag(rest[0].partition("=")[0], value, program))
+    elif rest:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"unrecognized arguments: {' '.join(rest)} (nlp-transfer {arguments[0]} --help)",
+        )
+    parsed.run(parsed)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="nlp-transfer", description="What can be done besides training.")
-    doors = parser.add_subparsers(required=True, metavar="DOOR")
-    for declare in (*RUN_DOORS, *FOLDER_DOORS):
-        declare(doors)
+def make_parser(names: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line.
+
+    Args:
+        names: the commands whose arguments are wanted; None: all of them.
+    """
+    parser = _Main(prog="nlp-transfer")
+    version = f"nlp-transfer {__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for command in COMMANDS:
+        sentence = command.description or command.summary
+        subparser = subparsers.add_parser(command.name, help=command.summary, description=sentence)
+        subparser.set_defaults(run=command.run)
+        if names is None or command.name in names:
+            command.add_arguments(subparser)
     return parser
 
 

@@ -1,6 +1,6 @@
-"""The door: Hydra composes, `to_config` checks, `pipeline.run` runs.
+"""`nlp-transfer train`: Hydra composes, `to_config` checks, `pipeline.run` runs.
 
-python -m nlp_transfer.train +task=sentiment strategy=two_phase training.batch_size=16
+nlp-transfer train +task=sentiment strategy=two_phase training.batch_size=16
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -15,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from nlp_transfer.cli.arguments import fail
 from nlp_transfer.cli.sweep import (
     SWEEP_FLAGS,
     in_a_sweep,
@@ -32,22 +34,35 @@ from nlp_transfer.config.composition import (
     group_options,
     with_stage_keys,
 )
+from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.config.loading import to_config
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 
+PROGRAM = "nlp-transfer train"
+# Hydra's own.
+FLAGS_WITH_VALUE = {
+    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--config-dir", "-cd", "--info", "-i", "--experimental-rerun"),
+}
+FLAGS = {
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
+    *(*SWEEP_FLAGS, "--shell-completion", "-sc"),
+}
 
-def main() -> None:
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit codes are those of `ExitCode`."""
-    arguments = sys.argv[1:]
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    sys.argv[1:] = arguments  # where Hydra reads them
     if "--help" in arguments or "-h" in arguments:
-        print(help_text())
+        print(help_text(_config_dir(arguments)))
         return
     # Hydra would print errors its own way and exit with 1 whatever happened.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         _refuse_a_sweep_of_many_processes(arguments)
-        check_keys(arguments)
+        check_keys(overrides_of(arguments))
         if is_sweep(arguments):
             _sweep(arguments)
         else:
@@ -61,35 +76,64 @@ def main() -> None:
         fail(130, "Interrupted.")
 
 
-def help_text() -> str:
-    """What can be chosen, one line each: the first comment of every YAML file."""
+def overrides_of(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are not Hydra's flags.
+
+    Raises:
+        UserError: at a flag that Hydra does not have, with the option that is meant.
+    """
+    overrides, problems = [], []
+    words = iter(enumerate(arguments))
+    for place, word in words:
+        flag, _, value = word.partition("=")
+        if not word.startswith("-"):
+            overrides.append(word)
+        elif flag in FLAGS_WITH_VALUE:
+            if not value:
+                next(words, None)
+        elif flag not in FLAGS:
+            following = value_of_flag(arguments, place)
+            if following and not value:
+                next(words)
+            problems.append(unknown_flag(flag, following, PROGRAM))
+    if problems:
+        raise UserError(ExitCode.CONFIG, "\n".join(problems))
+    return overrides
+
+
+def help_text(config_dir: str | None = None) -> str:
+    """What can be chosen, one line each: the first comment of every YAML file.
+
+    Args:
+        config_dir: a folder with YAML groups of your own, listed with the others.
+    """
     lines = [
         "Fine-tune a pretrained encoder into a text classifier.",
         "",
-        "  python -m nlp_transfer.train +task=sentiment",
-        "  python -m nlp_transfer.train +task=classify dataset.train=my.csv checkpoint=distilbert",
+        f"  {PROGRAM} +task=sentiment",
+        f"  {PROGRAM} +task=classify dataset.train=my.csv checkpoint=distilbert",
     ]
     for group in GROUPS:
         plus = "+" if group in ADDED_GROUPS else ""
         lines += ["", f"{plus}{group}=NAME"]
-        for name, sentence in group_options(group):
+        for name, sentence in group_options(group, config_dir):
             lines.append(f"  {name:<20} {sentence}")
     lines += [
         "",
-        "Every key with its value:  --cfg job        Several runs:  --multirun seed=1,2,3",
-        "The plan, nothing trained: dry_run=true     Hydra's own flags:  --hydra-help",
+        "The options:  nlp-transfer options [WORD]   Every key with its value:  --cfg job",
+        "The plan, nothing trained: dry_run=true     Several runs:  --multirun seed=1,2,3",
+        "Groups of your own:  --config-dir DIR       Hydra's own flags:  --hydra-help",
     ]
     return "\n".join(lines)
 
 
-def fail(code: int, message: str) -> None:
-    """Print one message and leave with `code`.
-
-    What all processes find, the first one says; training may fail on any of them.
-    """
-    if os.environ.get("RANK", "0") == "0" or code == ExitCode.TRAINING:
-        print(f"Error: {message}", file=sys.stderr, flush=True)
-    sys.exit(int(code))
+def _config_dir(arguments: Sequence[str]) -> str | None:
+    """The value of --config-dir."""
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        flag, _, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            return value or following
+    return None
 
 
 def _sweep(arguments: list[str]) -> None:

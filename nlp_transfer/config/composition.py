@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -12,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from nlp_transfer.config.hints import bare_word
 from nlp_transfer.config.loading import default_tree, nearest_key, to_config, unknown_key
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
@@ -51,10 +53,15 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
 
 
 def check_keys(arguments: Sequence[str]) -> None:
-    """Refuse overrides of keys that do not exist, also with `+`, `++` and `~`, all at once."""
+    """Refuse words that are no overrides and keys that do not exist, all at once.
+
+    Raises:
+        UserError: with every one of them; `+key`, `++key` and `~key` are checked like `key`.
+    """
     problems = []
     for argument in arguments:
-        if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
+        if "=" not in argument and not argument.startswith("~"):
+            problems.append(bare_word(argument))
             continue
         try:
             override = OverridesParser.create().parse_override(argument)
@@ -90,14 +97,21 @@ def with_stage_keys(arguments: Sequence[str]) -> list[str]:
     return [f"++{a}" if a.startswith("strategy.stages.") else a for a in arguments]
 
 
-def group_options(group: str) -> list[tuple[str, str]]:
-    options = []
-    for file in resources.files(CONFIG_MODULE).joinpath(group).iterdir():
-        if file.name.endswith(".yaml"):
-            comments = [
-                line[2:]
-                for line in file.read_text(encoding="utf-8").splitlines()
-                if line.startswith("# ") and not line.startswith("# @package")
-            ]
-            options.append((file.name.removesuffix(".yaml"), comments[0]))
-    return sorted(options)
+def group_options(group: str, config_dir: str | Path | None = None) -> list[tuple[str, str]]:
+    """The options of a group with their first comments, those of a folder of your own too."""
+    folders: list[Any] = [resources.files(CONFIG_MODULE).joinpath(group)]
+    if config_dir is not None and Path(config_dir, group).is_dir():
+        folders.append(Path(config_dir, group))
+    options = {}
+    for folder in folders:
+        for file in folder.iterdir():
+            if file.name.endswith(".yaml"):
+                options[file.name.removesuffix(".yaml")] = _first_comment(file)
+    return sorted(options.items())
+
+
+def _first_comment(file: Any) -> str:
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# ") and not line.startswith("# @package"):
+            return line[2:]
+    return ""

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nlp_transfer.config.hints import explain
 from nlp_transfer.config.schema import AUTO, Config, plain
 from nlp_transfer.config.validation import impossible
 from nlp_transfer.errors import ExitCode, UserError
@@ -86,7 +87,9 @@ def unknown_key(key: str, nearest: str) -> str:
             f"{key} is not a key: data are not streamed. Batches are planned from the lengths of "
             "all texts, and splits, leaks and metrics need all rows. dataset.limit takes a part."
         )
-    return f"{key} is not a key of the configuration; the nearest one is {nearest}."
+    section = key.rpartition(".")[0]
+    hint = explain(key) if not section or nearest_key(section) is None else None
+    return f"{key} is not a key of the configuration; {hint or f'the nearest one is {nearest}.'}"
 
 
 def _children(node: Any) -> tuple[list[str] | None, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from datasets import Dataset
 
-from nlp_transfer.data.corpus import SLICE_PREFIX
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 LENGTH = "text length"
 LENGTHS = 4  # parts with about as many rows each
@@ -21,6 +22,8 @@ Slices = dict[str, dict[str, np.ndarray]]
 
 def slices_of(rows: Dataset, columns: Sequence[str]) -> Slices:
     """The rows of every slice of a split."""
+    from nlp_transfer.data.corpus import SLICE_PREFIX  # imports datasets
+
     columns_of_text = [rows[name] for name in ("text", "text_pair") if name in rows.column_names]
     lengths = [sum(map(len, texts)) for texts in zip(*columns_of_text, strict=True)]
     found = {LENGTH: _by_length(np.array(lengths))}

@@ -60,7 +60,7 @@ def export(
     """
     aside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    # Where the weights lay on this machine is nobody's business.
+    # The path of the weights on this machine stays out of the files.
     model.config._name_or_path = tokenizer.name_or_path = name
     tokenizer.init_kwargs.pop("name_or_path", None)
     tokenizer.model_max_length = max_length
@@ -98,14 +98,17 @@ def _ask(questions: list[tuple[str, Texts]]) -> list[list[dict[str, float]]]:
         resources.files("nlp_transfer.export").joinpath("pipeline_probe.py").read_text("utf-8")
     )
     with tempfile.TemporaryDirectory() as elsewhere:
-        asked, answered = Path(elsewhere, "questions.json"), Path(elsewhere, "answers.json")
+        questions_file, answers_file = (
+            Path(elsewhere, "questions.json"),
+            Path(elsewhere, "answers.json"),
+        )
         content = [
             {"folder": folder, "texts": [texts[row] for row in range(len(texts))]}
             for folder, texts in questions
         ]
-        asked.write_text(json.dumps(content), encoding="utf-8")
+        questions_file.write_text(json.dumps(content), encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-c", program, str(asked), str(answered)],
+            [sys.executable, "-c", program, str(questions_file), str(answers_file)],
             cwd=elsewhere,
             env=_alone(),
             capture_output=True,
@@ -117,7 +120,7 @@ def _ask(questions: list[tuple[str, Texts]]) -> list[list[dict[str, float]]]:
                 ExitCode.EXPORT,
                 f"The exported folder cannot be opened in a fresh process: {reason}",
             )
-        return json.loads(answered.read_text(encoding="utf-8"))
+        return json.loads(answers_file.read_text(encoding="utf-8"))
 
 
 def _alone() -> dict[str, str]:
@@ -133,14 +136,14 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
             ExitCode.EXPORT,
             f"{claim.folder} has the labels {sorted(answers[0])}, expected {claim.labels}.",
         )
-    found = np.array([[answer[label] for label in claim.labels] for answer in answers])
-    worst = float(np.abs(found - reported).max())
+    probabilities = np.array([[answer[label] for label in claim.labels] for answer in answers])
+    worst = float(np.abs(probabilities - reported).max())
     # Scores may be larger than one. A different label within the tolerance is a tie.
     allowed = TOLERANCE * max(1.0, float(np.abs(reported).max()))
-    rows = np.arange(len(found))
-    lost = reported.max(axis=1) - reported[rows, found.argmax(axis=1)]
+    rows = np.arange(len(probabilities))
+    lost = reported.max(axis=1) - reported[rows, probabilities.argmax(axis=1)]
     if not (worst <= allowed and lost.max() <= allowed):  # so that NaN is refused too
-        row = int(np.abs(found - reported).max(axis=1).argmax())
+        row = int(np.abs(probabilities - reported).max(axis=1).argmax())
         raise UserError(
             ExitCode.EXPORT,
             f"{claim.folder} does not answer what was measured: probabilities differ by "

@@ -91,7 +91,9 @@ def export_onnx(
         report |= {
             "data": {"source": questions.source, "rows": len(questions.texts)},
             "metric": exported.metric,
-            "backends": {name: asdict(found) for name, found in exported.measured.items()},
+            "backends": {
+                name: asdict(measurement) for name, measurement in exported.measured.items()
+            },
             "int8_refused": exported.refused,
         }
         text = json.dumps(report, indent=2, ensure_ascii=False)
@@ -110,12 +112,36 @@ def table(exported: Exported) -> str:
         f"{'':<8}{'difference':>12}{same:>13}{exported.metric:>10}{'MB':>8}"
         + "".join(f"{f'ms at {size}':>10}" for size in BATCHES)
     ]
-    for name, found in exported.measured.items():
-        worth = "–" if found.worth is None else f"{found.worth:.4f}"
+    for name, measurement in exported.measured.items():
+        worth = "–" if measurement.worth is None else f"{measurement.worth:.4f}"
         lines.append(
-            f"{name:<8}{found.difference:>12.2g}{found.agreement:>13.2%}{worth:>10}"
-            f"{found.megabytes:>8.1f}"
-            + "".join(f"{found.milliseconds[size]:>10.2f}" for size in BATCHES)
+            f"{name:<8}{measurement.difference:>12.2g}{measurement.agreement:>13.2%}{worth:>10}"
+            f"{measurement.megabytes:>8.1f}"
+            + "".join(f"{measurement.milliseconds[size]:>10.2f}" for size in BATCHES)
+        )
+    return "\n".join(lines)
+
+
+def summary(exported: Exported, questions: Questions, force: bool) -> str:
+    """What was written and measured, to print.
+
+    Raises:
+        UserError: after printing the table, if int8 was not written.
+    """
+    lines = [
+        table(exported),
+        "",
+        f"Compared on {len(questions.texts):,} texts of {questions.source}.",
+        f"Written: {exported.folder}/{FOLDER}",
+    ]
+    if exported.refused and force:
+        lines.append(f"int8 was written because of --force: {exported.refused}.")
+    elif exported.refused:
+        print("\n".join(lines))
+        raise UserError(
+            ExitCode.EXPORT,
+            f"int8 was not written: {exported.refused}. "
+            "Use float32, or add --force if that is good enough.",
         )
     return "\n".join(lines)
 
@@ -183,8 +209,8 @@ def _prove(  # noqa: PLR0913
     for backend in ("onnx", "int8") if int8 else ("onnx",):
         engine = OnnxEngine(model, aside, backend, threads)
         size = sum(file.stat().st_size for file in aside.glob(f"{FILES[backend]}*"))
-        found = engine.logits(engine.encode(questions.texts, questions.pairs))
-        measured[backend] = measure(engine, found, expected, questions, size)
+        result = engine.logits(engine.encode(questions.texts, questions.pairs))
+        measured[backend] = measure(engine, result, expected, questions, size)
         if backend == "onnx":
             refuse_difference(torch_engine, engine, measured[backend], expected)
         else:

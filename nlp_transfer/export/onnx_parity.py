@@ -13,7 +13,7 @@ from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.bootstrap import Interval
 from nlp_transfer.evaluation.evaluator import load_metrics
-from nlp_transfer.inference.classifier import Engine
+from nlp_transfer.inference.engines import Engine
 from nlp_transfer.inference.onnx_engine import OnnxEngine
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.loading import evaluating
@@ -57,19 +57,19 @@ def metric_of(problem: Problem) -> str:
 
 
 def measure(
-    engine: Engine, found: np.ndarray, expected: np.ndarray, questions: Questions, size: int
+    engine: Engine, logits: np.ndarray, expected: np.ndarray, questions: Questions, size: int
 ) -> Measured:
     """What an engine is worth.
 
     Args:
-        found: its logits for the questions.
+        logits: of the engine, for the questions.
         expected: those of torch.
         size: of its files, in bytes.
     """
-    worth, interval = worth_of(found, questions.references, engine.decoder)
+    worth, interval = worth_of(logits, questions.references, engine.decoder)
     return Measured(
-        difference=float(np.abs(found - expected).max()),
-        agreement=_agreement(found, expected, engine.decoder),
+        difference=float(np.abs(logits - expected).max()),
+        agreement=_agreement(logits, expected, engine.decoder),
         worth=worth,
         interval=interval,
         megabytes=size / 1e6,
@@ -105,8 +105,8 @@ def lost(measured: dict[str, Measured], problem: Problem) -> str | None:
     int8, float32 = measured["int8"], measured["onnx"]
     if not int8.agreement >= KEPT:  # so that NaN is refused too
         if not problem.has_labels:
-            said = f"its scores correlate with torch's by {int8.agreement:.3f}"
-            return f"{said} (at least {KEPT:g})"
+            correlation = f"its scores correlate with torch's by {int8.agreement:.3f}"
+            return f"{correlation} (at least {KEPT:g})"
         return f"it keeps {int8.agreement:.1%} of the labels (at least {KEPT:.0%})"
     if int8.worth is not None and float32.interval is not None:
         low, high = float32.interval
@@ -131,10 +131,10 @@ def worth_of(
     return figures["metrics"][name], figures["intervals"].get(name)
 
 
-def _agreement(found: np.ndarray, expected: np.ndarray, decoder: Decoder) -> float:
+def _agreement(logits: np.ndarray, expected: np.ndarray, decoder: Decoder) -> float:
     if not decoder.problem.has_labels:
-        return float(np.corrcoef(found[:, 0], expected[:, 0])[0, 1])
-    ours, torchs = (decoder.decide(decoder.probabilities(x)) for x in (found, expected))
+        return float(np.corrcoef(logits[:, 0], expected[:, 0])[0, 1])
+    ours, torchs = (decoder.decide(decoder.probabilities(x)) for x in (logits, expected))
     return float((ours == torchs).mean())
 
 
@@ -147,15 +147,15 @@ def _milliseconds(engine: Engine, questions: Questions) -> dict[int, float]:
     taken = np.unique(np.linspace(0, last, TIMED_ROWS).astype(int)).tolist()
     some = [questions.texts[row] for row in taken]
     second = None if questions.pairs is None else [questions.pairs[row] for row in taken]
-    found = {}
+    milliseconds = {}
     for size in BATCHES:
         took = []
         for start in range(0, len(some), size):
             now = some[start : start + size]
             other = None if second is None else second[start : start + size]
             took.append(min(_seconds(engine, now, other) for _ in range(TRIES)) * 1000 / len(now))
-        found[size] = float(np.median(took))
-    return found
+        milliseconds[size] = float(np.median(took))
+    return milliseconds
 
 
 def _seconds(engine: Engine, texts: Sequence[str], pairs: Sequence[str] | None) -> float:

@@ -21,31 +21,28 @@ from huggingface_hub.hf_api import RepoFile
 from nlp_transfer.config.schema import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.hub.client import DELAYS, Unanswered, asking, refusal, wait
-from nlp_transfer.inference.onnx_engine import ABOUT, FOLDER, refuse_other_weights
+from nlp_transfer.inference.engines import check_exported, exported_files
 from nlp_transfer.reporting.card_examples import shows_examples
 
 logger = logging.getLogger("nlp_transfer")
 MAIN = "main"
-# What a model is made of, by folder. Anything else (texts, answers, pickles) stays here.
-UPLOADED = {
-    ".": (
-        "README.md",
-        "LICENSE*",
-        "config.json",
-        "generation_config.json",
-        "*.safetensors",
-        "*.safetensors.index.json",
-        "tokenizer*.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "vocab.txt",
-        "merges.txt",
-        "*.model",
-        "*.jinja",
-    ),
-    FOLDER: (ABOUT, "*.onnx", "*.onnx.data"),
-}
+# What a checkpoint is made of; engines add their files. All else (texts, answers) stays here.
+UPLOADED = (
+    "README.md",
+    "LICENSE*",
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.jinja",
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Push
         UserError: it is not on the Hub as it is here; nothing here has changed.
     """
     files = _files(folder)
-    refuse_other_weights(folder)
+    check_exported(folder)
     if shows_examples(folder / "README.md") and not hub.examples:
         raise refusal(
             _name(hub),
@@ -177,7 +174,8 @@ def _stale(there: dict[str, RepoFile], files: dict[str, _File]) -> list[str]:
     weights = (name for name in files if name.endswith(".safetensors"))
     if all(files[name].is_there(there.get(name)) for name in weights):
         return []
-    return [name for name in there if name.startswith(f"{FOLDER}/") and name not in files]
+    exported = exported_files()
+    return [name for name in there if _matches(name, exported) and name not in files]
 
 
 def _operation(name: str, file: _File) -> CommitOperationAdd:
@@ -224,8 +222,14 @@ def _files(folder: Path) -> dict[str, _File]:
 
 
 def _is_part_of_a_model(name: str) -> bool:
+    return _matches(name, [*UPLOADED, *exported_files()])
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a file is in the folder of one of the patterns, and its name matches."""
     path = PurePath(name)
-    return any(fnmatch(path.name, pattern) for pattern in UPLOADED.get(str(path.parent), ()))
+    parsed = map(PurePath, patterns)
+    return any(path.parent == p.parent and fnmatch(path.name, p.name) for p in parsed)
 
 
 def _hashed(path: Path) -> _File:

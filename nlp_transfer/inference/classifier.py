@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.problems.decoder import Decoder, Prediction
-from nlp_transfer.tokenization.model_inputs import Inputs
+from nlp_transfer.inference.engines import ENGINES, Engine
+from nlp_transfer.problems.decoder import Prediction
 
-BACKENDS = ("torch", "onnx", "int8")
 # Tokenized at a time: of so many, in long documents, tokens and tokenizer take 160 MB.
 CHARACTERS = 4_000_000
-
-
-class Engine(Protocol):
-    """A loaded model with its tokenizer."""
-
-    @property
-    def decoder(self) -> Decoder:
-        """What its logits mean."""
-
-    @property
-    def paired(self) -> bool | None:
-        """Whether it was trained on pairs of texts; None: not known."""
-
-    @property
-    def alone(self) -> bool:
-        """Whether texts run one by one, because neighbours would change the answer."""
-
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Inputs:
-        """Tokens; of texts longer than the model reads, what it was trained to read."""
-
-    def logits(self, inputs: Inputs) -> np.ndarray:
-        """float32 [texts, labels], in the order of the texts; those of windows are joined."""
+SHOWN = 5  # labels of a repr
+MISSING = ("NAType", "NaTType")  # how pandas writes a missing value
+Texts = Iterable[Any]  # a list, a generator, an array or a column; None where there is no text
 
 
 class Classifier:
@@ -59,50 +39,51 @@ class Classifier:
         """Open a run, or a folder that `Trainer`, `save_pretrained` or this package wrote.
 
         Args:
+            folder: on this disk, or `user/name` on the Hub, which is downloaded once.
             backend: `torch`, or what `nlp-transfer export` made of it: `onnx`, `int8`. These two
-                import neither torch nor transformers.
+                import neither torch nor transformers. Another package can add an engine.
             threads: of the CPU; None: the library's own choice.
 
         Raises:
             UserError: if it is not one, or was not exported for this backend.
         """
         model = find_model(Path(folder))
-        match backend:
-            case "torch":
-                from nlp_transfer.inference.torch_engine import TorchEngine
+        return cls(ENGINES.find(backend).load(model, threads))
 
-                return cls(TorchEngine.load(model, threads))
-            case "onnx" | "int8":
-                from nlp_transfer.inference.onnx_engine import OnnxEngine
+    def __repr__(self) -> str:
+        labels = ", ".join(self.labels[:SHOWN]) + (" …" if len(self.labels) > SHOWN else "")
+        name, engine = self.decoder.problem.name, type(self.engine).__name__
+        return f"Classifier({name}, {len(self.labels)} labels: {labels}; {engine})"
 
-                return cls(OnnxEngine.load(model, backend, threads))
-        raise UserError(
-            ExitCode.CONFIG, f"backend={backend!r} is not one of {', '.join(BACKENDS)}."
-        )
+    def probabilities(self, texts: Texts, text_pairs: Texts | None = None) -> np.ndarray:
+        """float64 [texts, labels], in the order of the texts; of a regression, the scores.
 
-    def probabilities(
-        self, texts: Sequence[str], text_pairs: Sequence[str] | None = None
-    ) -> np.ndarray:
-        """float64 [texts, labels], in the order of the texts; of a regression, the scores."""
+        The row of a text that is None, NaN or empty is NaN.
+        """
         return self.decoder.probabilities(self.logits(texts, text_pairs))
 
-    def logits(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> np.ndarray:
-        """float32 [texts, labels], in the order of the texts."""
-        self.refuse(texts, text_pairs)
-        logits = [np.zeros((0, len(self.labels)), dtype=np.float32)]
-        for part in _portions([texts] if text_pairs is None else [texts, text_pairs]):
-            second = None if text_pairs is None else text_pairs[part]
-            logits.append(self.engine.logits(self.engine.encode(texts[part], second)))
-        return np.concatenate(logits)
+    def logits(self, texts: Texts, text_pairs: Texts | None = None) -> np.ndarray:
+        """float32 [texts, labels], in the order of the texts.
+
+        The row of a text that is None, NaN or empty is NaN.
+        """
+        first = texts_of_column(texts)
+        second = None if text_pairs is None else texts_of_column(text_pairs)
+        self.refuse(first, second)
+        filled = [row for row, text in enumerate(first) if text]
+        logits = np.full((len(first), len(self.labels)), np.nan, dtype=np.float32)
+        columns = [[column[row] for row in filled] for column in (first, second) if column]
+        for part in _portions(columns) if filled else ():
+            rest = columns[1][part] if second is not None else None
+            logits[filled[part]] = self.engine.logits(self.engine.encode(columns[0][part], rest))
+        return logits
 
     def refuse(self, texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
-        """Stop at what is no question for this model.
+        """Check that the model and the texts fit.
 
         Raises:
             UserError: if it was trained on pairs and gets none, or the other way round.
         """
-        if isinstance(texts, str) or isinstance(text_pairs, str):
-            raise TypeError("a list of texts is expected; for one text give [text]")
         paired = self.engine.paired
         if paired is not None and paired != (text_pairs is not None):
             raise UserError(
@@ -118,18 +99,51 @@ class Classifier:
                 "for each.",
             )
 
-    def predict(
-        self, texts: Sequence[str], text_pairs: Sequence[str] | None = None
-    ) -> list[Prediction]:
+    def predict(self, texts: Texts, text_pairs: Texts | None = None) -> list[Prediction | None]:
         """One prediction per text, in order; long texts are read as they were in training.
 
         Args:
+            texts: a list, a generator, a NumPy array, or a column of pandas, polars or datasets.
             text_pairs: the second text of each, for a model of text pairs.
+
+        Returns:
+            The predictions; None for a text that is None, NaN or empty.
 
         Raises:
             UserError: if the model was trained on pairs and gets none, or the other way round.
         """
-        return [self.decoder.prediction(row) for row in self.probabilities(texts, text_pairs)]
+        probabilities = self.probabilities(texts, text_pairs)
+        blank = np.isnan(probabilities).all(axis=1)
+        return [
+            None if empty else self.decoder.prediction(row)
+            for row, empty in zip(probabilities, blank, strict=True)
+        ]
+
+
+def texts_of_column(column: Texts) -> list[str]:
+    """The texts of a column of any library; missing and blank ones are empty.
+
+    Raises:
+        TypeError: if it is a single text or a table.
+        UserError: if an element is no text.
+    """
+    if isinstance(column, str):
+        raise TypeError("a list of texts is expected; for one text give [text]")
+    if isinstance(column, Mapping) or hasattr(column, "columns"):
+        raise TypeError('a column of texts is expected, found a table: give table["text"]')
+    return [_text(value) for value in column]
+
+
+def _text(value: Any) -> str:
+    missing = value is None or type(value).__name__ in MISSING
+    if missing or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, Mapping | list | tuple | set | bytes | np.ndarray):
+        raise UserError(
+            ExitCode.DATA, f"A text is expected, found {type(value).__name__}: {str(value)[:60]}."
+        )
+    text = str(value)
+    return text if text.strip() else ""
 
 
 def _portions(columns: Sequence[Sequence[str]]) -> Iterator[slice]:

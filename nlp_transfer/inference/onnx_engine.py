@@ -55,7 +55,7 @@ class OnnxEngine:
         written, config = _read(folder / ABOUT), _read(model / "config.json")
         self.tokenizing = Tokenizing(**written["tokenizing"])
         self.session = _session(folder / FILES[backend], threads)
-        self.inputs = [given.name for given in self.session.get_inputs()]
+        self.inputs = [entry.name for entry in self.session.get_inputs()]
         self.tokenizer = _tokenizer(model / "tokenizer.json")
         # As `take_literally` does: a text that says </s> does not end there.
         self.tokenizer.encode_special_tokens = bool(config.get("is_encoder_decoder"))
@@ -93,7 +93,7 @@ class OnnxEngine:
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Inputs:
         """Tokens; long texts are read as they were in training."""
-        asked = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        questions = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         length, cut = self.tokenizing.max_length, self.long_text.long_text is LongText.truncate
         if cut:
             side = self.tokenizing.truncation_side
@@ -101,7 +101,7 @@ class OnnxEngine:
         else:
             self.tokenizer.no_truncation()
         columns: dict[str, list[np.ndarray]] = {name: [] for name in TOLD if name in self.inputs}
-        for text in self.tokenizer.encode_batch_fast(asked):
+        for text in self.tokenizer.encode_batch_fast(questions):
             for name, rows in columns.items():
                 rows.append(np.array(getattr(text, TOLD[name]), dtype=np.int32))
         if cut:

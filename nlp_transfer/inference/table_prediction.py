@@ -27,13 +27,14 @@ from nlp_transfer.data.tabular import (
 )
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import Classifier, find_model
+from nlp_transfer.inference.engines import ENGINES
 from nlp_transfer.inference.shards import Worker, entered, finish, parts_of, write_part
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.utils.hashing import digest_of
 
 
 @dataclass(frozen=True)
-class Question:
+class PredictionRequest:
     """Which table is to be answered, and how."""
 
     source: Path | None  # None: the standard input
@@ -53,7 +54,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answered:
+class TableSummary:
     """What was done."""
 
     rows: int
@@ -61,24 +62,26 @@ class Answered:
     kept: int  # windows that were answered before
 
 
-def predict_stream(classifier: Classifier, question: Question, out: BinaryIO) -> Answered:
+def predict_stream(
+    classifier: Classifier, request: PredictionRequest, out: BinaryIO
+) -> TableSummary:
     """Answers to the standard output, as they come."""
     writer, rows, blank = None, 0, 0
-    with _opened(question) as (windows, _):
+    with _opened(request) as (windows, _):
         for window in windows:
-            answered = answer(classifier, window, question)
+            answered = answer_window(classifier, window, request)
             if writer is None:
-                writer = WindowWriter(question.out_kind, answered)
+                writer = WindowWriter(request.out_kind, answered)
                 out.write(writer.header())
             writer.write(answered, out)
             out.flush()
-            rows, blank = rows + len(window), blank + blanks(window, question)
-    return Answered(rows, blank, kept=0)
+            rows, blank = rows + len(window), blank + count_blank(window, request)
+    return TableSummary(rows, blank, kept=0)
 
 
 def predict_file(
-    classifier: Classifier, question: Question, identity: dict[str, Any], worker: Worker
-) -> Answered:
+    classifier: Classifier, request: PredictionRequest, identity: dict[str, Any], worker: Worker
+) -> TableSummary:
     """Answers to a file, which is there when it is whole.
 
     Every window is a part of its own in `<out>.part/`; what is there is not answered again. The
@@ -87,11 +90,11 @@ def predict_file(
     Raises:
         UserError: if the parts that are there answer another question.
     """
-    assert question.out is not None
-    home = question.out.with_name(f"{question.out.name}.part")
+    assert request.out is not None
+    home = request.out.with_name(f"{request.out.name}.part")
     with entered(home, identity, worker):
         try:
-            writer, parts, answered = _answer_parts(classifier, question, home, worker)
+            writer, parts, answered = _answer_parts(classifier, request, home, worker)
         except UserError:
             if worker.count == 1 and not parts_of(home):
                 shutil.rmtree(home)
@@ -101,102 +104,103 @@ def predict_file(
             whole = home / "whole"
             with whole.open("wb") as file:
                 writer.join(parts, file)
-            whole.replace(question.out)
+            whole.replace(request.out)
             shutil.rmtree(home)
     return answered
 
 
 def _answer_parts(
-    classifier: Classifier, question: Question, home: Path, worker: Worker
-) -> tuple[WindowWriter, list[Path], Answered]:
+    classifier: Classifier, request: PredictionRequest, home: Path, worker: Worker
+) -> tuple[WindowWriter, list[Path], TableSummary]:
     """This worker's windows as files of their own, but for those that are there."""
     there = parts_of(home)
     writer, parts, rows, blank = None, [], 0, 0
-    with _opened(question) as (windows, source), _progress(source, question, worker) as advance:
+    with _opened(request) as (windows, source), _progress(source, request, worker) as advance:
         for number, window in enumerate(windows):
             if writer is None:
-                writer = WindowWriter(question.out_kind, answer(classifier, window[:0], question))
+                empty = answer_window(classifier, window[:0], request)
+                writer = WindowWriter(request.out_kind, empty)
             parts.append(home / f"{number:08}")
             if parts[-1].name not in there and number % worker.count == worker.rank:
-                write_part(writer, answer(classifier, window, question), parts[-1])
-            rows, blank = rows + len(window), blank + blanks(window, question)
+                write_part(writer, answer_window(classifier, window, request), parts[-1])
+            rows, blank = rows + len(window), blank + count_blank(window, request)
             advance(len(window))
     if writer is None:
-        raise UserError(ExitCode.DATA, f"{question.name} has no rows.")
-    return writer, parts, Answered(rows, blank, kept=len(there))
+        raise UserError(ExitCode.DATA, f"{request.name} has no rows.")
+    return writer, parts, TableSummary(rows, blank, kept=len(there))
 
 
-def answer(classifier: Classifier, window: Window, question: Question) -> Window:
+def answer_window(classifier: Classifier, window: Window, request: PredictionRequest) -> Window:
     """A window with its answers; a row without a text has none."""
-    refuse_columns(window, question, classifier.decoder)
-    texts = [_text(value) for value in column(window, question.text)]
-    asked = [i for i, text in enumerate(texts) if text.strip()]
+    check_columns(window, request, classifier.decoder)
+    texts = [_text(value) for value in column(window, request.text)]
+    filled = [i for i, text in enumerate(texts) if text.strip()]
     pairs = None
-    if question.text_pair is not None:
-        second = column(window, question.text_pair)
-        pairs = [_text(second[i]) for i in asked]
-    found = classifier.probabilities([texts[i] for i in asked], pairs)
+    if request.text_pair is not None:
+        second = column(window, request.text_pair)
+        pairs = [_text(second[i]) for i in filled]
+    answers = classifier.probabilities([texts[i] for i in filled], pairs)
 
     def spread(values: Sequence[Any]) -> list[Any]:
         everywhere: list[Any] = [None] * len(texts)
-        for i, value in zip(asked, values, strict=True):
+        for i, value in zip(filled, values, strict=True):
             everywhere[i] = value
         return everywhere
 
-    columns = _columns(found, question, classifier.decoder)
-    new = {f"{question.prefix}{name}": (spread(v), kind) for name, (v, kind) in columns.items()}
+    columns = _columns(answers, request, classifier.decoder)
+    new = {f"{request.prefix}{name}": (spread(v), kind) for name, (v, kind) in columns.items()}
     return with_columns(window, new)
 
 
-def blanks(window: Window, question: Question) -> int:
+def count_blank(window: Window, request: PredictionRequest) -> int:
     """How many rows have no text."""
-    return sum(not _text(value).strip() for value in column(window, question.text))
+    return sum(not _text(value).strip() for value in column(window, request.text))
 
 
 def _columns(
-    found: np.ndarray, question: Question, decoder: Decoder
+    answers: np.ndarray, request: PredictionRequest, decoder: Decoder
 ) -> dict[str, tuple[list[Any], pa.DataType]]:
-    """What is answered, by column; `found` are the probabilities or the scores."""
-    chosen = decoder.decide(found)
+    """What is answered, by column; `answers` are the probabilities or the scores."""
+    chosen = decoder.decide(answers)
     if not decoder.problem.has_labels:
-        values: list[list[Any]] = [found[:, 0].tolist()]
+        values: list[list[Any]] = [answers[:, 0].tolist()]
         kinds = [pa.float64()]
     elif decoder.problem.several:
         values, kinds = [[list(decoder.names(row)) for row in chosen]], [pa.list_(pa.string())]
-        if question.out_kind in CELLS:
-            values, kinds = [[question.delimiter.join(row) for row in values[0]]], [pa.string()]
+        if request.out_kind in CELLS:
+            values, kinds = [[request.delimiter.join(row) for row in values[0]]], [pa.string()]
     else:
-        scores = found[np.arange(len(found)), chosen].tolist()
+        scores = answers[np.arange(len(answers)), chosen].tolist()
         values = [[decoder.labels[i] for i in chosen], scores]
         kinds = [pa.string(), pa.float64()]
     columns = dict(zip(decoder.problem.columns, zip(values, kinds, strict=True), strict=True))
-    if question.probabilities:
+    if request.probabilities:
         for i, label in enumerate(decoder.labels):
-            columns[f"probability_{label}"] = (found[:, i].tolist(), pa.float64())
+            columns[f"probability_{label}"] = (answers[:, i].tolist(), pa.float64())
     return columns
 
 
-def refuse_answers(question: Question, decoder: Decoder) -> None:
+def check_request(request: PredictionRequest, decoder: Decoder) -> None:
     """Stop at what this model cannot answer.
 
     Raises:
         UserError: at probabilities of scores, and at labels that could not be told apart.
     """
-    if question.probabilities and not decoder.problem.has_labels:
+    if request.probabilities and not decoder.problem.has_labels:
         raise UserError(
             ExitCode.CONFIG, "The model answers with scores, which have no --probabilities."
         )
-    strange = [label for label in decoder.labels if question.delimiter in label]
+    strange = [label for label in decoder.labels if request.delimiter in label]
     several = decoder.problem.several
-    if several and strange and question.out_kind in CELLS:
+    if several and strange and request.out_kind in CELLS:
         raise UserError(
             ExitCode.CONFIG,
-            f"The label {strange[0]!r} holds the --delimiter {question.delimiter!r}. Choose "
+            f"The label {strange[0]!r} holds the --delimiter {request.delimiter!r}. Choose "
             "another, or write the answers as .parquet or .jsonl, where they are lists.",
         )
 
 
-def refuse_columns(window: Window, question: Question, decoder: Decoder) -> None:
+def check_columns(window: Window, request: PredictionRequest, decoder: Decoder) -> None:
     """The columns of texts must be there, those of the answers must not.
 
     Raises:
@@ -205,31 +209,31 @@ def refuse_columns(window: Window, question: Question, decoder: Decoder) -> None
     if not len(window) and not isinstance(window, pa.Table):
         return  # no rows, no shape
     there = columns_of(window)
-    for flag, name in (("--text", question.text), ("--text-pair", question.text_pair)):
+    for flag, name in (("--text", request.text), ("--text-pair", request.text_pair)):
         if name is not None and name not in there:
             raise UserError(
                 ExitCode.DATA,
-                f"{flag} {name!r} is not a column of {question.name}; it has {', '.join(there)}.",
+                f"{flag} {name!r} is not a column of {request.name}; it has {', '.join(there)}.",
             )
-    new = [f"{question.prefix}{name}" for name in decoder.problem.columns]
-    if question.probabilities:
-        new += [name for name in there if name.startswith(f"{question.prefix}probability_")]
+    new = [f"{request.prefix}{name}" for name in decoder.problem.columns]
+    if request.probabilities:
+        new += [name for name in there if name.startswith(f"{request.prefix}probability_")]
     taken = [name for name in new if name in there]
     if taken:
         raise UserError(
             ExitCode.DATA,
-            f"{question.name} has a column {taken[0]!r} already. Name the answers differently, "
+            f"{request.name} has a column {taken[0]!r} already. Name the answers differently, "
             "as in --prefix predicted_",
         )
 
 
-def identity_of(question: Question, folder: Path, backend: str) -> dict[str, Any]:
+def identity_of(request: PredictionRequest, folder: Path, backend: str) -> dict[str, Any]:
     """All that the answers are a function of."""
-    source: dict[str, Any] = {"name": question.name}
-    if question.source is not None:
-        status = question.source.stat()
+    source: dict[str, Any] = {"name": request.name}
+    if request.source is not None:
+        status = request.source.stat()
         source = {
-            "name": str(question.source.resolve()),
+            "name": str(request.source.resolve()),
             "bytes": status.st_size,
             "modified": status.st_mtime_ns,
         }
@@ -237,20 +241,20 @@ def identity_of(question: Question, folder: Path, backend: str) -> dict[str, Any
         "source": source,
         "model": _fingerprint(find_model(folder), backend),
         "backend": backend,
-        "columns": [question.text, question.text_pair],
+        "columns": [request.text, request.text_pair],
         "answers": [
-            question.prefix,
-            question.probabilities,
-            question.out_kind,
-            question.delimiter,
+            request.prefix,
+            request.probabilities,
+            request.out_kind,
+            request.delimiter,
         ],
         "window": WINDOW,
     }
 
 
 def _fingerprint(model: Path, backend: str) -> str:
-    weights = "*.safetensors" if backend == "torch" else "onnx/*"
-    return digest_of(sorted((*model.glob("*.json"), *model.glob(weights))))
+    files = [file for pattern in ENGINES.find(backend).files for file in model.glob(pattern)]
+    return digest_of(sorted((*model.glob("*.json"), *files)))
 
 
 def _text(value: Any) -> str:
@@ -264,19 +268,19 @@ def _text(value: Any) -> str:
 
 
 @contextmanager
-def _opened(question: Question) -> Iterator[tuple[Iterator[Window], BinaryIO]]:
-    file = question.source
+def _opened(request: PredictionRequest) -> Iterator[tuple[Iterator[Window], BinaryIO]]:
+    file = request.source
     with (
         nullcontext(sys.stdin.buffer) if file is None else file.open("rb") as source,
-        closing(read_windows(source, question.kind, question.name)) as windows,
+        closing(read_windows(source, request.kind, request.name)) as windows,
     ):
-        yield windows if question.out_kind == "jsonl" else as_tables(windows), source
+        yield windows if request.out_kind == "jsonl" else as_tables(windows), source
 
 
 @contextmanager
-def _progress(source: BinaryIO, question: Question, worker: Worker) -> Iterator[Any]:
+def _progress(source: BinaryIO, request: PredictionRequest, worker: Worker) -> Iterator[Any]:
     """A bar of what was read of the source, on a terminal only."""
-    size = None if question.source is None else question.source.stat().st_size
+    size = None if request.source is None else request.source.stat().st_size
     shown = sys.stderr.isatty() and worker.rank == 0
     with tqdm(total=size, unit="B", unit_scale=True, disable=not shown, file=sys.stderr) as bar:
         rows = 0

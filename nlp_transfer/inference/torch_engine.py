@@ -110,8 +110,8 @@ class TorchEngine:
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Inputs:
         """Tokens; long texts are read as they were in training."""
-        asked = list(texts) if pairs is None else Pairs(list(texts), list(pairs))
-        return encode_texts(asked, self.tokenizer, self.max_length, self.long_text)
+        questions = list(texts) if pairs is None else Pairs(list(texts), list(pairs))
+        return encode_texts(questions, self.tokenizer, self.max_length, self.long_text)
 
     def logits(self, inputs: Inputs) -> np.ndarray:
         """float32 [texts, labels], in the order of the texts."""

@@ -52,7 +52,7 @@ class Decoder:
         return self.problem.probabilities(logits)
 
     def write_to(self, model_config: Any) -> None:
-        """Write the thresholds into a classifier's configuration, for every door."""
+        """Write the thresholds into a classifier's configuration, for every command."""
         if self.thresholds or getattr(model_config, THRESHOLDS, None):
             setattr(model_config, THRESHOLDS, dict(self.thresholds))
 

@@ -6,18 +6,20 @@ import textwrap
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nlp_transfer.evaluation.calibration import Calibration
-from nlp_transfer.evaluation.evaluator import SplitEvaluation
 from nlp_transfer.evaluation.metrics import gaps, log_losses
 from nlp_transfer.evaluation.reliability import accuracy_by_coverage, reliability
 from nlp_transfer.evaluation.slices import LENGTH
 from nlp_transfer.reporting.splits import reported_split, split_title
 from nlp_transfer.runs.folder import REPORT_FILE
 from nlp_transfer.utils.text import aligned, with_interval
+
+if TYPE_CHECKING:
+    from nlp_transfer.evaluation.calibration import Calibration
+    from nlp_transfer.evaluation.evaluator import SplitEvaluation
 
 COLUMNS = 80  # of the terminal; words are never broken
 MOST_LABELS = 20  # on the screen; of more, the weakest

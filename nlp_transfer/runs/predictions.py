@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.runs.folder import PREDICTIONS
+
+if TYPE_CHECKING:
+    from nlp_transfer.data.corpus import Corpus
 
 
 class Answered(Protocol):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from nlp_transfer.config.schema import Config
 from nlp_transfer.runs.folder import local_weights
 from nlp_transfer.utils.distributed import ProcessContext
+
+if TYPE_CHECKING:
+    import torch
 
 CPUS = Path("/proc/cpuinfo")
 
 
 def provenance(config: Config, model_config: Any, process: ProcessContext) -> dict[str, Any]:
     """For `run.json`: the versions, the machine and the checkpoint that a run depends on."""
+    import torch  # inside: commands that only read do not wait for it
+
     commit = getattr(model_config, "_commit_hash", None)  # where it comes from the Hub
     return {
         "versions": versions(),
@@ -50,6 +53,8 @@ def differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -
 
 def _processor(device: torch.device) -> str:
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     if CPUS.is_file():
         for line in CPUS.read_text(encoding="utf-8").splitlines():

@@ -147,7 +147,7 @@ def taken(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
 
 
 def write_input_settings(model_config: Any, texts: Texts, config: TokenizationConfig) -> None:
-    """Write into a classifier's configuration what it reads, so that every door reads the same."""
+    """Write into a classifier's configuration how it reads texts, the same for every command."""
     setattr(model_config, PAIRS, isinstance(texts, Pairs))
     LongTextPolicy.asked(config).write_to(model_config)
 
@@ -175,7 +175,7 @@ def encode_texts(
     """
     long_text = long_text or LongTextPolicy()
     whole = long_text.long_text is not LongText.truncate
-    assert not (whole and isinstance(texts, Pairs)), "refused at the door"
+    assert not (whole and isinstance(texts, Pairs)), "refused before"
     firsts, seconds = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
     columns: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(firsts), BATCH):

@@ -38,7 +38,7 @@ class LongTextPolicy:
         return cls(how, said["stride"], pooling)
 
     def write_to(self, model_config: Any) -> None:
-        """Write it into a classifier's configuration, so that every door reads the same."""
+        """Write it into a classifier's configuration, so that every command reads the same."""
         said = {"how": self.long_text.value, "stride": self.stride, "pooling": self.pooling.value}
         setattr(model_config, LONG_TEXT, said)
 

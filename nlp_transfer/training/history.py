@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
-from torch import nn
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.training.checkpointing import keep_newest, seal
-from nlp_transfer.training.trainer import Speed
 from nlp_transfer.utils.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nlp_transfer.training.trainer import Speed
 
 AFTER = "after"  # in the stage's folder
 WEIGHTS = "model.safetensors"
@@ -42,6 +45,8 @@ def write_after(home: Path, model: nn.Module, history: StageHistory) -> None:
     Raises:
         UserError: if the disk does not take it; the stage's checkpoints are still there.
     """
+    from safetensors.torch import save_model  # imports torch, which readers do not wait for
+
     after = home / AFTER
     shutil.rmtree(after, ignore_errors=True)
     try:
@@ -59,11 +64,15 @@ def write_after(home: Path, model: nn.Module, history: StageHistory) -> None:
 
 def read_history(home: Path) -> StageHistory:
     """What the finished stage did."""
-    said = read_json(home / AFTER / HISTORY)
-    speed = None if said["speed"] is None else Speed(**said["speed"])
-    return StageHistory(**{**said, "speed": speed})
+    from nlp_transfer.training.trainer import Speed
+
+    entries = read_json(home / AFTER / HISTORY)
+    speed = None if entries["speed"] is None else Speed(**entries["speed"])
+    return StageHistory(**{**entries, "speed": speed})
 
 
 def load_after(home: Path, model: nn.Module) -> None:
     """Give a model the weights that the finished stage left."""
+    from safetensors.torch import load_model
+
     load_model(model, home / AFTER / WEIGHTS)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-
-import torch
+from typing import TYPE_CHECKING
 
 from nlp_transfer.config.schema import Precision
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.logging import logger
+
+if TYPE_CHECKING:
+    import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -25,6 +27,8 @@ def decide_precision(asked: Precision, device: torch.device) -> str:
     Raises:
         UserError: if this machine cannot do what was asked.
     """
+    import torch  # inside: commands that only read do not wait for it
+
     gpu = device.type == "cuda"
     match asked:
         case Precision.fp32:
@@ -77,4 +81,6 @@ def trim_memory() -> None:
 
 
 def _has_amx() -> bool:
+    import torch
+
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))

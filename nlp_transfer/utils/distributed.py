@@ -9,19 +9,18 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import datasets
-import torch
-import transformers
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nlp_transfer.config.schema import TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.device import _give_memory_back
 from nlp_transfer.utils.logging import logger
 
+if TYPE_CHECKING:
+    import torch
+
+# torch, transformers, datasets and accelerate are imported where they are used: commands that only
+# read finished runs do not wait for them.
 T = TypeVar("T")
 # Of a process that waits for another: for one that encodes, exports or copies, hours are no fault,
 # and where one has died, the launcher ends the others at once.
@@ -57,6 +56,9 @@ class ProcessContext:
 
 def join(config: TrainingConfig) -> ProcessContext:
     """Set up logging and threads, join the other processes of the launch, if there are any."""
+    import torch
+    from accelerate import PartialState
+
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     _give_memory_back()
@@ -90,6 +92,8 @@ def join(config: TrainingConfig) -> ProcessContext:
 def leave(process: ProcessContext) -> None:
     """Close the group of processes: from here on each goes its own way."""
     if process.world_size > 1:
+        from accelerate import PartialState
+
         PartialState().destroy_process_group()
         PartialState._reset_state()
 
@@ -102,6 +106,8 @@ def broadcast_from_rank_zero(decide: Callable[[], T], process: ProcessContext) -
     """
     if process.world_size == 1:
         return decide()
+    from accelerate.utils import broadcast_object_list
+
     said = [_answer(decide) if process.is_first else None]
     broadcast_object_list(said)
     return _taken(said[0])
@@ -111,6 +117,8 @@ def broadcast_from_first_of_node(decide: Callable[[], T], process: ProcessContex
     """What the first process of this node decides, on every process of it."""
     if process.world_size == 1:
         return decide()
+    from accelerate.utils import gather_object
+
     answers = gather_object([_answer(decide) if process.is_first_of_node else None])
     return _taken(answers[process.rank - process.local_rank])  # a launcher numbers node after node
 
@@ -132,12 +140,18 @@ def _taken(answer: Any) -> Any:
 def wait(process: ProcessContext) -> None:
     """Until every process is here."""
     if process.world_size > 1:
+        from accelerate import PartialState
+
         PartialState().wait_for_everyone()
 
 
 def gather(rows: list[T], process: ProcessContext) -> list[T]:
     """The rows of all processes, in the order of their ranks, on every process."""
-    return rows if process.world_size == 1 else gather_object(rows)
+    if process.world_size == 1:
+        return rows
+    from accelerate.utils import gather_object
+
+    return gather_object(rows)
 
 
 def assert_same_on_all_ranks(what: str, said: Callable[[], str], process: ProcessContext) -> None:
@@ -148,6 +162,8 @@ def assert_same_on_all_ranks(what: str, said: Callable[[], str], process: Proces
     """
     if process.world_size == 1:
         return
+    from accelerate.utils import gather_object
+
     answers = gather_object([said()])
     different = [str(rank) for rank, answer in enumerate(answers) if answer != answers[0]]
     if different:
@@ -172,6 +188,9 @@ def _refuse_sharded_models() -> None:
 
 
 def _set_up_logging(process: ProcessContext) -> None:
+    import datasets
+    import transformers
+
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import transformers
-
 logger = logging.getLogger("nlp_transfer")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the libraries' notes while we say the same in one line of our own."""
+    import transformers  # inside: commands that only read do not wait for it
+
     before = transformers.logging.get_verbosity()
     had_bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""The line up to a trained model, without a run folder's export, for tests that look inside."""
+"""Prepares and trains runs without an export, for tests that look inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what it says, with which exit code it leaves, and what it leaves behind."""
+"""The training command: what it prints, its exit codes, and which files it leaves."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def tree(folder: Path) -> set[str]:
 
 
 @pytest.fixture
-def door(
+def train(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Outcome]]:
     """Types a command line, in this process."""
 
-    def enter(*arguments: str) -> Outcome:
+    def run_command(*arguments: str) -> Outcome:
         before = tree(Path.cwd())
         # A process that has just started has no handlers, and one of ours keeps its stderr.
         logging.getLogger("nlp_transfer").handlers.clear()
@@ -88,7 +88,7 @@ def door(
         said = capfd.readouterr()
         return Outcome(code, said.out, said.err, tree(Path.cwd()) - before)
 
-    yield enter
+    yield run_command
     logging.getLogger("nlp_transfer").handlers.clear()
 
 
@@ -132,8 +132,8 @@ def test_without_a_task_it_says_what_to_type() -> None:
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_lists_every_option_of_every_group(flag: str, door: Callable[..., Outcome]) -> None:
-    outcome = door(flag)
+def test_help_lists_every_option_of_every_group(flag: str, train: Callable[..., Outcome]) -> None:
+    outcome = train(flag)
     assert (outcome.code, outcome.err, outcome.left) == (0, "", set())
     listed = [line.split()[0] for line in outcome.out.splitlines() if line.startswith("  ")]
     for group in GROUPS:
@@ -169,8 +169,10 @@ for arguments in {typed!r}:
     assert outcome.err.count("Error: ") == len(typed) - 1
 
 
-def test_the_whole_configuration_can_be_printed(door: Callable[..., Outcome]) -> None:
-    outcome = door("+task=sentiment", "strategy=two_phase", "training.batch_size=7", "--cfg", "job")
+def test_the_whole_configuration_can_be_printed(train: Callable[..., Outcome]) -> None:
+    outcome = train(
+        "+task=sentiment", "strategy=two_phase", "training.batch_size=7", "--cfg", "job"
+    )
     assert (outcome.code, outcome.err, outcome.left) == (0, "", set())
     for section, value in default_tree().items():
         assert re.search(rf"^{section}:", outcome.out, re.MULTILINE)
@@ -180,8 +182,8 @@ def test_the_whole_configuration_can_be_printed(door: Callable[..., Outcome]) ->
     assert "name: two_phase\n" in outcome.out
 
 
-def test_an_unknown_task_lists_the_tasks(door: Callable[..., Outcome]) -> None:
-    outcome = door("+task=sentimnt")
+def test_an_unknown_task_lists_the_tasks(train: Callable[..., Outcome]) -> None:
+    outcome = train("+task=sentimnt")
     message = outcome.refused(ExitCode.CONFIG, "task/sentimnt", "classify", "sentiment", "topic")
     assert "classify" in message
     assert outcome.left == set()
@@ -190,16 +192,16 @@ def test_an_unknown_task_lists_the_tasks(door: Callable[..., Outcome]) -> None:
 @pytest.mark.parametrize("option", ["checkpoint", "dataset", "strategy"])
 @pytest.mark.parametrize("value", ["5", "null", "[1,2]"])
 def test_an_option_that_is_no_name_is_one_clear_error(
-    option: str, value: str, door: Callable[..., Outcome]
+    option: str, value: str, train: Callable[..., Outcome]
 ) -> None:
-    outcome = door("+task=sentiment", f"{option}={value}")
+    outcome = train("+task=sentiment", f"{option}={value}")
     outcome.refused(ExitCode.CONFIG, option)
     assert outcome.left == set()
 
 
 @pytest.mark.parametrize("override", ["seed=[", "dataset.train=my(1).csv"])
-def test_what_cannot_be_parsed_is_shown(override: str, door: Callable[..., Outcome]) -> None:
-    door("+task=sentiment", override).refused(ExitCode.CONFIG, override)
+def test_what_cannot_be_parsed_is_shown(override: str, train: Callable[..., Outcome]) -> None:
+    train("+task=sentiment", override).refused(ExitCode.CONFIG, override)
 
 
 def spoilt(rows: list[tuple[str, str]], row: int, text: str, label: str) -> Path:
@@ -329,10 +331,10 @@ BEFORE_THE_RUN_FOLDER: dict[str, tuple[Callable[[], list[str]], ExitCode, tuple[
 
 @pytest.mark.parametrize("mistake", BEFORE_THE_RUN_FOLDER)
 def test_a_mistake_is_one_clear_error_and_leaves_nothing(
-    mistake: str, typed: Typed, door: Callable[..., Outcome]
+    mistake: str, typed: Typed, train: Callable[..., Outcome]
 ) -> None:
     spoil, code, said = BEFORE_THE_RUN_FOLDER[mistake]
-    outcome = door(*typed(*spoil()))
+    outcome = train(*typed(*spoil()))
     outcome.refused(code, *said)
     assert outcome.left == set()
 
@@ -359,14 +361,14 @@ IN_THE_RUN_FOLDER: dict[str, tuple[list[str], ExitCode, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("mistake", IN_THE_RUN_FOLDER)
 def test_a_mistake_found_late_is_one_clear_error_and_leaves_no_model(
-    mistake: str, typed: Typed, door: Callable[..., Outcome]
+    mistake: str, typed: Typed, train: Callable[..., Outcome]
 ) -> None:
     spoiling, code, said = IN_THE_RUN_FOLDER[mistake]
-    outcome = door(*typed(*spoiling, "run_dir=run"))
+    outcome = train(*typed(*spoiling, "run_dir=run"))
     outcome.refused(code, *said)
     assert outcome.left <= {"run", f"run/{LOCK_FILE}", "run/config.yaml", f"run/{RUN_FILE}"}
     # Said again, not reported as finished.
-    door(*typed(*spoiling, "run_dir=run")).refused(code, *said)
+    train(*typed(*spoiling, "run_dir=run")).refused(code, *said)
 
 
 def test_a_mistake_in_the_data_is_one_clear_error_in_a_process_of_its_own(typed: Typed) -> None:
@@ -382,9 +384,9 @@ def test_exit_codes_tell_failures_apart() -> None:
 
 
 def test_a_dry_run_says_the_plan_and_leaves_nothing(
-    typed: Typed, door: Callable[..., Outcome]
+    typed: Typed, train: Callable[..., Outcome]
 ) -> None:
-    outcome = door(*typed("strategy=two_phase", "training.batch_size=10", "dry_run=true"))
+    outcome = train(*typed("strategy=two_phase", "training.batch_size=10", "dry_run=true"))
     assert (outcome.code, outcome.left) == (0, set())
     head, everything, disk, folder = outcome.out.splitlines()
     # 101 rows are 11 steps of 10; a head is a pooler of 32 × 32 and two rows of 32, with biases.
@@ -399,44 +401,44 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing(
     assert "runs/classify-tiny-bert-" in folder
 
 
-def test_a_dry_run_names_the_folder_of_the_run(typed: Typed, door: Callable[..., Outcome]) -> None:
+def test_a_dry_run_names_the_folder_of_the_run(typed: Typed, train: Callable[..., Outcome]) -> None:
     config = compose(*typed())
     path = run_path(config, load_corpus(config.dataset, config.seed).fingerprint)
-    assert f"Run folder: {path}." in door(*typed("dry_run=true")).out
+    assert f"Run folder: {path}." in train(*typed("dry_run=true")).out
 
 
-def test_several_dry_runs_leave_nothing(typed: Typed, door: Callable[..., Outcome]) -> None:
-    outcome = door("--multirun", *typed("seed=1,2", "dry_run=true"))
+def test_several_dry_runs_leave_nothing(typed: Typed, train: Callable[..., Outcome]) -> None:
+    outcome = train("--multirun", *typed("seed=1,2", "dry_run=true"))
     assert (outcome.code, outcome.left) == (0, set())
     assert len(set(re.findall(r"Run folder: (\S+)\.", outcome.out))) == 2
 
 
 def test_one_impossible_run_of_several_is_reported_and_the_others_are_not_lost(
-    typed: Typed, door: Callable[..., Outcome]
+    typed: Typed, train: Callable[..., Outcome]
 ) -> None:
-    outcome = door("--multirun", *typed("training.batch_size=0,7", "dry_run=true"))
+    outcome = train("--multirun", *typed("training.batch_size=0,7", "dry_run=true"))
     outcome.refused(ExitCode.CONFIG, "training.batch_size=0 must be at least 1")
     assert outcome.left == set()
     assert "steps of 7 texts" in outcome.out
 
 
 def test_a_folder_for_tokens_that_cannot_be_written_is_one_clear_error(
-    typed: Typed, door: Callable[..., Outcome]
+    typed: Typed, train: Callable[..., Outcome]
 ) -> None:
     Path("taken").write_text("a file, not a folder", encoding="utf-8")
-    said = door(*typed("tokenization.folder=taken", "run_dir=mine"))
+    said = train(*typed("tokenization.folder=taken", "run_dir=mine"))
     said.refused(ExitCode.RUN_FOLDER, "taken cannot be written", "tokenization.folder")
 
 
 def test_a_second_run_on_the_same_folder_is_refused(
-    typed: Typed, door: Callable[..., Outcome]
+    typed: Typed, train: Callable[..., Outcome]
 ) -> None:
     config = compose(*typed())
     path = run_path(config, load_corpus(config.dataset, config.seed).fingerprint)
     path.mkdir(parents=True)
     with (path / LOCK_FILE).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        outcome = door(*typed())
+        outcome = train(*typed())
     outcome.refused(ExitCode.RUN_FOLDER, "Another process", str(path))
     assert outcome.left == set()
 
@@ -444,9 +446,9 @@ def test_a_second_run_on_the_same_folder_is_refused(
 HOLD = """
 import sys, time, torch
 from nlp_transfer import compose
-from nlp_transfer.utils.distributed import Machine
+from nlp_transfer.utils.distributed import ProcessContext
 from nlp_transfer.runs.folder import open_run
-with open_run(compose(*sys.argv[1:]), "corpus", Machine(0, 1, torch.device("cpu"))):
+with open_run(compose(*sys.argv[1:]), "corpus", ProcessContext(0, 1, torch.device("cpu"))):
     print("holding", flush=True)
     time.sleep(600)
 """
@@ -524,13 +526,15 @@ def test_a_folder_of_a_run_of_other_weights_is_refused_naming_them(
 
 
 def test_a_full_disk_at_the_end_is_one_clear_error(
-    door: Callable[..., Outcome], typed: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+    train: Callable[..., Outcome],
+    typed: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "mine/model")
 
     monkeypatch.setattr("nlp_transfer.pipeline.export", full)
-    outcome = door(*typed("strategy=feature_extraction", "run_dir=mine"))
+    outcome = train(*typed("strategy=feature_extraction", "run_dir=mine"))
     assert outcome.code == ExitCode.RUN_FOLDER
     assert "Error: The disk says: No space left on device (mine/model)." in outcome.err
     assert "Traceback" not in outcome.err
@@ -539,14 +543,14 @@ def test_a_full_disk_at_the_end_is_one_clear_error(
 @pytest.mark.parametrize("more", [(), ("overwrite=true",)], ids=["as it is", "overwrite=true"])
 @pytest.mark.parametrize("lock", [False, True], ids=["", "with a .lock of another program"])
 def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_was(
-    lock: bool, more: tuple[str, ...], typed: Typed, door: Callable[..., Outcome]
+    lock: bool, more: tuple[str, ...], typed: Typed, train: Callable[..., Outcome]
 ) -> None:
     Path("mine/model").mkdir(parents=True)
     names = ["config.yaml", "model/weights", *([LOCK_FILE] if lock else [])]
     for name in names:
         Path("mine", name).write_text("years of work", encoding="utf-8")
     before = contents()
-    outcome = door(*typed("run_dir=mine", "dataset.limit=20", "strategy.epochs=1", *more))
+    outcome = train(*typed("run_dir=mine", "dataset.limit=20", "strategy.epochs=1", *more))
     assert contents() == before
     assert outcome.left == set()
     outcome.refused(ExitCode.RUN_FOLDER, "mine", "config.yaml", "Set run_dir to a new folder")
@@ -675,7 +679,7 @@ def another(value: Any, key: str) -> Any:
 
 
 def configured(**values: Any) -> Config:
-    """A complete configuration without the door."""
+    """A complete configuration without the command line."""
     strategy = StrategyConfig("mine", {"head": StageConfig("0"), "all": StageConfig("all")})
     checkpoint = CheckpointConfig("somebody/some-bert")
     return Config(task="sort", checkpoint=checkpoint, strategy=strategy, **values)

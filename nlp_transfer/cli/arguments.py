@@ -1,0 +1,90 @@
+"""What the commands share: their declaration, common arguments, checks and the way to exit."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+from nlp_transfer.errors import ExitCode, UserError
+
+Parser: TypeAlias = argparse.ArgumentParser
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of `nlp-transfer`."""
+
+    name: str
+    summary: str  # one sentence, for the list of commands
+    add_arguments: Callable[[Parser], None]
+    run: Callable[[argparse.Namespace], None]
+    description: str | None = None  # for `nlp-transfer NAME --help`; None: the summary
+
+
+def fail(code: int, message: str) -> NoReturn:
+    """Print one error message and exit with `code`.
+
+    Of several processes only the first prints, except for a failure of training, which may
+    happen on any of them.
+    """
+    if os.environ.get("RANK", "0") == "0" or code == ExitCode.TRAINING:
+        print(f"Error: {message}", file=sys.stderr, flush=True)
+    sys.exit(int(code))
+
+
+def positive(text: str) -> int:
+    """An argparse type: a whole number, 1 or more."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+    return int(text)
+
+
+def add_folder(parser: Parser) -> None:
+    """The folder of a model, and the threads it uses."""
+    parser.add_argument("folder", type=Path, help="a finished run, or an exported folder")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
+
+
+def add_backend(parser: Parser) -> None:
+    """Which engine computes the answers."""
+    from nlp_transfer.inference.engines import engine_names
+
+    names = engine_names()
+    parser.add_argument("--backend", choices=names, default="torch", help="engine (torch)")
+
+
+def add_overrides(parser: Parser) -> None:
+    """A configuration, as for training."""
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder with your own YAML groups")
+    parser.add_argument(
+        "overrides", nargs="+", metavar="KEY=VALUE", help="as for training: +task=… dataset.train=…"
+    )
+
+
+def add_out(parser: Parser, help_text: str, default: Path | None = None) -> None:
+    """A file for the result, which is not replaced unless --force says so."""
+    parser.add_argument("--out", type=Path, metavar="FILE", help=help_text, default=default)
+    parser.add_argument("--force", action="store_true", help="replace --out if it exists")
+
+
+def check_out(out: Path | None, force: bool) -> None:
+    """Check --out before anything is computed.
+
+    Raises:
+        UserError: if it cannot be written, or exists and --force is missing.
+    """
+    if out is None:
+        return
+    if not out.parent.is_dir():
+        raise UserError(ExitCode.CONFIG, f"--out {out}: there is no folder {out.parent}.")
+    if out.exists() and not force:
+        raise UserError(ExitCode.CONFIG, f"--out {out} is there already. Add --force, or move it.")
+
+
+def no_arguments(_: Any) -> None:
+    """For a command without arguments."""

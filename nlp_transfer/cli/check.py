@@ -1,0 +1,63 @@
+"""`nlp-transfer check` and `suspects`: what is wrong with the data and its labels."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from nlp_transfer.cli.arguments import (
+    Command,
+    Parser,
+    add_folder,
+    add_out,
+    add_overrides,
+    check_out,
+    positive,
+)
+
+
+def run_check(arguments: Namespace) -> None:
+    """Print what is wrong with the data of a configuration."""
+    from nlp_transfer.config.composition import compose
+
+    config = compose(*arguments.overrides, config_dir=arguments.config_dir)
+    # Imports torch; an error in the configuration is reported without waiting for it.
+    from nlp_transfer.quality.report import check
+
+    check(config)
+
+
+def _add_suspects(parser: Parser) -> None:
+    add_folder(parser)
+    add_out(parser, "a table (suspects.csv)", Path("suspects.csv"))
+    parser.add_argument("--all", action="store_true", help="validation and test as well as train")
+    parser.add_argument("--neighbours", type=positive, metavar="N", help="(what suits the labels)")
+
+
+def run_suspects(arguments: Namespace) -> None:
+    """Write a table of rows whose labels may be wrong."""
+    from nlp_transfer.data.tabular import kind_of
+    from nlp_transfer.quality.label_errors import describe, find_suspects, write_suspects
+
+    out = arguments.out
+    kind_of(out)
+    check_out(out, arguments.force)
+    suspects = find_suspects(
+        arguments.folder, arguments.all, arguments.neighbours, arguments.threads
+    )
+    write_suspects(suspects, out)
+    print(describe(suspects, out))
+
+
+CHECK = Command(
+    "check",
+    "Check the data for duplicates, leaks, label problems and long texts.",
+    add_overrides,
+    run_check,
+)
+SUSPECTS = Command(
+    "suspects",
+    "List rows whose labels may be wrong, the most suspicious first.",
+    _add_suspects,
+    run_suspects,
+)

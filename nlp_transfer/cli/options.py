@@ -1,0 +1,105 @@
+"""`nlp-transfer options` and `completion`: what can be typed."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from argparse import ArgumentParser, Namespace, _SubParsersAction
+from importlib import resources
+
+from nlp_transfer.cli.arguments import Command, Parser
+from nlp_transfer.errors import ExitCode, UserError
+
+SHELLS = ("bash", "zsh")
+OVERRIDES = ("train", "check", "learning-curve")  # the commands that take KEY=VALUE
+
+
+def _add_options(parser: Parser) -> None:
+    parser.add_argument("word", nargs="?", metavar="WORD", help="only keys and texts with this")
+
+
+def run_options(arguments: Namespace) -> None:
+    """Print the options of the configuration."""
+    from nlp_transfer.config import hints, options
+
+    word = arguments.word
+    shown = options.options() if word is None else options.search(word)
+    if not shown:
+        names = hints.meant(word)
+        shown = [o for o in options.options() if o.key in names or o.key.startswith(f"{word}.")]
+        if not shown:
+            raise UserError(
+                ExitCode.CONFIG,
+                f"No option has {word!r} in its key or its text. nlp-transfer options lists all.",
+            )
+    width = min(shutil.get_terminal_size().columns, 100)
+    for option in shown:
+        print(
+            f"{option.key}={option.default}" if option.default != options.REQUIRED else option.key
+        )
+        default = "" if option.default != options.REQUIRED else " (required)"
+        for text in (f"{option.type}{default}", option.meaning):
+            lines = textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ")
+            print("\n".join(lines), end="\n" if lines else "")
+
+
+def _add_completion(parser: Parser) -> None:
+    parser.add_argument("shell", choices=SHELLS, help="print its completion script")
+
+
+def run_completion(arguments: Namespace) -> None:
+    """Print a script that completes commands, flags, options and files."""
+    from nlp_transfer.cli.main import COMMANDS, make_parser
+
+    template = resources.files("nlp_transfer.cli").joinpath("completion.sh").read_text("utf-8")
+    cases = "\n".join(
+        f"    {name}) words='{' '.join(words)}' ;;" for name, words in _words(make_parser()).items()
+    )
+    commands = " ".join(command.name for command in COMMANDS)
+    script = template.replace("@COMMANDS@", commands).replace("    @CASES@", cases)
+    if arguments.shell == "zsh":
+        script = f"autoload -U +X bashcompinit && bashcompinit\n{script}"
+    print(script, end="")
+
+
+def _words(parser: ArgumentParser) -> dict[str, list[str]]:
+    """What may follow each command."""
+    subparsers = next(a for a in parser._actions if isinstance(a, _SubParsersAction))
+    words = {}
+    for name, subparser in subparsers.choices.items():
+        flags = [flag for action in subparser._actions for flag in action.option_strings]
+        words[name] = [flag for flag in flags if flag.startswith("--")]
+        for action in subparser._actions:
+            words[name] += [] if action.option_strings else list(action.choices or ())
+        if name in OVERRIDES:
+            words[name] += _override_words()
+    words["train"] += ["--multirun", "--cfg", "--config-dir"]
+    return words
+
+
+def _override_words() -> list[str]:
+    """Groups with their options, keys, and keys with their values where these are few."""
+    from nlp_transfer.config.composition import ADDED_GROUPS, GROUPS, group_options
+    from nlp_transfer.config.options import STAGE, options
+
+    words = []
+    for group in GROUPS:
+        plus = "+" if group in ADDED_GROUPS else ""
+        words += [f"{plus}{group}={name}" for name, _ in group_options(group)]
+    for option in options():
+        if STAGE not in option.key and option.key != "task":
+            words += [f"{option.key}={value}" for value in option.values] or [f"{option.key}="]
+    return words
+
+
+OPTIONS = Command(
+    "options", "List the options with type, default and meaning.", _add_options, run_options
+)
+COMPLETION = Command(
+    "completion",
+    "Print a completion script: bash or zsh.",
+    _add_completion,
+    run_completion,
+    'Print a completion script. bash: eval "$(nlp-transfer completion bash)" in ~/.bashrc; '
+    'zsh: eval "$(nlp-transfer completion zsh)" in ~/.zshrc.',
+)

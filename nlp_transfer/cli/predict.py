@@ -1,0 +1,178 @@
+"""`nlp-transfer predict`: answers sentences, or a table of texts."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlp_transfer.cli.arguments import Command, Parser, add_backend, add_folder, check_out
+from nlp_transfer.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from nlp_transfer.inference.classifier import Classifier
+    from nlp_transfer.inference.table_prediction import PredictionRequest
+
+STREAM = "-"  # standard input or output
+# Options that concern a table only, with their defaults.
+TABLE_OPTIONS = {
+    "file": STREAM,
+    "text": None,
+    "text_pair": None,
+    "out": STREAM,
+    "format": None,
+    "prefix": "",
+    "delimiter": "|",
+    "force": False,
+}
+
+
+def _add_arguments(parser: Parser) -> None:
+    add_folder(parser)
+    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="texts to answer at once")
+    add_backend(parser)
+    parser.add_argument(
+        "--probabilities", action="store_true", help="the probability of every label, too"
+    )
+    table = parser.add_argument_group("a table of texts instead of sentences")
+    table.add_argument("--file", default=STREAM, help="CSV, TSV, JSON lines, Parquet (-: stdin)")
+    table.add_argument("--text", metavar="COLUMN", help="the texts (required for a table)")
+    table.add_argument("--text-pair", metavar="COLUMN", help="the second text of each row")
+    table.add_argument("--out", default=STREAM, metavar="FILE", help="answers (-: stdout)")
+    table.add_argument("--format", choices=("csv", "tsv", "jsonl"), help="of stdin and stdout")
+    table.add_argument("--prefix", default="", help="of the new columns' names")
+    table.add_argument("--delimiter", default="|", metavar="SIGN", help="between labels (|)")
+    table.add_argument("--force", action="store_true", help="replace --out if it exists")
+
+
+def run_predict(arguments: Namespace) -> None:
+    """Answer sentences, or a table."""
+    if arguments.sentences:
+        _predict_sentences(arguments)
+    else:
+        _predict_table(arguments)
+
+
+def _predict_sentences(arguments: Namespace) -> None:
+    from nlp_transfer.inference.classifier import Classifier
+
+    mixed = [
+        f"--{name.replace('_', '-')}"
+        for name, default in TABLE_OPTIONS.items()
+        if getattr(arguments, name) != default
+    ]
+    if mixed:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"{mixed[0]} is for a table, but sentences are given as well: give one of the two.",
+        )
+    classifier = Classifier.load(arguments.folder, arguments.backend, arguments.threads)
+    for line in describe_answers(classifier, arguments.sentences, arguments.probabilities):
+        print(line)
+
+
+def describe_answers(
+    classifier: Classifier, sentences: list[str], probabilities: bool = False
+) -> list[str]:
+    """One line for each sentence: its answer, its probability or score, and the sentence."""
+    from nlp_transfer.utils.text import aligned
+
+    names = classifier.decoder.problem.columns
+    rows: list[list[str]] = []
+    for sentence, prediction in zip(sentences, classifier.predict(sentences), strict=True):
+        if prediction is None:
+            rows.append(["(no text)"] + [""] * len(names[1:]))
+        else:
+            rows.append([_cell(getattr(prediction, name)) for name in names])
+        if probabilities and len(classifier.labels) > 1:
+            every = {} if prediction is None else prediction.probabilities
+            rows[-1].append(", ".join(f"{label} {share:.3f}" for label, share in every.items()))
+        rows[-1].append(sentence)
+    return list(aligned(rows, "<"))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return value if isinstance(value, str) else ", ".join(value) or "(no label)"
+
+
+def _predict_table(arguments: Namespace) -> None:
+    from nlp_transfer.inference.classifier import Classifier
+    from nlp_transfer.inference.shards import Worker
+    from nlp_transfer.inference.table_prediction import (
+        check_request,
+        identity_of,
+        predict_file,
+        predict_stream,
+    )
+
+    worker = Worker.of_launch()
+    request = _request(arguments, worker.count)
+    classifier = Classifier.load(arguments.folder, arguments.backend, arguments.threads)
+    check_request(request, classifier.decoder)
+    start = time.monotonic()
+    if request.out is None:
+        summary = predict_stream(classifier, request, sys.stdout.buffer)
+    else:
+        identity = identity_of(request, arguments.folder, arguments.backend)
+        summary = predict_file(classifier, request, identity, worker)
+    if worker.rank == 0:
+        seconds = time.monotonic() - start
+        blank = f", {summary.blank:,} of them without a text and an answer" if summary.blank else ""
+        reused = f"; {summary.kept:,} windows were there" if summary.kept else ""
+        where = request.out or "the standard output"
+        print(f"{summary.rows:,} rows{blank} in {seconds:.1f} s{reused}: {where}", file=sys.stderr)
+
+
+def _request(arguments: Namespace, workers: int) -> PredictionRequest:
+    """The request, checked before anything is loaded."""
+    from nlp_transfer.data.tabular import kind_of
+    from nlp_transfer.inference.table_prediction import PredictionRequest
+
+    if arguments.text is None:
+        raise UserError(
+            ExitCode.CONFIG,
+            "--text COLUMN is required for a table; or give sentences: "
+            'nlp-transfer predict RUN "a text". (nlp-transfer predict --help)',
+        )
+    source = None if arguments.file == STREAM else Path(arguments.file)
+    out = None if arguments.out == STREAM else Path(arguments.out)
+    streams = [name for name, path in (("--file", source), ("--out", out)) if path is None]
+    if workers > 1 and streams:
+        raise UserError(ExitCode.CONFIG, f"Several workers need a file: {streams[0]}.")
+    kind = arguments.format if source is None else kind_of(source)
+    out_kind = (arguments.format or kind) if out is None else kind_of(out)
+    if kind is None or (out is None and out_kind == "parquet"):
+        where = "Standard input" if kind is None else "Standard output"
+        raise UserError(ExitCode.CONFIG, f"{where} needs --format csv, tsv or jsonl.")
+    if source is not None and not source.is_file():
+        raise UserError(ExitCode.DATA, f"--file {source}: there is no such file.")
+    check_out(out, arguments.force)
+    if out is not None and source is not None and out.exists() and out.samefile(source):
+        raise UserError(ExitCode.CONFIG, "--out and --file are the same file.")
+    return PredictionRequest(
+        source,
+        kind,
+        out,
+        out_kind,
+        arguments.text,
+        arguments.text_pair,
+        arguments.probabilities,
+        arguments.prefix,
+        arguments.delimiter,
+    )
+
+
+PREDICT = Command(
+    "predict",
+    "Answer sentences, or a table of texts.",
+    _add_arguments,
+    run_predict,
+    'Answer sentences: nlp-transfer predict RUN "My invoice is wrong". Or answer a table of '
+    "texts: all its columns are kept, and label and score are added. A model that gives several "
+    "labels adds labels, a list (in CSV and TSV joined by --delimiter); a model that gives scores "
+    "adds score.",
+)

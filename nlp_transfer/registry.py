@@ -1,0 +1,58 @@
+"""Registries: dictionaries that a decorator fills, open to other packages by entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from nlp_transfer.errors import ExitCode, UserError
+
+T = TypeVar("T")
+
+
+class Registry(dict[str, T]):
+    """Entries by name.
+
+    Another package adds one by an entry point of the same name in `group`: either the entry
+    itself, or a module that registers it when it is imported.
+    """
+
+    def __init__(self, kind: str, group: str) -> None:
+        """Args:
+        kind: what an entry is, for messages.
+        group: of the entry points, such as `nlp_transfer.engines`.
+        """
+        super().__init__()
+        self.kind, self.group = kind, group
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that adds an entry."""
+
+        def add(entry: T) -> T:
+            self[name] = entry
+            return entry
+
+        return add
+
+    def names(self) -> list[str]:
+        """Of all entries, those of other packages included; none of these is imported."""
+        return list(dict.fromkeys([*self, *self._entry_points()]))
+
+    def find(self, name: str) -> T:
+        """The entry of this name; imports the package that offers it.
+
+        Raises:
+            UserError: if there is none.
+        """
+        if name not in self and (offered := self._entry_points().get(name)):
+            entry = offered.load()
+            if name not in self:
+                self[name] = entry
+        if name not in self:
+            known = ", ".join(self.names())
+            raise UserError(ExitCode.CONFIG, f"{self.kind}={name!r} is not one of {known}.")
+        return self[name]
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=self.group)}

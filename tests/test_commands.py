@@ -1,0 +1,270 @@
+"""`nlp-transfer`: its list of commands, options, completion, hints and quick start-up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ASKED, LABELS, save_classifier
+
+from nlp_transfer import Classifier
+from nlp_transfer.cli.main import COMMANDS, GROUPS, main
+from nlp_transfer.config.options import STAGE, options
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.export.exporters import EXPORTERS
+from nlp_transfer.inference.engines import ENGINES
+
+
+@pytest.fixture(scope="module")
+def model(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported folder of a classifier with random weights."""
+    return save_classifier(checkpoints["bert"], tmp_path_factory.mktemp("commands") / "model")
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one error message of a command line with a mistake."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == ExitCode.CONFIG
+    return capsys.readouterr().err
+
+
+def test_help_lists_every_command_below_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert not exit_.value.code
+    assert [f"{title}:" for title in GROUPS] == [line for line in lines if line.endswith(":")]
+    listed = [line.split()[0] for line in lines if line.startswith("  ") and "--" not in line]
+    assert listed == [command.name for command in COMMANDS]
+    assert max(map(len, lines)) <= 88
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"nlp-transfer {version('nlp_transfer')}\n"
+
+
+def test_train_is_the_training_command(capfd: pytest.CaptureFixture[str]) -> None:
+    main(["train", "+task=sentiment", "training.batch_size=7", "--cfg", "job"])
+    assert "  batch_size: 7\n" in capfd.readouterr().out
+
+
+def test_help_of_train_lists_the_groups_of_a_folder_of_your_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("mine/strategy").mkdir(parents=True)
+    Path("mine/strategy/gentle.yaml").write_text("# Slowly, from the top.\nname: gentle\n")
+    main(["train", "--config-dir", "mine", "--help"])
+    assert "  gentle               Slowly, from the top.\n" in capsys.readouterr().out
+
+
+def test_options_tell_every_key_its_type_its_default_and_its_meaning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["options"])
+    printed = capsys.readouterr().out
+    keys = [line for line in printed.splitlines() if not line.startswith(" ")]
+    assert len(keys) == len(options())
+    assert "training.batch_size=16\n    int\n    Documents of one optimizer step" in printed
+    assert "training.precision=auto\n    auto | fp32 | bf16 | fp16\n" in printed
+    assert f"strategy.stages.{STAGE}.layers\n    str (required)\n" in printed
+    main(["options", "batch"])
+    some = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert "training.batch_size=16" in some
+    assert len(some) < len(keys) / 4
+    assert "'qwertz'" in refusal(capsys, "options", "qwertz")
+
+
+# What a person types, and the key that the answer must name.
+MISTAKES = {
+    "epochs=3": "strategy.epochs?",
+    "lr=1e-4": "strategy.learning_rate?",
+    "training.learning_rate=1e-4": "strategy.learning_rate?",
+    "training.epochs=3": "strategy.epochs?",
+    "batch_size=8": "training.batch_size?",
+    "max_length=64": "tokenization.max_length?",
+    "model=bert": "checkpoint=NAME",
+    "output_dir=x": "run_dir?",
+    "training.num_train_epochs=3": "strategy.epochs?",
+    "text=body": "dataset.text?",
+    "name=x": "checkpoint.name or dataset.name",
+    "my.csv": "dataset.train=my.csv",
+    "--epochs 3": "strategy.epochs=3",
+    "--learning-rate=1e-4": "strategy.learning_rate=1e-4",
+    "--frobnicate": "nlp-transfer train --help",
+}
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_a_key_that_exists_elsewhere_is_named(
+    typed: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(capsys, command, "+task=sentiment", *typed.split())
+    assert MISTAKES[typed].replace("train --help", f"{command} --help") in message
+    assert len(message.splitlines()) == 1
+
+
+COMPLETED = {
+    "nlp-transfer tr": (1, {"train"}),
+    "nlp-transfer train training.precision=b": (4, {"bf16"}),
+    "nlp-transfer train training.micro": (2, {"training.micro_batch_size="}),
+    "nlp-transfer train +task=top": (4, {"topic"}),
+    "nlp-transfer train dataset.train=tick": (4, {"tickets.csv"}),
+    "nlp-transfer predict --fo": (2, {"--force", "--format"}),
+    "nlp-transfer report tick": (2, {"tickets.csv"}),
+}
+
+
+def test_the_shell_completes_commands_flags_options_and_files(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["completion", "bash"])
+    Path("completion.sh").write_text(capsys.readouterr().out)
+    Path("tickets.csv").touch()
+    script = ["source completion.sh"]
+    for line, (place, _) in COMPLETED.items():
+        script += [
+            f"COMP_LINE='{line}' COMP_POINT={len(line)} COMP_WORDS=({line}) COMP_CWORD={place}",
+            '_nlp_transfer 2>/dev/null; echo "${COMPREPLY[*]}"',
+        ]
+    done = subprocess.run(["bash", "-c", "\n".join(script)], capture_output=True, text=True)
+    answers = [set(line.split()) for line in done.stdout.splitlines()]
+    assert answers == [words for _, words in COMPLETED.values()], done.stderr
+
+
+def test_commands_that_only_read_import_neither_torch_nor_transformers(finished: Path) -> None:
+    typed = [
+        ["--help"],
+        ["options", "epochs"],
+        ["completion", "bash"],
+        ["train", "--help"],
+        ["train", "epochs=3"],
+        ["report", "run"],
+    ]
+    script = f"""
+import shutil, sys
+from nlp_transfer.cli.main import main
+shutil.copytree({str(finished)!r}, "run")
+for arguments in {typed!r}:
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+    heavy = [name for name in ("torch", "transformers") if name in sys.modules]
+    print("imported", heavy, arguments, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    told = [line for line in done.stderr.splitlines() if line.startswith("imported")]
+    assert told == [f"imported [] {arguments}" for arguments in typed], done.stderr
+
+
+# predict and Classifier ---------------------------------------------------------------------------
+
+
+def test_sentences_are_answered_at_once(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = [answer.label for answer in Classifier.load(model).predict(ASKED[:2])]
+    capsys.readouterr()
+    main(["predict", str(model), *ASKED[:2]])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == expected
+    assert [line.endswith(text) for line, text in zip(lines, ASKED, strict=False)] == [True, True]
+    main(["predict", str(model), "--probabilities", "--threads", "1", ASKED[0], ""])
+    first, second = capsys.readouterr().out.splitlines()
+    assert [f"{label} 0." in first or f"{label} 1." in first for label in LABELS] == [True] * 3
+    assert second.strip() == "(no text)"
+    assert "--file is for a table" in refusal(capsys, "predict", str(model), "a", "--file", "b.csv")
+    assert "--text COLUMN is required" in refusal(capsys, "predict", str(model), "--file", "b.csv")
+
+
+def columns() -> Iterator[tuple[str, object]]:
+    """The same three texts as columns of many kinds; `filtered` has an index of its own."""
+    texts = ASKED[:3]
+    yield "list", texts
+    yield "generator", (text for text in texts)
+    yield "array", np.array(texts)
+    yield "series", pd.Series(texts)
+    frame = pd.DataFrame({"text": ["dropped", *texts], "keep": [False, True, True, True]})
+    yield "filtered", frame[frame["keep"]]["text"]
+
+
+def test_texts_may_be_a_column_of_any_library_and_blank_ones_have_no_answer(model: Path) -> None:
+    classifier = Classifier.load(model)
+    expected = classifier.predict(ASKED[:3])
+    assert len({type(answer) for answer in expected}) == 1
+    for kind, column in columns():
+        assert classifier.predict(column) == expected, kind  # type: ignore[arg-type]
+    blank = [None, ASKED[0], "", "  ", float("nan"), pd.NA, ASKED[1]]
+    answers = classifier.predict(blank)
+    assert [answer is None for answer in answers] == [True, False, True, True, True, True, False]
+    assert [answers[1].label, answers[6].label] == [a.label for a in expected[:2]]  # type: ignore[union-attr]
+    assert np.isnan(classifier.probabilities(blank)).all(axis=1).sum() == 5
+    assert classifier.predict([]) == []
+    with pytest.raises(TypeError, match=r"\[text\]"):
+        classifier.predict("one text")
+    with pytest.raises(TypeError, match=r'table\["text"\]'):
+        classifier.predict(pd.DataFrame({"text": ASKED}))
+    with pytest.raises(UserError, match="found list"):
+        classifier.predict([["a", "list"]])
+    assert repr(classifier) == (
+        "Classifier(single_label, 3 labels: bad, good, neither; TorchEngine)"
+    )
+
+
+# Engines and exporters of other packages ----------------------------------------------------------
+
+OUTSIDE = '''
+from nlp_transfer.inference.engines import ENGINES, EngineSpec
+
+def load(model, threads):
+    """The torch engine, which is told apart by its labels."""
+    engine = ENGINES["torch"].load(model, threads)
+    engine.decoder = type(engine.decoder)(tuple(name.upper() for name in engine.decoder.labels))
+    return engine
+
+SPEC = EngineSpec(load, ("loud/*.txt",))
+
+def export(folder, request):
+    (folder / "loud").mkdir()
+    (folder / "loud" / "voice.txt").write_text("loud")
+    return f"Written: loud, compared on {len(request.questions.texts)} texts"
+'''
+
+
+def test_another_package_adds_an_engine_and_an_export_format(
+    checkpoints: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = save_classifier(checkpoints["bert"], Path("model"))
+    package = Path("installed")
+    about = package / "outside-1.0.dist-info"
+    about.mkdir(parents=True)
+    (package / "outside_package.py").write_text(OUTSIDE)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    groups = {"engines": "SPEC", "exporters": "export"}
+    lines = [f"[nlp_transfer.{g}]\nloud = outside_package:{name}\n" for g, name in groups.items()]
+    (about / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(str(package.resolve()))
+    try:
+        Path("texts.csv").write_text("text\na lovely film\n")
+        main(["export", str(model), "--format", "loud", "--data", "texts.csv"])
+        assert "Written: loud, compared on 1 texts" in capsys.readouterr().out
+        main(["predict", str(model), "--backend", "loud", "a lovely film"])
+        assert capsys.readouterr().out.split()[0] in [label.upper() for label in LABELS]
+        from nlp_transfer.hub.upload import _files
+
+        assert "loud/voice.txt" in _files(model)
+    finally:
+        ENGINES.pop("loud", None)
+        EXPORTERS.pop("loud", None)
+    monkeypatch.undo()
+    assert "'loud' (choose from" in refusal(capsys, "predict", "m", "--backend", "loud", "text")
