@@ -206,7 +206,7 @@ def test_texts_may_be_a_column_of_any_library_and_blank_ones_have_no_answer(mode
     answers = classifier.predict(blank)
     assert [answer is None for answer in answers] == [True, False, True, True, True, True, False]
     assert [answers[1].label, answers[6].label] == [a.label for a in expected[:2]]  # type: ignore[union-attr]
-    assert np.isnan(classifier.probabilities(blank)).all(axis=1).sum() == 5
+    assert np.isnan(classifier.probabilities(blank)).all(axis=1).sum() == 3
     assert classifier.predict([]) == []
     with pytest.raises(TypeError, match=r"\[text\]"):
         classifier.predict("one text")

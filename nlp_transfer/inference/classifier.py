@@ -58,27 +58,27 @@ class Classifier:
     def probabilities(self, texts: Texts, text_pairs: Texts | None = None) -> np.ndarray:
         """float64 [texts, labels], in the order of the texts; of a regression, the scores.
 
-        The row of a text that is None, NaN or empty is NaN.
+        The row of a text that is None or NaN is NaN.
         """
         return self.decoder.probabilities(self.logits(texts, text_pairs))
 
     def logits(self, texts: Texts, text_pairs: Texts | None = None) -> np.ndarray:
         """float32 [texts, labels], in the order of the texts.
 
-        The row of a text that is None, NaN or empty is NaN.
+        The row of a text that is None or NaN is NaN.
         """
         first = texts_of_column(texts)
         second = None if text_pairs is None else texts_of_column(text_pairs)
         self.refuse(first, second)
-        filled = [row for row, text in enumerate(first) if text]
+        filled = [row for row, text in enumerate(first) if text is not None]
         logits = np.full((len(first), len(self.labels)), np.nan, dtype=np.float32)
-        columns = [[column[row] for row in filled] for column in (first, second) if column]
+        columns = [[column[row] or "" for row in filled] for column in (first, second) if column]
         for part in _portions(columns) if filled else ():
             rest = columns[1][part] if second is not None else None
             logits[filled[part]] = self.engine.logits(self.engine.encode(columns[0][part], rest))
         return logits
 
-    def refuse(self, texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
+    def refuse(self, texts: Sequence[Any], text_pairs: Sequence[Any] | None) -> None:
         """Check that the model and the texts fit.
 
         Raises:
@@ -112,16 +112,16 @@ class Classifier:
         Raises:
             UserError: if the model was trained on pairs and gets none, or the other way round.
         """
-        probabilities = self.probabilities(texts, text_pairs)
-        blank = np.isnan(probabilities).all(axis=1)
+        column = texts_of_column(texts)
+        probabilities = self.probabilities(column, text_pairs)
         return [
-            None if empty else self.decoder.prediction(row)
-            for row, empty in zip(probabilities, blank, strict=True)
+            self.decoder.prediction(row) if text and text.strip() else None
+            for row, text in zip(probabilities, column, strict=True)
         ]
 
 
-def texts_of_column(column: Texts) -> list[str]:
-    """The texts of a column of any library; missing and blank ones are empty.
+def texts_of_column(column: Texts) -> list[str | None]:
+    """The texts of a column of any library; None where it has none (None, NaN, NA).
 
     Raises:
         TypeError: if it is a single text or a table.
@@ -134,16 +134,15 @@ def texts_of_column(column: Texts) -> list[str]:
     return [_text(value) for value in column]
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | None:
     missing = value is None or type(value).__name__ in MISSING
     if missing or (isinstance(value, float) and value != value):
-        return ""
+        return None
     if isinstance(value, Mapping | list | tuple | set | bytes | np.ndarray):
         raise UserError(
             ExitCode.DATA, f"A text is expected, found {type(value).__name__}: {str(value)[:60]}."
         )
-    text = str(value)
-    return text if text.strip() else ""
+    return str(value)
 
 
 def _portions(columns: Sequence[Sequence[str]]) -> Iterator[slice]:
