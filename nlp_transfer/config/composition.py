@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -93,8 +94,18 @@ def with_stage_keys(arguments: Sequence[str]) -> list[str]:
     """Let `strategy.stages.all.layer_decay=0.9` set what the strategy's YAML does not mention.
 
     Hydra knows only the keys that stand in a YAML file; which ones exist is for `check_keys`.
+    Epochs that are typed for a stage are made as they are, however few steps that is.
     """
-    return [f"++{a}" if a.startswith("strategy.stages.") else a for a in arguments]
+    typed = {argument.partition("=")[0].lstrip("+") for argument in arguments}
+    exact = {
+        least
+        for key in typed
+        if (match := re.fullmatch(r"(strategy\.stages\.[^.]+)\.epochs", key))
+        and (least := f"{match[1]}.min_steps") not in typed
+        and "strategy.min_steps" not in typed
+    }
+    words = [f"++{a}" if a.startswith("strategy.stages.") else a for a in arguments]
+    return [*words, *(f"++{key}=0" for key in sorted(exact))]
 
 
 def group_options(group: str, config_dir: str | Path | None = None) -> list[tuple[str, str]]:

@@ -257,6 +257,9 @@ class StageConfig:
     """Each layer learns this many times as fast as the one above it."""
     lora_rank: int = 0
     """Train the layers through adapters of this rank; 0: the layers themselves."""
+    min_steps: int | None = None
+    """Optimizer steps of this stage at least; None: strategy.min_steps. Epochs that are typed for
+    a stage set it to 0: they are made as they are."""
 
 
 @dataclass

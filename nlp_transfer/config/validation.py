@@ -314,6 +314,8 @@ def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
         yield f"{key}.lora_rank={stage.lora_rank} must be a number that is not negative."
     if stage.lora_rank and stage.layers == "0":
         yield f"{key}.lora_rank={stage.lora_rank} has nothing to adapt: layers=0 is the head alone."
+    if stage.min_steps is not None and stage.min_steps < 0:
+        yield f"{key}.min_steps={stage.min_steps} must be a number that is not negative."
     if not 0 < stage.layer_decay <= 1:
         yield f"{key}.layer_decay={stage.layer_decay} must be greater than 0 and at most 1."
 

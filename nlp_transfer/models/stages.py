@@ -85,7 +85,15 @@ def plan_stages(
         stages[i] = replace(stage, pristine=learned >= stage.lowest)
     if config.epochs is not None:
         return stages
-    return [_long_enough(stage, config.min_steps, rows, batch_size) for stage in stages]
+    least = {name: stage.min_steps for name, stage in config.stages.items()}
+    return [
+        _long_enough(stage, _first(least.get(stage.name), config.min_steps), rows, batch_size)
+        for stage in stages
+    ]
+
+
+def _first(value: int | None, default: int) -> int:
+    return default if value is None else value
 
 
 def stage_steps(stage: Stage, rows: int, batch_size: int) -> int:
