@@ -664,6 +664,7 @@ def another(value: Any, key: str) -> Any:
     match value:
         case None:
             typed = {"dataset.label_names": {"0": "ham"}, "evaluation.metrics": ["accuracy"]}
+            typed["dataset.order"] = ["low", "high"]
             return typed.get(key, 1)
         case bool():
             return not value
