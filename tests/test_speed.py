@@ -169,8 +169,8 @@ def test_padding_is_counted_as_it_is_fed() -> None:
     batches = PlannedBatches(lengths, 3, 0, accumulation=2)
     fed = [lengths[[row for row, counts in micro if counts]] for micro in batches]
     expected = sum(len(part) * part.max() for part in fed if len(part))
-    assert batches.padded_tokens(lengths) == expected
-    assert batches.padded_tokens(np.ones(7, dtype=int)) == 7
+    assert batches.count(lengths)[2] == expected
+    assert batches.count(np.ones(7, dtype=int)) == (7, 7, 7)
 
 
 def test_texts_are_tokenized_once_and_read_ever_after(

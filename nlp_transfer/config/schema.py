@@ -247,8 +247,17 @@ class StageConfig:
     """One stretch of training: how many top layers learn, how fast, for how long."""
 
     layers: str = MISSING
-    """All (with the embeddings), 0 (the head alone), 2 (the top two)."""
+    """All (with the embeddings), encoder (all layers, without them), 0 (the head alone), 2 (the top
+    two)."""
+    head: bool = True
+    """Whether the head learns; false where a loss reads the embeddings below it."""
     epochs: float = 3.0
+    steps: int | None = None
+    """Optimizer steps, instead of epochs."""
+    loss: str | None = None
+    """The name of a loss; None: training.loss."""
+    temperature: float = 0.1
+    """Of the contrastive loss: lower, and it looks at the nearest texts alone."""
     encoder_learning_rate: float = 5e-5
     head_learning_rate: float | None = None
     """None: the encoder's."""

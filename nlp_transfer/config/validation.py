@@ -282,7 +282,9 @@ def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
     if strategy.top_layers is not None:
         if strategy.top_layers < 1:
             yield f"strategy.top_layers={strategy.top_layers} must be at least 1."
-        if not any(stage.layers not in ("0", "all") for stage in strategy.stages.values()):
+        if not any(
+            stage.layers not in ("0", "all", "encoder") for stage in strategy.stages.values()
+        ):
             yield (
                 f"strategy.top_layers={strategy.top_layers} has no stage to apply to in strategy "
                 f"{strategy.name}. Type strategy=top_layers."
@@ -306,8 +308,14 @@ def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
 
 
 def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
-    if stage.layers != "all" and not stage.layers.isdecimal():
-        yield f"{key}.layers={stage.layers!r} must be all, 0 (the head alone) or a number."
+    if stage.layers not in ("all", "encoder") and not stage.layers.isdecimal():
+        yield f"{key}.layers={stage.layers!r} must be all, encoder, 0 (the head alone) or a number."
+    if not stage.head and (stage.layers == "0" or stage.lora_rank):
+        yield f"{key}.head=false needs layers that learn: layers=encoder, all or a number."
+    if stage.steps is not None and stage.steps < 1:
+        yield f"{key}.steps={stage.steps} must be at least 1."
+    if not 0 < stage.temperature < math.inf:
+        yield f"{key}.temperature={stage.temperature} must be a number greater than 0."
     if stage.solver is Solver.exact and stage.layers != "0":
         yield f"{key}.solver=exact is for layers=0, the head alone; layers={stage.layers} here."
     if stage.lora_rank < 0:

@@ -35,11 +35,13 @@ def solve_head(  # noqa: PLR0913
     process: ProcessContext,
     seed: int,
     label_weights: np.ndarray | None = None,
+    learned: bool = False,
 ) -> float | None:
     """Write the solution into the model's own head.
 
     Args:
         validation: None: the strength is chosen by folds of train.
+        learned: whether what the head reads has learned from train in an earlier stage.
         label_weights: how much a row of each label counts, float [labels]; None: the same.
 
     Returns:
@@ -65,7 +67,7 @@ def solve_head(  # noqa: PLR0913
     assert seen is not None, "there is a train split"
     problem, outputs = problem_of_config(model.config.to_dict()), model.config.num_labels
     strength, solution = broadcast_from_rank_zero(
-        lambda: solve(problem, outputs, seen, unseen, seed), process
+        lambda: solve(problem, outputs, seen, unseen, seed, learned), process
     )
     linear = last_linear(model)
     with torch.no_grad():

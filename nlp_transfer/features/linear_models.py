@@ -11,16 +11,31 @@ from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # scikit-learn's C, 1/alpha of a ridge
 UNCHOSEN = 0.03  # where no rows are left to choose the strength by
+ENOUGH_ROWS = 100  # of validation, to choose by
 FEW_ROWS = 2000  # up to here the strength is chosen by cross-validation, beyond by validation
 FOLDS = 5
 
 
 def solve(
-    problem: Problem, outputs: int, train: Table, validation: Table | None, seed: int
+    problem: Problem,
+    outputs: int,
+    train: Table,
+    validation: Table | None,
+    seed: int,
+    learned: bool = False,
 ) -> tuple[float, Linear]:
-    """The best strength, and the solution with it on all of train."""
+    """The best strength, and the solution with it on all of train.
+
+    Args:
+        learned: whether the features have learned from train. Folds of train would then choose by
+            rows that are known: validation chooses where it is large enough, else nobody.
+    """
     solver = SOLVERS[problem.solver]
-    cuts = _cuts(problem, train, validation, seed)
+    if learned:
+        enough = validation is not None and len(validation.labels) >= ENOUGH_ROWS
+        cuts = [(train, validation)] if enough and validation is not None else []
+    else:
+        cuts = _cuts(problem, train, validation, seed)
     if not cuts:
         return UNCHOSEN, solver.prepare(outputs)(train, UNCHOSEN)
     warm = [solver.prepare(outputs) for _ in cuts]

@@ -58,6 +58,7 @@ class Anatomy:
     encoder: str  # prefix of the encoder's names: bert, roberta, distilbert …
     layer_prefixes: tuple[str, ...]  # bottom to top
     pooler: str
+    mean_layer: bool = False  # whether the top layer only averages (see `mean_pooling`)
 
     @property
     def layers(self) -> int:

@@ -41,7 +41,6 @@ class _Parts:
     queries_and_keys: tuple[str, str]
     values: str
     attention_output: str
-    feed_forward_output: str
     norms: tuple[str, str]
 
 
@@ -49,14 +48,12 @@ _BERT = _Parts(
     ("attention.self.query", "attention.self.key"),
     "attention.self.value",
     "attention.output.dense",
-    "output.dense",
     ("attention.output.LayerNorm", "output.LayerNorm"),
 )
 _DISTILBERT = _Parts(
     ("attention.q_lin", "attention.k_lin"),
     "attention.v_lin",
     "attention.out_lin",
-    "ffn.lin2",
     ("sa_layer_norm", "output_layer_norm"),
 )
 # By `model_type`; encoders with relative positions in the attention cannot be made uniform.
@@ -68,6 +65,8 @@ PARTS = {
     "electra": _BERT,
     "distilbert": _DISTILBERT,
 }
+# Others whose head reads the first token.
+FIRST_TOKEN = ("deberta", "deberta-v2", "modernbert", "mpnet")
 
 
 def pool(
@@ -77,14 +76,24 @@ def pool(
     decide: Callable[[str, Callable[[], str]], str],
 ) -> Pretrained:
     """The classifier with the pooling that was asked for, or that `auto` decides for this run."""
-    pooling = config.checkpoint.pooling
-    solved = config.strategy.solve_head or any(
-        stage.solver is Solver.exact for stage in config.strategy.stages.values()
-    )
-    if pooling is Pooling.auto and solved and pretrained.model.config.model_type in PARTS:
+    pooling, kind = config.checkpoint.pooling, pretrained.model.config.model_type
+    stages = config.strategy.stages.values()
+    solved = config.strategy.solve_head or any(stage.solver is Solver.exact for stage in stages)
+    if pooling is Pooling.auto and not all(stage.head for stage in stages):
+        # Embeddings learn: their mean is what the literature compares, and needs no comparison.
+        return with_pooling(pretrained, Pooling.mean if kind in PARTS else pooling)
+    if pooling is Pooling.auto and solved and kind in PARTS:
         choose = partial(choose_pooling, pretrained, encoded, config.seed)
         pooling = Pooling(decide("pooling", lambda: choose().value))
     return with_pooling(pretrained, pooling)
+
+
+def reads_first_token(pretrained: Pretrained) -> bool:
+    """Whether the head reads the first token, and that is no average of all."""
+    config = pretrained.model.config
+    if pretrained.anatomy.mean_layer or getattr(config, "classifier_pooling", "cls") == "mean":
+        return False
+    return config.model_type in (*PARTS, *FIRST_TOKEN)
 
 
 def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
@@ -109,7 +118,7 @@ def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
             "Use checkpoint.pooling=auto.",
         )
     _add_mean_layer(pretrained.model, PARTS[kind])
-    anatomy = find_anatomy(pretrained.model)
+    anatomy = replace(find_anatomy(pretrained.model), mean_layer=True)
     logger.info("mean pooling is layer %d of %d", anatomy.layers, anatomy.layers)
     return replace(pretrained, anatomy=anatomy)
 

@@ -35,11 +35,17 @@ class Stage:
     layer_decay: float
     solver: Solver = Solver.gradient
     lora_rank: int = 0
+    head: bool = True  # whether it learns; where not, a layer that only averages does not either
+    steps: int | None = None  # of the optimizer; None: as many as the epochs have
+    loss: str | None = None  # None: training.loss
+    temperature: float = 0.1  # of the contrastive loss
     pristine: bool = True  # what is frozen here has not learned in an earlier stage either
 
     def learns(self, anatomy: Anatomy, name: str) -> bool:
         """Whether a parameter learns in this stage."""
         depth = anatomy.depth(name)
+        if not self.head and depth > anatomy.layers - anatomy.mean_layer:
+            return False
         if self.lora_rank and depth <= anatomy.layers and ADAPTER not in name:
             return False
         return depth >= self.lowest
@@ -61,6 +67,9 @@ class Stage:
                 f"the head and adapters of rank {self.lora_rank} in the top {top} "
                 f"of {anatomy.layers} layers"
             )
+        if not self.head:
+            layers = f"{top - anatomy.mean_layer} of {anatomy.layers - anatomy.mean_layer} layers"
+            return f"the top {layers}" if self.lowest else f"the embeddings and the {layers}"
         if self.lowest == 0:
             return f"everything: the head, all {anatomy.layers} layers and the embeddings"
         return f"the head and the top {top} of {anatomy.layers} layers"
@@ -81,6 +90,8 @@ def plan_stages(
     if config.solve_head:
         stages = _solved_first(stages, anatomy)
     for i, stage in enumerate(stages):
+        if stage.steps is not None:
+            stage = replace(stage, epochs=stage.steps / math.ceil(rows / batch_size))
         learned = min((earlier.lowest for earlier in stages[:i]), default=stage.lowest)
         stages[i] = replace(stage, pristine=learned >= stage.lowest)
     if config.epochs is not None:
@@ -98,6 +109,8 @@ def _first(value: int | None, default: int) -> int:
 
 def stage_steps(stage: Stage, rows: int, batch_size: int) -> int:
     """Optimizer steps of a stage."""
+    if stage.steps is not None:
+        return stage.steps
     return math.ceil(stage.epochs * math.ceil(rows / batch_size))
 
 
@@ -148,7 +161,8 @@ def _takes_part(stage: Stage, anatomy: Anatomy, name: str, module: nn.Module) ->
     """Whether something in a module learns; a dropout has no parameters and goes by its place."""
     names = [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]
     if not names:
-        return anatomy.depth(name) >= stage.lowest
+        above = not stage.head and anatomy.depth(name) > anatomy.layers - anatomy.mean_layer
+        return anatomy.depth(name) >= stage.lowest and not above
     return any(stage.learns(anatomy, parameter) for parameter in names)
 
 
@@ -166,7 +180,7 @@ def _solved_first(stages: list[Stage], anatomy: Anatomy) -> list[Stage]:
 
 def _long_enough(stage: Stage, min_steps: int, rows: int, batch_size: int) -> Stage:
     """The stage with as many whole epochs as `min_steps` takes, if it has fewer."""
-    if stage_steps(stage, rows, batch_size) >= min_steps:
+    if stage.steps is not None or stage_steps(stage, rows, batch_size) >= min_steps:
         return stage
     epochs = math.ceil(min_steps / math.ceil(rows / batch_size))
     if stage.solver is Solver.gradient:
@@ -201,6 +215,10 @@ def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatom
         layer_decay=stage.layer_decay,
         solver=stage.solver,
         lora_rank=stage.lora_rank,
+        head=stage.head,
+        steps=stage.steps,
+        loss=stage.loss,
+        temperature=stage.temperature,
     )
 
 
@@ -208,6 +226,8 @@ def _layers(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anat
     """Number of top layers that learn; None: everything, the embeddings included."""
     if stage.layers == "all":
         return None
+    if stage.layers == "encoder":
+        return anatomy.layers
     layers = int(stage.layers)
     if layers and config.top_layers is not None:
         layers = config.top_layers

@@ -13,6 +13,7 @@ from nlp_transfer.models.stages import Stage, stage_steps
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded
 from nlp_transfer.training.batching import accumulation_steps
+from nlp_transfer.training.losses import Loss
 
 LOGS_PER_STAGE = 50
 FEWEST_LOOKS = 5  # at validation, in a stage that has as many epochs
@@ -32,6 +33,7 @@ def stage_arguments(  # noqa: PLR0913
     stage: Stage,
     index: int,
     precision: str,
+    loss: Loss,
     metrics: Metrics,
     encoded: Encoded,
     folder: RunFolder,
@@ -41,14 +43,18 @@ def stage_arguments(  # noqa: PLR0913
     Args:
         index: of the stage in its strategy.
         precision: fp32, bf16 or fp16.
+        loss: of the stage; one that reads embeddings says nothing of the metrics, and its batches
+            are run whole.
     """
     training, process = config.training, folder.process
     micro = training.micro_batch_size
     assert not isinstance(micro, str), "auto is decided before the first stage"
+    by_logits = loss.reads == "logits"
     accumulation = accumulation_steps(training.batch_size, micro, process.world_size)
     rows = len(encoded.splits["train"].labels)
     steps = stage_steps(stage, rows, training.batch_size)
-    held_out = len(encoded.splits["validation"].labels) if "validation" in encoded.splits else 0
+    measured = by_logits and "validation" in encoded.splits
+    held_out = len(encoded.splits["validation"].labels) if measured else 0
     measured_every = epochs_between(stage, rows, held_out) * math.ceil(rows / training.batch_size)
     # Of these variables, a launcher's or a shell's would decide otherwise.
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard" / stage.name)
@@ -57,11 +63,12 @@ def stage_arguments(  # noqa: PLR0913
         output_dir=str(folder.checkpoints / f"{index}-{stage.name}"),
         seed=(config.seed + index) % 2**32,
         num_train_epochs=stage.epochs,
+        max_steps=-1 if stage.steps is None and by_logits else steps,
         # What the plan asks for; the Trainer itself only logs it.
         per_device_train_batch_size=math.ceil(
             training.batch_size / (accumulation * process.world_size)
         ),
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=accumulation if by_logits else 1,
         learning_rate=stage.encoder_learning_rate,
         lr_scheduler_type=training.schedule.value,
         warmup_steps=round(training.warmup * steps),
@@ -70,11 +77,11 @@ def stage_arguments(  # noqa: PLR0913
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=process.device.type == "cpu",
-        eval_strategy="steps" if held_out else "no",
+        eval_strategy="steps" if measured else "no",
         eval_steps=measured_every,
         save_strategy="no",  # `SavesAndStops` asks for checkpoints
         restore_callback_states_from_checkpoint=True,
-        metric_for_best_model=metrics.best if held_out else None,
+        metric_for_best_model=metrics.best if measured else None,
         greater_is_better=metrics.greater_is_better,
         logging_steps=max(steps // LOGS_PER_STAGE, 1),
         logging_nan_inf_filter=False,

@@ -85,19 +85,30 @@ class PlannedBatches(Sampler[list[tuple[int, bool]]]):
     def __len__(self) -> int:
         return math.ceil(len(self.lengths) / self.batch_size) * self.accumulation
 
-    def padded_tokens(self, lengths: np.ndarray) -> int:
-        """Tokens of an epoch over all processes, padding included, if rows were so long."""
+    def count(self, lengths: np.ndarray) -> tuple[int, int, int]:
+        """Documents of an epoch over all processes, tokens of them, and with padding.
+
+        Args:
+            lengths: int [rows], tokens of each row as it is given to the model.
+        """
         parts = self.accumulation * self.world_size
-        return sum(
+        documents = sum(map(len, self.plan_documents()))
+        batches = list(self._plan())
+        padded = sum(
             len(micro) * int(lengths[micro].max())
-            for batch in self._plan()
+            for batch in batches
             for micro in np.array_split(batch, parts)
             if len(micro)
         )
+        return documents, sum(int(lengths[batch].sum()) for batch in batches), padded
+
+    def plan_documents(self) -> Iterator[np.ndarray]:
+        """The documents of every global batch of this epoch."""
+        yield from plan_epoch(self.lengths, self.batch_size, self.seed, self.epoch)
 
     def _plan(self) -> Iterator[np.ndarray]:
         """The rows of every global batch: all windows of its documents."""
-        for batch in plan_epoch(self.lengths, self.batch_size, self.seed, self.epoch):
+        for batch in self.plan_documents():
             yield np.concatenate([np.arange(self._ends[d], self._ends[d + 1]) for d in batch])
 
     def __iter__(self) -> Iterator[list[tuple[int, bool]]]:

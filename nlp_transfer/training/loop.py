@@ -21,7 +21,7 @@ from nlp_transfer.training.batch_size_finder import largest_micro_batch
 from nlp_transfer.training.batching import accumulation_steps
 from nlp_transfer.training.checkpointing import is_whole
 from nlp_transfer.training.history import AFTER, StageHistory, load_after, read_history, write_after
-from nlp_transfer.training.stage import StageRun, recomputed, run_stage
+from nlp_transfer.training.stage import StageRun, loss_of, recomputed, run_stage
 from nlp_transfer.training.target_scaling import fit_target_scaler
 from nlp_transfer.utils.device import decide_precision, say_if_slow
 from nlp_transfer.utils.distributed import (
@@ -71,7 +71,8 @@ def train(
     history = []
     finished: Path | None = None  # of the last stage that an earlier process has finished
     for index, stage in enumerate(stages):
-        arguments = stage_arguments(config, stage, index, precision, metrics, encoded, folder)
+        loss = loss_of(stage, config, metrics.problem)
+        arguments = stage_arguments(config, stage, index, precision, loss, metrics, encoded, folder)
         home = Path(arguments.output_dir)
         if broadcast_from_rank_zero(partial(is_whole, home / AFTER), process):
             logger.info("stage %s is finished already", stage.name)

@@ -7,7 +7,7 @@ number of processes are the same for all of them (`document_loss`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -28,6 +28,8 @@ class LossOptions:
 
     label_smoothing: float = 0.0
     label_weights: torch.Tensor | None = None  # float32 [labels]; None: all labels count the same
+    temperature: float = 0.1  # of similarities between embeddings
+    problem: Problem | None = None
 
 
 RowLoss = Callable[[torch.Tensor, torch.Tensor, LossOptions], torch.Tensor]
@@ -38,12 +40,13 @@ class Loss:
     """One loss.
 
     `function(outputs, answers, options)` returns float32 [rows]. `outputs` are float32 logits
-    [rows, labels]; `answers` float32 [rows, answers]: a label's id, 0/1 or a share for each label,
-    or a score.
+    [rows, labels], or embeddings [rows, width]; `answers` are float32 [rows, answers]: a label's
+    id, 0/1 or a share for each label, or a score.
     """
 
     name: str
     function: RowLoss
+    reads: str = "logits"  # or "embeddings": the whole batch is then in one call
     problems: tuple[str, ...] | None = None  # the names of those that it is for; None: any
 
 
@@ -51,7 +54,7 @@ LOSSES: dict[str, Loss] = {}
 
 
 def register_loss(
-    name: str, problems: tuple[str, ...] | None = None
+    name: str, problems: tuple[str, ...] | None = None, reads: str = "logits"
 ) -> Callable[[RowLoss], RowLoss]:
     """Make a loss known by its name (`training.loss`); a decorator.
 
@@ -62,7 +65,7 @@ def register_loss(
     def register(function: RowLoss) -> RowLoss:
         if name in LOSSES:
             raise ValueError(f"the loss {name!r} is registered twice")
-        LOSSES[name] = Loss(name, function, problems)
+        LOSSES[name] = Loss(name, function, reads, problems)
         return function
 
     return register
@@ -154,18 +157,23 @@ def soft_cross_entropy(
     return -(smooth * logits.log_softmax(dim=1)).sum(dim=1)
 
 
-def document_loss(loss: Loss, options: LossOptions) -> Callable[..., torch.Tensor]:
+def document_loss(
+    loss: Loss, options: LossOptions, embeddings: Callable[[], torch.Tensor] | None = None
+) -> Callable[..., torch.Tensor]:
     """What the `Trainer` minimises: a sum over rows, divided by the documents of the global batch.
 
     Accumulation and the number of processes cannot change it: `num_items_in_batch` is counted over
     all micro-batches and processes of one step. `labels` are float32 [rows, 1 + answers]: how much
     a row counts (a window the share of its document, what only fills up nothing), and its answer.
+
+    Args:
+        embeddings: those of the last forward pass, for a loss that reads them.
     """
     options_of = cache(lambda device: _on(options, device))
 
     def compute(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
-        logits = outputs.logits.float()
-        losses = loss.function(logits, labels[:, 1:], options_of(logits.device))
+        read = outputs.logits.float() if embeddings is None else embeddings()
+        losses = loss.function(read, labels[:, 1:], options_of(read.device))
         return (losses * labels[:, 0]).sum() / num_items_in_batch
 
     return compute
@@ -186,4 +194,4 @@ def losses_of_rows(loss: Loss, logits: np.ndarray, answers: np.ndarray) -> np.nd
 def _on(options: LossOptions, device: torch.device) -> LossOptions:
     weights = options.label_weights
     moved = None if weights is None else weights.to(device)
-    return LossOptions(options.label_smoothing, moved)
+    return replace(options, label_weights=moved)

@@ -21,19 +21,22 @@ from transformers import (
 )
 
 from nlp_transfer.config.schema import Config, Solver
+from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.evaluator import Metrics
 from nlp_transfer.features.cache import trained_on_features
 from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
-from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
+from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups, stage_steps
+from nlp_transfer.problems import Problem
 from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
 from nlp_transfer.training.arguments import epochs_between
 from nlp_transfer.training.batching import PlannedBatches
 from nlp_transfer.training.best_epoch import BestEpoch, ValidationResult
 from nlp_transfer.training.callbacks import FiniteLoss, SavesAndStops, StageProgress
 from nlp_transfer.training.class_weights import weigh_labels
+from nlp_transfer.training.contrastive import ContrastiveBatches, groups_of, read_embeddings
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import (
     Loss,
@@ -67,13 +70,13 @@ class StageRun:
 
     @property
     def has_validation(self) -> bool:
-        """Whether there are rows to measure on; where not, the last weights are kept."""
-        return "validation" in self.encoded.splits
+        """Whether there is something to measure; where not, the last weights are kept."""
+        return "validation" in self.encoded.splits and self.loss.reads == "logits"
 
     @property
     def loss(self) -> Loss:
         """What this stage minimises."""
-        return find_loss(self.config.training.loss, self.metrics.problem)
+        return loss_of(self.stage, self.config, self.metrics.problem)
 
     def measure(self, encoded: Encoded, model: PreTrainedModel) -> ValidationResult:
         """Validation metrics and losses of the model as it is now.
@@ -99,6 +102,25 @@ class StageRun:
         return weigh_labels(found, labels, problem, self.config.training.class_weights)
 
 
+def loss_of(stage: Stage, config: Config, problem: Problem) -> Loss:
+    """The loss that a stage names, or that of the run.
+
+    Raises:
+        UserError: there is none of this name, it is not for this problem, or not for this stage.
+    """
+    loss = find_loss(stage.loss or config.training.loss, problem)
+    if (loss.reads == "embeddings") is stage.head:
+        needs = "reads embeddings: the head has nothing to learn from it"
+        if not stage.head:
+            needs = "reads logits: the head has to learn"
+        raise UserError(
+            ExitCode.CONFIG,
+            f"Stage {stage.name}: the loss {loss.name} {needs}. Set "
+            f"strategy.stages.{stage.name}.head={str(not stage.head).lower()}.",
+        )
+    return loss
+
+
 def run_stage(run: StageRun) -> StageHistory:
     """Let the model learn what the stage says.
 
@@ -108,7 +130,7 @@ def run_stage(run: StageRun) -> StageHistory:
     stage, config, encoded = run.stage, run.config, run.encoded
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     start = time.perf_counter()
-    compared = encoded.splits["validation" if run.has_validation else "train"]
+    compared = encoded.splits.get("validation", encoded.splits["train"])
     some = compared.inputs.first(COMPARED_ROWS)
     ask = partial(predict_logits, model, some, encoded.collator, config.evaluation.max_tokens)
     checkpointed = recomputed(model, config.training.gradient_checkpointing)
@@ -159,45 +181,68 @@ def recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
 def _by_gradient(run: StageRun, given: Encoded) -> Outcome:
     """Train on what is given: tokens, or what the frozen part of the model makes of them."""
     config, process = run.config, run.process
-    # Planned by the texts' own lengths, whatever is stored of them.
-    inputs = run.encoded.splits["train"].inputs
-    batches = PlannedBatches(
-        inputs.lengths,
-        config.training.batch_size,
-        run.arguments.seed,
-        accumulation=run.arguments.gradient_accumulation_steps,
-        rank=process.rank,
-        world_size=process.world_size,
-        documents=inputs.documents,
-    )
+    batches = _batches(run)
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     stops = SavesAndStops(process, config.training.checkpoint_minutes)
-    finite = FiniteLoss(_loss_of_step(run))
-    trainer = StageTrainer(
-        model=model,
-        args=run.arguments,
-        train_dataset=TrainingRows(given.splits["train"], given.collator),
-        batches=batches,
-        groups=parameter_groups(model, run.stage, anatomy, config.training.weight_decay),
-        best_epoch=_best_epoch(run),
-        process=process,
-        compute_loss_func=finite,
-        callbacks=[finite, *_progress(run), stops],
-        **_validation(run, given),
-    )
-    outcome = descend(trainer, batches, given.splits["train"].inputs.lengths)
+    with _loss_of_step(run) as loss:
+        finite = FiniteLoss(loss)
+        trainer = StageTrainer(
+            model=model,
+            args=run.arguments,
+            train_dataset=TrainingRows(given.splits["train"], given.collator),
+            batches=batches,
+            groups=parameter_groups(model, run.stage, anatomy, config.training.weight_decay),
+            best_epoch=_best_epoch(run),
+            process=process,
+            compute_loss_func=finite,
+            callbacks=[finite, *_progress(run), stops],
+            **_validation(run, given),
+        )
+        outcome = descend(trainer, batches, given.splits["train"].inputs.lengths)
     if stops.stopped_by is not None:
         raise stopped(stops.stopped_by, f"after step {outcome.steps}")
     return outcome
 
 
-def _loss_of_step(run: StageRun) -> Callable[..., torch.Tensor]:
+def _batches(run: StageRun) -> PlannedBatches:
+    """Planned by the texts' own lengths, whatever is stored of them."""
+    train, process = run.encoded.splits["train"], run.process
+    size, seed = run.config.training.batch_size, run.arguments.seed
+    if run.loss.reads == "embeddings":
+        return ContrastiveBatches(
+            train.inputs.lengths,
+            size,
+            seed,
+            groups=groups_of(train.labels, run.metrics.problem, size),
+            steps=stage_steps(run.stage, len(train.labels), size),
+            documents=train.inputs.documents,
+        )
+    return PlannedBatches(
+        train.inputs.lengths,
+        size,
+        seed,
+        accumulation=run.arguments.gradient_accumulation_steps,
+        rank=process.rank,
+        world_size=process.world_size,
+        documents=train.inputs.documents,
+    )
+
+
+@contextmanager
+def _loss_of_step(run: StageRun) -> Iterator[Callable[..., torch.Tensor]]:
+    """The loss for the `Trainer`; one of embeddings listens to the model while this lasts."""
     weights = run.label_weights
     options = LossOptions(
         run.config.training.label_smoothing,
         None if weights is None else torch.from_numpy(weights).float(),
+        run.stage.temperature,
+        run.metrics.problem,
     )
-    return document_loss(run.loss, options)
+    if run.loss.reads == "logits":
+        yield document_loss(run.loss, options)
+        return
+    with read_embeddings(run.pretrained) as embeddings:
+        yield document_loss(run.loss, options, embeddings)
 
 
 def _best_epoch(run: StageRun) -> BestEpoch | None:
@@ -247,6 +292,7 @@ def _solve(run: StageRun, given: Encoded) -> Outcome | None:
         run.process,
         run.config.seed,
         run.label_weights,
+        learned=not run.stage.pristine,
     )
     if strength is None:
         logger.info("  this head cannot hold a linear function: it is trained by gradient")

@@ -222,11 +222,11 @@ def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:
 
 
 def _speed(epochs: float, seconds: float, batches: PlannedBatches, lengths: np.ndarray) -> Speed:
-    padded = batches.padded_tokens(lengths)
+    documents, tokens, padded = batches.count(lengths)
     speed = Speed(
-        texts_per_second=epochs * len(batches.lengths) / seconds,
-        tokens_per_second=epochs * int(lengths.sum()) / seconds,
-        padding=1 - int(lengths.sum()) / padded,
+        texts_per_second=epochs * documents / seconds,
+        tokens_per_second=epochs * tokens / seconds,
+        padding=1 - tokens / padded,
     )
     logger.info(
         "  %.1f s in steps: %.0f texts/s, %s tokens/s without padding (%.1f%% of all was padding)",
