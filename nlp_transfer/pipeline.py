@@ -20,6 +20,7 @@ from nlp_transfer.evaluation.evaluator import (
     evaluate_split,
     load_metrics,
     refuse_undefined_best,
+    refuse_unknown_metrics,
 )
 from nlp_transfer.evaluation.slices import slices_of
 from nlp_transfer.evaluation.thresholds import Chosen, choose, how_asked
@@ -145,6 +146,7 @@ def run(config: Config) -> Result:
 
 def ask(config: Config) -> Question:
     """Read the data, and refuse now what could not be done later."""
+    refuse_unknown_metrics(config.evaluation)
     process = join(config.training)
     corpus = load_run_corpus(config)
     assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)

@@ -68,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `nlp-transfer compare` found."""
+    """What `nlp-transfer compare` prints."""
 
     split: str
     rows: int  # of all folds
@@ -128,36 +128,36 @@ def costs(run: Finished) -> dict[str, float]:
     }
 
 
-def as_json(found: Comparison) -> str:
+def as_json(result: Comparison) -> str:
     """All of it, for other programs."""
     entries = [
         {
             "name": entry.name,
             "runs": [str(run.folder) for run in entry.runs],
-            found.over: entry.contender.seeds,
+            result.over: entry.contender.seeds,
             "score": entry.contender.score,
             "spread": entry.contender.spread,
-            "metrics": [run.measured[found.split]["metrics"] for run in entry.runs],
-            "intervals": [run.measured[found.split]["intervals"] for run in entry.runs],
+            "metrics": [run.measured[result.split]["metrics"] for run in entry.runs],
+            "intervals": [run.measured[result.split]["intervals"] for run in entry.runs],
             **{name: entry.mean(name) for name in costs(entry.runs[0])},
         }
-        for entry in found.entries
+        for entry in result.entries
     ]
-    pairs = [asdict(pair) for pair in found.pairs]
-    said = {"split": found.split, "rows": found.rows, "metric": found.metric}
-    said |= {"entries": entries, "pairs": pairs, "notes": found.notes}
-    return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+    pairs = [asdict(pair) for pair in result.pairs]
+    content = {"split": result.split, "rows": result.rows, "metric": result.metric}
+    content |= {"entries": entries, "pairs": pairs, "notes": result.notes}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def _chosen_by(runs: Sequence[Finished]) -> str:
-    found = sorted({run.metric for run in runs})
-    if len(found) > 1:
+    names = sorted({run.metric for run in runs})
+    if len(names) > 1:
         raise UserError(
             ExitCode.CONFIG,
-            f"The runs were chosen by different metrics ({', '.join(found)}): say by which they "
+            f"The runs were chosen by different metrics ({', '.join(names)}): say by which they "
             "are compared, as in --metric accuracy.",
         )
-    return found[0]
+    return names[0]
 
 
 def rows_of(run: Finished, split: str, metric: str) -> Rows:
@@ -209,8 +209,8 @@ def _entries(
     groups: list[dict[int, int]] = []  # by seed, which run
     of: dict[str, list[dict[int, int]]] = {}
     for i, run in enumerate(runs):
-        asked = {key: value for key, value in run.settings.items() if key != SETTING[over]}
-        same = of.setdefault(json.dumps(asked, sort_keys=True), [])
+        others = {key: value for key, value in run.settings.items() if key != SETTING[over]}
+        same = of.setdefault(json.dumps(others, sort_keys=True), [])
         seed = int(run.settings[SETTING[over]])
         group = next((group for group in same if seed not in group), None)
         if group is None:
@@ -240,8 +240,8 @@ def _names(groups: list[list[Finished]], over: str) -> list[str]:
     ]
     names = [""] * len(groups)
     for key in differing:
-        said = [f"{key.removesuffix('.name')}={_value(one.get(key))}" for one in firsts]
-        longer = [f"{name} {value}".strip() for name, value in zip(names, said, strict=True)]
+        values = [f"{key.removesuffix('.name')}={_value(one.get(key))}" for one in firsts]
+        longer = [f"{name} {value}".strip() for name, value in zip(names, values, strict=True)]
         names = longer if len({*longer}) > len({*names}) else names
     names = [
         name if names.count(name) == 1 else f"{name} {group[0].folder}".strip()
@@ -250,21 +250,21 @@ def _names(groups: list[list[Finished]], over: str) -> list[str]:
     return [name or f"{len(group)} {over}" for name, group in zip(names, groups, strict=True)]
 
 
-def _value(said: Any) -> str:
-    return str(said).rstrip("/").rsplit("/", 1)[-1]
+def _value(setting: Any) -> str:
+    return str(setting).rstrip("/").rsplit("/", 1)[-1]
 
 
 def _pairs(entries: list[Entry], split: str, metric: str) -> list[Pair]:
-    found = []
+    differences = []
     for one, other in combinations(entries, 2):
         exact = None
         if metric == "accuracy" and one.is_one_run and other.is_one_run:
             exact = _exact(one.runs[0], other.runs[0], split)
-        found.append((one, other, difference(one.contender, other.contender), exact))
-    together = holm([max(between.p, exact or 0.0) for _, _, between, exact in found])
+        differences.append((one, other, difference(one.contender, other.contender), exact))
+    together = holm([max(between.p, exact or 0.0) for _, _, between, exact in differences])
     return [
         Pair(one.name, other.name, between, exact, p >= LEVEL)
-        for (one, other, between, exact), p in zip(found, together, strict=True)
+        for (one, other, between, exact), p in zip(differences, together, strict=True)
     ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from nlp_transfer.evaluation.evaluator import SplitEvaluation
+from nlp_transfer.evaluation.slices import quantile_parts
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
 GROUPS = 12  # kinds of mistake, the most frequent first
@@ -29,14 +30,14 @@ def mistakes(
         labels: their names, in the order of the logits.
     """
     references, problem = evaluation.references, evaluation.decoder.problem
-    decided = evaluation.decisions
+    decisions = evaluation.decisions
     classes = problem.classes(references)
     if classes is not None:
-        error = decided != classes
-        kinds = list(_confused(evaluation, decided, classes, texts, labels))
+        error = decisions != classes
+        kinds = list(_confused(evaluation, decisions, classes, texts, labels))
     elif problem.several:
-        error = (decided != (references > 0)).any(axis=1)
-        kinds = list(_missed_and_added(evaluation, decided, texts, labels))
+        error = (decisions != (references > 0)).any(axis=1)
+        kinds = list(_missed_and_added(evaluation, decisions, texts, labels))
     else:
         error = np.abs(evaluation.logits[:, 0] - references)
         kinds = [_furthest(evaluation, error, texts)]
@@ -51,17 +52,18 @@ def mistakes(
 
 
 def _confused(
-    found: SplitEvaluation,
+    evaluation: SplitEvaluation,
     answers: np.ndarray,
     classes: np.ndarray,
     texts: Texts,
     labels: tuple[str, ...],
 ) -> Iterator[dict[str, Any]]:
     """By what it is and what is answered: the answers that were surest."""
-    sure = found.probabilities[np.arange(len(answers)), answers]
+    sure = evaluation.probabilities[np.arange(len(answers)), answers]
     wrong = np.flatnonzero(answers != classes)
     pairs = classes[wrong] * len(labels) + answers[wrong]
-    for pair in np.unique(pairs).tolist():
+    kinds, sizes = np.unique(pairs, return_counts=True)
+    for pair in kinds[np.argsort(-sizes, kind="stable")][:GROUPS].tolist():
         label, answer = divmod(pair, len(labels))
         rows = wrong[pairs == pair]
         first = rows[np.argsort(-sure[rows], kind="stable")][:EACH].tolist()
@@ -70,35 +72,39 @@ def _confused(
 
 
 def _missed_and_added(
-    found: SplitEvaluation, given: np.ndarray, texts: Texts, labels: tuple[str, ...]
+    evaluation: SplitEvaluation, decisions: np.ndarray, texts: Texts, labels: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """By label: where it is and was not answered, and the other way round."""
-    probabilities, has = found.probabilities, found.references > 0
-    for i, name in enumerate(labels):
-        sure = probabilities[:, i]
-        for label, answer, wrong, key in (
-            (name, None, has[:, i] & ~given[:, i], sure),
-            (None, name, ~has[:, i] & given[:, i], -sure),
-        ):
-            rows = np.flatnonzero(wrong)
-            chosen = rows[np.argsort(key[rows], kind="stable")][:EACH].tolist()
-            examples = [
-                {
-                    **_row(row, texts, sure[row]),
-                    "label": ", ".join(np.array(labels)[has[row]].tolist()) or "none",
-                }
-                for row in chosen
-            ]
-            yield _kind(label, answer, rows, examples)
+    has, probabilities, names = (
+        evaluation.references > 0,
+        evaluation.probabilities,
+        np.array(labels),
+    )
+    missed, added = has & ~decisions, ~has & decisions
+    sizes = np.stack([missed.sum(axis=0), added.sum(axis=0)], axis=1).ravel()
+    for place in np.argsort(-sizes, kind="stable")[:GROUPS].tolist():
+        column, is_added = divmod(place, 2)
+        rows = np.flatnonzero((added if is_added else missed)[:, column])
+        confidence = probabilities[:, column]
+        order = np.argsort(-confidence[rows] if is_added else confidence[rows], kind="stable")
+        examples = [
+            {
+                **_row(row, texts, confidence[row]),
+                "label": ", ".join(names[has[row]].tolist()) or "none",
+            }
+            for row in rows[order][:EACH].tolist()
+        ]
+        name = labels[column]
+        yield _kind(None if is_added else name, name if is_added else None, rows, examples)
 
 
-def _furthest(found: SplitEvaluation, error: np.ndarray, texts: Texts) -> dict[str, Any]:
+def _furthest(evaluation: SplitEvaluation, error: np.ndarray, texts: Texts) -> dict[str, Any]:
     rows = np.argsort(-error, kind="stable")[: 2 * EACH]
     examples = [
         {
             **_row(row, texts, None),
-            "label": f"{found.references[row]:.4g}",
-            "answer": f"{found.logits[row, 0]:.4g}",
+            "label": f"{evaluation.references[row]:.4g}",
+            "answer": f"{evaluation.logits[row, 0]:.4g}",
         }
         for row in rows.tolist()
     ]
@@ -136,24 +142,21 @@ def _lengths(texts: Texts) -> np.ndarray:
 
 def _by_length(error: np.ndarray, lengths: np.ndarray) -> Iterator[dict[str, Any]]:
     """Mean error (of labels: the share that is wrong) with its 95% interval."""
-    borders = np.unique(np.quantile(lengths, np.arange(1, LENGTHS) / LENGTHS, method="lower"))
-    parts = np.searchsorted(borders, lengths)
-    for part in np.unique(parts):
-        here = parts == part
+    for rows in quantile_parts(lengths, LENGTHS):
         yield {
-            "low": int(lengths[here].min()),
-            "high": int(lengths[here].max()),
-            "rows": int(here.sum()),
-            "error": float(error[here].mean()),
-            "interval": _interval(error[here]),
+            "low": int(lengths[rows].min()),
+            "high": int(lengths[rows].max()),
+            "rows": len(rows),
+            "error": float(error[rows].mean()),
+            "interval": _interval(error[rows]),
         }
 
 
 def _interval(error: np.ndarray) -> list[float]:
     """Of a share Wilson's, of a mean the normal one."""
     if error.dtype == bool:
-        found = stats.binomtest(int(error.sum()), len(error)).proportion_ci(method="wilson")
-        return [float(found.low), float(found.high)]
+        interval = stats.binomtest(int(error.sum()), len(error)).proportion_ci(method="wilson")
+        return [float(interval.low), float(interval.high)]
     half = 1.96 * float(error.std()) / len(error) ** 0.5
     mean = float(error.mean())
     return [max(mean - half, 0.0), mean + half]

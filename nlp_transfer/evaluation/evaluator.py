@@ -12,7 +12,7 @@ import numpy as np
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.bootstrap import intervals
-from nlp_transfer.evaluation.hub_metrics import hub_metric
+from nlp_transfer.evaluation.hub_metrics import hub_metric, untrusted_metric
 from nlp_transfer.evaluation.metrics import confusion_matrix
 from nlp_transfer.evaluation.registry import (
     MIN_ROWS,
@@ -26,7 +26,7 @@ from nlp_transfer.evaluation.registry import (
     metrics_of,
 )
 from nlp_transfer.evaluation.slices import Slices
-from nlp_transfer.problems import Problem
+from nlp_transfer.problems import Problem, problems
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
@@ -195,6 +195,19 @@ def load_metrics(
             f"direction is known: {', '.join(known)}. Add it to evaluation.metrics.",
         )
     return Metrics(best, classes, tuple(metrics), problem)
+
+
+def refuse_unknown_metrics(config: EvaluationConfig) -> None:
+    """Names in `evaluation.metrics` that no kind of labels has, before any data is read.
+
+    Raises:
+        UserError: for one that is not registered where the code of the Hub is not trusted.
+    """
+    kinds = dict.fromkeys(problem.metric_kind for problem in problems().values())
+    for name in config.metrics or ():
+        if not config.trust_remote_code and not any(name in metrics_of(kind) for kind in kinds):
+            registered = dict.fromkeys(one for kind in kinds for one in metrics_of(kind))
+            raise untrusted_metric(name, list(registered))
 
 
 def _metric_named(

@@ -29,14 +29,8 @@ def hub_metric(name: str, problem: str, *, trust_remote_code: bool) -> Metric:
         UserError: if its code is not trusted, or cannot be loaded or run.
     """
     registered = list(metrics_of(problem))
-    unknown = f"evaluation.metrics has {name!r}, which is not one of ours ({', '.join(registered)})"
     if not trust_remote_code:
-        near = difflib.get_close_matches(name, registered, 1)
-        raise UserError(
-            ExitCode.CONFIG,
-            f"{unknown}. {f'Did you mean {near[0]}? ' if near else ''}A metric of the Hub is code "
-            "that runs here: if you trust it, add evaluation.trust_remote_code=true.",
-        )
+        raise untrusted_metric(name, registered)
     try:
         import evaluate
 
@@ -45,7 +39,8 @@ def hub_metric(name: str, problem: str, *, trust_remote_code: bool) -> Metric:
     except Exception as error:  # noqa: BLE001 (it is code from the Hub: anything can come)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            ExitCode.CONFIG, f"{unknown} and cannot be used from the Hub: {reason}"
+            ExitCode.CONFIG,
+            f"{_unknown(name, registered)} and cannot be used from the Hub: {reason}",
         ) from error
     logger.info("metric %s comes from the Hub", name)
 
@@ -54,6 +49,20 @@ def hub_metric(name: str, problem: str, *, trust_remote_code: bool) -> Metric:
 
     kind = Kind(problem, Predictions.decisions, Form.hub)
     return Metric(name, kind, compute, interval=IntervalMethod.none)
+
+
+def untrusted_metric(name: str, registered: list[str]) -> UserError:
+    """The error about a name that is not registered, where remote code may not run."""
+    near = difflib.get_close_matches(name, registered, 1)
+    return UserError(
+        ExitCode.CONFIG,
+        f"{_unknown(name, registered)}. {f'Did you mean {near[0]}? ' if near else ''}A metric of "
+        "the Hub is code that runs here: if you trust it, add evaluation.trust_remote_code=true.",
+    )
+
+
+def _unknown(name: str, registered: list[str]) -> str:
+    return f"evaluation.metrics has {name!r}, which is not one of ours ({', '.join(registered)})"
 
 
 def as_evaluate_metric(metric: Metric, classes: Classes) -> Any:

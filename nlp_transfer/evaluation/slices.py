@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,21 +26,24 @@ def slices_of(rows: Dataset, columns: Sequence[str]) -> Slices:
 
     columns_of_text = [rows[name] for name in ("text", "text_pair") if name in rows.column_names]
     lengths = [sum(map(len, texts)) for texts in zip(*columns_of_text, strict=True)]
-    found = {LENGTH: _by_length(np.array(lengths))}
-    for column in columns:
-        found[column] = _by_value(list(rows[f"{SLICE_PREFIX}{column}"]))
-    return found
+    by_column = {column: _by_value(list(rows[f"{SLICE_PREFIX}{column}"])) for column in columns}
+    return {LENGTH: _by_length(np.array(lengths)), **by_column}
 
 
 def _by_length(lengths: np.ndarray) -> dict[str, np.ndarray]:
     """Quarters of the texts, by characters; fewer where many are equally long."""
-    borders = np.unique(np.quantile(lengths, np.arange(1, LENGTHS) / LENGTHS, method="lower"))
-    parts = np.searchsorted(borders, lengths)
-    found = {}
-    for part in np.unique(parts):
-        here = np.flatnonzero(parts == part)
-        found[f"{lengths[here].min()}-{lengths[here].max()} characters"] = here
-    return found
+    return {
+        f"{lengths[rows].min()}-{lengths[rows].max()} characters": rows
+        for rows in quantile_parts(lengths, LENGTHS)
+    }
+
+
+def quantile_parts(values: np.ndarray, parts: int) -> Iterator[np.ndarray]:
+    """The rows of parts with about as many rows each, by value; fewer where many are equal."""
+    borders = np.unique(np.quantile(values, np.arange(1, parts) / parts, method="lower"))
+    part_of = np.searchsorted(borders, values)
+    for part in np.unique(part_of):
+        yield np.flatnonzero(part_of == part)
 
 
 def _by_value(values: list[str]) -> dict[str, np.ndarray]:
@@ -49,12 +52,9 @@ def _by_value(values: list[str]) -> dict[str, np.ndarray]:
     common = sorted(counts, key=lambda value: (-counts[value], value))
     if len(common) > MOST:
         common = common[: MOST - 1]
-    kept = set(common)
-    found = {
-        value or EMPTY: np.array([i for i, other in enumerate(values) if other == value])
-        for value in common
-    }
-    others = np.array([i for i, value in enumerate(values) if value not in kept], dtype=int)
-    if len(others):
-        found[f"({len(counts) - len(common)} rarer values)"] = others
-    return found
+    column = np.array(values, dtype=object)
+    slices = {value or EMPTY: np.flatnonzero(column == value) for value in common}
+    rarer = np.flatnonzero([value not in common for value in values])
+    if len(rarer):
+        slices[f"({len(counts) - len(common)} rarer values)"] = rarer
+    return slices

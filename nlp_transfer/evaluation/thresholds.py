@@ -16,6 +16,7 @@ from nlp_transfer.utils.logging import logger
 LEAST = 10  # rows of validation that have a label, or would get it: fewer tell nothing
 FOLDS = 5
 NEVER = 1.0
+LOGGED = 10  # labels without a threshold of their own that the log names
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,24 @@ def choose(
     columns, right = range(len(decoder.labels)), references > 0
     if decoder.problem.one_label:
         columns, right = range(positive, positive + 1), np.eye(2)[references] > 0
+    wanted = config.wanted_precision if how is Thresholds.precision else None
     thresholds, left = {}, {}
     for column in columns:
         label = decoder.labels[column]
-        given = (probabilities[:, column], right[:, column])
-        wanted = config.wanted_precision if how is Thresholds.precision else None
-        thresholds[label], why = of_label(*given, wanted)
-        if why is not None:
-            left[label] = why
-            logger.info("threshold of %s: %g, %s", label, thresholds[label], why)
+        thresholds[label], reason = of_label(probabilities[:, column], right[:, column], wanted)
+        if reason is not None:
+            left[label] = reason
+    _log_exceptions(thresholds, left)
     logger.info("thresholds for %s were chosen on validation", how.name)
     return Chosen(how.name, thresholds, left)
+
+
+def _log_exceptions(thresholds: dict[str, float], left: dict[str, str]) -> None:
+    for label in list(left)[:LOGGED]:
+        logger.info("threshold of %s: %g, %s", label, thresholds[label], left[label])
+    if len(left) > LOGGED:
+        more = len(left) - LOGGED
+        logger.info("%d more labels keep a fixed threshold: run.json says why", more)
 
 
 def of_label(
@@ -89,10 +97,10 @@ def of_label(
     if count < LEAST:
         return HALF, f"{count} rows of validation have it, at least {LEAST} are needed"
     if wanted is not None:
-        found = for_precision(probabilities, right, wanted)
-        if found is None:
+        threshold = for_precision(probabilities, right, wanted)
+        if threshold is None:
             return NEVER, f"no threshold has a precision of {wanted:g}: it is never given"
-        return found, None
+        return threshold, None
     if _f1(_unseen(probabilities, right), right) <= _f1(probabilities > HALF, right):
         return HALF, "another would not raise the F1 of unseen validation texts"
     return for_f1(probabilities, right), None
@@ -100,14 +108,20 @@ def of_label(
 
 def for_f1(probabilities: np.ndarray, right: np.ndarray) -> float:
     """Of all thresholds the one of the largest F1."""
-    thresholds, given, hits = _cuts(probabilities, right)
-    return float(thresholds[np.argmax(2 * hits / (given + right.sum()))])
+    return _largest_f1(*_cuts(probabilities, right), right.sum())
+
+
+def _largest_f1(
+    thresholds: np.ndarray, positives: np.ndarray, hits: np.ndarray, count: int
+) -> float:
+    """The threshold whose F1 is largest, where `count` rows have the label."""
+    return float(thresholds[np.argmax(2 * hits / (positives + count))])
 
 
 def for_precision(probabilities: np.ndarray, right: np.ndarray, wanted: float) -> float | None:
     """The lowest threshold with this precision, of at least `LEAST` rows; None: there is none."""
-    thresholds, given, hits = _cuts(probabilities, right)
-    good = np.flatnonzero((given >= LEAST) & (hits >= wanted * given))
+    thresholds, positives, hits = _cuts(probabilities, right)
+    good = np.flatnonzero((positives >= LEAST) & (hits >= wanted * positives))
     return float(thresholds[good[-1]]) if len(good) else None
 
 
@@ -116,10 +130,16 @@ def _cuts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Thresholds between neighbouring probabilities, falling; rows above each, and their hits."""
     order = np.argsort(-probabilities, kind="stable")
-    ranked = probabilities[order]
+    return _cuts_of_ranked(probabilities[order], right[order])
+
+
+def _cuts_of_ranked(
+    ranked: np.ndarray, right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `_cuts`, of rows that are in the order of falling probabilities."""
     ends = np.flatnonzero(np.diff(ranked, append=-1) < 0)
     middles = (ranked[ends] + np.append(ranked[1:], 0)[ends]) / 2
-    return middles, ends + 1, np.cumsum(right[order])[ends]
+    return middles, ends + 1, np.cumsum(right)[ends]
 
 
 def _unseen(probabilities: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -127,12 +147,14 @@ def _unseen(probabilities: np.ndarray, right: np.ndarray) -> np.ndarray:
     parts = np.empty(len(right), dtype=int)
     for here in (right, ~right):
         parts[here] = np.arange(here.sum()) % FOLDS
-    decided = np.empty(len(right), dtype=bool)
+    order = np.argsort(-probabilities, kind="stable")  # once; a fold keeps it
+    decisions = np.empty(len(right), dtype=bool)
     for part in range(FOLDS):
-        here = parts == part
-        decided[here] = probabilities[here] > for_f1(probabilities[~here], right[~here])
-    return decided
+        here, others = parts == part, order[parts[order] != part]
+        cuts = _cuts_of_ranked(probabilities[others], right[others])
+        decisions[here] = probabilities[here] > _largest_f1(*cuts, right[others].sum())
+    return decisions
 
 
-def _f1(given: np.ndarray, right: np.ndarray) -> float:
-    return 2 * (given & right).sum() / (given.sum() + right.sum())
+def _f1(decisions: np.ndarray, right: np.ndarray) -> float:
+    return 2 * (decisions & right).sum() / (decisions.sum() + right.sum())
