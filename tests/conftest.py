@@ -230,7 +230,7 @@ def typed(checkpoints: dict[str, Path], reviews: dict[str, Path]) -> Callable[..
         name = f"checkpoint.name={checkpoints[architecture]}"
         # What `auto` chooses, and how long few rows are trained on, is measured: tests say it.
         usual = () if any(m.startswith("strategy=") for m in more) else ("strategy=full",)
-        short = ("strategy.min_steps=0",)
+        short = ("strategy.min_steps=0", "evaluation.folds=0")
         return ["+task=classify", name, *QUIETLY, *files, *usual, *short, *more]
 
     return overrides

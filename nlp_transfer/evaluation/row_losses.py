@@ -32,6 +32,18 @@ def row_losses(logits: np.ndarray, references: np.ndarray, problem: Problem) -> 
     return -(right * log_yes + (1 - right) * log_no).mean(axis=1)
 
 
+def row_errors(logits: np.ndarray, references: np.ndarray, problem: Problem) -> np.ndarray:
+    """Whether the likeliest label of each row is wrong, float64 [rows], 0 or 1.
+
+    Of several labels and of scores it is the row's loss. Unlike a log loss it does not depend on
+    how sure a model is that learned from a few rows: out of fold, fine-tuned models are too sure.
+    """
+    classes = problem.classes(references) if problem.one_label else None
+    if classes is None:
+        return row_losses(logits, references, problem)
+    return (logits.argmax(axis=1) != classes).astype(np.float64)
+
+
 @dataclass(frozen=True)
 class PairedDifference:
     """The mean of a difference over rows, with its standard error."""
@@ -50,3 +62,8 @@ class PairedDifference:
     def is_lower(self) -> bool:
         """Whether the first is lower by more than the standard error."""
         return self.mean < -self.standard_error
+
+    @property
+    def is_higher(self) -> bool:
+        """Whether the first is higher by more than the standard error."""
+        return self.mean > self.standard_error

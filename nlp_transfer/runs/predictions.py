@@ -64,7 +64,7 @@ def read_predictions(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def rows_digest(corpus: Corpus, split: str) -> str:
     """SHA-256 of the texts and references of a split, in their order."""
-    rows = corpus.splits[split]
+    rows = corpus.rows(split)
     digest = hashlib.sha256()
     for column in ("text", "text_pair"):
         if column in rows.column_names:

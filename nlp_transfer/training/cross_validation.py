@@ -70,9 +70,9 @@ def _answer_fold(
     context: TrainingContext, recipe: Recipe, part: RunFolder, held_out: np.ndarray
 ) -> np.ndarray:
     rows = context.encoded.splits["train"]
-    config, pretrained, stages = context.start(recipe)
     seen = context.training_rows(recipe, select_documents(rows, ~held_out))
     with _quiet():
+        config, pretrained, stages = context.start(recipe)
         model = train(
             pretrained,
             Encoded({"train": seen}, context.encoded.collator),

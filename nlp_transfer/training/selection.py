@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.evaluation.row_losses import PairedDifference, row_losses
+from nlp_transfer.evaluation.row_losses import PairedDifference, row_errors, row_losses
 from nlp_transfer.models.recipes import Recipe, recipe_of
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.cross_validation import cross_validate
@@ -43,9 +43,9 @@ class Selection:
 
 
 def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | None) -> Selection:
-    """Climb the recipes as long as the next is better by more than its standard error.
+    """Climb the recipes as long as the next is better, with regard to the standard error.
 
-    Rows are the same for all, so differences are paired; compared is the loss of each row.
+    Rows are the same for all, so differences are paired; compared are the errors of each row.
 
     Args:
         recipes: cheapest first.
@@ -59,7 +59,7 @@ def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | 
     problem, references = context.metrics.problem, context.encoded.splits["train"].labels
     logits: dict[str, np.ndarray] = {}
     evidence: list[Evidence] = []
-    best, lowest = recipes[0].name, np.array([])
+    best, fewest = recipes[0].name, np.array([])
     for recipe in recipes:
         began = time.monotonic()
         logits[recipe.name] = cross_validate(context, recipe, folds)
@@ -67,17 +67,25 @@ def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | 
         seconds = round(time.monotonic() - began, 1)
         measured = context.metrics.of_rows(logits[recipe.name], references)
         evidence.append(_evidence(recipe.name, context.metrics.best, measured, losses, seconds))
-        if len(lowest) and not PairedDifference.of(losses, lowest).is_lower:
+        errors = row_errors(logits[recipe.name], references, problem)
+        if len(fewest) and not _is_better(recipe, PairedDifference.of(errors, fewest)):
             break
-        best, lowest = recipe.name, losses
+        best, fewest = recipe.name, errors
     # A run that is repeated has decided already.
     chosen = decide("strategy", lambda: best) if auto else best
     recipe = recipe_of(context.config.strategy, chosen)
     if chosen not in logits:
         logits[chosen] = cross_validate(context, recipe, folds)
     _log(evidence, chosen)
+    if not auto:
+        return Selection(recipe, [], logits[chosen])
     marked = [replace(entry, chosen=entry.recipe == chosen) for entry in evidence]
     return Selection(recipe, marked, logits[chosen])
+
+
+def _is_better(recipe: Recipe, errors: PairedDifference) -> bool:
+    """A tie goes to the recipe that is expected to be better, else to the cheaper one."""
+    return not errors.is_higher if recipe.expected else errors.is_lower
 
 
 def _evidence(
