@@ -70,6 +70,21 @@ def test_the_verdict_is_that_of_the_last_doubling() -> None:
     said = curve("accuracy", 0.01, -0.02, 0.04, 0.4)
     assert "The data cannot tell" in said
     assert "from 50 to 100 rows accuracy changed by +0.010 [-0.020, +0.040]" in said
+    for value, p in ((0.0, 1.0), (0.1, 0.0)):  # of an interval without width, nothing is certain
+        said = curve("accuracy", value, value, value, p)
+        assert "The data cannot tell" in said
+        assert "no certainty: these 99 rows" in said
+        assert "probably help" not in said
+
+
+def test_points_for_which_auto_chose_otherwise_are_named() -> None:
+    told: dict[str, Any] = {"rows": 99, "metrics": {"accuracy": 0.8}, "intervals": {}}
+    gain = Difference(0.1, (0.05, 0.15), 0.001, 0.0)
+    chosen = [{"strategy": "probe", "precision": "fp32"}, {"strategy": "full", "precision": "fp32"}]
+    steps = [Step(50, "a", told, None, chosen[0]), Step(1000, "b", told, gain, chosen[1])]
+    said = str(Curve("test", "accuracy", steps))
+    assert "strategy is chosen by the data (50 rows: probe, 1,000 rows: full)" in said
+    assert "precision" not in said
 
 
 @pytest.mark.slow

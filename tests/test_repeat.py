@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,14 @@ def changed(folder: Path, **entries: Any) -> None:
 
 
 def test_a_run_repeats_to_the_last_digit_and_what_differs_is_named(
-    finished: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    logger = logging.getLogger("nlp_transfer")
+    logger.addHandler(caplog.handler)
     main(["repeat", str(finished), "--out", "again"])
+    logger.removeHandler(caplog.handler)
+    assert "is unfinished" not in caplog.text  # it is new
+    assert "epoch 1" in caplog.text
     said = capsys.readouterr().out
     assert "every metric is the same to the last digit" in said
     assert "largest difference of a logit: 0" in said

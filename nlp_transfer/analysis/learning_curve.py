@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Step:
     folder: str
     measured: dict[str, Any]  # of one split, as in metrics.json
     gain: Difference | None  # over the part before
+    decisions: dict[str, Any] = field(default_factory=dict)  # what `auto` chose for this part
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _curve(runs: list[Finished], sizes: list[int]) -> Curve:
     points = [Contender((0,), scores[[i]], drawn[[i]]) for i in range(len(runs))]
     gains = [difference(here, before) for before, here in zip(points, points[1:], strict=False)]
     steps = [
-        Step(size, str(run.folder), run.measured[split], gain)
+        Step(size, str(run.folder), run.measured[split], gain, run.about.get("decisions", {}))
         for size, run, gain in zip(sizes, runs, [None, *gains], strict=True)
     ]
     return Curve(split, metric, steps)
@@ -137,6 +138,20 @@ def _lines(curve: Curve) -> Iterator[str]:
     yield from aligned([["rows of train", *names, f"gain in {curve.metric}"], *rows])
     yield f"On {last['rows']:,} rows of {curve.split}, the same for all; in brackets 95% intervals."
 
+    yield from _different_decisions(curve)
+
+
+def _different_decisions(curve: Curve) -> Iterator[str]:
+    """What `auto` did not choose alike for all parts: these points differ in more than rows."""
+    names = sorted({name for step in curve.steps for name in step.decisions})
+    for name in names:
+        values = [step.decisions.get(name) for step in curve.steps]
+        if any(value != values[0] for value in values):
+            points = zip(curve.steps, values, strict=True)
+            chosen = ", ".join(f"{step.rows:,} rows: {value}" for step, value in points)
+            differs = f"{name} is chosen by the data ({chosen})"
+            yield f"The points differ in more than their rows: {differs}."
+
 
 def _verdict(curve: Curve) -> str:
     before, last = curve.steps[-2:]
@@ -145,6 +160,13 @@ def _verdict(curve: Curve) -> str:
         f"from {before.rows:,} to {last.rows:,} rows {curve.metric} changed by {_gain(last.gain)}"
     )
     better = (last.gain.value > 0) == greater_is_better(curve.metric)
+    low, high = last.gain.interval
+    if low == high:
+        return (
+            f"The data cannot tell whether more labels would help: {what}. An interval without "
+            f"width is no certainty: these {last.measured['rows']:,} rows are too few or too easy "
+            "to show a difference."
+        )
     if last.gain.p >= LEVEL:
         return (
             f"The data cannot tell whether more labels would help: {what}. Curves flatten: expect "

@@ -34,8 +34,8 @@ class Repeated:
 
     def __str__(self) -> str:
         lines = [f"Repeated: {self.before.folder} in {self.after.folder}"]
-        lines += [f"  different: {said}" for said in self.differences]
-        lines += [f"  {said}" for said in self.changed]
+        lines += [f"  different: {difference}" for difference in self.differences]
+        lines += [f"  {change}" for change in self.changed]
         logits = max(_largest_move(self.before, self.after, split) for split in self.after.measured)
         if not self.changed:
             lines.append("  every metric is the same to the last digit")
@@ -58,23 +58,23 @@ def repeat(folder: Path, into: Path | None = None) -> Repeated:
     into = into or folder.with_name(f"{folder.name}-repeat")
     with tempfile.TemporaryDirectory() as stores:
         config = _again(before, into, stores)
-        found = _differences(before, config)
-        fatal = [said for said in found if said.startswith(DEFINES_THE_RUN)]
+        different = _differences(before, config)
+        fatal = [difference for difference in different if difference.startswith(DEFINES_THE_RUN)]
         if fatal:
             raise UserError(
                 ExitCode.DATA,
-                f"{folder} cannot be repeated here: {'; '.join(found)}. Put back the data and the "
-                "checkpoint it was trained with.",
+                f"{folder} cannot be repeated here: {'; '.join(different)}. Put back the data and "
+                "the checkpoint it was trained with.",
             )
         if not ((into / RUN_FILE).is_file() and (into / CONFIG_FILE).is_file()):
             adopt(into, config, before.about["corpus"], before.about.get("decisions", {}))
         run(config)
     after = open_finished(into)
-    return Repeated(before, after, found, list(_changed(before, after)))
+    return Repeated(before, after, different, list(_changed(before, after)))
 
 
 def _again(before: Finished, into: Path, stores: str) -> Config:
-    """The stored configuration, for another folder, the same threads and nobody else's eyes."""
+    """The stored configuration with the same threads, for another folder; nothing is uploaded."""
     config = read_config(before.folder / CONFIG_FILE)
     revision = config.checkpoint.revision or before.about["checkpoint"]["commit"]
     return replace(
@@ -100,9 +100,9 @@ def _differences(before: Finished, config: Config) -> list[str]:
 
 
 def _changed(before: Finished, after: Finished) -> Iterator[str]:
-    for split, found in before.measured.items():
+    for split, figures in before.measured.items():
         now = after.measured[split]["metrics"]
-        for name, value in found["metrics"].items():
+        for name, value in figures["metrics"].items():
             if now[name] != value:
                 yield f"{split} {name}: {value} there, {now[name]} here"
 

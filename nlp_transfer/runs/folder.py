@@ -31,6 +31,7 @@ PREDICTIONS = "predictions"  # a folder
 MISTAKES_FILE = "mistakes.json"
 REPORT_FILE = "report.html"
 REPORT_MD_FILE = "report.md"
+ADOPTED = "adopted"  # in run.json: another run's decisions, and nothing else yet
 LOCK_FILE = ".lock"
 T = TypeVar("T")
 
@@ -142,7 +143,8 @@ def adopt(path: Path, config: Config, fingerprint: str, decisions: dict[str, Any
     """
     _refuse_foreign(path)
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / RUN_FILE, {**_unfinished(config, fingerprint), "decisions": decisions})
+    entries = {**_unfinished(config, fingerprint), "decisions": decisions, ADOPTED: True}
+    write_json(path / RUN_FILE, entries)
     write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
 
 
@@ -178,11 +180,15 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
     begun = (path / RUN_FILE).is_file()
     if begun and not config.overwrite:
         _refuse_another_run(path, config, fingerprint)
-        state = State(read_json(path / RUN_FILE)["state"])
+        entries = read_json(path / RUN_FILE)
+        state = State(entries["state"])
         if state is State.finished:
             return state
         if (path / CONFIG_FILE).is_file():
-            logger.info("%s is unfinished: it goes on (overwrite=true starts again)", path)
+            if entries.pop(ADOPTED, False):  # nothing was trained yet
+                write_json(path / RUN_FILE, entries)
+            else:
+                logger.info("%s is unfinished: it goes on (overwrite=true starts again)", path)
             _remove_results(path)
             return state
     # run.json first: it is what makes the folder ours, whenever the process may be killed.
