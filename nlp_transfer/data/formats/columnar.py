@@ -1,0 +1,84 @@
+"""Reads Parquet, Arrow (Feather) and ORC."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nlp_transfer.data.formats.registry import (
+    WINDOW,
+    ReadOptions,
+    Window,
+    register_reader,
+    unique_names,
+)
+from nlp_transfer.errors import ExitCode, UserError
+
+ARROW_FILE = b"ARROW1"
+FEATHER_1 = b"FEA1"
+
+
+@register_reader("parquet", ".parquet")
+def read_parquet(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
+    """Row groups in windows."""
+    table = pq.ParquetFile(_seekable(file), pre_buffer=False)
+    schema = table.schema_arrow
+    if not table.metadata.num_rows:
+        yield _renamed(schema.empty_table())
+    for batch in table.iter_batches(WINDOW):
+        whole = pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
+        yield _renamed(whole)
+
+
+@register_reader("arrow", ".arrow", ".feather")
+def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
+    """An IPC file or stream; `datasets` caches are such streams."""
+    source = _seekable(file)
+    head = source.read(8)
+    source.seek(0)
+    if head.startswith(FEATHER_1):
+        raise UserError(
+            ExitCode.DATA, f"{name} is a Feather file of version 1. Write it again, as version 2."
+        )
+    if head.startswith(ARROW_FILE):
+        batches = pa.ipc.open_file(source)
+        found: Any = (batches.get_batch(i) for i in range(batches.num_record_batches))
+    else:
+        found = pa.ipc.open_stream(source)
+        batches = found
+    yield from _windows(found, batches.schema)
+
+
+@register_reader("orc", ".orc")
+def read_orc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
+    """Stripes in windows."""
+    from pyarrow import orc
+
+    table = orc.ORCFile(_seekable(file))
+    yield from _windows((table.read_stripe(i) for i in range(table.nstripes)), table.schema)
+
+
+def _windows(batches: Any, schema: pa.Schema) -> Iterator[pa.Table]:
+    empty = True
+    for batch in batches:
+        table = _renamed(pa.Table.from_batches([batch], batch.schema))
+        for start in range(0, len(table), WINDOW):
+            empty = False
+            yield table.slice(start, WINDOW)
+    if empty:
+        yield _renamed(schema.empty_table())
+
+
+def _renamed(table: pa.Table) -> pa.Table:
+    names = unique_names(table.column_names)
+    return table if names == table.column_names else table.rename_columns(names)
+
+
+def _seekable(file: BinaryIO) -> BinaryIO:
+    """The file, or its content where it is compressed."""
+    plain = isinstance(file, io.BufferedReader) and isinstance(file.raw, io.FileIO)
+    return file if plain and file.seekable() else cast(BinaryIO, io.BytesIO(file.read()))

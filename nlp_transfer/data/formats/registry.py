@@ -1,0 +1,130 @@
+"""The registry of readers: which function reads a file, by its suffix or by the format's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import pyarrow as pa
+
+from nlp_transfer.config.schema import COMPRESSED_SUFFIXES
+from nlp_transfer.errors import ExitCode, UserError
+
+ENTRY_POINTS = "nlp_transfer.sources"
+WINDOW = 4096  # rows: sorted by length they leave little padding, and a kill loses only these
+
+Window: TypeAlias = pa.Table | list[dict[str, Any]]  # JSON rows keep their own shape
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a table file is read."""
+
+    encoding: str | None = None
+    """Of text files; None: UTF-8, or UTF-16 by its mark."""
+    separator: str | None = None
+    """Between cells; None: by the suffix, or as the header shows."""
+    sheet: str | None = None
+    """Of a workbook."""
+    keys: str = "dataset."
+    """What stands before `encoding` and `separator` where a person types them."""
+    note: Callable[[str], None] = field(default=lambda _: None)
+    """Takes one sentence about each thing that was decided while reading."""
+
+
+Read: TypeAlias = Callable[[BinaryIO, str, ReadOptions], Iterator[Window]]
+Lines: TypeAlias = Callable[[BinaryIO, str, ReadOptions], Iterator[int]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one format is read.
+
+    `read` takes the open file, its name for messages, and the options; it yields windows of at most
+    `WINDOW` rows, Arrow tables or lists of dictionaries, and raises `UserError`. `lines` yields the
+    line on which each row begins; None: the format has no lines.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Read
+    lines: Lines | None = None
+
+
+READERS: dict[str, Reader] = {}
+
+
+def register_reader(
+    name: str, *suffixes: str, lines: Lines | None = None
+) -> Callable[[Read], Read]:
+    """Register the decorated function as the reader of a format.
+
+    Another package names its module in the entry points `nlp_transfer.sources`; the module is
+    imported when a reader is looked up.
+    """
+
+    def register(read: Read) -> Read:
+        READERS[name] = Reader(name, tuple(s.lower() for s in suffixes), read, lines)
+        return read
+
+    return register
+
+
+def readers() -> dict[str, Reader]:
+    """Every reader by its name, those of other packages included."""
+    _import_readers()
+    return READERS
+
+
+@cache
+def _import_readers() -> None:
+    from nlp_transfer.data.formats import columnar, delimited, excel, json_rows  # noqa: F401
+
+    for point in entry_points(group=ENTRY_POINTS):
+        point.load()
+
+
+def reader_of(name: str) -> Reader | None:
+    """The reader of a file, by its suffix; None for a suffix that nobody reads."""
+    suffix = Path(without_compression(name)).suffix.lower()
+    return next((r for r in readers().values() if suffix in r.suffixes), None)
+
+
+def is_table_name(name: str) -> bool:
+    """Whether a name ends as a table file that can be read, compressed or not."""
+    return reader_of(name) is not None or Path(name).suffix.lower() == ".zip"
+
+
+def require_reader(name: str, code: ExitCode = ExitCode.DATA) -> Reader:
+    """The reader of a file.
+
+    Raises:
+        UserError: with the suffixes that can be read.
+    """
+    reader = reader_of(name)
+    if reader is None:
+        known = ", ".join(s for r in readers().values() for s in r.suffixes)
+        raise UserError(
+            code,
+            f"{name} is not one of the known kinds: {known}; each of them also compressed "
+            f"({', '.join(COMPRESSED_SUFFIXES)}).",
+        )
+    return reader
+
+
+def without_compression(name: str) -> str:
+    """A file's name without the suffix of its compression."""
+    path = Path(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in COMPRESSED_SUFFIXES else name
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """Column names; one that occurs several times gets its position: `b (column 2)`."""
+    return [
+        name if names.count(name) == 1 else f"{name} (column {position})".strip()
+        for position, name in enumerate(names, start=1)
+    ]
