@@ -107,7 +107,7 @@ def mistakes(kind: str) -> Iterator[Mistake]:
     yield Mistake(kind, clean, "label 'ugly'", next_one, test=unknown)
     yield Mistake(kind, clean + b"ab\0cd\n", "", next_one)
     yield Mistake(kind, clean + b"caf\xe9\n", "UTF-8", next_one)
-    yield Mistake(kind, clean.decode().encode("utf-16"), "UTF-8", 1)
+    yield Mistake(kind, clean.decode().encode("utf-16-le"), "encoding=utf-16-le", 1)
     yield Mistake(kind, b"", "is an empty file")
     yield Mistake(kind, clean, "it has text, label", keys={"text": "body"})
     if kind == "jsonl":
@@ -125,9 +125,11 @@ def mistakes(kind: str) -> Iterator[Mistake]:
     yield Mistake(kind, content(kind, scores), "label 'high'", 4)
     yield Mistake(kind, b"\n" + clean, "names of the columns", 1)
     plain = content(kind, [("fine", "good"), ("dull", "bad")])
-    yield Mistake(kind, plain.replace(mark.encode(), b";"), "semicolons", 1)
+    # The header shows the separator; a row that does not fit it is an error.
+    yield Mistake(kind, plain.replace(mark.encode(), b";") + b"a;b;c\n", "semicolons", 4)
     other, name = {"csv": ("tsv", "tabs"), "tsv": ("csv", "commas")}[kind]
-    yield Mistake(kind, content(other), name, 1)
+    wrong = LINED[other].join("abc").encode()
+    yield Mistake(kind, content(other) + wrong, name, next_one)
 
 
 MISTAKES = [mistake for kind in KINDS for mistake in mistakes(kind)]

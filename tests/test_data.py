@@ -453,11 +453,11 @@ def test_a_missing_file_and_an_unknown_kind_of_file_are_named(tmp_path: Path) ->
     message = failure(train=path, validation=missing)
     assert "dataset.validation" in message
     assert str(missing) in message
-    strange = tmp_path / "rows.xlsx"
+    strange = tmp_path / "rows.docx"
     strange.write_bytes(path.read_bytes())
     message = failure(train=strange)
     assert str(strange) in message
-    assert ".csv, .tsv, .jsonl, .json, .parquet" in message
+    assert ".csv, .tsv, .jsonl, .ndjson, .json, .parquet" in message
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import FILE_SUFFIXES, DatasetConfig, EvaluationConfig
+from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
+from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.corpus import Corpus, load_labelled, named
+from nlp_transfer.data.formats.registry import ReadOptions, is_table_name
 from nlp_transfer.data.sources import SPLITS, Source, read_files, read_splits
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.evaluator import evaluate_split, load_metrics
@@ -39,6 +41,8 @@ class LabelledTexts:
     text_pair: str | None = None
     label: str | None = None  # several columns of 0 and 1: with commas
     delimiter: str | None = None
+    encoding: str | None = None  # of a file; None: UTF-8, or UTF-16 by its mark
+    separator: str | None = None  # between the cells of a file; None: as its header shows
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _usual(folder: Path) -> tuple[DatasetConfig, EvaluationConfig]:
 
 def _read(asked: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, list[Source]]:
     """The tables, and how their columns are called."""
-    is_file = Path(asked.data).suffix.lower() in FILE_SUFFIXES
+    is_file = is_table_name(asked.data.partition("#")[0].partition("?")[0])
     config = _dataset(None if is_file else asked.data, usual)
     columns = {
         name: getattr(asked, name)
@@ -141,7 +145,9 @@ def _read(asked: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, li
         columns["label"] = columns["label"].split(",")
     config = replace(config, **columns, group=None)  # nothing is cut here
     if is_file:
-        sources = read_files(asked.data, "--data")
+        # How the files of training were written says nothing about this one.
+        options = ReadOptions(asked.encoding, asked.separator, keys="--")
+        sources = read_files(asked.data, "--data", options)
     else:
         split = getattr(config, asked.split) if asked.split in SPLITS else asked.split
         only = replace(config, train=split or asked.split, validation=None, test=None)
@@ -165,16 +171,10 @@ def _dataset(name: str | None, usual: DatasetConfig) -> DatasetConfig:
 
 
 def _refuse_columns(config: DatasetConfig, sources: list[Source]) -> None:
-    asked = [("--text", config.text), ("--text-pair", config.text_pair)]
-    asked += [("--label", column) for column in config.label_columns]
+    wanted = [("--text", config.text), ("--text-pair", config.text_pair)]
+    wanted += [("--label", column) for column in config.label_columns]
     for source in sources:
-        for flag, column in asked:
-            if column is not None and column not in source.table.column_names:
-                raise UserError(
-                    ExitCode.DATA,
-                    f"{column!r} is not a column of {source.name}; it has "
-                    f"{', '.join(source.table.column_names)}. Set {flag} to one of them.",
-                )
+        require_columns(source.table.column_names, wanted, source.name, source.cells)
 
 
 def _what_it_answers(classifier: Classifier, folder: Path) -> tuple[tuple[str, ...], Problem]:

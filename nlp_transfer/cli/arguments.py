@@ -66,6 +66,12 @@ def add_overrides(parser: Parser) -> None:
     )
 
 
+def add_file_options(parser: Any) -> None:
+    """How a file of texts is written."""
+    parser.add_argument("--encoding", help="of a text file, as cp1252 (UTF-8, or by its mark)")
+    parser.add_argument("--separator", metavar="SIGN", help="between cells (as the header shows)")
+
+
 def add_out(parser: Parser, help_text: str, default: Path | None = None) -> None:
     """A file for the result, which is not replaced unless --force says so."""
     parser.add_argument("--out", type=Path, metavar="FILE", help=help_text, default=default)

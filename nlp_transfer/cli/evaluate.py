@@ -8,6 +8,7 @@ from nlp_transfer.cli.arguments import (
     Command,
     Parser,
     add_backend,
+    add_file_options,
     add_folder,
     add_out,
     check_out,
@@ -25,6 +26,7 @@ def _add_arguments(parser: Parser) -> None:
     parser.add_argument("--text-pair", metavar="COLUMN", help="the second text of each row")
     parser.add_argument("--label", metavar="COLUMN", help="labels (as in the run, or label)")
     parser.add_argument("--delimiter", help="between the labels of one cell")
+    add_file_options(parser)
     add_out(parser, "the figures as in metrics.json, too")
 
 
@@ -35,7 +37,8 @@ def run_evaluate(arguments: Namespace) -> None:
 
     check_out(arguments.out, arguments.force)
     columns = (arguments.text, arguments.text_pair, arguments.label, arguments.delimiter)
-    texts = LabelledTexts(arguments.data, arguments.split, *columns)
+    how = (arguments.encoding, arguments.separator)
+    texts = LabelledTexts(arguments.data, arguments.split, *columns, *how)
     measurement = remeasure(arguments.folder, texts, arguments.backend, arguments.threads)
     print(measurement)
     if arguments.out is not None:

@@ -8,7 +8,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_transfer.cli.arguments import Command, Parser, add_backend, add_folder, check_out
+from nlp_transfer.cli.arguments import (
+    Command,
+    Parser,
+    add_backend,
+    add_file_options,
+    add_folder,
+    check_out,
+)
 from nlp_transfer.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
@@ -23,6 +30,8 @@ TABLE_OPTIONS = {
     "text_pair": None,
     "out": STREAM,
     "format": None,
+    "encoding": None,
+    "separator": None,
     "prefix": "",
     "delimiter": "|",
     "force": False,
@@ -37,11 +46,12 @@ def _add_arguments(parser: Parser) -> None:
         "--probabilities", action="store_true", help="the probability of every label, too"
     )
     table = parser.add_argument_group("a table of texts instead of sentences")
-    table.add_argument("--file", default=STREAM, help="CSV, TSV, JSON lines, Parquet (-: stdin)")
+    table.add_argument("--file", default=STREAM, help="a table, compressed or not (-: stdin)")
     table.add_argument("--text", metavar="COLUMN", help="the texts (required for a table)")
     table.add_argument("--text-pair", metavar="COLUMN", help="the second text of each row")
     table.add_argument("--out", default=STREAM, metavar="FILE", help="answers (-: stdout)")
     table.add_argument("--format", choices=("csv", "tsv", "jsonl"), help="of stdin and stdout")
+    add_file_options(table)
     table.add_argument("--prefix", default="", help="of the new columns' names")
     table.add_argument("--delimiter", default="|", metavar="SIGN", help="between labels (|)")
     table.add_argument("--force", action="store_true", help="replace --out if it exists")
@@ -129,6 +139,7 @@ def _predict_table(arguments: Namespace) -> None:
 
 def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     """The request, checked before anything is loaded."""
+    from nlp_transfer.data.formats.registry import ReadOptions, is_table_name, require_reader
     from nlp_transfer.data.tabular import kind_of
     from nlp_transfer.inference.table_prediction import PredictionRequest
 
@@ -143,9 +154,14 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     streams = [name for name, path in (("--file", source), ("--out", out)) if path is None]
     if workers > 1 and streams:
         raise UserError(ExitCode.CONFIG, f"Several workers need a file: {streams[0]}.")
-    kind = arguments.format if source is None else kind_of(source)
+    kind = arguments.format
+    if source is not None:
+        zipped = source.suffix.lower() == ".zip" and is_table_name(source.name)
+        kind = "zip" if zipped else require_reader(source.name, ExitCode.CONFIG).name
     out_kind = (arguments.format or kind) if out is None else kind_of(out)
-    if kind is None or (out is None and out_kind == "parquet"):
+    if kind is None or (
+        out is None and (out_kind == "parquet" or out_kind not in WRITTEN.values())
+    ):
         where = "Standard input" if kind is None else "Standard output"
         raise UserError(ExitCode.CONFIG, f"{where} needs --format csv, tsv or jsonl.")
     if source is not None and not source.is_file():
@@ -163,6 +179,7 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
         arguments.probabilities,
         arguments.prefix,
         arguments.delimiter,
+        ReadOptions(arguments.encoding, arguments.separator, keys="--"),
     )
 
 

@@ -12,16 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 
 from nlp_transfer.config.schema import AUTO, Config, DatasetConfig
-from nlp_transfer.data.labels import (
-    Table,
-    parse,
-    problem_of,
-    read_labels,
-    refuse_rows,
-)
+from nlp_transfer.data.clean_labels import merge_labels
+from nlp_transfer.data.faults import Faults
+from nlp_transfer.data.label_lists import read_decimal_commas, read_label_lists
+from nlp_transfer.data.labels import parse, problem_of
 from nlp_transfer.data.sources import SPLITS, Source, read_splits
 from nlp_transfer.data.splits import (
     FoldRule,
@@ -34,13 +31,17 @@ from nlp_transfer.data.splits import (
     without_leaks,
 )
 from nlp_transfer.data.splitters import stratified_part
-from nlp_transfer.data.tabular import other_delimiter
+from nlp_transfer.data.table import Table
+from nlp_transfer.data.usable_rows import (
+    SLICE_PREFIX,
+    read_table,
+    without_undecided,
+    without_unlabelled,
+)
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem, problem_named
-from nlp_transfer.problems.base import UNLABELLED, integer
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
-SLICE_PREFIX = "slice: "  # before the name of a column of the data, in a `Corpus`
 CROSS_VALIDATION = "cross_validation"  # the split name of out-of-fold figures
 COLUMNS = ("label", "text", "text_pair")
 
@@ -87,26 +88,21 @@ def load_corpus(
     seed: int,
     slices: Sequence[str] = (),
     fold_rule: FoldRule | None = None,
+    faults: Faults | None = None,
 ) -> Corpus:
     """Read, check and complete the splits.
 
     Args:
         slices: columns that stay beside ours, as texts, named `SLICE_PREFIX` and their name.
         fold_rule: when the rows of train are cross-validated instead of cut; None: never.
+        faults: takes what is wrong with rows, which are left out; None: it is an error.
 
     Raises:
         UserError: with the file, the rows and what to do.
     """
     notes: list[str] = []
-    tables = {
-        split: [_our_columns(source, split, config, slices) for source in sources]
-        for split, sources in read_splits(config).items()
-    }
-    tables = _without_unlabelled(tables, notes)
-    problem = problem_of(tables["train"], config)
-    tables = {s: [parse(t, problem, config) for t in parts] for s, parts in tables.items()}
-    names = _label_names(tables["train"], problem, config)
-    splits = {split: _with_label_ids(parts, names, problem) for split, parts in tables.items()}
+    with faults or Faults() as faults:
+        splits, names, problem = _read(config, slices, faults, notes)
     count = 0 if fold_rule is None else number_of_folds(splits, config, fold_rule)
     splits = cut_missing_splits(splits, problem, config, seed, notes, withhold=not count)
     splits = without_leaks(splits, config.on_leak, notes)
@@ -142,6 +138,31 @@ def describe(corpus: Corpus) -> Iterator[str]:
     yield f"rows: {rows}; {labels}"
 
 
+def _read(
+    config: DatasetConfig, slices: Sequence[str], faults: Faults, notes: list[str]
+) -> tuple[dict[str, Dataset], dict[str, str], Problem]:
+    """The splits that there are, the labels as the data writes them with their names, the kind."""
+    tables = {
+        split: [read_table(source, split, config, slices, faults, notes) for source in sources]
+        for split, sources in read_splits(config, slices).items()
+    }
+    for split, parts in tables.items():
+        if not any(table.labels for table in parts):
+            raise UserError(ExitCode.DATA, f"No row of the {split} split is left.")
+    tables = without_unlabelled(tables, notes)
+    tables = read_label_lists(tables, config, faults, notes)
+    if config.clean_labels:
+        tables = merge_labels(tables, notes)
+    tables = read_decimal_commas(tables, config)
+    problem = problem_of(tables["train"], config)
+    tables = {s: [parse(t, problem, config, faults) for t in parts] for s, parts in tables.items()}
+    names = _label_names(tables["train"], problem, config)
+    splits = {
+        split: _with_label_ids(parts, names, problem, faults) for split, parts in tables.items()
+    }
+    return splits, names, problem
+
+
 def load_labelled(
     sources: list[Source],
     config: DatasetConfig,
@@ -157,105 +178,31 @@ def load_labelled(
     Raises:
         UserError: with the file, the rows and what to do.
     """
-    tables = [_our_columns(source, "--data", config, ()) for source in sources]
-    tables = [_without_undecided(table, notes) for table in tables]
-    if not any(len(table.labels) for table in tables):
-        raise UserError(ExitCode.DATA, "No row of the data has a label (all are -1).")
     problem = problem_named(config.problem)
-    listed = any(isinstance(label, list) for table in tables for label in table.labels)
-    if listed and not (problem.several or problem.reads_columns):
-        raise UserError(
-            ExitCode.DATA,
-            f"The label column {config.label!r} holds lists of labels, and the model answers with "
-            f"one ({problem.name}).",
-        )
-    tables = [parse(table, problem, config) for table in tables]
-    written = {str(label) for table in tables for label in problem.labels_in(table.labels)}
-    order = () if any(table.order is None for table in tables) else tables[0].order or ()
-    return _with_label_ids(tables, names(written, order), problem)
+    with Faults() as faults:
+        tables = [read_table(source, "--data", config, (), faults, notes) for source in sources]
+        tables = [without_undecided(table, notes) for table in tables]
+        if not any(len(table.labels) for table in tables):
+            raise UserError(ExitCode.DATA, "No row of the data has a label (all are -1).")
+        parts = {"--data": tables}
+        parts = read_label_lists(parts, config, faults, notes)
+        tables = read_decimal_commas(parts, config)["--data"]
+        listed = any(isinstance(label, list) for table in tables for label in table.labels)
+        if listed and not (problem.several or problem.reads_columns):
+            raise UserError(
+                ExitCode.DATA,
+                f"The label column {config.label!r} holds lists of labels, and the model answers "
+                f"with one ({problem.name}).",
+            )
+        tables = [parse(table, problem, config, faults) for table in tables]
+        written = {str(label) for table in tables for label in problem.labels_in(table.labels)}
+        order = () if any(table.order is None for table in tables) else tables[0].order or ()
+        return _with_label_ids(tables, names(written, order), problem, faults)
 
 
 def answers_of(corpus: Corpus, split: str) -> list[str]:
     """The answer of each row in words."""
     return corpus.problem.describe_references(corpus.references(split), corpus.labels)
-
-
-def _our_columns(source: Source, split: str, config: DatasetConfig, slices: Sequence[str]) -> Table:
-    """The text and label columns; refuses missing columns and empty cells."""
-    table = source.table
-    if not len(table):
-        raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
-    asked = [("dataset.text", config.text), ("dataset.text_pair", config.text_pair)]
-    asked += [("dataset.label", column) for column in config.label_columns]
-    asked += [("dataset.group", config.group)]
-    asked += [("evaluation.slices", column) for column in slices]
-    for key, column in asked:
-        if column is not None and column not in table.column_names:
-            raise UserError(
-                ExitCode.DATA,
-                f"{key}={column!r} is not a column of {source.name} ({split}); it has "
-                f"{', '.join(table.column_names)}. Set {key} to one of them."
-                f"{other_delimiter(source.name, table.column_names)}",
-            )
-    texts, (labels, order) = list(table[config.text]), read_labels(table, config)
-    pairs = None if config.text_pair is None else list(table[config.text_pair])
-    kept: dict[str, list[Any]] = {f"{SLICE_PREFIX}{c}": _as_texts(table, c) for c in slices}
-    kept |= {"source": [source.name] * len(texts), "row": list(range(1, len(texts) + 1))}
-    if config.group is not None:
-        kept["group"] = _as_texts(table, config.group)
-    raw = Table(f"{source.name} ({split})", texts, pairs, labels, order, kept)
-    refuse_rows(_empty(kept.get("group", [])), "an empty group", raw)
-    refuse_rows(_empty(texts), "an empty text", raw)
-    refuse_rows(_empty(pairs or []), "an empty second text", raw)
-    refuse_rows([i for i, x in enumerate(labels) if x is None or x == ""], "no label", raw)
-    seconds = None if pairs is None else [str(text) for text in pairs]
-    return replace(raw, texts=[str(text) for text in texts], pairs=seconds)
-
-
-def _as_texts(table: Dataset, column: str) -> list[str]:
-    """The cells of a column to slice by; a `ClassLabel`'s by name."""
-    feature = table.features[column]
-    if isinstance(feature, ClassLabel):
-        return ["" if cell in (None, -1) else feature.names[cell] for cell in table[column]]
-    return ["" if cell is None else str(cell) for cell in table[column]]
-
-
-def _empty(texts: Sequence[Any]) -> list[int]:
-    return [i for i, text in enumerate(texts) if text is None or not str(text).strip()]
-
-
-def _without_unlabelled(tables: dict[str, list[Table]], notes: list[str]) -> dict[str, list[Table]]:
-    """A split whose labels are all -1 counts as absent: its labels are secret, not classes."""
-    found = {
-        split: {integer(label) for table in parts for label in SINGLE_LABEL.labels_in(table.labels)}
-        for split, parts in tables.items()
-    }
-    if found["train"] == {UNLABELLED}:
-        raise UserError(ExitCode.DATA, "Every label of train is -1: it is not labelled.")
-    absent = [
-        split
-        for split in tables
-        if found[split] == {UNLABELLED} and UNLABELLED not in found["train"]
-    ]
-    for split in absent:
-        notes.append(f"the {split} split has no labels (all are -1) and is left out")
-    return {
-        split: [_without_undecided(table, notes) for table in parts]
-        for split, parts in tables.items()
-        if split not in absent
-    }
-
-
-def _without_undecided(table: Table, notes: list[str]) -> Table:
-    """Without the rows of a `ClassLabel` that are -1: the Hub's word for no label agreed upon."""
-    if table.order is None or UNLABELLED not in table.labels:
-        return table
-    kept = [i for i, label in enumerate(table.labels) if label != UNLABELLED]
-    notes.append(
-        f"{len(table.labels) - len(kept)} of the {len(table.labels)} rows of {table.source} have "
-        "no label (-1) and are left out"
-    )
-    return table.select(kept)
 
 
 def _label_names(train: list[Table], problem: Problem, config: DatasetConfig) -> dict[str, str]:
@@ -312,17 +259,20 @@ def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> li
     return problem.order_labels(found, config.order)
 
 
-def _with_label_ids(parts: list[Table], names: dict[str, str], problem: Problem) -> Dataset:
+def _with_label_ids(
+    parts: list[Table], names: dict[str, str], problem: Problem, faults: Faults
+) -> Dataset:
     """Labels are compared as text: a file may hold 1 where another holds "1"."""
     position = {label: i for i, label in enumerate(names)}
     columns: dict[str, list[Any]] = {"text": [], "text_pair": [], "label": []}
     columns |= {name: [] for name in parts[0].kept}
     for table in parts:
         encoded = problem.encode(table.labels, position)
-        refuse_rows(encoded.wrong, encoded.fault, table)
+        faults.take_out(encoded.wrong, encoded.fault, table)
+        table = replace(table, labels=encoded.labels).without(encoded.wrong)
         columns["text"] += table.texts
         columns["text_pair"] += table.pairs or []
-        columns["label"] += encoded.labels
+        columns["label"] += table.labels
         for name, cells in table.kept.items():
             columns[name] += cells
     return Dataset.from_dict({name: cells for name, cells in columns.items() if cells})

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import glob
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_dataset
 
-from nlp_transfer.config.schema import FILE_SUFFIXES, DatasetConfig
-from nlp_transfer.data.tabular import KINDS, Window, lines_of, read_windows
+from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.data.columns import cells_of
+from nlp_transfer.data.formats.read import lines_of, open_table
+from nlp_transfer.data.formats.registry import ReadOptions, Window, is_table_name, require_reader
+from nlp_transfer.data.table import no_lines
 from nlp_transfer.errors import ExitCode, UserError
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "embedded:reviews"
 # What `save_to_disk` leaves: of a `Dataset`, and of a `DatasetDict`.
+WORKBOOK = ".xlsx#"
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 
 
@@ -30,12 +34,24 @@ SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 class Source:
     """One table as it is, and what a person calls it."""
 
-    name: str  # a file, or the Hub's name
+    name: str
+    """A file, or the Hub's name."""
     table: Dataset
+    lines: Callable[[Sequence[int]], dict[int, int]] = no_lines
+    """The line of a file on which each of some rows (from 1 on) begins."""
+    notes: tuple[str, ...] = ()
+    """What was decided while reading."""
+
+    def cells(self, column: str) -> list[Any]:
+        """The cells of a column or nested field."""
+        return cells_of(self.table.column_names, column, lambda name: list(self.table[name]))
 
 
-def read_splits(config: DatasetConfig) -> dict[str, list[Source]]:
-    """The tables of every split that was asked for.
+def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, list[Source]]:
+    """The tables of every split that the configuration names.
+
+    Args:
+        slices: columns that are needed besides those of the configuration.
 
     Raises:
         UserError: with the file or the name that cannot be read.
@@ -43,11 +59,17 @@ def read_splits(config: DatasetConfig) -> dict[str, list[Source]]:
     wanted = {split: getattr(config, split) for split in SPLITS}
     wanted = {split: where for split, where in wanted.items() if where is not None}
     if config.name is None:
-        return {split: read_files(where, f"dataset.{split}") for split, where in wanted.items()}
+        columns = (config.text, config.text_pair, config.group, *config.label_columns, *slices)
+        options = ReadOptions(
+            config.encoding, config.separator, columns=tuple(c for c in columns if c)
+        )
+        return {
+            split: read_files(where, f"dataset.{split}", options) for split, where in wanted.items()
+        }
     if config.name == EMBEDDED:
         with resources.as_file(resources.files("nlp_transfer.reviews")) as folder:
             return {
-                split: read_files(str(folder / f"{where}.csv"), f"dataset.{split}")
+                split: read_files(str(folder / f"{where}.csv"), f"dataset.{split}", ReadOptions())
                 for split, where in wanted.items()
             }
     if (Path(config.name) / SAVED_SPLITS).is_file():
@@ -79,26 +101,35 @@ def _read_hub(config: DatasetConfig, split: str) -> Source:
     return Source(config.name or "", table)
 
 
-def read_files(pattern: str, key: str) -> list[Source]:
+def read_files(pattern: str, key: str, options: ReadOptions | None = None) -> list[Source]:
     """The tables of a file, a glob or a folder of `save_to_disk`; `key` is what a person calls it.
 
     Args:
-        pattern: also a URL (`hf://`, `s3://` …) that fsspec can read.
+        pattern: also a URL (`hf://`, `s3://` …) that fsspec can read. A path that exists is that
+            path, whatever signs it has; else it is a glob. `book.xlsx#Sheet` names a sheet.
 
     Raises:
         UserError: with the file that cannot be read.
     """
+    options = options or ReadOptions(keys="--")
     if "://" in pattern:
         with _fetched(pattern, key) as copies:
-            place = pattern.rpartition("/")[0]
-            return [Source(f"{place}/{copy.name}", _read_file(copy)) for copy in copies]
-    paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (patterns may be absolute)
+            place = pattern.partition("?")[0].rpartition("/")[0]
+            return [_read_file(copy, options, f"{place}/{copy.name}") for copy in copies]
+    path = Path(pattern).expanduser()
+    if not path.exists() and WORKBOOK in pattern.lower():
+        pattern, _, sheet = pattern.rpartition("#")
+        path, options = Path(pattern).expanduser(), replace(options, sheet=sheet)
+    named = str(path) if pattern.startswith("~") else pattern
+    if path.exists():
+        return [_read_file(path, options, named)]
+    paths = sorted(glob.glob(named, recursive=True))  # noqa: PTH207 (patterns may be absolute)
     if not paths:
         raise UserError(
             ExitCode.DATA,
             f"{key}={pattern!r}: there is no such file (seen from {Path.cwd()}).",
         )
-    return [Source(path, _read_file(Path(path))) for path in paths]
+    return [_read_file(Path(found), options, found) for found in paths]
 
 
 @contextmanager
@@ -113,59 +144,74 @@ def _fetched(url: str, key: str) -> Iterator[list[Path]]:
             raise UserError(
                 ExitCode.DATA, f"{key}={url!r} cannot be read: {reason or type(error).__name__}."
             ) from error
-        yield sorted(map(Path, [found] if isinstance(found, str) else found))
+        copies = map(Path, [found] if isinstance(found, str) else found)
+        yield sorted(copy.rename(copy.with_name(copy.name.partition("?")[0])) for copy in copies)
 
 
-def _read_file(path: Path) -> Dataset:
+def _read_file(path: Path, options: ReadOptions, name: str) -> Source:
     if (path / SAVED).is_file():
-        return Dataset.load_from_disk(str(path))
-    suffix = path.suffix.lower()
-    if suffix not in FILE_SUFFIXES:
-        raise UserError(
-            ExitCode.DATA, f"{path} is not one of the known kinds: {', '.join(FILE_SUFFIXES)}."
-        )
+        return Source(name, Dataset.load_from_disk(str(path)))
+    if path.is_dir():
+        raise UserError(ExitCode.DATA, f"{path} is a folder; name its files, as in '{path}/*.csv'.")
+    notes: list[str] = []
+    options = replace(options, note=notes.append)
     try:
         if not path.stat().st_size:
             raise UserError(ExitCode.DATA, f"{path} is an empty file: expected labelled texts.")
-        if suffix == ".parquet":
-            return Dataset(pq.read_table(path))  # whole: its schema may know the labels' names
-        with path.open("rb") as file:
-            windows = list(read_windows(file, KINDS[suffix], str(path)))
-        return Dataset(_one_table(windows, path))
+        if not is_table_name(path.name):
+            require_reader(str(path))
+        with open_table(path, options) as (windows, _):
+            table = Dataset(_one_table(list(windows), path, options))
     except (pa.ArrowException, OSError) as error:
         raise UserError(ExitCode.DATA, f"{path} cannot be read: {error}.") from error
+    return Source(name, table, partial(lines_of, path, options=options), tuple(notes))
 
 
-def _one_table(windows: list[Window], path: Path) -> pa.Table:
-    """All rows; of JSON lines every column with one type, which they must fit."""
+def _one_table(windows: list[Window], path: Path, options: ReadOptions) -> pa.Table:
+    """All rows; of JSON every column with one type, which they must fit."""
     if all(isinstance(window, pa.Table) for window in windows):
         return pa.concat_tables(windows) if windows else pa.table({})
     rows = [row for window in windows for row in window]
     names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: _typed([row.get(name) for row in rows], name, path) for name in names})
+    columns = {}
+    for name in names:
+        cells = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(cells)
+        except (pa.ArrowException, OverflowError) as error:
+            if options.columns and not any(_root(c, name) for c in options.columns):
+                continue  # nobody asks for it
+            raise _not_one_type(cells, name, path, options, error) from error
+    return pa.table(columns)
 
 
-def _typed(cells: list[Any], name: str, path: Path) -> pa.Array:
-    try:
-        return pa.array(cells)
-    except (pa.ArrowException, OverflowError) as error:
-        kinds = [type(cell).__name__ for cell in cells]
-        first = next(i for i, cell in enumerate(cells) if cell is not None)
-        numbers = {"int", "float"}
-        other = next(
-            (
-                i
-                for i, kind in enumerate(kinds)
-                if kind not in ("NoneType", kinds[first]) and not {kind, kinds[first]} <= numbers
-            ),
-            None,
-        )
-        if other is None:  # lists of different things, or numbers too large
-            message = f"{path}: the cells of {name!r} do not fit into one column: {error}."
-            raise UserError(ExitCode.DATA, message) from error
-        lines = lines_of(str(path), [first + 1, other + 1])
-        raise UserError(
-            ExitCode.DATA,
-            f"{path}, line {lines[other + 1]}: {name!r} holds {cells[other]!r}, where line "
-            f"{lines[first + 1]} holds {cells[first]!r}. Write all as texts, or all as numbers.",
-        ) from error
+def _root(wanted: str, column: str) -> bool:
+    """Whether a column, or a field inside it, may be meant."""
+    return wanted.strip() == column.strip() or wanted.startswith(f"{column}.")
+
+
+def _not_one_type(
+    cells: list[Any], name: str, path: Path, options: ReadOptions, error: Exception
+) -> UserError:
+    """The error for a column of cells of several types, with the first two that differ."""
+    kinds = [type(cell).__name__ for cell in cells]
+    first = next(i for i, cell in enumerate(cells) if cell is not None)
+    numbers = {"int", "float"}
+    other = next(
+        (
+            i
+            for i, kind in enumerate(kinds)
+            if kind not in ("NoneType", kinds[first]) and not {kind, kinds[first]} <= numbers
+        ),
+        None,
+    )
+    if other is None:  # lists of different things, or numbers too large
+        message = f"{path}: the cells of {name!r} do not fit into one column: {error}."
+        return UserError(ExitCode.DATA, message)
+    lines = lines_of(path, [first + 1, other + 1], options)
+    places = [f"line {lines[i + 1]}" if i + 1 in lines else f"row {i + 1}" for i in (other, first)]
+    return UserError(
+        ExitCode.DATA,
+        f"{path}, {places[0]}: {name!r} holds {cells[other]!r}, where {places[1]} holds "
+        f"{cells[first]!r}. Write all as texts, or all as numbers.",
+    )

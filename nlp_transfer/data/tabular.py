@@ -1,106 +1,48 @@
-"""Reads and writes tables of any size, a window of rows at a time."""
+"""Columns of windows of rows, and the writers of tables."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import shutil
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nlp_transfer.data.columns import cells_of
+from nlp_transfer.data.formats.registry import WINDOW, Window
 from nlp_transfer.errors import ExitCode, UserError
 
-KINDS = {
+WRITTEN = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".json": "jsonl",
     ".parquet": "parquet",
 }
-STREAMED = ("csv", "tsv", "jsonl")
+STREAMED = ("csv", "tsv", "jsonl")  # that standard output takes
 CELLS = ("csv", "tsv")  # whose cells are texts
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
-WINDOW = 4096  # rows: sorted by length they leave little padding, and a kill loses only these
-LARGEST_FIELD = 1 << 30  # characters of one CSV cell
-
-Window: TypeAlias = pa.Table | list[dict[str, Any]]  # JSON lines keep their own shape, row by row
 
 
 def kind_of(file: Path) -> str:
-    """By its suffix.
+    """The format in which a file is written, by its suffix.
 
     Raises:
-        UserError: if it is none that can be read and written.
+        UserError: if it is none that can be written.
     """
-    kind = KINDS.get(file.suffix.lower())
+    kind = WRITTEN.get(file.suffix.lower())
     if kind is None:
         raise UserError(
-            ExitCode.CONFIG, f"{file} is not one of the known kinds: {', '.join(KINDS)}."
+            ExitCode.CONFIG, f"{file} is not one of the known kinds: {', '.join(WRITTEN)}."
         )
     return kind
-
-
-def read_windows(file: BinaryIO, kind: str, name: str) -> Generator[Window, None, None]:
-    """Windows of `WINDOW` rows, the last one shorter; cells of CSV and TSV are texts.
-
-    Raises:
-        UserError: with the line that cannot be read.
-    """
-    try:
-        match kind:
-            case "parquet":
-                table = pq.ParquetFile(file, pre_buffer=False)
-                _refuse_repeated(table.schema_arrow.names, name)
-                for batch in table.iter_batches(WINDOW):
-                    yield pa.Table.from_batches([batch])
-            case "jsonl":
-                yield from _windows_of_lines(file, name)
-            case _:
-                yield from _windows_of_cells(file, DELIMITERS[kind], name)
-    except UnicodeDecodeError as error:
-        line = _first_line_not_utf8(Path(name))
-        where = "" if line is None else f", line {line}"
-        raise UserError(
-            ExitCode.DATA, f"{name}{where}: not UTF-8 ({error.reason}). Save the file as UTF-8."
-        ) from error
-    except pa.ArrowException as error:
-        raise UserError(ExitCode.DATA, f"{name} cannot be read: {error}.") from error
-
-
-def lines_of(name: str, rows: Sequence[int]) -> dict[int, int]:
-    """The line of a file on which each of the rows (from 1 on) begins; none, if it has no lines."""
-    path = Path(name)
-    kind = KINDS.get(path.suffix.lower())
-    if kind not in STREAMED or not path.is_file():
-        return {}
-    wanted = set(rows)
-    # Of JSON lines only \n ends one; the texts of a CSV may have any line ends.
-    with path.open(encoding="utf-8-sig", newline="\n" if kind == "jsonl" else "") as file:
-        starts = _filled_lines(file) if kind == "jsonl" else _first_lines(file, DELIMITERS[kind])
-        return {row: line for row, line in enumerate(starts, start=1) if row in wanted}
-
-
-def other_delimiter(name: str, columns: Sequence[str]) -> str:
-    """What to say of a header that is one cell, where it looks like several; else nothing."""
-    expected = DELIMITERS.get(KINDS.get(Path(name).suffix.lower(), ""))
-    if len(columns) != 1 or expected is None:
-        return ""
-    looks = [mark for mark in NAMES if mark != expected and mark in columns[0]]
-    if not looks:
-        return ""
-    return (
-        f" Line 1 of {name} is one cell, {columns[0]!r}: its columns seem to be separated by "
-        f"{NAMES[looks[0]]}. Expected {NAMES[expected]} (tabs in a .tsv, commas in a .csv)."
-    )
 
 
 def columns_of(window: Window) -> list[str]:
@@ -111,7 +53,17 @@ def columns_of(window: Window) -> list[str]:
 
 
 def column(window: Window, name: str) -> list[Any]:
-    """The values of one column; None where a row has none."""
+    """The values of one column or nested field; None where a row has none."""
+    if isinstance(window, pa.Table):
+        return cells_of(window.column_names, name, lambda c: raw_column(window, c))
+    try:
+        return cells_of(columns_of(window), name, lambda c: raw_column(window, c))
+    except KeyError:
+        return [None] * len(window)
+
+
+def raw_column(window: Window, name: str) -> list[Any]:
+    """The values of a column by its exact name."""
     if isinstance(window, pa.Table):
         return window[name].to_pylist()
     return [row.get(name) for row in window]
@@ -202,134 +154,6 @@ class _Lines(list[str]):
 
     def write(self, line: str) -> None:
         self.append(line.removesuffix("\r\n") + "\n")
-
-
-def _windows_of_lines(file: BinaryIO, name: str) -> Iterator[Window]:
-    window: list[dict[str, Any]] = []
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        try:
-            row = json.loads(text)
-            if "\\ud" in text.lower():
-                json.dumps(row, ensure_ascii=False).encode()  # half of a character is no text
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                ExitCode.DATA, f"{name}, line {number}: expected one JSON object a line: {error}."
-            ) from error
-        if not isinstance(row, dict):
-            raise UserError(
-                ExitCode.DATA,
-                f"{name}, line {number}: expected a JSON object, found {line[:40]!r}.",
-            )
-        window.append(row)
-        if len(window) == WINDOW:
-            yield window
-            window = []
-    if window:
-        yield window
-
-
-def _windows_of_cells(file: BinaryIO, delimiter: str, name: str) -> Iterator[Window]:
-    csv.field_size_limit(LARGEST_FIELD)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    reader = csv.reader(_without_nul(text, name), delimiter=delimiter, strict=True)
-    begun = 1  # the line on which the row under way begins
-    names: list[str] = [""]
-    try:
-        names = next(reader, [])
-        if not names and reader.line_num:
-            raise UserError(
-                ExitCode.DATA,
-                f"{name}, line 1: expected the names of the columns, found an empty line.",
-            )
-        _refuse_repeated(names, name)
-        rows: list[list[str]] = []
-        begun = reader.line_num + 1
-        for row in reader:
-            if row and len(row) != len(names):
-                raise UserError(
-                    ExitCode.DATA,
-                    f"{name}, line {begun}: expected {len(names)} cells as in the header, found "
-                    f"{len(row)}.{_unclosed(begun, reader.line_num)}{other_delimiter(name, names)}",
-                )
-            begun = reader.line_num + 1
-            if not row:
-                continue  # an empty line
-            rows.append(row)
-            if len(rows) == WINDOW:
-                yield _table_of_texts(names, rows)
-                rows = []
-        if rows:
-            yield _table_of_texts(names, rows)
-    except csv.Error as error:
-        raise UserError(
-            ExitCode.DATA,
-            f"{name}, line {begun}: {error}.{_unclosed(begun, reader.line_num)} A cell that begins "
-            "with a quote ends with one, and quotes inside it are doubled."
-            f"{other_delimiter(name, names)}",
-        ) from error
-    finally:
-        text.detach()  # the file is not ours to close
-
-
-def _refuse_repeated(columns: Sequence[str], name: str) -> None:
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
-    if repeated:
-        raise UserError(ExitCode.DATA, f"{name} has the column {repeated[0]!r} more than once.")
-
-
-def _unclosed(begun: int, ended: int) -> str:
-    """What to think of a row that goes over several lines and cannot be read."""
-    if begun >= ended:
-        return ""
-    return f" The row goes on to line {ended}: a quote that opens on line {begun} is not closed."
-
-
-def _without_nul(lines: Iterable[str], name: str) -> Iterator[str]:
-    """The lines, which are none of a text file where they have NUL characters."""
-    for number, line in enumerate(lines, start=1):
-        if "\0" in line:
-            raise UserError(
-                ExitCode.DATA,
-                f"{name}, line {number}: has a NUL character, which no text has (is it UTF-16, or "
-                "damaged?). Save the file as UTF-8, or remove it.",
-            )
-        yield line
-
-
-def _first_lines(file: Iterable[str], delimiter: str) -> Iterator[int]:
-    """The line on which each row begins, the header left out."""
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
-    next(reader, None)
-    begun = reader.line_num + 1
-    for row in reader:
-        if row:
-            yield begun
-        begun = reader.line_num + 1
-
-
-def _filled_lines(file: Iterable[str]) -> Iterator[int]:
-    return (number for number, line in enumerate(file, start=1) if line.strip())
-
-
-def _first_line_not_utf8(path: Path) -> int | None:
-    """None where the file is a pipe and gone."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError:
-                return number
-    return None
-
-
-def _table_of_texts(names: list[str], rows: list[list[str]]) -> pa.Table:
-    values = zip(*rows, strict=True)
-    return pa.table({n: pa.array(v, pa.string()) for n, v in zip(names, values, strict=True)})
 
 
 def _line(row: dict[str, Any]) -> bytes:

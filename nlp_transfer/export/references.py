@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from datasets import Dataset
 
 from nlp_transfer.config.schema import DatasetConfig
-from nlp_transfer.data.labels import Table, parse, read_labels
+from nlp_transfer.data.corpus import load_labelled
 from nlp_transfer.data.sources import Source, read_files
+from nlp_transfer.data.usable_rows import read_texts
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.onnx_parity import Questions
 from nlp_transfer.inference.classifier import find_model
@@ -70,48 +73,37 @@ def of_file(  # noqa: PLR0913
             if paired
             else f"{folder} answers for single texts: leave out --text-pair.",
         )
-    texts: list[str] = []
-    pairs: list[str] = []
-    references: list[np.ndarray] = []
-    for source in read_files(file, "--data"):
-        for column in (text, *(name for name in (text_pair, label) if name)):
-            if column not in source.table.column_names:
-                raise UserError(
-                    ExitCode.DATA,
-                    f"{column!r} is not a column of {source.name}; it has "
-                    f"{', '.join(source.table.column_names)}.",
-                )
-        texts += [str(value) for value in source.table[text]]
-        if text_pair:
-            pairs += [str(value) for value in source.table[text_pair]]
-        if label:
-            config = DatasetConfig(text=text, label=label, delimiter=delimiter)
-            references.append(_references(source, config, Decoder.from_model_config(about)))
+    sources = read_files(file, "--data")
+    if label:
+        config = DatasetConfig(text=text, text_pair=text_pair, label=label, delimiter=delimiter)
+        rows, truth = _labelled(sources, config, Decoder.from_model_config(about))
+        texts, pairs = list(rows["text"]), list(rows["text_pair"]) if text_pair else []
+    else:
+        (texts, pairs), truth = read_texts(sources, text, text_pair), None
     if not texts:
         raise UserError(ExitCode.DATA, f"--data {file} has no rows to compare on.")
     # What goes along to the Hub tells nobody where the file lay.
     place = file.partition("?")[0] if "://" in file else file
     name = place.rstrip("/").rpartition("/")[2]
-    truth = np.concatenate(references) if label else None
     return Questions(texts, truth, name, pairs if text_pair else None)
 
 
-def _references(source: Source, config: DatasetConfig, decoder: Decoder) -> np.ndarray:
-    """As `Corpus.references` gives them, in the labels of the model."""
-    cells, order = read_labels(source.table, config)
-    rows = len(source.table)
-    kept: dict[str, list[Any]] = {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
-    table = Table(source.name, source.table[config.text], None, cells, order, kept)
-    parsed = parse(table, decoder.problem, config)
-    position = {label: index for index, label in enumerate(decoder.labels)}
-    encoded = decoder.problem.encode(parsed.labels, position)
-    if encoded.wrong:
-        unknown = sorted(
-            {str(label) for label in decoder.problem.labels_in(parsed.labels)} - set(decoder.labels)
-        )
-        raise UserError(
-            ExitCode.DATA,
-            f"{source.name} has labels that the model does not have: "
-            f"{', '.join(unknown[:SHOWN])}. It has {', '.join(decoder.labels)}.",
-        )
-    return decoder.problem.references(encoded.labels)
+def _labelled(
+    sources: list[Source], config: DatasetConfig, decoder: Decoder
+) -> tuple[Dataset, np.ndarray]:
+    """The rows, and their references in the labels of the model."""
+
+    def names(written: set[str], order: Sequence[str]) -> dict[str, str]:
+        del order
+        unknown = sorted(written - set(decoder.labels))
+        if decoder.problem.has_labels and unknown:
+            raise UserError(
+                ExitCode.DATA,
+                f"{', '.join(source.name for source in sources)} has labels that the model does "
+                f"not have: {', '.join(unknown[:SHOWN])}. It has {', '.join(decoder.labels)}.",
+            )
+        return {label: label for label in decoder.labels}
+
+    named = replace(config, problem=decoder.problem.name)
+    rows = load_labelled(sources, named, names, [])
+    return rows, decoder.problem.references(rows["label"][:])

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlp_transfer.data.tabular import Window, WindowWriter
+from nlp_transfer.data.formats.registry import Window
+from nlp_transfer.data.tabular import WindowWriter
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.locks import Locked, locked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,15 +14,17 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from nlp_transfer.data.cells import is_blank, kind_of_cell
+from nlp_transfer.data.columns import require_columns
+from nlp_transfer.data.formats.read import open_table, read_windows
+from nlp_transfer.data.formats.registry import WINDOW, ReadOptions, Window, readers
 from nlp_transfer.data.tabular import (
     CELLS,
-    WINDOW,
-    Window,
     WindowWriter,
     as_tables,
     column,
     columns_of,
-    read_windows,
+    raw_column,
     with_columns,
 )
 from nlp_transfer.errors import ExitCode, UserError
@@ -46,6 +48,7 @@ class PredictionRequest:
     probabilities: bool = False
     prefix: str = ""  # of the names of the new columns
     delimiter: str = "|"  # between several labels, where the answers are texts
+    options: ReadOptions = ReadOptions(keys="--")
 
     @property
     def name(self) -> str:
@@ -134,7 +137,7 @@ def answer_window(classifier: Classifier, window: Window, request: PredictionReq
     """A window with its answers; a row without a text has none."""
     check_columns(window, request, classifier.decoder)
     texts = [_text(value) for value in column(window, request.text)]
-    filled = [i for i, text in enumerate(texts) if text.strip()]
+    filled = [i for i, text in enumerate(texts) if not is_blank(text)]
     pairs = None
     if request.text_pair is not None:
         second = column(window, request.text_pair)
@@ -154,7 +157,7 @@ def answer_window(classifier: Classifier, window: Window, request: PredictionReq
 
 def count_blank(window: Window, request: PredictionRequest) -> int:
     """How many rows have no text."""
-    return sum(not _text(value).strip() for value in column(window, request.text))
+    return sum(is_blank(_text(value)) for value in column(window, request.text))
 
 
 def _columns(
@@ -209,12 +212,8 @@ def check_columns(window: Window, request: PredictionRequest, decoder: Decoder) 
     if not len(window) and not isinstance(window, pa.Table):
         return  # no rows, no shape
     there = columns_of(window)
-    for flag, name in (("--text", request.text), ("--text-pair", request.text_pair)):
-        if name is not None and name not in there:
-            raise UserError(
-                ExitCode.DATA,
-                f"{flag} {name!r} is not a column of {request.name}; it has {', '.join(there)}.",
-            )
+    wanted = (("--text", request.text), ("--text-pair", request.text_pair))
+    require_columns(there, wanted, request.name, lambda name: raw_column(window, name))
     new = [f"{request.prefix}{name}" for name in decoder.problem.columns]
     if request.probabilities:
         new += [name for name in there if name.startswith(f"{request.prefix}probability_")]
@@ -258,22 +257,24 @@ def _fingerprint(model: Path, backend: str) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, dict | list | bytes):
+    if value is not None and not isinstance(value, str):
         raise UserError(
             ExitCode.DATA,
-            f"A text is expected, found {type(value).__name__}: {str(value)[:60]}. Name another "
+            f"A text is expected, found {kind_of_cell(value)}: {str(value)[:60]}. Name another "
             "column with --text, or write the texts as texts.",
         )
-    return "" if value is None else str(value)
+    return value or ""
 
 
 @contextmanager
 def _opened(request: PredictionRequest) -> Iterator[tuple[Iterator[Window], BinaryIO]]:
-    file = request.source
-    with (
-        nullcontext(sys.stdin.buffer) if file is None else file.open("rb") as source,
-        closing(read_windows(source, request.kind, request.name)) as windows,
-    ):
+    options = request.options
+    with ExitStack() as stack:
+        if request.source is None:
+            source: BinaryIO = sys.stdin.buffer
+            windows = read_windows(source, readers()[request.kind], request.name, options)
+        else:
+            windows, source = stack.enter_context(open_table(request.source, options))
         yield windows if request.out_kind == "jsonl" else as_tables(windows), source
 
 

@@ -25,6 +25,7 @@ FEATHER_1 = b"FEA1"
 @register_reader("parquet", ".parquet")
 def read_parquet(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
     """Row groups in windows."""
+    del name, options
     table = pq.ParquetFile(_seekable(file), pre_buffer=False)
     schema = table.schema_arrow
     if not table.metadata.num_rows:
@@ -37,6 +38,7 @@ def read_parquet(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Wi
 @register_reader("arrow", ".arrow", ".feather")
 def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
     """An IPC file or stream; `datasets` caches are such streams."""
+    del options
     source = _seekable(file)
     head = source.read(8)
     source.seek(0)
@@ -58,6 +60,7 @@ def read_orc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window
     """Stripes in windows."""
     from pyarrow import orc
 
+    del name, options
     table = orc.ORCFile(_seekable(file))
     yield from _windows((table.read_stripe(i) for i in range(table.nstripes)), table.schema)
 

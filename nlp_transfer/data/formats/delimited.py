@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import BinaryIO
 
 import pyarrow as pa
 
-from nlp_transfer.data.formats.encodings import decoded
+from nlp_transfer.data.formats.encodings import decoded, has_nul
 from nlp_transfer.data.formats.registry import (
     WINDOW,
     ReadOptions,
@@ -24,19 +25,17 @@ ESCAPES = {"\\t": "\t", "tab": "\t"}  # how a person types a tab
 LARGEST_FIELD = 1 << 30  # characters of one CSV cell
 
 
-def line_starts(
-    expected: str, file: BinaryIO, name: str, options: ReadOptions
-) -> Iterator[int]:
+def line_starts(expected: str, file: BinaryIO, name: str, options: ReadOptions) -> Iterator[int]:
     """The line on which each row begins, the header left out."""
-    text = decoded(file, options, newline="")
-    separator, first = _separator(text, expected, name, options)
-    reader = csv.reader(_chain(first, text), delimiter=separator, strict=True)
-    next(reader, None)
-    begins = reader.line_num + 1
-    for row in reader:
-        if row:
-            yield begins
+    with decoded(file, options, newline="") as text:
+        separator, first = _separator(text, expected, name, options)
+        reader = csv.reader(chain([first] if first else [], text), delimiter=separator, strict=True)
+        next(reader, None)
         begins = reader.line_num + 1
+        for row in reader:
+            if row:
+                yield begins
+            begins = reader.line_num + 1
 
 
 def read_delimited(
@@ -51,26 +50,20 @@ def read_delimited(
         UserError: with the line that cannot be read.
     """
     csv.field_size_limit(LARGEST_FIELD)
-    text = decoded(file, options, newline="")
-    try:
+    with decoded(file, options, newline="") as text:
         separator, first = _separator(text, expected, name, options)
         yield from _rows(
-            _without_nul(_chain(first, text), name, options), separator, name, options
+            _without_nul(chain([first] if first else [], text), name, options),
+            separator,
+            name,
+            options,
         )
-    finally:
-        text.detach()  # the file is the caller's to close
 
 
 for _name, _mark in (("csv", ","), ("tsv", "\t")):
     register_reader(_name, f".{_name}", lines=partial(line_starts, _mark))(
         partial(read_delimited, _mark)
     )
-
-
-def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
-    if first:
-        yield first
-    yield from rest
 
 
 def _separator(
@@ -96,7 +89,9 @@ def _cells(line: str, separator: str) -> list[str]:
     return next(csv.reader([line.rstrip("\r\n")], delimiter=separator), [])
 
 
-def _rows(lines: Iterable[str], separator: str, name: str, options: ReadOptions) -> Iterator[Window]:
+def _rows(
+    lines: Iterable[str], separator: str, name: str, options: ReadOptions
+) -> Iterator[Window]:
     reader = csv.reader(lines, delimiter=separator, strict=True)
     begins = 1  # the line on which the current row begins
     try:
@@ -145,13 +140,7 @@ def _without_nul(lines: Iterable[str], name: str, options: ReadOptions) -> Itera
     """The lines; text files have no NUL characters."""
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
-            assign = "=" if options.keys.endswith(".") else " "
-            raise UserError(
-                ExitCode.DATA,
-                f"{name}, line {number}: has a NUL character, which no text has. If the file is "
-                f"UTF-16, type {options.keys}encoding{assign}utf-16-le; if it is damaged, remove "
-                "the character. UTF-8 is expected.",
-            )
+            raise has_nul(name, number, options)
         yield line
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,8 +24,9 @@ MARKS = (
 GUESSES = ("cp1252", "latin-1")  # what files of Windows and of old systems are
 
 
-def decoded(file: BinaryIO, options: ReadOptions, newline: str) -> io.TextIOWrapper:
-    """The file as text; `detach` it afterwards, the file is the caller's to close.
+@contextmanager
+def decoded(file: BinaryIO, options: ReadOptions, newline: str) -> Iterator[io.TextIOWrapper]:
+    """The file as text; it stays open.
 
     A byte order mark decides; else the encoding of the options, else UTF-8.
     """
@@ -31,7 +34,11 @@ def decoded(file: BinaryIO, options: ReadOptions, newline: str) -> io.TextIOWrap
     head = source.peek(4)[:4]
     encoding = next((name for mark, name in MARKS if head.startswith(mark)), None)
     encoding = encoding or options.encoding or "utf-8"
-    return io.TextIOWrapper(source, encoding=encoding, newline=newline)
+    text = io.TextIOWrapper(source, encoding=encoding, newline=newline)
+    try:
+        yield text
+    finally:
+        text.detach()  # the file is the caller's to close
 
 
 def not_decodable(name: str, error: UnicodeDecodeError, options: ReadOptions) -> UserError:
@@ -47,6 +54,16 @@ def not_decodable(name: str, error: UnicodeDecodeError, options: ReadOptions) ->
         ExitCode.DATA,
         f"{name}{where}: not {expected} ({error.reason}){shown}. Name its encoding, as in "
         f"{key}{assign}{guess}, or save the file as UTF-8.",
+    )
+
+
+def has_nul(name: str, line: int, options: ReadOptions) -> UserError:
+    """The error for a NUL character, which no text has."""
+    assign = "=" if options.keys.endswith(".") else " "
+    return UserError(
+        ExitCode.DATA,
+        f"{name}, line {line}: has a NUL character, which no text has. If the file is UTF-16, type "
+        f"{options.keys}encoding{assign}utf-16-le; if it is damaged, remove the character.",
     )
 
 

@@ -45,7 +45,7 @@ def read_workbook(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[W
 
 def _sheet(book: Any, name: str, options: ReadOptions) -> str:
     sheets = book.sheetnames
-    if options.sheet in sheets:
+    if options.sheet is not None and options.sheet in sheets:
         return options.sheet
     if options.sheet is None:
         filled = [s for s in sheets if any(c is not None for r in book[s].values for c in r)]

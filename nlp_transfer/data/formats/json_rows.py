@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
-from nlp_transfer.data.formats.encodings import decoded
+from nlp_transfer.data.formats.encodings import decoded, has_nul
 from nlp_transfer.data.formats.registry import WINDOW, ReadOptions, Window, register_reader
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -17,13 +17,14 @@ Lines = Iterator[tuple[int, str]]  # those that are not empty, with their number
 
 def line_starts(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[int]:
     """The line of each object; nothing where the file is one document."""
-    text = decoded(file, options, newline="\n")
-    lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
-    first = next(lines, None)
-    if first is None or not _is_row(first[1]):
-        return
-    yield first[0]
-    yield from (number for number, _ in lines)
+    del name
+    with decoded(file, options, newline="\n") as text:
+        lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
+        first = next(lines, None)
+        if first is None or not _is_row(first[1]):
+            return
+        yield first[0]
+        yield from (number for number, _ in lines)
 
 
 @register_reader("jsonl", ".jsonl", ".ndjson", ".json", lines=line_starts)
@@ -35,21 +36,21 @@ def read_json_rows(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[
     Raises:
         UserError: with the line that cannot be read.
     """
-    text = decoded(file, options, newline="\n")
-    try:
+    with decoded(file, options, newline="\n") as text:
         lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
         first = next(lines, None)
         if first is None:
             return
+        if "\0" in first[1]:
+            raise has_nul(name, first[0], options)
         second = next(lines, None) if _is_row(first[1]) else None
+        rows: Iterator[Row]
         if second is not None:
             rows = (_row(number, line, name) for number, line in chain((first, second), lines))
         else:
             rows = iter(_document(first, lines, name, options))
         while window := list(islice(rows, WINDOW)):
             yield window
-    finally:
-        text.detach()  # the file is the caller's to close
 
 
 def _is_row(line: str) -> bool:

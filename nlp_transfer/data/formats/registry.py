@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -14,6 +15,7 @@ import pyarrow as pa
 from nlp_transfer.config.schema import COMPRESSED_SUFFIXES
 from nlp_transfer.errors import ExitCode, UserError
 
+MODULES = ("delimited", "json_rows", "columnar", "excel")
 ENTRY_POINTS = "nlp_transfer.sources"
 WINDOW = 4096  # rows: sorted by length they leave little padding, and a kill loses only these
 
@@ -30,6 +32,8 @@ class ReadOptions:
     """Between cells; None: by the suffix, or as the header shows."""
     sheet: str | None = None
     """Of a workbook."""
+    columns: tuple[str, ...] = ()
+    """Those that are needed; none: all of them."""
     keys: str = "dataset."
     """What stands before `encoding` and `separator` where a person types them."""
     note: Callable[[str], None] = field(default=lambda _: None)
@@ -82,8 +86,8 @@ def readers() -> dict[str, Reader]:
 
 @cache
 def _import_readers() -> None:
-    from nlp_transfer.data.formats import columnar, delimited, excel, json_rows  # noqa: F401
-
+    for module in MODULES:
+        import_module(f"nlp_transfer.data.formats.{module}")
     for point in entry_points(group=ENTRY_POINTS):
         point.load()
 

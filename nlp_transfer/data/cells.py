@@ -1,0 +1,72 @@
+"""What a cell of a table may be: one rule for texts and labels, in every command."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+# Spaces, and what no screen shows: zero-width characters, direction marks, soft hyphens.
+INVISIBLE = "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e"
+INVISIBLE += "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\u2800"
+VISIBLE = re.compile(rf"[^\s{INVISIBLE}]")
+ZERO_WIDTH = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+KINDS = {
+    dict: "an object",
+    list: "a list",
+    bytes: "bytes",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    Decimal: "a number",
+}
+
+
+def is_blank(text: Any) -> bool:
+    """Whether there is nothing to read: no cell, spaces, or zero-width characters alone."""
+    return text is None or (isinstance(text, str) and VISIBLE.search(text) is None)
+
+
+def kind_of_cell(cell: Any) -> str:
+    """What a cell is, in words: `a list`, `a number`, `a date`."""
+    name = next((words for kind, words in KINDS.items() if isinstance(cell, kind)), None)
+    return name or f"a {type(cell).__name__}"
+
+
+def not_texts(cells: Sequence[Any]) -> list[int]:
+    """The rows whose cell is something, and no text."""
+    return [i for i, cell in enumerate(cells) if cell is not None and not isinstance(cell, str)]
+
+
+def blank_rows(cells: Sequence[Any]) -> list[int]:
+    """The rows whose cell has nothing to read."""
+    return [i for i, cell in enumerate(cells) if is_blank(cell)]
+
+
+def plain_label(cell: Any) -> Any:
+    """A label as Python's own text, number or list of these; None where there is none."""
+    if isinstance(cell, Decimal):
+        cell = float(cell)
+    if isinstance(cell, float) and math.isnan(cell):
+        return None
+    if isinstance(cell, list | tuple):
+        return [plain_label(part) for part in cell]
+    return None if isinstance(cell, str) and is_blank(cell) else cell
+
+
+def is_label(cell: Any) -> bool:
+    """Whether a cell can be a label: a text, a number, true or false, or a list of these."""
+    if isinstance(cell, list):
+        return all(not isinstance(part, list) and (part is None or is_label(part)) for part in cell)
+    return isinstance(cell, str | int | float)
+
+
+def label_key(label: Any) -> Any:
+    """What is left of a label without case, repeated spaces, zero-width characters, in NFC."""
+    if not isinstance(label, str):
+        return label
+    shown = ZERO_WIDTH.sub("", unicodedata.normalize("NFC", label))
+    return " ".join(shown.split()).casefold() or label

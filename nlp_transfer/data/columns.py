@@ -1,0 +1,117 @@
+"""Finds columns by their names: as written, without outer spaces, or inside nested objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from nlp_transfer.errors import ExitCode, UserError
+
+LONG_NAME = 4  # words of a header cell that looks like a text
+
+
+def find_column(columns: Sequence[str], name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The column of this name, and the path to a field inside it; None: there is none.
+
+    `payload.body` is the field `body` of the column `payload`, where no column has that name.
+    """
+    if name in columns:
+        return name, ()
+    stripped = [column for column in columns if column.strip() == name.strip()]
+    if len(stripped) == 1:
+        return stripped[0], ()
+    parts = name.split(".")
+    for size in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:size])
+        if head in columns:
+            return head, tuple(parts[size:])
+    return None
+
+
+def cells_of(columns: Sequence[str], name: str, read: Callable[[str], Iterable[Any]]) -> list[Any]:
+    """The cells of a column or nested field; None in rows that lack the field.
+
+    Args:
+        read: the cells of one of the columns.
+
+    Raises:
+        KeyError: where there is no such column or field.
+    """
+    place = find_column(columns, name)
+    if place is None:
+        raise KeyError(name)
+    cells, path = list(read(place[0])), place[1]
+    for field in path:
+        present = any(isinstance(cell, dict) and field in cell for cell in cells)
+        if cells and not present:
+            raise KeyError(name)
+        cells = [cell.get(field) if isinstance(cell, dict) else None for cell in cells]
+    return cells
+
+
+def require_columns(
+    columns: Sequence[str],
+    wanted: Iterable[tuple[str, str | None]],
+    where: str,
+    read: Callable[[str], Iterable[Any]],
+) -> None:
+    """Refuse a table that lacks columns; all that are missing in one message.
+
+    Args:
+        wanted: key or flag and column, as `("dataset.text", "text")`; no column is no wish.
+        where: the file, for the message.
+
+    Raises:
+        UserError: with the columns that there are.
+    """
+    missing = []
+    for key, name in wanted:
+        if name is None:
+            continue
+        place = find_column(columns, name)
+        try:
+            if place is None or place[1]:
+                cells_of(columns, name, read)
+        except KeyError:
+            missing.append((key, name))
+    if not missing:
+        return
+    assigned = "; ".join(
+        f"{key}{'=' if '.' in key else ' '}{name!r} is not a column of {where}"
+        for key, name in missing
+    )
+    listed = ", ".join(c if c and c == c.strip() and "," not in c else repr(c) for c in columns)
+    keys = " and ".join(key for key, _ in missing)
+    raise UserError(
+        ExitCode.DATA,
+        f"{assigned}; it has {listed}. Set {keys} to one of them."
+        f"{_nearest(columns, [name for _, name in missing])}{_no_header(columns)}",
+    )
+
+
+def _nearest(columns: Sequence[str], names: Sequence[str]) -> str:
+    hints = []
+    for name in names:
+        twice = [column for column in columns if column.startswith(f"{name} (column ")]
+        if len(twice) > 1:
+            hints.append(
+                f" {name!r} is there more than once: give each of these columns a name of its own."
+            )
+            continue
+        folded = {column.casefold(): column for column in columns}
+        close = get_close_matches(name.casefold(), folded, n=1)
+        if close:
+            hints.append(f" Did you mean {folded[close[0]]!r}?")
+    return "".join(hints)
+
+
+def _no_header(columns: Sequence[str]) -> str:
+    """A hint for a file whose first line seems to be a row."""
+    texts = [c for c in columns if len(c.split()) >= LONG_NAME]
+    if not texts:
+        return ""
+    return (
+        " The first line names the columns; if it is a row here, put a line with names before it, "
+        "such as text,label."
+    )

@@ -1,0 +1,186 @@
+"""Reads sources into tables of our columns; takes out the rows that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from datasets import ClassLabel
+
+from nlp_transfer.config.schema import DatasetConfig, OnUnusable
+from nlp_transfer.data.cells import blank_rows, is_blank, is_label, kind_of_cell, not_texts
+from nlp_transfer.data.columns import require_columns
+from nlp_transfer.data.faults import Faults, fault_of
+from nlp_transfer.data.labels import read_labels
+from nlp_transfer.data.sources import Source
+from nlp_transfer.data.table import Table
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.problems.base import UNLABELLED, integer
+from nlp_transfer.problems.single_label import SINGLE_LABEL
+
+SLICE_PREFIX = "slice: "  # before the name of a column of the data, in a `Corpus`
+
+
+def read_table(  # noqa: PLR0913
+    source: Source,
+    split: str,
+    config: DatasetConfig,
+    slices: Sequence[str],
+    faults: Faults,
+    notes: list[str],
+) -> Table:
+    """The text and label columns of one source, without the rows that cannot be used.
+
+    What is wrong with the rows that are taken out is noted in `faults`, or, where the configuration
+    drops them, in `notes`.
+
+    Raises:
+        UserError: where columns are missing.
+    """
+    if not len(source.table):
+        raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
+    wanted = [("dataset.text", config.text), ("dataset.text_pair", config.text_pair)]
+    wanted += [("dataset.label", column) for column in config.label_columns]
+    wanted += [("dataset.group", config.group)]
+    wanted += [("evaluation.slices", column) for column in slices]
+    columns = source.table.column_names
+    require_columns(columns, wanted, f"{source.name} ({split})", source.cells)
+    notes.extend(source.notes)
+    rows = len(source.table)
+    labels, order = read_labels(source, config)
+    kept: dict[str, list[Any]] = {f"{SLICE_PREFIX}{c}": _as_texts(source, c) for c in slices}
+    kept |= {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
+    if config.group is not None:
+        kept["group"] = _as_texts(source, config.group)
+    pairs = None if config.text_pair is None else source.cells(config.text_pair)
+    name = f"{source.name} ({split})"
+    texts = source.cells(config.text)
+    table = Table(name, texts, pairs, labels, order, kept, rows, source.lines)
+    return _usable(table, config, faults, notes)
+
+
+def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str]) -> Table:
+    table = _without_empty(table, lambda t: t.kept.get("group", []), "group", config, faults, notes)
+    table = _with_texts(table, config, faults, notes)
+    rows = [i for i, label in enumerate(table.labels) if label is not None and not is_label(label)]
+    if rows:
+        fault = f"a label that is {kind_of_cell(table.labels[rows[0]])}"
+        advice = "A label is a text, a number, or a list of these."
+        table = faults.take_out(rows, fault, table, advice)
+    rows = [i for i, label in enumerate(table.labels) if is_blank(label)]
+    drop = config.on_unlabeled is OnUnusable.drop
+    return _taken(rows, "no label", "dataset.on_unlabeled", drop, table, faults, notes)
+
+
+def read_texts(
+    sources: Sequence[Source], text: str, text_pair: str | None
+) -> tuple[list[str], list[str]]:
+    """The texts of tables without labels, and the second texts.
+
+    Raises:
+        UserError: with all rows that have no text.
+    """
+    texts: list[str] = []
+    pairs: list[str] = []
+    with Faults() as faults:
+        for source in sources:
+            wanted = (("--text", text), ("--text-pair", text_pair))
+            require_columns(source.table.column_names, wanted, source.name, source.cells)
+            rows = len(source.table)
+            kept: dict[str, list[Any]] = {"row": list(range(1, rows + 1))}
+            seconds = None if text_pair is None else source.cells(text_pair)
+            first = source.cells(text)
+            table = Table(source.name, first, seconds, [], None, kept, rows, source.lines)
+            table = _with_texts(table, DatasetConfig(), faults, [])
+            texts += table.texts
+            pairs += table.pairs or []
+    return texts, pairs
+
+
+def _with_texts(table: Table, config: DatasetConfig, faults: Faults, notes: list[str]) -> Table:
+    """The table without the rows that lack a text."""
+    sides: list[tuple[str, Callable[[Table], Sequence[Any]]]] = [("text", lambda t: t.texts)]
+    if table.pairs is not None:
+        sides.append(("second text", lambda t: t.pairs or []))
+    for what, cells in sides:
+        rows = not_texts(cells(table))
+        if rows:
+            cell = cells(table)[rows[0]]
+            advice = "Name the column of the texts with dataset.text, or write the cells as texts."
+            fault = f"a {what} that is {kind_of_cell(cell)} ({str(cell)[:40]})"
+            table = faults.take_out(rows, fault, table, advice)
+        table = _without_empty(table, cells, what, config, faults, notes)
+    return table
+
+
+def _without_empty(  # noqa: PLR0913
+    table: Table,
+    cells: Callable[[Table], Sequence[Any]],
+    what: str,
+    config: DatasetConfig,
+    faults: Faults,
+    notes: list[str],
+) -> Table:
+    drop = config.on_empty is OnUnusable.drop
+    rows = blank_rows(cells(table))
+    return _taken(rows, f"an empty {what}", "dataset.on_empty", drop, table, faults, notes)
+
+
+def _taken(  # noqa: PLR0913
+    rows: list[int],
+    what: str,
+    key: str,
+    drop: bool,
+    table: Table,
+    faults: Faults,
+    notes: list[str],
+) -> Table:
+    """The table without the rows, which are a fault or, if they are dropped, a note."""
+    if not rows:
+        return table
+    if not drop:
+        return faults.take_out(rows, what, table, f"{key}=drop leaves such rows out.")
+    notes.append(f"left out ({key}=drop): {fault_of(rows, what, table)}")
+    return table.without(rows)
+
+
+def _as_texts(source: Source, column: str) -> list[str]:
+    """The cells of a column to slice by; a `ClassLabel`'s by name."""
+    feature = source.table.features.get(column)
+    if isinstance(feature, ClassLabel):
+        return ["" if c in (None, -1) else feature.names[c] for c in source.table[column]]
+    return ["" if cell is None else str(cell) for cell in source.cells(column)]
+
+
+def without_unlabelled(tables: dict[str, list[Table]], notes: list[str]) -> dict[str, list[Table]]:
+    """A split whose labels are all -1 counts as absent: its labels are secret, not classes."""
+    labels = {
+        split: {integer(label) for table in parts for label in SINGLE_LABEL.labels_in(table.labels)}
+        for split, parts in tables.items()
+    }
+    if labels["train"] == {UNLABELLED}:
+        raise UserError(ExitCode.DATA, "Every label of train is -1: it is not labelled.")
+    absent = [
+        split
+        for split in tables
+        if labels[split] == {UNLABELLED} and UNLABELLED not in labels["train"]
+    ]
+    for split in absent:
+        notes.append(f"the {split} split has no labels (all are -1) and is left out")
+    return {
+        split: [without_undecided(table, notes) for table in parts]
+        for split, parts in tables.items()
+        if split not in absent
+    }
+
+
+def without_undecided(table: Table, notes: list[str]) -> Table:
+    """Without the rows of a `ClassLabel` that are -1: the Hub's word for no label agreed upon."""
+    if table.order is None or UNLABELLED not in table.labels:
+        return table
+    rows = [i for i, label in enumerate(table.labels) if label == UNLABELLED]
+    notes.append(
+        f"{len(rows)} of the {len(table.labels)} rows of {table.source} have no label (-1) and are "
+        "left out"
+    )
+    return table.without(rows)
