@@ -289,7 +289,7 @@ REFUSED = [
     Odd(
         "doubled.csv",
         CSV.replace("text,label", "text,text").encode(),
-        says="'text' is there more than once",
+        says="It has 'text' more than once",
     ),
     Odd("case.csv", CSV.replace("text", "Text").encode(), says="Did you mean 'Text'?"),
     Odd(

@@ -140,7 +140,7 @@ def _predict_table(arguments: Namespace) -> None:
 def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     """The request, checked before anything is loaded."""
     from nlp_transfer.data.formats.registry import ReadOptions, is_table_name, require_reader
-    from nlp_transfer.data.tabular import kind_of
+    from nlp_transfer.data.tabular import STREAMED, kind_of
     from nlp_transfer.inference.table_prediction import PredictionRequest
 
     if arguments.text is None:
@@ -159,9 +159,7 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
         zipped = source.suffix.lower() == ".zip" and is_table_name(source.name)
         kind = "zip" if zipped else require_reader(source.name, ExitCode.CONFIG).name
     out_kind = (arguments.format or kind) if out is None else kind_of(out)
-    if kind is None or (
-        out is None and (out_kind == "parquet" or out_kind not in WRITTEN.values())
-    ):
+    if kind is None or (out is None and out_kind not in STREAMED):
         where = "Standard input" if kind is None else "Standard output"
         raise UserError(ExitCode.CONFIG, f"{where} needs --format csv, tsv or jsonl.")
     if source is not None and not source.is_file():

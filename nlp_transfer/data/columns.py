@@ -96,7 +96,7 @@ def _nearest(columns: Sequence[str], names: Sequence[str]) -> str:
         twice = [column for column in columns if column.startswith(f"{name} (column ")]
         if len(twice) > 1:
             hints.append(
-                f" {name!r} is there more than once: give each of these columns a name of its own."
+                f" It has {name!r} more than once: give each of these columns a name of its own."
             )
             continue
         folded = {column.casefold(): column for column in columns}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -272,7 +272,10 @@ def _opened(request: PredictionRequest) -> Iterator[tuple[Iterator[Window], Bina
     with ExitStack() as stack:
         if request.source is None:
             source: BinaryIO = sys.stdin.buffer
-            windows = read_windows(source, readers()[request.kind], request.name, options)
+            reader = readers()[request.kind]
+            windows: Iterator[Window] = stack.enter_context(
+                closing(read_windows(source, reader, request.name, options))
+            )
         else:
             windows, source = stack.enter_context(open_table(request.source, options))
         yield windows if request.out_kind == "jsonl" else as_tables(windows), source

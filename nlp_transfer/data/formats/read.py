@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,12 +19,14 @@ from nlp_transfer.errors import ExitCode, UserError
 def open_table(path: Path, options: ReadOptions) -> Iterator[tuple[Iterator[Window], BinaryIO]]:
     """The windows of a file, and the file on the disk, whose position says how much is read."""
     with opened(path) as (file, inner, raw):
-        yield read_windows(file, require_reader(inner), str(path), options), raw
+        windows = read_windows(file, require_reader(inner), str(path), options)
+        with closing(windows):  # before the file is
+            yield windows, raw
 
 
 def read_windows(
     file: BinaryIO, reader: Reader, name: str, options: ReadOptions
-) -> Iterator[Window]:
+) -> Generator[Window, None, None]:
     """Windows of at most `WINDOW` rows; cells of CSV and TSV are texts.
 
     Raises:
