@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +278,8 @@ def show_plan(question: Question) -> Result:
 def _mistakes(corpus: Corpus, evaluations: dict[str, SplitEvaluation]) -> dict[str, Any]:
     """Of test, where there is one, else of the rows that decided."""
     split = "test" if "test" in evaluations else corpus.deciding_split
-    return mistakes(split, evaluations[split], texts_of(corpus.rows(split)), corpus.labels)
+    texts, origins = texts_of(corpus.rows(split)), corpus.origins(split)
+    return mistakes(split, evaluations[split], texts, corpus.labels, origins)
 
 
 def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEntries:
@@ -302,5 +304,6 @@ def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEn
         predictions=write_predictions(prepared.folder.path, evaluations, corpus),
         ms_per_text=measured.ms_per_text,
         seconds=round(time.time() - prepared.began, 2),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(fitted.config, fitted.model.config, question.process),
     )

@@ -138,6 +138,7 @@ def as_typed(carded: Carded) -> dict[str, str]:
         "+task": "classify",
         "checkpoint.name": Path(carded.config.checkpoint.name).name,
         "training.cpu": "true",
+        "training.precision": "fp32",
         "strategy": "feature_extraction",
         "strategy.min_steps": "0",
         "strategy.epochs": "1",
@@ -193,3 +194,32 @@ def test_strange_labels_cut_texts_and_a_missing_test_split_are_said(typed: Typed
     assert cut["train"] > 30
     assert "It reads 8 tokens of a text" in carded.text
     assert "these figures come from validation, which also chose the epochs" in carded.text
+
+
+def test_the_card_names_the_columns_the_hyperparameters_and_what_is_known_of_the_base(
+    carded: Carded,
+) -> None:
+    config = compose("+task=classify", "dataset.train=my.csv", "author=Ada Lovelace")
+    config.dataset.text, config.dataset.text_pair = "body", "the answer"
+    run_json = written(carded)
+    text = model_card(config, run_json, carded.metrics)
+    assert "--text body --text-pair 'the answer'" in text
+    assert "| author | Ada Lovelace |" in text
+    assert f"| date | {run_json['finished'][:10]} |" in text
+    assert "| licence | apache-2.0 (of the base model) |" in text
+    assert ModelCard(text).data.get("language") == "en"
+    (stage,) = run_json["stages"]
+    # A solved stage has no epochs and no learning rates; one that was trained names them.
+    assert "| – | – | – | solved exactly |" in carded.text
+    assert "batch size" not in carded.text
+    trained = {**run_json, "stages": [{**stage, "steps": 7}]}
+    stepped = model_card(carded.config, trained, carded.metrics)
+    assert "| 1 | 5e-05 | 0.001 | 7 |" in stepped
+    for row in ("| batch size | 16 texts |", "| precision | fp32 |", "| seed | 42 |"):
+        assert row in stepped
+    assert "| licence | not known" in carded.text
+    assert "101 rows of local files" in carded.text
+    assert "[{'label': 'negative', 'score': 0.9}]" in carded.text
+    for title in ("Intended use", "Limits", "Results", "How to use it", "Training"):
+        assert f"\n## {title}\n" in carded.text
+    assert "\n\n\n" not in carded.text

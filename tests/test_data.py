@@ -756,3 +756,17 @@ def test_what_datasets_has_saved_is_opened_with_the_order_of_its_labels() -> Non
     assert len(both.splits["test"]) == 4
     with pytest.raises(UserError, match="has no split 'other'; it has train, held_out"):
         load_corpus(DatasetConfig(name="both", test="other"), 0)
+
+
+def test_rows_of_a_cut_split_keep_their_place_in_the_file_and_their_id(tmp_path: Path) -> None:
+    rows = [(f"text {i} of many", "ab"[i % 2], f"T-{i + 1}") for i in range(60)]
+    with (tmp_path / "tickets.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label", "ticket"), *rows])
+    path = str(tmp_path / "tickets.csv")
+    corpus = load_corpus(DatasetConfig(train=path, id="ticket"), 1)
+    for split, part in corpus.splits.items():
+        for text, origin in zip(part["text"], corpus.origins(split), strict=True):
+            row = int(text.split()[1]) + 1
+            assert origin == {"file": path, "row": row, "id": f"T-{row}"}
+    with pytest.raises(UserError, match="dataset.id='nr' is not a column"):
+        load_corpus(DatasetConfig(train=path, id="nr"), 1)

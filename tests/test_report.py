@@ -140,11 +140,17 @@ def made(  # noqa: PLR0913
     config = compose("+task=classify", "dataset.train=mine.csv", "strategy=two_phase")
     OmegaConf.save(OmegaConf.create(as_dict(config)), folder / "config.yaml")
     write_json(folder / "metrics.json", measured(evaluations))
-    write_json(folder / "mistakes.json", mistakes("test", found, texts, labels))
+    selected = mistakes("test", found, texts, labels, origins(len(logits)))
+    write_json(folder / "mistakes.json", selected)
     write_json(folder / "run.json", run_of(labels, problem, evaluations, metrics.best))
     (folder / "predictions").mkdir()
     np.savez(folder / "predictions/test.npz", logits=logits, references=references)
     return write_report(folder)
+
+
+def origins(rows: int) -> list[dict[str, Any]]:
+    """Where rows come from that are all but the first of a file."""
+    return [{"file": "my.csv", "row": row + 2} for row in range(rows)]
 
 
 def run_of(
@@ -207,12 +213,13 @@ def test_one_label_of_few_and_of_many(count: int, tmp_path: Path) -> None:
     texts = [f"text {i} " * (1 + i % 30) for i in range(len(references))]
     page = read(made(tmp_path / "run", labels, logits, references, texts))
     said = page.said()
-    for title in ("In short", "Stages", "Learning", "By label", "Confidence", "Length against"):
+    titles = ("Summary", "Stages", "Training", "By label", "Calibration", "Error by text length")
+    for title in titles:
         assert (title in said) or (title == "By label" and "The weakest labels" in said)
     accuracy = (logits.argmax(axis=1) == references).mean()
     assert f"accuracy {accuracy:.3f}" in said
     wrong = int((logits.argmax(axis=1) != references).sum())
-    assert f"{wrong} of {len(references)} test texts are not answered right" in said
+    assert f"{wrong} of {len(references)} test rows are wrong" in said
     # Curves of loss and metric, reliability, coverage, length; a map where a table is too large.
     assert page.tags.count("svg") == 5 + (count == 77)
     if count == 77:
@@ -250,8 +257,8 @@ def test_several_labels(tmp_path: Path) -> None:
     assert "any number of 28 labels" in said
     assert "All 28 labels" in said
     assert "nlp-transfer predict" in said
-    assert "given, and is not there" in said
-    assert "missed" in said
+    assert "false positive" in said
+    assert "false negative (missed)" in said
 
 
 def test_scores(tmp_path: Path) -> None:
@@ -266,7 +273,9 @@ def test_scores(tmp_path: Path) -> None:
     assert "Scores on test" in said
     worst = int(np.abs(logits[:, 0] - references).argmax())
     assert f">one {worst}<" in page.html
-    assert f"row {worst} · is {references[worst]:.4g}, answered {logits[worst, 0]:.4g}" in said
+    place = f"row {worst + 2} of my.csv"
+    scores = f"true {references[worst]:.4g}, predicted {logits[worst, 0]:.4g}"
+    assert f"{place} · {scores}" in said
 
 
 def test_what_the_data_holds_is_shown_as_text(tmp_path: Path) -> None:
@@ -296,11 +305,11 @@ def test_the_surest_mistakes_of_the_most_frequent_kind_come_first() -> None:
     logits[8, 2] = 1
     labels, texts = ("a", "b", "c"), [f"text {i}" for i in range(9)]
     found = evaluate_split(logits, references, load_metrics(EvaluationConfig(), labels), labels)
-    said = mistakes("test", found, texts, labels)
+    said = mistakes("test", found, texts, labels, origins(9))
     assert said["wrong"] == 8
     kinds = [(kind["label"], kind["answer"], kind["rows"]) for kind in said["kinds"]]
     assert kinds == [("a", "b", 6), ("a", "c", 1), ("b", "c", 1)]
-    assert [row["row"] for row in said["kinds"][0]["examples"]] == [1, 3, 5, 4, 2][:EACH]
+    assert [row["row"] for row in said["kinds"][0]["examples"]] == [3, 5, 7, 6, 4][:EACH]
     assert said["kinds"][0]["examples"][0]["confidence"] == pytest.approx(0.9951, abs=1e-4)
 
 
@@ -309,7 +318,7 @@ def test_a_label_with_a_threshold_of_its_own_is_given_above_it() -> None:
     references = np.array([0, 1])
     metrics = replace(load_metrics(EvaluationConfig(), labels), thresholds={"yes": 0.3})
     found = evaluate_split(logits, references, metrics, labels)
-    said = mistakes("test", found, ["a", "b"], labels)
+    said = mistakes("test", found, ["a", "b"], labels, origins(2))
     assert {(kind["label"], kind["answer"]) for kind in said["kinds"]} == {
         ("no", "yes"),
         ("yes", "no"),
@@ -352,6 +361,12 @@ def test_a_run_has_a_report_and_no_row_of_the_data_in_its_model(
     assert "Report: run/report.html" in capsys.readouterr().out
     assert f"accuracy {result.metrics['test']['metrics']['accuracy']:.3f}" in page.said()
     assert "unmistakable" in page.text
+    # Each row is named by its place in the person's own file.
+    kinds = json.loads((result.folder / "mistakes.json").read_text())["kinds"]
+    for example in (example for kind in kinds for example in kind["examples"]):
+        assert example["file"] == str(test)
+        assert example["text"] == rows[example["row"] - 1][0]
+        assert f"row {example['row']} of {test}" in page.text
     for file in result.model.rglob("*"):
         assert file.is_dir() or b"unmistakable" not in file.read_bytes()
     assert "unmistakable" not in (result.folder / "report.md").read_text(encoding="utf-8")
@@ -386,7 +401,7 @@ def test_a_run_that_stopped_in_its_second_stage_has_a_report_of_what_is_there(
     assert "This run is not finished" in said
     assert "Stage all has a checkpoint at step 9 of 14." in said
     assert "accuracy on validation" in said
-    assert "Learning" in said
+    assert "Training" in said
     assert "Use it" not in said
     assert "**This run is not finished**" in (folder / "report.md").read_text(encoding="utf-8")
     run(compose(*words, f"run_dir={folder}"))

@@ -172,9 +172,9 @@ def test_what_is_chosen_is_measured_exported_answered_and_said(
         assert split == "validation" or confidence == pytest.approx(measured, abs=1e-5)
 
     assert "Thresholds for f1, chosen on validation" in printed
-    assert f"f1_macro {plain:.3f} [" in printed
+    assert f"f1_macro {plain:.3f} [" in " ".join(printed.split())
     card = (result.model / "README.md").read_text(encoding="utf-8")
-    assert "| test, at one half | 80 |" in card
+    assert "| test, threshold 0.5 | 80 |" in card
     assert f"{thresholds['nice']:.4f}" in card
     assert "`label_thresholds`" in card
 

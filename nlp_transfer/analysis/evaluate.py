@@ -143,7 +143,7 @@ def _read(asked: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, li
     }
     if "," in columns.get("label", ""):
         columns["label"] = columns["label"].split(",")
-    config = replace(config, **columns, group=None)  # nothing is cut here
+    config = replace(config, **columns, group=None, id=None)  # nothing is cut here
     if is_file:
         # How the files of training were written says nothing about this one.
         options = ReadOptions(asked.encoding, asked.separator, keys="--")

@@ -215,6 +215,8 @@ class DatasetConfig:
     test_fraction: float = 0.1
     """Cut from train where train is all there is."""
     cut: Cut = Cut.stratified
+    id: str | None = None
+    """A column that names each row, shown with its text in the report; training ignores it."""
     group: str | None = None
     """A column: rows with the same value stay in one split."""
     folds: int | None = None
@@ -409,6 +411,8 @@ class Config:
     """One run."""
 
     task: str = MISSING
+    author: str | None = None
+    """Who answers for the model, named on the report and the model card."""
     seed: int = 42
     run_dir: str | None = None
     """None: runs/<task>-<checkpoint>-<hash of what is asked>."""
@@ -429,9 +433,11 @@ class Config:
 
 # Two runs that differ only here give the same model, so they are the same run.
 NOT_PART_OF_THE_RESULT = (
+    "author",
     "run_dir",
     "overwrite",
     "dry_run",
+    "dataset.id",
     # What these change is a different corpus.
     "dataset.on_leak",
     "dataset.on_empty",

@@ -76,6 +76,20 @@ class Corpus:
         """Ids int64 [rows], 0/1 float32 [rows, labels] or scores float32 [rows]."""
         return references_of(self.rows(split), self.problem)
 
+    def origins(self, split: str) -> list[dict[str, Any]]:
+        """Where each row of a split comes from.
+
+        Returns:
+            For each row `file` (as it was given), `row` (in that file, from 1) and, where
+            `dataset.id` names a column, `id`.
+        """
+        rows = self.rows(split)
+        names = {"file": "source", "row": "row", "id": "id"}
+        columns = {ours: rows[name] for ours, name in names.items() if name in rows.column_names}
+        return [
+            dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)
+        ]
+
     def places(self, split: str, rows: np.ndarray) -> list[str]:
         """Where some rows of a split come from, in words that count from 1 on."""
         some = self.rows(split).select(rows)

@@ -41,7 +41,7 @@ def read_table(  # noqa: PLR0913
         raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
     wanted = [("dataset.text", config.text), ("dataset.text_pair", config.text_pair)]
     wanted += [("dataset.label", column) for column in config.label_columns]
-    wanted += [("dataset.group", config.group)]
+    wanted += [("dataset.group", config.group), ("dataset.id", config.id)]
     wanted += [("evaluation.slices", column) for column in slices]
     columns = source.table.column_names
     require_columns(columns, wanted, f"{source.name} ({split})", source.cells)
@@ -52,6 +52,8 @@ def read_table(  # noqa: PLR0913
     kept |= {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
     if config.group is not None:
         kept["group"] = _as_texts(source, config.group)
+    if config.id is not None:
+        kept["id"] = _as_texts(source, config.id)
     pairs = None if config.text_pair is None else source.cells(config.text_pair)
     name = f"{source.name} ({split})"
     texts = source.cells(config.text)

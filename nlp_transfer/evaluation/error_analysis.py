@@ -1,11 +1,12 @@
-"""Finds the mistakes worth reading, and whether long texts have more of them.
+"""Selects the errors worth reading, and measures the error by text length.
 
-What it gives stays in the run folder: it holds rows of the data.
+The result stays in the run folder: it holds rows of the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,32 +16,55 @@ from nlp_transfer.evaluation.evaluator import SplitEvaluation
 from nlp_transfer.evaluation.slices import quantile_parts
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
-GROUPS = 12  # kinds of mistake, the most frequent first
-EACH = 5  # of a kind
+GROUPS = 12  # kinds of error, the most frequent first
+EACH = 5  # examples of a kind
 LONGEST = 800  # characters of a text; two texts of a pair have as many each
 LENGTHS = 8  # parts of a split with about as many rows each
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a split as a person knows them."""
+
+    texts: Texts
+    origins: Sequence[Mapping[str, Any]]  # as `Corpus.origins` gives them
+
+    def example(self, row: int, confidence: float | None) -> dict[str, Any]:
+        """One row with its place in the person's own file."""
+        if isinstance(self.texts, Pairs):
+            first, second = self.texts.first[row], self.texts.second[row]
+            texts = {"text": _beginning(first), "text_pair": _beginning(second)}
+        else:
+            texts = {"text": _beginning(self.texts[row])}
+        rounded = None if confidence is None else round(float(confidence), 4)
+        return {**self.origins[row], **texts, "confidence": rounded}
+
+
 def mistakes(
-    split: str, evaluation: SplitEvaluation, texts: Texts, labels: tuple[str, ...]
+    split: str,
+    evaluation: SplitEvaluation,
+    texts: Texts,
+    labels: tuple[str, ...],
+    origins: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """What `mistakes.json` says of a split: kinds of mistake with rows to read, error by length.
+    """The content of `mistakes.json` for one split: kinds of error with rows, error by length.
 
     Args:
         labels: their names, in the order of the logits.
+        origins: of each row, its file, its number there and its id, as `Corpus.origins` gives them.
     """
     references, problem = evaluation.references, evaluation.decoder.problem
-    decisions = evaluation.decisions
+    decisions, rows = evaluation.decisions, _Rows(texts, origins)
     classes = problem.classes(references)
     if classes is not None:
         error = decisions != classes
-        kinds = list(_confused(evaluation, decisions, classes, texts, labels))
+        kinds = list(_confused(evaluation, decisions, classes, rows, labels))
     elif problem.several:
         error = (decisions != (references > 0)).any(axis=1)
-        kinds = list(_missed_and_added(evaluation, decisions, texts, labels))
+        kinds = list(_missed_and_added(evaluation, decisions, rows, labels))
     else:
         error = np.abs(evaluation.logits[:, 0] - references)
-        kinds = [_furthest(evaluation, error, texts)]
+        kinds = [_largest_errors(evaluation, error, rows)]
     kinds.sort(key=lambda kind: -kind["rows"])
     return {
         "split": split,
@@ -53,88 +77,75 @@ def mistakes(
 
 def _confused(
     evaluation: SplitEvaluation,
-    answers: np.ndarray,
+    decisions: np.ndarray,
     classes: np.ndarray,
-    texts: Texts,
+    rows: _Rows,
     labels: tuple[str, ...],
 ) -> Iterator[dict[str, Any]]:
-    """By what it is and what is answered: the answers that were surest."""
-    sure = evaluation.probabilities[np.arange(len(answers)), answers]
-    wrong = np.flatnonzero(answers != classes)
-    pairs = classes[wrong] * len(labels) + answers[wrong]
+    """By true and predicted label, the most confident errors first."""
+    confidence = evaluation.probabilities[np.arange(len(decisions)), decisions]
+    wrong = np.flatnonzero(decisions != classes)
+    pairs = classes[wrong] * len(labels) + decisions[wrong]
     kinds, sizes = np.unique(pairs, return_counts=True)
     for pair in kinds[np.argsort(-sizes, kind="stable")][:GROUPS].tolist():
         label, answer = divmod(pair, len(labels))
-        rows = wrong[pairs == pair]
-        first = rows[np.argsort(-sure[rows], kind="stable")][:EACH].tolist()
-        examples = [_row(row, texts, sure[row]) for row in first]
-        yield _kind(labels[label], labels[answer], rows, examples)
+        members = wrong[pairs == pair]
+        first = members[np.argsort(-confidence[members], kind="stable")][:EACH].tolist()
+        examples = [rows.example(row, confidence[row]) for row in first]
+        yield _kind(labels[label], labels[answer], members, examples)
 
 
 def _missed_and_added(
-    evaluation: SplitEvaluation, decisions: np.ndarray, texts: Texts, labels: tuple[str, ...]
+    evaluation: SplitEvaluation, decisions: np.ndarray, rows: _Rows, labels: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    """By label: where it is and was not answered, and the other way round."""
-    has, probabilities, names = (
-        evaluation.references > 0,
-        evaluation.probabilities,
-        np.array(labels),
-    )
-    missed, added = has & ~decisions, ~has & decisions
-    sizes = np.stack([missed.sum(axis=0), added.sum(axis=0)], axis=1).ravel()
-    for place in np.argsort(-sizes, kind="stable")[:GROUPS].tolist():
-        column, is_added = divmod(place, 2)
-        rows = np.flatnonzero((added if is_added else missed)[:, column])
-        confidence = probabilities[:, column]
-        order = np.argsort(-confidence[rows] if is_added else confidence[rows], kind="stable")
-        examples = [
-            {
-                **_row(row, texts, confidence[row]),
-                "label": ", ".join(names[has[row]].tolist()) or "none",
-            }
-            for row in rows[order][:EACH].tolist()
-        ]
-        name = labels[column]
-        yield _kind(None if is_added else name, name if is_added else None, rows, examples)
+    """By label: false negatives and false positives, those with the clearest probability first."""
+    probabilities, true = evaluation.probabilities, evaluation.references > 0
+    for i, name in enumerate(labels):
+        probability = probabilities[:, i]
+        for label, answer, wrong, key in (
+            (name, None, true[:, i] & ~decisions[:, i], probability),
+            (None, name, ~true[:, i] & decisions[:, i], -probability),
+        ):
+            members = np.flatnonzero(wrong)
+            chosen = members[np.argsort(key[members], kind="stable")][:EACH].tolist()
+            examples = [
+                {
+                    **rows.example(row, probability[row]),
+                    "label": ", ".join(np.array(labels)[true[row]].tolist()) or "none",
+                }
+                for row in chosen
+            ]
+            yield _kind(label, answer, members, examples)
 
 
-def _furthest(evaluation: SplitEvaluation, error: np.ndarray, texts: Texts) -> dict[str, Any]:
-    rows = np.argsort(-error, kind="stable")[: 2 * EACH]
+def _largest_errors(evaluation: SplitEvaluation, error: np.ndarray, rows: _Rows) -> dict[str, Any]:
+    members = np.argsort(-error, kind="stable")[: 2 * EACH]
     examples = [
         {
-            **_row(row, texts, None),
+            **rows.example(row, None),
             "label": f"{evaluation.references[row]:.4g}",
             "answer": f"{evaluation.logits[row, 0]:.4g}",
         }
-        for row in rows.tolist()
+        for row in members.tolist()
     ]
-    return _kind(None, None, rows, examples)
+    return _kind(None, None, members, examples)
 
 
 def _kind(
     label: str | None, answer: str | None, rows: np.ndarray, examples: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """One kind of mistake; of several labels, None stands for its absence."""
+    """One kind of error; of several labels, None stands for the label's absence."""
     return {"label": label, "answer": answer, "rows": len(rows), "examples": examples}
 
 
-def _row(row: int, texts: Texts, confidence: float | None) -> dict[str, Any]:
-    shown = (
-        {"text": _shown(texts.first[row]), "text_pair": _shown(texts.second[row])}
-        if isinstance(texts, Pairs)
-        else {"text": _shown(texts[row])}
-    )
-    sure = None if confidence is None else round(float(confidence), 4)
-    return {"row": row, **shown, "confidence": sure}
-
-
-def _shown(text: str) -> str:
-    """Its beginning, without what no file can hold: halves of surrogate pairs."""
+def _beginning(text: str) -> str:
+    """The beginning of a text, with unpaired surrogates (which no file can hold) replaced."""
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
     return shown.encode("utf-8", "replace").decode("utf-8")
 
 
 def _lengths(texts: Texts) -> np.ndarray:
+    """Characters of each row, int64 [rows]; of a pair, of both texts."""
     if isinstance(texts, Pairs):
         return np.array([len(a) + len(b) for a, b in zip(texts.first, texts.second, strict=True)])
     return np.array([len(text) for text in texts])
@@ -142,21 +153,21 @@ def _lengths(texts: Texts) -> np.ndarray:
 
 def _by_length(error: np.ndarray, lengths: np.ndarray) -> Iterator[dict[str, Any]]:
     """Mean error (of labels: the share that is wrong) with its 95% interval."""
-    for rows in quantile_parts(lengths, LENGTHS):
+    for members in quantile_parts(lengths, LENGTHS):
         yield {
-            "low": int(lengths[rows].min()),
-            "high": int(lengths[rows].max()),
-            "rows": len(rows),
-            "error": float(error[rows].mean()),
-            "interval": _interval(error[rows]),
+            "low": int(lengths[members].min()),
+            "high": int(lengths[members].max()),
+            "rows": len(members),
+            "error": float(error[members].mean()),
+            "interval": _interval(error[members]),
         }
 
 
 def _interval(error: np.ndarray) -> list[float]:
-    """Of a share Wilson's, of a mean the normal one."""
+    """95%: of a share Wilson's, of a mean the normal approximation."""
     if error.dtype == bool:
-        interval = stats.binomtest(int(error.sum()), len(error)).proportion_ci(method="wilson")
-        return [float(interval.low), float(interval.high)]
+        wilson = stats.binomtest(int(error.sum()), len(error)).proportion_ci(method="wilson")
+        return [float(wilson.low), float(wilson.high)]
     half = 1.96 * float(error.std()) / len(error) ** 0.5
     mean = float(error.mean())
     return [max(mean - half, 0.0), mean + half]

@@ -1,4 +1,4 @@
-"""Reads back what a run has left so far, finished or not."""
+"""Reads the files of a run, finished or not, for its reports."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class StageSoFar:
     done: bool
     steps: int
     planned: int  # steps
-    said: dict[str, Any]  # as in `run.json`, where it is done
+    description: dict[str, Any]  # as in `run.json`, where it is done
     log: list[dict[str, Any]]  # losses and validation metrics, by step
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run, from its files; what is not there yet, or never was, is empty."""
+    """One run, from its files; a file that does not exist is an empty entry."""
 
     path: Path
     config: Config
@@ -64,22 +64,22 @@ class RunRecord:
 
     @property
     def problem(self) -> Problem | None:
-        """What is asked of a text; None where the run has not said it yet."""
+        """The kind of label; None while the run has not decided it."""
         return problem_named(self.run["problem"]) if "problem" in self.run else None
 
     @property
     def best(self) -> str | None:
         """The name of the metric that chose the epochs."""
-        asked = self.config.evaluation
-        if asked.best is not None:
-            return asked.best
+        evaluation = self.config.evaluation
+        if evaluation.best is not None:
+            return evaluation.best
         defaults = () if self.problem is None else self.problem.default_metrics
-        known = asked.metrics or list(defaults)
+        known = evaluation.metrics or list(defaults)
         return known[0] if known else next(iter(_measured(self.stages)), None)
 
-    def shown(self, found: dict[str, Any]) -> str:
-        """The metric that stands for all: the one that chose, where it was measured."""
-        names = list(found["metrics"])
+    def shown(self, figures: dict[str, Any]) -> str:
+        """The main metric of a split or slice: the one that chose the epochs, if it is there."""
+        names = list(figures["metrics"])
         return self.best if self.best is not None and self.best in names else names[0]
 
     @property
@@ -89,7 +89,7 @@ class RunRecord:
 
 
 def read_record(folder: Path) -> RunRecord:
-    """Everything that the files of a run say.
+    """The content of a run folder.
 
     Raises:
         UserError: if there is no run.
@@ -149,8 +149,8 @@ def _planned(config: Config, run: dict[str, Any]) -> list[str]:
 
 
 def _finished_stages(run: dict[str, Any]) -> Iterator[StageSoFar]:
-    for said in run.get("stages", []):
-        yield StageSoFar(said["name"], True, said["steps"], said["steps"], said, said["log"])
+    for stage in run.get("stages", []):
+        yield StageSoFar(stage["name"], True, stage["steps"], stage["steps"], stage, stage["log"])
 
 
 def _stages_on_disk(folder: Path) -> Iterator[StageSoFar]:
@@ -161,8 +161,8 @@ def _stages_on_disk(folder: Path) -> Iterator[StageSoFar]:
     for home in sorted(homes, key=lambda home: int(home.name.split("-")[0])):
         name = home.name.partition("-")[2]
         if (home / AFTER / HISTORY).is_file():
-            said = read_json(home / AFTER / HISTORY)
-            yield StageSoFar(name, True, said["steps"], said["steps"], said, said["log"])
+            stage = read_json(home / AFTER / HISTORY)
+            yield StageSoFar(name, True, stage["steps"], stage["steps"], stage, stage["log"])
             continue
         states = [_state(file) for file in home.glob(f"checkpoint-*/{STATE}")]
         known = [state for state in states if state]

@@ -34,6 +34,8 @@ class RunEntries:
     ms_per_text: float | None
     """None where no split was answered by the final model."""
     seconds: float
+    finished: str
+    """Date and time in UTC, ISO 8601."""
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)

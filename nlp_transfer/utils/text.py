@@ -24,3 +24,23 @@ def with_interval(name: str, found: dict[str, Any]) -> str:
 def cell(text: str) -> str:
     """A text in a table of Markdown."""
     return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+
+
+def number(value: float | None) -> str:
+    """Three decimals; large numbers without."""
+    if value is None:
+        return "undefined"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 with one decimal."""
+    return f"{100 * share:.1f}%"
+
+
+def seconds(duration: float) -> str:
+    """Seconds as hours, minutes or seconds."""
+    if duration < 60:
+        return f"{duration:.1f} s" if duration < 10 else f"{duration:.0f} s"
+    minutes, rest = divmod(round(duration), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"

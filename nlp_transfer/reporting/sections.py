@@ -1,0 +1,267 @@
+"""Collects what each section of `report.html` shows, from the record of a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from markupsafe import Markup
+
+from nlp_transfer.evaluation.confusion import confusions_of
+from nlp_transfer.evaluation.registry import bounds_of, greater_is_better
+from nlp_transfer.problems import Problem
+from nlp_transfer.reporting import conclusions, plots
+from nlp_transfer.reporting.run_record import EVALUATED, RunRecord, best_step, is_solved
+from nlp_transfer.reporting.splits import figures_source, ordered, split_title
+from nlp_transfer.runs.predictions import read_predictions
+from nlp_transfer.utils.text import number, seconds
+
+LEVELS = ("problem", "warning", "good")
+EXAMPLES = 3  # rows of a finding
+# Token lengths of a split that are shown, and their titles.
+TOKENS = {"p5": "5%", "p50": "median", "p95": "95%", "p99": "99%", "longest": "longest"}
+FEW_LABELS = 12  # that all stand in the table of labels; of more, the weakest come first
+NAMED_LABELS = 8  # whose names stand in the setup
+COVERAGES = (1.0, 0.9, 0.8, 0.5)  # in the table under the curve
+
+
+def setup(record: RunRecord) -> Iterator[tuple[str, str]]:
+    """Name and value of what was configured, decided and used."""
+    config, run = record.config, record.run
+    decisions = run.get("decisions", {})
+    if config.author is not None:
+        yield "author", config.author
+    if "finished" in run:
+        yield "date", run["finished"][:10]
+    yield "task", config.task
+    yield "checkpoint", config.checkpoint.name
+    yield "data", data_name(record)
+    if record.problem is not None:
+        yield "output", _output(record.problem, run["labels"])
+    yield "strategy", decisions.get("strategy", config.strategy.name)
+    yield "batch", f"{config.training.batch_size} texts"
+    yield "precision", decisions.get("precision", config.training.precision.value)
+    if "max_length" in run:
+        yield "input", f"{run['max_length']} tokens ({config.tokenization.long_text.value})"
+    if record.best is not None:
+        on = "cross-validation" if record.split == "cross_validation" else "validation"
+        yield "chosen by", f"{record.best} on {on}"
+    yield "seed", str(config.seed)
+    if "seconds" in run:
+        yield "time", seconds(run["seconds"])
+
+
+def data_name(record: RunRecord) -> str:
+    """The dataset, or the files of its splits."""
+    dataset = record.config.dataset
+    files = (dataset.train, dataset.validation, dataset.test)
+    return dataset.name or ", ".join(file for file in files if file)
+
+
+def _output(problem: Problem, labels: list[str]) -> str:
+    few = problem.has_labels and len(labels) <= NAMED_LABELS
+    return problem.describe(len(labels)) + (f": {', '.join(labels)}" if few else "")
+
+
+def data(record: RunRecord) -> dict[str, Any]:
+    """Findings, the worst first, and the rows, labels and token lengths of each split."""
+    findings = [
+        {**found, "examples": list(zip(found["rows"], found["examples"], strict=False))[:EXAMPLES]}
+        for found in record.data.get("findings", [])
+    ]
+    splits = record.data.get("splits", {})
+    return {
+        "conclusion": conclusions.data(record),
+        "findings": sorted(findings, key=lambda finding: LEVELS.index(finding["level"])),
+        "splits": splits,
+        "tokens": TOKENS,
+        "scores": all("scores" in split for split in splits.values()),
+        "rows": record.run.get("rows", {}),
+        "cut": record.run.get("cut", {}),
+    }
+
+
+def learning_curves(record: RunRecord) -> Iterator[Markup]:
+    """Loss, and the metric that chose the epochs, by step over all stages."""
+    losses: list[tuple[float, float]] = []
+    measured: dict[str, list[tuple[float, float]]] = {"log_loss": []}
+    kept: dict[str, list[tuple[float, float]]] = {"log_loss": []}
+    if record.best is not None:
+        measured.setdefault(record.best, [])
+        kept.setdefault(record.best, [])
+    borders, before = [], 0
+    for stage in record.stages:
+        borders.append((stage.name, float(before)))
+        chosen = best_step(stage.log, record.best) if record.best is not None else None
+        for entry in stage.log:
+            at = float(before + entry.get("step", 0))
+            if entry.get("loss") is not None:
+                losses.append((at, entry["loss"]))
+            for name, points in measured.items():
+                value = entry.get(EVALUATED + name)
+                if value is not None:
+                    points.append((at, value))
+                    if entry is chosen and (record.config.training.keep_best or is_solved(stage)):
+                        kept[name].append((at, value))
+        before += stage.steps
+    curves = {"training": losses, "validation": measured["log_loss"]}
+    lines = {name: points for name, points in curves.items() if len(points) > 1}
+    if lines:
+        marked = kept["log_loss"] if "validation" in lines else []
+        yield plots.curves(lines, borders, marked, "loss")
+    if record.best not in (None, "log_loss") and len(measured[record.best]) > 1:
+        lines = {"validation": measured[record.best]}
+        yield plots.curves(lines, borders, kept[record.best], record.best)
+
+
+def results(record: RunRecord) -> dict[str, Any]:
+    """Metrics, figures by label, and confusions of the reported split."""
+    if not record.metrics:
+        return {}
+    figures = record.metrics[record.split]
+    classes = figures.get("per_class", [])
+    matrix = figures.get("confusion")
+    weakest = conclusions.weakest_label(record)
+    return {
+        "split": record.split,
+        "rows": figures["rows"],
+        "best": record.best,
+        "conclusion": conclusions.results(record),
+        "weakest_sentence": weakest,
+        "baseline": conclusions.baseline(record),
+        "most_confused": conclusions.most_confused(record),
+        "source": figures_source(record.metrics),
+        "splits": ordered(record.metrics),
+        "names": list(figures["metrics"]),
+        "bars": {name: _bar(figures, name) for name in figures["metrics"]},
+        "lower": {name for name in figures["metrics"] if not greater_is_better(name)},
+        "plain": figures.get("at_one_half"),  # where thresholds were chosen
+        "classes": classes,
+        "weakest": sorted(classes, key=lambda row: row["f1"])[:FEW_LABELS],
+        "few": len(classes) <= FEW_LABELS,
+        "more": [name for name in (classes[0] if classes else {}) if name == "threshold"],
+        "scores": _scores(record),
+        "confused": None if matrix is None else confusions_of(matrix, record.run["labels"]),
+    }
+
+
+def _scores(record: RunRecord) -> Markup | None:
+    """Predicted against true scores of a regression."""
+    predictions = record.path / "predictions" / f"{record.split}.npz"
+    if record.problem is None or record.problem.has_labels or not predictions.is_file():
+        return None
+    logits, references = read_predictions(record.path, record.split)
+    return plots.scores(references.tolist(), logits[:, 0].tolist())
+
+
+def _bar(figures: dict[str, Any], name: str) -> dict[str, float] | None:
+    """Where a value and its interval lie between 0 and 1, in percent; None outside of it."""
+    value, interval = figures["metrics"][name], figures["intervals"].get(name)
+    if value is None or bounds_of(name)[1] > 2 or value < 0 or (interval and interval[0] < 0):
+        return None
+    low, high = interval or (value, value)
+    return {"at": 100 * value, "low": 100 * low, "wide": 100 * (high - low)}
+
+
+def confidence(record: RunRecord) -> dict[str, Any]:
+    """Reliability and coverage of the reported split, before and after calibration."""
+    figures = record.metrics.get(record.split, {})
+    calibration = record.run.get("calibration")
+    if calibration is None or not figures:
+        return {}
+    calibrated = calibration.get("left_out") is None
+    compared = calibration.get(record.split, {}) if calibrated else {}
+    bins, points = figures.get("reliability"), figures.get("coverage")
+    before = compared.get("before", {}).get("reliability")
+    return {
+        "calibration": calibration,
+        "compared": compared,
+        "split": record.split,
+        "verdict": conclusions.calibration_verdict(bins) if bins else None,
+        "reliability": plots.reliability(bins, before) if bins else None,
+        "coverage": plots.coverage(points, "accuracy") if points else None,
+        "points": [point for point in points or () if point["coverage"] in COVERAGES],
+    }
+
+
+def slices(record: RunRecord) -> dict[str, Any]:
+    """Each column with its parts on one scale, and the conclusions."""
+    figures = record.metrics.get(record.split, {})
+    cuts = [_cut(record, figures, by, parts) for by, parts in figures.get("slices", {}).items()]
+    return {"cuts": cuts, "conclusions": list(conclusions.slices(cuts))} if cuts else {}
+
+
+def _cut(
+    record: RunRecord, figures: dict[str, Any], by: str, parts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    name = record.shown(parts[0])
+    ends = [end for part in parts for end in _ends(part, name)]
+    whole = figures["metrics"].get(name)
+    ends += [whole] if whole is not None else []
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 0.05
+    scale = (low - margin, high + margin)
+    return {
+        "by": by,
+        "metric": name,
+        "whole": None if whole is None else _position(whole, scale),
+        "scale": [number(end) for end in scale],
+        "parts": [_part(part, name, scale) for part in parts],
+    }
+
+
+def _part(part: dict[str, Any], name: str, scale: tuple[float, float]) -> dict[str, Any]:
+    ends = [_position(end, scale) for end in _ends(part, name)]
+    value = part["metrics"][name]
+    return {
+        "value": part["value"],
+        "rows": part["rows"],
+        "figure": value,
+        "interval": part["intervals"].get(name),
+        "at": None if value is None else _position(value, scale),
+        "low": min(ends, default=0.0),
+        "wide": max(ends, default=0.0) - min(ends, default=0.0),
+    }
+
+
+def _ends(part: dict[str, Any], name: str) -> list[float]:
+    value = part["metrics"][name]
+    return [*part["intervals"].get(name, ()), *([] if value is None else [value])]
+
+
+def _position(value: float, scale: tuple[float, float]) -> float:
+    """Percent of the way along a scale."""
+    return 100 * (value - scale[0]) / (scale[1] - scale[0])
+
+
+def errors(record: RunRecord) -> dict[str, Any]:
+    """Kinds of error with examples, and the error by text length."""
+    if not record.mistakes:
+        return {}
+    scored = record.problem is not None and not record.problem.has_labels
+    axis = "mean absolute error" if scored else "share of errors"
+    parts = record.mistakes["by_length"]
+    curve = plots.by_length(parts, axis, not scored) if len(parts) > 1 else None
+    title = split_title(record.mistakes["split"])
+    conclusion = conclusions.errors(record)
+    return {**record.mistakes, "curve": curve, "title": title, "conclusion": conclusion}
+
+
+def commands(record: RunRecord) -> Iterator[tuple[str, str]]:
+    """What one can do with a finished run: a title and a command."""
+    folder = shlex.quote(str(record.path))
+    if not record.finished:
+        return
+    paired = " --text-pair COLUMN2" if record.config.dataset.text_pair is not None else ""
+    table = f"--file texts.csv --text COLUMN{paired} --out answers.csv"
+    yield "Predict a table of texts", f"nlp-transfer predict {folder} {table}"
+    yield "Serve over HTTP, with a page to try it", f"nlp-transfer serve {folder}"
+    model = str(record.path / "model")
+    call = 'predict(["a text"], ["its second"])'
+    if record.config.dataset.text_pair is None:
+        call = 'predict(["a text", "another"])'
+    python = f"from nlp_transfer import Classifier\n\nClassifier.load({model!r}).{call}"
+    yield "Predict from Python", python
+    yield "Upload to the Hub", f"nlp-transfer push {folder} --repository user/name --private"
+    yield "Train again and compare", f"nlp-transfer repeat {folder}"
