@@ -141,6 +141,7 @@ def as_typed(carded: Carded) -> dict[str, str]:
         "training.precision": "fp32",
         "strategy": "feature_extraction",
         "strategy.min_steps": "0",
+        "evaluation.folds": "0",
         "strategy.epochs": "1",
         "evaluation.metrics": "[accuracy,f1,f1_macro,matthews,log_loss]",
     }
