@@ -258,7 +258,10 @@ IMPOSSIBLE = [
     (("strategy=two_phase", "strategy.top_layers=2"), r"top_layers=2 has no stage to apply to"),
     (("strategy=top_layers", "strategy.top_layers=0"), r"strategy.top_layers=0 must be at least 1"),
     (("strategy=full", "~strategy.stages.all"), r"strategy full has no stages"),
-    (("strategy.stages.all.layers=foo",), r"stages.all.layers='foo' must be all, 0 .* or a number"),
+    (
+        ("strategy.stages.all.layers=foo",),
+        r"stages.all.layers='foo' must be all, encoder, 0 .* or a number",
+    ),
     (("strategy.stages.all.layers=-1",), r"strategy.stages.all.layers='-1' must be all"),
     (
         ("strategy=full", "+strategy.stages.hed.epochs=3"),

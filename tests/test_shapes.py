@@ -251,7 +251,7 @@ def of_scores(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, P
 def of_several(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Any:
     """A classifier into any of three labels that has learned something."""
     folder = tmp_path_factory.mktemp("several")
-    return trained(checkpoints["bert"], folder, several, *SEVERAL, "strategy.epochs=20")
+    return trained(checkpoints["bert"], folder, several, *SEVERAL, "strategy.epochs=60")
 
 
 def test_a_regression_learns_scores_and_says_them_as_they_are(of_scores: Any) -> None:
@@ -362,7 +362,7 @@ def test_epochs_whose_metric_has_no_value_are_never_the_best(
 @pytest.mark.parametrize(
     ("rows", "more", "said"),
     [
-        (scores, ("training.class_weights=balanced",), "no classes"),
+        (scores, ("training.class_weights=balanced",), "nothing to weigh: the rows have scores"),
         (scores, ("training.label_smoothing=0.1",), "is for labels"),
         (scores, ("evaluation.metrics=[accuracy]",), "pearson, spearman"),
         (several, (*SEVERAL, "evaluation.metrics=[pearson]"), "f1_micro"),

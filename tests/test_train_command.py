@@ -242,9 +242,9 @@ BEFORE_THE_RUN_FOLDER: dict[str, tuple[Callable[[], list[str]], ExitCode, tuple[
         ("dataset.test='nowhere.csv'", "no such file"),
     ),
     "unknown kind of file": (
-        lambda: [f"dataset.train={write_csv(Path('texts.xlsx'), make_rows(9))}"],
+        lambda: [f"dataset.train={write_csv(Path('texts.docx'), make_rows(9))}"],
         ExitCode.DATA,
-        ("texts.xlsx", ".csv", ".parquet"),
+        ("texts.docx", ".csv", ".parquet"),
     ),
     "another encoding": (
         lambda: [f"dataset.train={latin1()}"],
@@ -664,6 +664,7 @@ def another(value: Any, key: str) -> Any:
     match value:
         case None:
             typed = {"dataset.label_names": {"0": "ham"}, "evaluation.metrics": ["accuracy"]}
+            typed["dataset.label_descriptions"] = {"ham": "an honest message"}
             typed["dataset.order"] = ["low", "high"]
             return typed.get(key, 1)
         case bool():

@@ -66,6 +66,9 @@ def read_config(file: Path) -> Config:
     return to_config(tree)
 
 
+MISSPELT = 0.8  # likeness of a word from which on it is one that was misspelt
+
+
 def nearest_key(key: str) -> str | None:
     """None for a key that exists, else the valid key that is spelt most like it."""
     node: Any = Config
@@ -87,8 +90,10 @@ def unknown_key(key: str, nearest: str) -> str:
             f"{key} is not a key: data are not streamed. Batches are planned from the lengths of "
             "all texts, and splits, leaks and metrics need all rows. dataset.limit takes a part."
         )
-    section = key.rpartition(".")[0]
-    hint = explain(key) if not section or nearest_key(section) is None else None
+    section, _, word = key.rpartition(".")
+    known_section = not section or nearest_key(section) is None
+    misspelt = difflib.get_close_matches(word, [nearest.rpartition(".")[2]], cutoff=MISSPELT)
+    hint = explain(key) if known_section and not misspelt else None
     return f"{key} is not a key of the configuration; {hint or f'the nearest one is {nearest}.'}"
 
 
