@@ -251,7 +251,8 @@ def of_scores(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, P
 def of_several(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Any:
     """A classifier into any of three labels that has learned something."""
     folder = tmp_path_factory.mktemp("several")
-    return trained(checkpoints["bert"], folder, several, *SEVERAL, "strategy.epochs=60")
+    longer = ("strategy.epochs=40", "training.batch_size=4")
+    return trained(checkpoints["bert"], folder, several, *SEVERAL, *longer)
 
 
 def test_a_regression_learns_scores_and_says_them_as_they_are(of_scores: Any) -> None:
