@@ -145,7 +145,7 @@ def describe(corpus: Corpus) -> Iterator[str]:
     """What there is, one line each: decisions on the way, rows and labels."""
     yield from corpus.notes
     rows = ", ".join(f"{name} {len(split):,}" for name, split in corpus.splits.items())
-    labels = f"{corpus.problem.name}: {', '.join(corpus.labels)}"
+    labels = f"{corpus.problem.name}: {corpus.problem.separator.join(corpus.labels)}"
     if not corpus.problem.has_labels:
         scores = corpus.references("train")
         labels = f"{corpus.problem.name}: scores from {scores.min():g} to {scores.max():g}"

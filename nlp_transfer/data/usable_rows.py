@@ -64,7 +64,7 @@ def read_table(  # noqa: PLR0913
 def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str]) -> Table:
     table = _without_empty(table, lambda t: t.kept.get("group", []), "group", config, faults, notes)
     table = _with_texts(table, config, faults, notes)
-    rows = [i for i, label in enumerate(table.labels) if label is not None and not is_label(label)]
+    rows = [] if isinstance(config.label, list) else _not_labels(table.labels)
     if rows:
         fault = f"a label that is {kind_of_cell(table.labels[rows[0]])}"
         advice = "A label is a text, a number, or a list of these."
@@ -72,6 +72,11 @@ def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str
     rows = [i for i, label in enumerate(table.labels) if is_blank(label)]
     drop = config.on_unlabeled is OnUnusable.drop
     return _taken(rows, "no label", "dataset.on_unlabeled", drop, table, faults, notes)
+
+
+def _not_labels(labels: Sequence[Any]) -> list[int]:
+    """The rows whose label is something that no label can be; columns check their own cells."""
+    return [i for i, label in enumerate(labels) if label is not None and not is_label(label)]
 
 
 def read_texts(

@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import UserError
-from nlp_transfer.evaluation.metrics import decision_losses, log_losses
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import last_linear
 from nlp_transfer.problems import Problem
@@ -148,7 +147,6 @@ def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Cal
     temperature = fit_temperature(logits, references, problem)
     if temperature is None:
         return Calibration(1.0, "no temperature fits the held-out rows")
-    losses = decision_losses if problem.several else log_losses
     parts = np.arange(len(logits)) % FOLDS
     unseen = np.empty(len(logits))
     for part in range(FOLDS):
@@ -156,7 +154,7 @@ def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Cal
         other = fit_temperature(logits[~here], references[~here], problem)
         if other is None:
             return Calibration(1.0, "the held-out rows are too few to tell a temperature")
-        unseen[here] = losses(references[here], problem.probabilities(logits[here] / other))
-    if unseen.mean() >= losses(references, problem.probabilities(logits)).mean():
+        unseen[here] = problem.log_losses(references[here], logits[here] / other)
+    if unseen.mean() >= problem.log_losses(references, logits).mean():
         return Calibration(1.0, "no temperature lowered the log loss of unseen held-out rows")
     return Calibration(temperature, None)

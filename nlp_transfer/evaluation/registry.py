@@ -28,7 +28,10 @@ from scipy import sparse
 from nlp_transfer.errors import ExitCode, UserError
 
 ENTRY_POINTS = "nlp_transfer.metrics"
-BUILT_IN = ("nlp_transfer.evaluation.metrics", "nlp_transfer.evaluation.ranking")
+BUILT_IN = tuple(
+    f"nlp_transfer.evaluation.{module}"
+    for module in ("metrics", "ranking", "ordinal_metrics", "soft_metrics")
+)
 UNBOUNDED = (-np.inf, np.inf)
 MIN_ROWS = 10  # of fewer, intervals and calibration figures say nothing
 

@@ -75,8 +75,11 @@ def of_file(  # noqa: PLR0913
         )
     sources = read_files(file, "--data")
     if label:
-        config = DatasetConfig(text=text, text_pair=text_pair, label=label, delimiter=delimiter)
-        rows, truth = _labelled(sources, config, Decoder.from_model_config(about))
+        decoder = Decoder.from_model_config(about)
+        columns = label.split(",") if decoder.problem.reads_columns else [label]
+        named = columns if len(columns) > 1 else label
+        config = DatasetConfig(text=text, text_pair=text_pair, label=named, delimiter=delimiter)
+        rows, truth = _labelled(sources, config, decoder)
         texts, pairs = list(rows["text"]), list(rows["text_pair"]) if text_pair else []
     else:
         (texts, pairs), truth = read_texts(sources, text, text_pair), None

@@ -19,6 +19,7 @@ from nlp_transfer.errors import ExitCode, UserError
 
 UNLABELLED = -1  # how the Hub marks the rows of a split whose labels are kept secret
 HALF = 0.5
+SMALLEST = float(np.finfo(np.float64).eps)  # a probability in a logarithm
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 Cells = Sequence[Any]
 
@@ -165,6 +166,11 @@ class Problem:
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """float64 [rows, labels]."""
         return softmax(logits)
+
+    def log_losses(self, references: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """By row, float64 [rows]; only where `has_labels`."""
+        log = np.log(np.clip(self.probabilities(logits), SMALLEST, 1))
+        return -(self.targets(references, logits.shape[1]) * log).sum(axis=1)
 
     def decide(
         self, probabilities: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, float]

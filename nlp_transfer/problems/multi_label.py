@@ -9,6 +9,7 @@ import numpy as np
 
 from nlp_transfer.problems.base import (
     HALF,
+    SMALLEST,
     UNLABELLED,
     Cells,
     Parsed,
@@ -100,6 +101,12 @@ class MultiLabel(Problem):
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+
+    def log_losses(self, references: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Mean over the labels of each row."""
+        probabilities = self.probabilities(logits)
+        right = np.where(references > 0, probabilities, 1 - probabilities)
+        return -np.log(np.clip(right, SMALLEST, 1)).mean(axis=1)
 
     def decide(
         self, probabilities: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, float]

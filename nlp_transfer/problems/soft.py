@@ -36,12 +36,14 @@ class Soft(Problem):
     def parse(self, cells: Cells, explicit: bool) -> Parsed:
         """Pairs of label and share; the shares of a row sum to one."""
         del explicit
-        rows, wrong = [], []
+        rows: list[list[tuple[str, float]]] = []
+        wrong = []
         for row, cell in enumerate(cells):
             shares = [number(value) for _, value in cell]
             total = sum(share or 0.0 for share in shares)
             if total <= 0 or any(share is None or share < 0 for share in shares):
                 wrong.append(row)
+                rows.append([])
                 continue
             pairs = zip(cell, shares, strict=True)
             rows.append([(name, (share or 0.0) / total) for (name, _), share in pairs])

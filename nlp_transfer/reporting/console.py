@@ -78,7 +78,7 @@ def _by_confidence(evaluation: SplitEvaluation) -> dict[str, Any]:
     """Confusion, reliability and coverage; of several labels reliability, of scores nothing."""
     if not evaluation.decoder.problem.has_labels:
         return {}
-    answers = _as_single_label(evaluation.references, evaluation.probabilities)
+    answers = _as_single_label(evaluation, evaluation.probabilities)
     if evaluation.confusion is None:
         return {"reliability": reliability(*answers)}
     return {
@@ -118,24 +118,25 @@ def describe_calibration(
         before = decoder.probabilities(calibration.before(evaluation.logits))
         after = evaluation.probabilities
         description[split] = {
-            "before": _confidence(*_as_single_label(evaluation.references, before)),
-            "after": _confidence(*_as_single_label(evaluation.references, after)),
+            "before": _confidence(*_as_single_label(evaluation, before)),
+            "after": _confidence(*_as_single_label(evaluation, after)),
         }
     return description
 
 
 def _as_single_label(
-    references: np.ndarray, probabilities: np.ndarray
+    evaluation: SplitEvaluation, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unchanged for one label a text; of several labels, each label is a decision of no or yes.
 
     Returns:
         int64 [decisions] and float [decisions, 2].
     """
-    if references.ndim == 1:
-        return references, probabilities
+    classes = evaluation.decoder.problem.classes(evaluation.references)
+    if classes is not None:
+        return classes, probabilities
     yes = probabilities.ravel()
-    return references.ravel().astype(np.int64), np.stack([1 - yes, yes], axis=1)
+    return evaluation.references.ravel().astype(np.int64), np.stack([1 - yes, yes], axis=1)
 
 
 def _confidence(references: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:

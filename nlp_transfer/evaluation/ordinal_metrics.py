@@ -1,0 +1,60 @@
+"""The metrics of ordered classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nlp_transfer.evaluation.metrics import UP_FROM_ZERO, accuracy, f1_macro, log_losses
+from nlp_transfer.evaluation.registry import (
+    Classes,
+    Form,
+    IntervalMethod,
+    Predictions,
+    metric,
+    ratio,
+)
+
+KIND = "ordinal"
+
+
+@metric("quadratic_kappa", KIND, bounds=(-1.0, 1.0))
+def quadratic_kappa(
+    references: np.ndarray, decisions: np.ndarray, weights: np.ndarray, _: Classes
+) -> np.ndarray:
+    """Agreement beyond chance, where an error counts as the square of its steps (Cohen 1968).
+
+    1 - E[(x - y)²] / E[(x' - y')²], where x' and y' are drawn independently of each other; NaN
+    where all references and decisions are the same class.
+    """
+    x, y = references.astype(np.float64), decisions.astype(np.float64)
+    rows = weights.sum(axis=-1)
+    mean_x, mean_y = weights @ x / rows, weights @ y / rows
+    observed = weights @ (x - y) ** 2 / rows
+    by_chance = weights @ (x**2 + y**2) / rows - 2 * mean_x * mean_y
+    return 1 - ratio(observed, by_chance, np.nan)
+
+
+@metric(
+    "mae",
+    KIND,
+    form=Form.mean,
+    greater_is_better=False,
+    bounds=UP_FROM_ZERO,
+    interval=IntervalMethod.bca,
+)
+def steps_off(references: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+    """By row: how many steps the answer is from the reference."""
+    return np.abs(references - decisions).astype(np.float64)
+
+
+metric("accuracy", KIND, form=Form.counts)(accuracy)
+metric("f1_macro", KIND, form=Form.counts, macro=True)(f1_macro)
+metric(
+    "log_loss",
+    KIND,
+    predictions=Predictions.probabilities,
+    form=Form.mean,
+    greater_is_better=False,
+    bounds=UP_FROM_ZERO,
+    interval=IntervalMethod.bootstrap_t,
+)(log_losses)
