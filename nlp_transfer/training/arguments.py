@@ -43,8 +43,8 @@ def stage_arguments(  # noqa: PLR0913
     Args:
         index: of the stage in its strategy.
         precision: fp32, bf16 or fp16.
-        loss: of the stage; one that reads embeddings says nothing of the metrics, and its batches
-            are run whole.
+        loss: of the stage; one that reads no logits says nothing of the metrics, and the batches of
+            one that reads embeddings are run whole.
     """
     training, process = config.training, folder.process
     micro = training.micro_batch_size
@@ -68,7 +68,7 @@ def stage_arguments(  # noqa: PLR0913
         per_device_train_batch_size=math.ceil(
             training.batch_size / (accumulation * process.world_size)
         ),
-        gradient_accumulation_steps=accumulation if by_logits else 1,
+        gradient_accumulation_steps=1 if loss.reads == "embeddings" else accumulation,
         learning_rate=stage.encoder_learning_rate,
         lr_scheduler_type=training.schedule.value,
         warmup_steps=round(training.warmup * steps),

@@ -84,7 +84,12 @@ def train(
             finished = None
         # Whatever came before, and in whichever process: the same adapters, the same dropout.
         set_seed(arguments.seed)
-        run = StageRun(pretrained, encoded, scaler, stage, metrics, config, process, arguments)
+        labels_seen = any(
+            loss_of(earlier, config, metrics.problem).reads != "pairs" for earlier in stages[:index]
+        )
+        run = StageRun(
+            pretrained, encoded, scaler, stage, metrics, config, process, arguments, labels_seen
+        )
         history.append(run_stage(run))
         same_weights()
         if process.is_first:

@@ -46,7 +46,7 @@ class Loss:
 
     name: str
     function: RowLoss
-    reads: str = "logits"  # or "embeddings": the whole batch is then in one call
+    reads: str = "logits"  # or "embeddings" (of the whole batch in one call), or invented "pairs"
     problems: tuple[str, ...] | None = None  # the names of those that it is for; None: any
 
 

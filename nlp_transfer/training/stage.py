@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -28,23 +27,16 @@ from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
-from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups, stage_steps
+from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
 from nlp_transfer.problems import Problem
 from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
 from nlp_transfer.training.arguments import epochs_between
-from nlp_transfer.training.batching import PlannedBatches
 from nlp_transfer.training.best_epoch import BestEpoch, ValidationResult
 from nlp_transfer.training.callbacks import FiniteLoss, SavesAndStops, StageProgress
 from nlp_transfer.training.class_weights import weigh_labels
-from nlp_transfer.training.contrastive import ContrastiveBatches, groups_of, read_embeddings
 from nlp_transfer.training.history import StageHistory
-from nlp_transfer.training.losses import (
-    Loss,
-    LossOptions,
-    document_loss,
-    find_loss,
-    losses_of_rows,
-)
+from nlp_transfer.training.losses import Loss, find_loss, losses_of_rows
+from nlp_transfer.training.objective import objective_of
 from nlp_transfer.training.plan import count_parameters
 from nlp_transfer.training.signals import stopped
 from nlp_transfer.training.target_scaling import TargetScaler
@@ -67,6 +59,7 @@ class StageRun:
     config: Config
     process: ProcessContext
     arguments: TrainingArguments
+    labels_seen: bool = True  # by an earlier stage
 
     @property
     def has_validation(self) -> bool:
@@ -109,8 +102,8 @@ def loss_of(stage: Stage, config: Config, problem: Problem) -> Loss:
         UserError: there is none of this name, it is not for this problem, or not for this stage.
     """
     loss = find_loss(stage.loss or config.training.loss, problem)
-    if (loss.reads == "embeddings") is stage.head:
-        needs = "reads embeddings: the head has nothing to learn from it"
+    if (loss.reads != "logits") is stage.head:
+        needs = f"reads {loss.reads}: the head has nothing to learn from it"
         if not stage.head:
             needs = "reads logits: the head has to learn"
         raise UserError(
@@ -181,68 +174,27 @@ def recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
 def _by_gradient(run: StageRun, given: Encoded) -> Outcome:
     """Train on what is given: tokens, or what the frozen part of the model makes of them."""
     config, process = run.config, run.process
-    batches = _batches(run)
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     stops = SavesAndStops(process, config.training.checkpoint_minutes)
-    with _loss_of_step(run) as loss:
-        finite = FiniteLoss(loss)
+    groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
+    with objective_of(run, given) as objective:
+        finite = FiniteLoss(objective.loss)
         trainer = StageTrainer(
             model=model,
             args=run.arguments,
-            train_dataset=TrainingRows(given.splits["train"], given.collator),
-            batches=batches,
-            groups=parameter_groups(model, run.stage, anatomy, config.training.weight_decay),
+            train_dataset=TrainingRows(objective.rows, given.collator),
+            batches=objective.batches,
+            groups=[*groups, *objective.groups],
             best_epoch=_best_epoch(run),
             process=process,
             compute_loss_func=finite,
             callbacks=[finite, *_progress(run), stops],
             **_validation(run, given),
         )
-        outcome = descend(trainer, batches, given.splits["train"].inputs.lengths)
+        outcome = descend(trainer, objective.batches, objective.rows.inputs.lengths)
     if stops.stopped_by is not None:
         raise stopped(stops.stopped_by, f"after step {outcome.steps}")
     return outcome
-
-
-def _batches(run: StageRun) -> PlannedBatches:
-    """Planned by the texts' own lengths, whatever is stored of them."""
-    train, process = run.encoded.splits["train"], run.process
-    size, seed = run.config.training.batch_size, run.arguments.seed
-    if run.loss.reads == "embeddings":
-        return ContrastiveBatches(
-            train.inputs.lengths,
-            size,
-            seed,
-            groups=groups_of(train.labels, run.metrics.problem, size),
-            steps=stage_steps(run.stage, len(train.labels), size),
-            documents=train.inputs.documents,
-        )
-    return PlannedBatches(
-        train.inputs.lengths,
-        size,
-        seed,
-        accumulation=run.arguments.gradient_accumulation_steps,
-        rank=process.rank,
-        world_size=process.world_size,
-        documents=train.inputs.documents,
-    )
-
-
-@contextmanager
-def _loss_of_step(run: StageRun) -> Iterator[Callable[..., torch.Tensor]]:
-    """The loss for the `Trainer`; one of embeddings listens to the model while this lasts."""
-    weights = run.label_weights
-    options = LossOptions(
-        run.config.training.label_smoothing,
-        None if weights is None else torch.from_numpy(weights).float(),
-        run.stage.temperature,
-        run.metrics.problem,
-    )
-    if run.loss.reads == "logits":
-        yield document_loss(run.loss, options)
-        return
-    with read_embeddings(run.pretrained) as embeddings:
-        yield document_loss(run.loss, options, embeddings)
 
 
 def _best_epoch(run: StageRun) -> BestEpoch | None:
@@ -292,7 +244,7 @@ def _solve(run: StageRun, given: Encoded) -> Outcome | None:
         run.process,
         run.config.seed,
         run.label_weights,
-        learned=not run.stage.pristine,
+        learned=run.labels_seen and not run.stage.pristine,
     )
     if strength is None:
         logger.info("  this head cannot hold a linear function: it is trained by gradient")

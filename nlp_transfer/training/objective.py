@@ -1,0 +1,115 @@
+"""What a stage that is trained by gradient reads in each step, and what it minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nlp_transfer.models.stages import stage_steps
+from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit, input_length
+from nlp_transfer.training.batching import PlannedBatches
+from nlp_transfer.training.contrastive import ContrastiveBatches, groups_of, read_embeddings
+from nlp_transfer.training.losses import LossOptions, document_loss
+from nlp_transfer.training.pair_distillation import (
+    REGRESSOR_RATE,
+    distillation_split,
+    refuse_unfitting_model,
+    regressing,
+)
+from nlp_transfer.utils.distributed import broadcast_from_rank_zero
+
+if TYPE_CHECKING:
+    from nlp_transfer.training.stage import StageRun
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The rows of a stage, the plan of its batches, its loss, and what learns beside the model."""
+
+    rows: EncodedSplit
+    batches: PlannedBatches
+    loss: Callable[..., torch.Tensor]
+    groups: list[dict[str, Any]] = field(default_factory=list)  # of the optimizer
+
+
+def objective_of(run: StageRun, given: Encoded) -> AbstractContextManager[Objective]:
+    """The objective of a stage, by what its loss reads; the model is listened to while it lasts.
+
+    Args:
+        given: what the stage reads, tokens or stored features.
+    """
+    kinds = {"logits": _of_logits, "embeddings": _of_embeddings, "pairs": _of_pairs}
+    return kinds[run.loss.reads](run, given)
+
+
+@contextmanager
+def _of_logits(run: StageRun, given: Encoded) -> Iterator[Objective]:
+    # Planned by the texts' own lengths, whatever is stored of them.
+    batches = _planned(run, run.encoded.splits["train"])
+    yield Objective(given.splits["train"], batches, document_loss(run.loss, _options(run)))
+
+
+@contextmanager
+def _of_embeddings(run: StageRun, given: Encoded) -> Iterator[Objective]:
+    train, size = run.encoded.splits["train"], run.config.training.batch_size
+    batches = ContrastiveBatches(
+        train.inputs.lengths,
+        size,
+        run.arguments.seed,
+        groups=groups_of(train.labels, run.metrics.problem, size),
+        steps=stage_steps(run.stage, len(train.labels), size),
+        documents=train.inputs.documents,
+    )
+    with read_embeddings(run.pretrained) as embeddings:
+        loss = document_loss(run.loss, _options(run), embeddings)
+        yield Objective(given.splits["train"], batches, loss)
+
+
+@contextmanager
+def _of_pairs(run: StageRun, given: Encoded) -> Iterator[Objective]:
+    """Pairs made of the training texts; every process is given those of the first."""
+    refuse_unfitting_model(run.pretrained)
+    train, size = run.encoded.splits["train"], run.config.training.batch_size
+    make = partial(
+        distillation_split,
+        run.pretrained,
+        train,
+        given.collator,
+        pairs=size * stage_steps(run.stage, len(train.labels), size),
+        max_length=input_length(run.pretrained.max_tokens, run.config.tokenization),
+        seed=run.arguments.seed,
+        bf16=run.arguments.bf16,
+    )
+    rows = broadcast_from_rank_zero(make, run.process)
+    with regressing(run.pretrained.model, rows.labels.shape[1]) as regressor:
+        rate = {"lr": REGRESSOR_RATE, "weight_decay": 0.0}
+        groups = [{"params": list(regressor.parameters()), **rate}]
+        loss = document_loss(run.loss, _options(run))
+        yield Objective(rows, _planned(run, rows), loss, groups)
+
+
+def _planned(run: StageRun, rows: EncodedSplit) -> PlannedBatches:
+    return PlannedBatches(
+        rows.inputs.lengths,
+        run.config.training.batch_size,
+        run.arguments.seed,
+        accumulation=run.arguments.gradient_accumulation_steps,
+        rank=run.process.rank,
+        world_size=run.process.world_size,
+        documents=rows.inputs.documents,
+    )
+
+
+def _options(run: StageRun) -> LossOptions:
+    weights = run.label_weights
+    return LossOptions(
+        run.config.training.label_smoothing,
+        None if weights is None else torch.from_numpy(weights).float(),
+        run.stage.temperature,
+        run.metrics.problem,
+    )
