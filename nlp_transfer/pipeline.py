@@ -179,7 +179,8 @@ def prepare(question: Question, folder: RunFolder) -> Prepared:
 def fit(prepared: Prepared) -> Fitted:
     """Choose the recipe, by cross-validation where rows are few, and train it on train."""
     question, context = prepared.question, prepared.context
-    recipes = candidates(question.config, question.corpus)
+    kind = context.pretrained.model.config.model_type
+    recipes = candidates(question.config, question.corpus, kind)
     selection = select(context, recipes, question.corpus.folds)
     config, pretrained, stages = context.start(selection.recipe)
     splits = dict(context.encoded.splits)
@@ -264,9 +265,9 @@ def show_plan(question: Question) -> Result:
     """The plan in words; loads and tokenizes, but writes and trains nothing."""
     config, corpus = question.config, question.corpus
     path = run_path(config, corpus.fingerprint)
-    recipes = candidates(config, corpus)
-    config = replace(config, strategy=recipes[-1].strategy)
     pretrained, encoded = load_and_encode(config, corpus)
+    recipes = candidates(config, corpus, pretrained.model.config.model_type)
+    config = replace(config, strategy=recipes[-1].strategy)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
     rows = len(encoded.splits["train"].labels)
     stages = plan_stages(config.strategy, pretrained.anatomy, rows, config.training.batch_size)

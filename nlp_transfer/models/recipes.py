@@ -11,6 +11,7 @@ from nlp_transfer.config.schema import Config, StrategyConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.label_texts import label_texts
 from nlp_transfer.data.splits import FEWEST_HELD_OUT
+from nlp_transfer.models.mean_pooling import PARTS
 
 # Label names help where a label has fewer rows than this (docs/results: few labels).
 NAMES_UP_TO = 32  # rows a label, on average
@@ -47,12 +48,15 @@ def recipe_of(config: StrategyConfig, name: str) -> Recipe:
     return Recipe(config, names == "names")
 
 
-def candidates(config: Config, corpus: Corpus) -> list[Recipe]:
+def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
     """The recipes to compare, cheapest first; one alone where nothing is to be chosen.
 
     A strategy that was named is the only candidate. With fewer than about a hundred rows no
     comparison could be believed (of 102 draws, folds of 80 rows ranked recipes that lie two points
     apart no better than a coin): the recipe that was best where it was measured is taken.
+
+    Args:
+        model_type: of the checkpoint; few architectures can hold mean pooling.
     """
     rows, texts = len(corpus.splits["train"]), usable_label_texts(config, corpus)
     asked = config.strategy.label_names
@@ -66,9 +70,13 @@ def candidates(config: Config, corpus: Corpus) -> list[Recipe]:
 
     if corpus.folds is None:
         return [Recipe(named_strategy(config.strategy, "full"))]
-    if rows < FEWEST_HELD_OUT:
-        return [recipe("contrastive")]
-    return [recipe("feature_extraction"), recipe("contrastive", expected=True)]
+    solved = recipe("feature_extraction")
+    if not (corpus.problem.one_label and corpus.problem.integer_references):
+        return [solved] if rows < FEWEST_HELD_OUT else [solved, recipe("probe_then_full")]
+    paired = "text_pair" in corpus.splits["train"].column_names
+    tuned = "pair_similarity" if paired and model_type in PARTS else "contrastive"
+    expected = recipe(tuned, expected=True)
+    return [expected] if rows < FEWEST_HELD_OUT else [solved, expected]
 
 
 def usable_label_texts(config: Config, corpus: Corpus) -> list[str] | None:
