@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.data.cells import is_blank
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus, stratified_part
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems.multi_label import MULTI_LABEL
@@ -672,6 +673,7 @@ def test_rows_of_a_class_label_without_an_agreed_label_are_left_out_and_counted(
 # Whatever the labels are --------------------------------------------------------------------------
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+NAMES = NAMES.filter(lambda name: not is_blank(name))  # that is no label
 CLASSES = st.lists(NAMES, min_size=2, max_size=12, unique=True) | st.lists(
     st.integers(-(10**6), 10**6), min_size=2, max_size=12, unique=True
 )

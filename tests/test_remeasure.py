@@ -159,7 +159,7 @@ def test_what_cannot_be_measured_is_refused(told: Told, tmp_path: Path) -> None:
     folder = told(("bad", "good"))
     rows = [{"body": "a", "stars": ["bad"]}, {"body": "b", "stars": ["good"]}]
     data = write_rows(tmp_path / "rows.jsonl", rows)
-    assert "Set --text to one of them" in refused(folder, data)
+    assert "Set --text and --label to one of them" in refused(folder, data)
     assert "it has body, stars" in refused(folder, data, text="body")
     assert "lists of labels" in refused(folder, data, text="body", label="stars")
     assert "no such file" in refused(folder, "nothing.csv")

@@ -72,7 +72,7 @@ def _row(number: int, line: str, name: str) -> Row:
 
 def _parsed(text: str, line: int, name: str) -> Any:
     try:
-        value = json.loads(text)
+        value = json.loads(text.rstrip())  # an error at the end is on the last line
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a character is no text
         return value
