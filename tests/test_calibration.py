@@ -197,17 +197,20 @@ def test_what_would_not_help_is_left_out_and_said() -> None:
 def test_reliability_and_coverage_are_those_counted_by_hand() -> None:
     probabilities = np.array([[0.95, 0.05], [0.05, 0.95], [0.94, 0.06], [0.4, 0.6], [0.55, 0.45]])
     references = np.array([0, 1, 1, 1, 1])
+    probabilities, references = np.tile(probabilities, (2, 1)), np.tile(references, 2)
     bins = reliability(references, probabilities)
-    assert [row["rows"] for row in bins] == [1, 1, 3]
+    assert [row["rows"] for row in bins] == [2, 2, 6]
     assert bins[2]["confidence"] == pytest.approx((0.95 + 0.95 + 0.94) / 3)
     assert bins[2]["accuracy"] == pytest.approx(2 / 3)
     assert bins[2]["low"] <= 0.94 < 0.95 <= bins[2]["high"]
     curve = {row["coverage"]: row for row in accuracy_by_coverage(references, probabilities)}
     assert tuple(curve) == COVERAGES
     assert curve[1.0]["accuracy"] == 0.6
-    assert curve[0.6] == {"coverage": 0.6, "rows": 3, "accuracy": 2 / 3, "confidence": 0.94}
+    assert curve[0.6] == {"coverage": 0.6, "rows": 6, "accuracy": 2 / 3, "confidence": 0.94}
     assert curve[0.4]["accuracy"] == 1
     assert curve[0.1]["rows"] == 1
+    fewer = (references[:9], probabilities[:9])
+    assert reliability(*fewer) == accuracy_by_coverage(*fewer) == []
 
 
 def test_what_is_measured_exported_and_answered_is_one_calibrated_model(

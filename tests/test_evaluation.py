@@ -16,6 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation.calibration import Calibration
 from nlp_transfer.evaluation.evaluator import Metrics, evaluate_split, load_metrics
 from nlp_transfer.evaluation.hub_metrics import as_evaluate_metric
 from nlp_transfer.evaluation.registry import (
@@ -26,6 +27,8 @@ from nlp_transfer.evaluation.registry import (
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.reporting.console import describe_calibration, measured, metric_table
+from nlp_transfer.reporting.splits import figures_source
 from nlp_transfer.tokenization.encoding import collator_of, encode_texts
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -225,6 +228,14 @@ def test_fewer_than_ten_rows_have_no_intervals_and_no_calibration_error() -> Non
     assert nine.notes == (
         "9 rows are too few for intervals and calibration figures (at least 10).",
     )
+    figures = measured({"test": nine})["test"]
+    assert figures["notes"] == list(nine.notes)
+    assert figures["reliability"] == figures["coverage"] == []
+    assert "test: 9 rows are too few" in metric_table({"test": figures})
+    assert "(at least 10)" in figures_source({"test": figures})
+    assert "notes" not in measured({"test": ten})["test"]
+    before = describe_calibration(Calibration(1.0, None), {"test": nine})["test"]["before"]
+    assert set(before) == {"log_loss", "reliability"}
 
 
 def test_our_metrics_can_be_used_as_metrics_of_the_evaluate_library() -> None:

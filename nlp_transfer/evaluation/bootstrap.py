@@ -7,7 +7,8 @@ also of 300 rows with a rare label:
 - counts: percentiles. Three quarters of a right and of a wrong answer more than was seen, spread
   over the labels, may be drawn, so that 33 right of 33 is not certainty (half of each would be
   Jeffreys' prior, one of each Laplace's). Where a row has several labels, a label that a draw has
-  nowhere fares in it as in the whole split: what is not drawn has not been missed.
+  nowhere fares in it as in the whole split: what is not drawn has not been missed. Macro averages
+  of more than 100 labels: percentiles, mirrored at the value, since draws lie below it.
 - means: bootstrap-t for losses and errors, whose tails are long, BCa for what is bounded (Efron and
   Tibshirani 1993, ch. 12 and 14).
 - calibration error: noise alone gives one, so percentiles would miss a model that has none. The
@@ -182,7 +183,16 @@ def _of_counts(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Inte
     for counts in resampled_counts(rows, DRAWS) if metrics else ():
         for metric in metrics:
             drawn[metric.name].append(metric.weighted_fn(counts, rows.classes))
-    return {name: percentiles(np.concatenate(parts)) for name, parts in drawn.items()}
+    between = {name: percentiles(np.concatenate(parts)) for name, parts in drawn.items()}
+    if len(rows.classes.names) > DENSE_LABELS:
+        # With few rows a label, a draw of fewer different rows has a lower F1: as much lower as the
+        # sample is below the truth. So the interval is mirrored (Davison and Hinkley 1997, 5.2.1).
+        for metric in metrics:
+            if metric.macro:
+                low, high = between[metric.name]
+                value = metric.values(rows)[metric.name]
+                between[metric.name] = 2 * value - high, 2 * value - low
+    return between
 
 
 def _of_means(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Interval]:

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.evaluation.metrics import BINS, bins_of
+from nlp_transfer.evaluation.registry import MIN_ROWS
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 
 def reliability(references: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
-    """Mean confidence against accuracy, by bins of confidence that have rows."""
+    """Mean confidence against accuracy, by bins that have rows; empty below `MIN_ROWS` rows."""
+    if len(references) < MIN_ROWS:
+        return []
     confidence, right = _sure_and_right(references, probabilities)
     bins = bins_of(confidence)
     return [
@@ -30,8 +33,10 @@ def reliability(references: np.ndarray, probabilities: np.ndarray) -> list[dict[
 def accuracy_by_coverage(references: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
     """The accuracy of the most confident answers, the others left to a person.
 
-    `confidence` is the least at which the model answers by itself.
+    `confidence` is the least at which the model answers by itself. Empty below `MIN_ROWS` rows.
     """
+    if len(references) < MIN_ROWS:
+        return []
     confidence, right = _sure_and_right(references, probabilities)
     order = np.argsort(-confidence, kind="stable")
     hits = np.cumsum(right[order])

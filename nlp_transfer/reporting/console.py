@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nlp_transfer.evaluation.metrics import gaps, log_losses
+from nlp_transfer.evaluation.registry import MIN_ROWS
 from nlp_transfer.evaluation.reliability import accuracy_by_coverage, reliability
 from nlp_transfer.evaluation.slices import LENGTH
 from nlp_transfer.reporting.splits import reported_split, split_title
@@ -61,6 +62,7 @@ def measured(
             **_by_confidence(evaluation),
             "slices": evaluation.slices,
             **({} if note is None else {"note": note}),
+            **({"notes": list(evaluation.notes)} if evaluation.notes else {}),
         }
         for split, evaluation in evaluations.items()
     }
@@ -140,11 +142,10 @@ def _as_single_label(
 
 
 def _confidence(references: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    return {
-        "log_loss": float(log_losses(references, probabilities).mean()),
-        "ece": float(np.abs(gaps(references, probabilities).mean(axis=0)).sum()),
-        "reliability": reliability(references, probabilities),
-    }
+    figures: dict[str, Any] = {"log_loss": float(log_losses(references, probabilities).mean())}
+    if len(references) >= MIN_ROWS:
+        figures["ece"] = float(np.abs(gaps(references, probabilities).mean(axis=0)).sum())
+    return figures | {"reliability": reliability(references, probabilities)}
 
 
 def wrapped(line: str) -> Iterator[str]:
@@ -202,9 +203,11 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     yield from lines
     if any(figures["intervals"] for figures in metrics.values()):
         yield f"  In brackets: {INTERVALS}."
-    notes = dict.fromkeys(f"  {m['note']}" for m in metrics.values() if "note" in m)
-    for note in notes:
-        yield from wrapped(note)
+    notes = [m["note"] for m in metrics.values() if "note" in m]
+    for name, figures in metrics.items():
+        notes += [f"{split_title(name)}: {note}" for note in figures.get("notes", ())]
+    for note in dict.fromkeys(notes):
+        yield from wrapped(f"  {note}")
     split = reported_split(metrics)
     yield from _class_lines(split, metrics[split].get("per_class", []))
     for by, slices in metrics[split].get("slices", {}).items():

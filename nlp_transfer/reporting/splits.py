@@ -39,11 +39,9 @@ def split_title(split: str) -> str:
 
 
 def figures_source(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """One sentence that says on which rows the reported figures were measured."""
+    """Sentences: on which rows the reported figures were measured, and what to know of them."""
     split = reported_split(metrics)
-    noted = metrics[split].get("note")
-    if noted is not None:
-        return str(noted)
-    if split == "test" and "validation" not in metrics:
-        return "The test split was used once, at the end."
-    return SOURCES.get(split, "")
+    source = metrics[split].get("note", SOURCES.get(split, ""))
+    if "note" not in metrics[split] and split == "test" and "validation" not in metrics:
+        source = "The test split was used once, at the end."
+    return " ".join([source, *metrics[split].get("notes", ())]).strip()
