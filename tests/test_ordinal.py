@@ -105,7 +105,7 @@ def test_every_way_of_asking_answers_with_the_median(run_of_stars: tuple[Any, st
     main([*command, "--prefix", "predicted_", "--out", "answers.csv", "--threads", "1"])
     with Path("answers.csv").open(encoding="utf-8") as rows:
         assert [row["predicted_label"] for row in csv.DictReader(rows)] == median
-    with TestClient(make_app(classifier, Limits())) as client:
+    with TestClient(make_app(classifier, Limits()), "http://localhost") as client:
         answer = client.post("/classify", json={"texts": texts[:3]}).json()["predictions"]
         assert [one["label"] for one in answer] == median[:3]
     exported = export_onnx(result.folder, of_run(result.folder), threads=1)

@@ -10,13 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +19,7 @@ from typing import Any
 import pytest
 from conftest import ASKED, LABELS
 from fastapi.testclient import TestClient
+from serving_process import Server, served, until
 
 from nlp_transfer import Classifier
 from nlp_transfer.cli.main import main
@@ -32,55 +28,6 @@ from nlp_transfer.serving.app import make_app
 from nlp_transfer.serving.batcher import LONG, Batcher, Limits, Metrics, Refused
 
 LARGEST, MOST, LONGEST = 20_000, 8, 9000  # bytes of a body; texts, characters of a request
-
-
-@dataclass(frozen=True)
-class Server:
-    """A process that serves."""
-
-    process: subprocess.Popen[str]
-    port: int
-
-    def ask(self, path: str, body: Any = None) -> tuple[int, Any]:
-        """GET, or POST of some JSON (or of raw bytes)."""
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as reply:
-                status, said = reply.status, reply.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                status, said = error.code, error.read()
-        try:
-            return status, json.loads(said)
-        except ValueError:
-            return status, said.decode()
-
-
-@contextmanager
-def served(folder: Path, *more: str) -> Iterator[Server]:
-    """Started as a person does, with ONNX; killed at the end if it has not gone."""
-    typed = ["serve", str(folder), "--backend", "onnx", "--threads", "1", "--port", "0", *more]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nlp_transfer.cli", *typed], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    try:
-        said = process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
-        assert found, said + process.stderr.read()
-        yield Server(process, int(found[1]))
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def until(noticed: Callable[[], bool]) -> None:
-    """Wait for what another thread or process is about to do, but not forever."""
-    end = time.monotonic() + 20
-    while not noticed():
-        assert time.monotonic() < end
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +97,9 @@ def test_what_is_not_answered_says_why(body: Any, status: int, said: str, server
 
 def test_a_body_that_does_not_say_its_size_is_measured(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
-        line.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        line.sendall(
+            b"POST /classify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         for _ in range(3):
             line.sendall(b"2000\r\n" + b" " * 0x2000 + b"\r\n")
         line.sendall(b"0\r\n\r\n")
@@ -204,6 +153,12 @@ def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
     assert re.findall(r"https?:|//\w|src=|href=|@import|url\(", page) == []
     assert re.findall(r"innerHTML|outerHTML|insertAdjacent|document\.write", page) == []
     assert "prefers-color-scheme: dark" in page
+    status, docs = server.ask("/docs")
+    assert status == 200
+    assert re.findall(r"<script|src=|@import|url\(|https?:", docs) == []
+    for words in ("POST /classify", "GET /model", "curl URL/classify", *LABELS):
+        assert words in docs
+    assert server.ask("/model")[1]["name"] in docs
 
 
 def test_the_server_has_no_torch_in_it(server: Server) -> None:
@@ -214,14 +169,16 @@ def test_the_server_has_no_torch_in_it(server: Server) -> None:
 
 def test_a_client_that_goes_away_in_its_body_costs_nothing(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
-        line.sendall(b'POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"te')
+        line.sendall(
+            b'POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"te'
+        )
     until(lambda: 'classify_requests_total{status="400"}' in server.ask("/metrics")[1])
     assert server.ask("/classify", {"text": "the cold soup"})[0] == 200
 
 
 def test_what_is_in_flight_is_finished_before_the_end(folder: Path) -> None:
     body = json.dumps({"text": "the cold soup"}).encode()
-    head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     with (
         served(folder) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as line,
@@ -280,7 +237,7 @@ def test_a_full_server_says_so_and_when_to_come_again(folder: Path) -> None:
         return answer(inputs)
 
     classifier.engine.logits = waits  # type: ignore[method-assign]
-    with TestClient(make_app(classifier, Limits(queue=2))) as client:
+    with TestClient(make_app(classifier, Limits(queue=2)), "http://localhost") as client:
         with ThreadPoolExecutor(2) as others:
             first = others.submit(client.post, "/classify", json={"text": "a film"})
             held.wait(20)

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prepared_runs import Prepared, prepare
 from scipy import special
+from serving_process import served
 from sklearn import metrics as sk
-from test_serve import served
 from tokenizers import processors
 from transformers import (
     AutoModelForSequenceClassification,

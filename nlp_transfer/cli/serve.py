@@ -5,9 +5,14 @@ from __future__ import annotations
 import socket
 import sys
 from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nlp_transfer.cli.arguments import Command, Parser, add_backend, add_folder, positive
 from nlp_transfer.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from nlp_transfer.serving.protection import Access
 
 LIMITS = (
     ("body", 1 << 20, "bytes of one request"),
@@ -28,11 +33,47 @@ def _add_arguments(parser: Parser) -> None:
             f"--max-{name}", type=positive, default=default, metavar="N", help=help_text
         )
 
+    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="one key a line")
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host name beside localhost, this machine's and IP addresses; *: any",
+    )
+    parser.add_argument(
+        "--allowed-origin", action="append", default=[], metavar="URL", help="may ask by CORS"
+    )
+    parser.add_argument("--root-path", default="", metavar="PATH", help="that a proxy takes off")
+    parser.add_argument(
+        "--max-requests-per-minute", type=positive, metavar="N", help="of one client (no limit)"
+    )
+    parser.add_argument(
+        "--log-requests", action="store_true", help="a line of JSON each, without texts"
+    )
+
+
+def _access(arguments: Namespace) -> Access:
+    from nlp_transfer.serving.protection import Access, read_keys
+
+    key_file = arguments.api_key_file
+    return Access(
+        keys=() if key_file is None else read_keys(key_file),
+        hosts=tuple(arguments.allowed_host),
+        origins=tuple(arguments.allowed_origin),
+        requests_per_minute=arguments.max_requests_per_minute,
+        log=sys.stderr if arguments.log_requests else None,
+    )
+
 
 def run_serve(arguments: Namespace) -> None:
     """Listen on a port until the process is stopped."""
     from nlp_transfer.inference.classifier import Classifier
-    from nlp_transfer.serving import app as serving
+    from nlp_transfer.serving.app import make_app
+    from nlp_transfer.serving.batcher import Limits
+    from nlp_transfer.serving.server import serve
+
+    access = _access(arguments)
 
     address = (arguments.host, arguments.port)
     try:
@@ -43,12 +84,15 @@ def run_serve(arguments: Namespace) -> None:
         ) from error
     with listener:
         folder, backend = arguments.folder, arguments.backend
-        classifier = Classifier.load(folder, backend, arguments.threads)
-        limits = serving.Limits(*(getattr(arguments, f"max_{name}") for name, *_ in LIMITS))
-        app = serving.make_app(classifier, limits, title=str(folder))
+
+        def load() -> Classifier:
+            return Classifier.load(folder, backend, arguments.threads)
+
+        limits = Limits(*(getattr(arguments, f"max_{name}") for name, *_ in LIMITS))
+        app = make_app(load(), limits, str(folder), access, load)
         url = "http://{}:{}".format(*listener.getsockname()[:2])
         print(f"{folder} by {backend}: {url}", file=sys.stderr, flush=True)
-        serving.serve(app, listener)
+        serve(app, listener, arguments.root_path.rstrip("/"))
 
 
 SERVE = Command("serve", "Answer over HTTP, with a page to try it.", _add_arguments, run_serve)

@@ -1,142 +1,112 @@
-"""Puts a `Classifier` behind HTTP: refusals with a reason, metrics, and a page to try it."""
+"""Puts a `Classifier` behind HTTP: answers, refusals with a reason, metrics and two pages."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import prometheus_client as prometheus
-import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
 from pydantic import Field as Described
-from starlette.requests import ClientDisconnect
+from pydantic import create_model
 
 from nlp_transfer.errors import UserError
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.problems.decoder import Decoder
-from nlp_transfer.serving.batcher import Batcher, Limits, Metrics, Refused
+from nlp_transfer.serving.batcher import Limits, Refused
+from nlp_transfer.serving.documentation import POLICY, documentation
+from nlp_transfer.serving.protection import Access, Gate
+from nlp_transfer.serving.question import Question, parse, read_body
+from nlp_transfer.serving.service import Service
 
-SHUTDOWN_SECONDS = 30  # for what is in flight
-THROWN_AWAY = 16 << 20  # bytes of a body that is too large; then the line is cut
-BODY_SECONDS = 20.0  # a body that comes slower than this is given up
-
-
-Text = Annotated[str, StringConstraints(pattern=r"\S")]
 Share = Annotated[float, Described(ge=0, le=1)]
-
-
-class Question(BaseModel):
-    """One text, or several; for a model of text pairs the second text of each."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    text: Text | None = None
-    text_pair: Text | None = None
-    texts: list[Text] | None = None
-    text_pairs: list[Text] | None = None
-
-    def asked(self, limits: Limits) -> tuple[list[str], list[str] | None]:
-        """Texts and their pairs.
-
-        Raises:
-            Refused: if they do not fit together, or are too many or too long.
-        """
-        texts, pairs = self._fitting(limits.texts)
-        size = sum(map(len, (*texts, *(pairs or ()))))
-        if size > limits.characters:
-            raise Refused(
-                422, f"expected at most {limits.characters} characters a request, found {size}."
-            )
-        return texts, pairs
-
-    def _fitting(self, most: int) -> tuple[list[str], list[str] | None]:
-        if (self.text is None) == (self.texts is None):
-            raise Refused(422, 'expected either "text" or "texts".')
-        if self.text is not None:
-            if self.text_pairs is not None:
-                raise Refused(422, 'to "text" belongs "text_pair", not "text_pairs".')
-            return [self.text], None if self.text_pair is None else [self.text_pair]
-        texts = self.texts or []
-        if not 1 <= len(texts) <= most:
-            raise Refused(422, f"expected 1 to {most} texts, found {len(texts)}.")
-        if self.text_pair is not None:
-            raise Refused(422, 'to "texts" belongs "text_pairs", not "text_pair".')
-        if self.text_pairs is not None and len(self.text_pairs) != len(texts):
-            raise Refused(
-                422, f"expected as many text_pairs as texts, {len(texts)}: {len(self.text_pairs)}."
-            )
-        return texts, self.text_pairs
-
-
-def make_app(classifier: Classifier, limits: Limits | None = None, title: str = "") -> FastAPI:
-    """The application: `/classify`, `/healthz`, `/readyz`, `/metrics`, and a page at `/`."""
-    limits = limits or Limits()
-    metrics = Metrics()
-    batcher = Batcher(classifier, limits, metrics)
-    metrics.watch(batcher)
-
-    @asynccontextmanager
-    async def living(_: FastAPI) -> AsyncIterator[None]:
-        batcher.start()
-        yield
-        await asyncio.to_thread(batcher.stop)
-
-    app = FastAPI(title=title or "nlp-transfer", lifespan=living)
-    _add_classify(app, classifier, batcher, limits, metrics)
-    _add_model(app, classifier)
-    _add_watching(app, batcher, metrics)
-    page = resources.files("nlp_transfer.serving").joinpath("page.html").read_text("utf-8")
-
-    @app.get("/", include_in_schema=False)
-    async def show() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_POLICY})
-
-    return app
-
-
-# The page needs nothing from elsewhere, and may send a text nowhere else.
+# The page loads nothing from elsewhere, and can send a text nowhere else.
 CONTENT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 )
+REFUSALS = {
+    401: "no API key",
+    408: "slow body",
+    413: "body too large",
+    422: "not understood",
+    429: "too many requests",
+    503: "queue full",
+}
 
 
-def _add_classify(
-    app: FastAPI, classifier: Classifier, batcher: Batcher, limits: Limits, metrics: Metrics
-) -> None:
-    single, several = _shapes(classifier.decoder)
+def make_app(
+    classifier: Classifier,
+    limits: Limits | None = None,
+    title: str = "",
+    access: Access | None = None,
+    load: Callable[[], Classifier] | None = None,
+) -> FastAPI:
+    """The application: `/classify`, `/model`, `/healthz`, `/readyz`, `/metrics`, `/`, `/docs`.
+
+    Args:
+        title: the name of the model on its pages.
+        access: who may ask; None: everybody, by a known host name.
+        load: opens the newest model for `/-/reload`; None: there is none.
+    """
+    access = access or Access()
+    service = Service(classifier, limits or Limits(), load)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.stop()
+
+    name = title or "nlp-transfer"
+    app = FastAPI(title=name, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service = service
+    _add_classify(app, service)
+    _add_model(app, service, name)
+    _add_watching(app, service)
+    if load is not None:
+        _add_reload(app, service, bool(access.keys))
+    _add_pages(app, name, bool(classifier.engine.paired), bool(access.keys))
+    if access.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=list(access.origins), allow_headers=["*"])
+    app.add_middleware(Gate, access=access)
+    return app
+
+
+def _add_classify(app: FastAPI, service: Service) -> None:
+    single, several = _shapes(service.classifier.decoder)
     body = {"application/json": {"schema": Question.model_json_schema()}}
-    reasons = {408: "slow body", 413: "body too large", 422: "not understood", 503: "queue full"}
+    metrics, limits = service.metrics, service.limits
 
     @app.post(
         "/classify",
         response_model=single | several,
-        responses={code: {"description": reason} for code, reason in reasons.items()},
+        responses={code: {"description": reason} for code, reason in REFUSALS.items()},
         openapi_extra={"requestBody": {"required": True, "content": body}},
     )
     async def classify(request: Request) -> Response:
         """Answers, in the order of the texts."""
         status = 500
         try:
-            content = await _read(request, limits.body)
+            content = await read_body(request, limits.body)
             began = time.perf_counter()
-            question = _understand(content)
-            texts, pairs = question.asked(limits)
-            _refuse(classifier, texts, pairs)
+            question = parse(content)
+            texts, pairs = question.parts(limits)
+            batcher = service.batcher
+            _refuse(batcher.classifier, texts, pairs)
             rows = await asyncio.wrap_future(batcher.ask(texts, pairs))
-            found = [_answer(classifier.decoder, row) for row in rows]
+            answers = [_answer(batcher.classifier.decoder, row) for row in rows]
             status = 200
             metrics.texts.inc(len(texts))
             metrics.seconds.observe(time.perf_counter() - began)
-            return JSONResponse(found[0] if question.text is not None else {"predictions": found})
+            single_text = question.text is not None
+            return JSONResponse(answers[0] if single_text else {"predictions": answers})
         except Refused as refused:
             status = refused.status
             headers = {"Retry-After": "1"} if status == 503 else None
@@ -152,22 +122,21 @@ def _refuse(classifier: Classifier, texts: list[str], pairs: list[str] | None) -
         raise Refused(422, str(error)) from error
 
 
-def _add_model(app: FastAPI, classifier: Classifier) -> None:
-    decoder = classifier.decoder
-    said = {
-        "problem": decoder.problem.name,
-        "labels": list(decoder.labels),
-        "thresholds": dict(decoder.thresholds),
-        "paired": classifier.engine.paired,
-    }
-
+def _add_model(app: FastAPI, service: Service, name: str) -> None:
     @app.get("/model")
     async def model() -> dict[str, Any]:
-        """What is asked of a text, and what it may be answered; `paired`: by two texts together."""
-        return said
+        """The name of the model, its labels and thresholds; `paired`: it takes two texts a row."""
+        classifier = service.classifier
+        return {
+            "name": name,
+            "problem": classifier.decoder.problem.name,
+            "labels": list(classifier.decoder.labels),
+            "thresholds": dict(classifier.decoder.thresholds),
+            "paired": classifier.engine.paired,
+        }
 
 
-def _add_watching(app: FastAPI, batcher: Batcher, metrics: Metrics) -> None:
+def _add_watching(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def healthy() -> dict[str, str]:
         """The process answers."""
@@ -176,6 +145,7 @@ def _add_watching(app: FastAPI, batcher: Batcher, metrics: Metrics) -> None:
     @app.get("/readyz", responses={503: {"description": "not ready"}})
     async def ready() -> JSONResponse:
         """Texts are answered, and there is room in the queue."""
+        batcher = service.batcher
         full = batcher.waiting >= batcher.limits.queue
         if full or not batcher.alive:
             return JSONResponse({"detail": "the queue is full" if full else "stopped"}, 503)
@@ -183,54 +153,49 @@ def _add_watching(app: FastAPI, batcher: Batcher, metrics: Metrics) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def measured() -> Response:
-        text = prometheus.generate_latest(metrics.registry)
+        text = prometheus.generate_latest(service.metrics.registry)
         return Response(text, media_type=prometheus.CONTENT_TYPE_LATEST)
 
 
-async def _read(request: Request, most: int) -> bytes:
-    """The body; of one that is too large the rest is thrown away, so that its sender can listen."""
-    content, size = bytearray(), 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size <= most:
-                    content += chunk
-                elif size > most + THROWN_AWAY:
-                    break
-    except ClientDisconnect as error:
-        raise Refused(400, "the body ended early.") from error
-    except TimeoutError as error:
-        raise Refused(408, f"the body did not come within {BODY_SECONDS:g} s.") from error
-    if size > most:
-        raise Refused(413, f"the body has more than the {most} bytes that are read.")
-    return bytes(content)
+def _add_reload(app: FastAPI, service: Service, has_keys: bool) -> None:
+    @app.post("/-/reload", responses={403: {"description": "no keys"}, 409: {"description": "old"}})
+    async def reload() -> JSONResponse:
+        """Open the folder again; the old model answers until the new one has."""
+        if not has_keys:
+            reason = "reloading by HTTP needs --api-key-file; SIGHUP needs no key."
+            return JSONResponse({"detail": reason}, 403)
+        try:
+            await service.reload()
+        except Refused as refused:
+            return JSONResponse({"detail": str(refused)}, refused.status)
+        return JSONResponse({"status": "reloaded"})
 
 
-def _understand(content: bytes) -> Question:
-    try:
-        # By pydantic's own parser: it takes no NaN, half surrogates or endless nesting.
-        return Question.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        blank = first["type"] == "string_pattern_mismatch"
-        reason = f"{where}: {'expected a text, found none' if blank else first['msg']}"
-        raise Refused(422, reason[:300]) from error
+def _add_pages(app: FastAPI, name: str, paired: bool, has_keys: bool) -> None:
+    page = resources.files("nlp_transfer.serving").joinpath("page.html").read_text("utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def show() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_POLICY})
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        html = documentation(app, name, paired, has_keys)
+        return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
 
 
 def _answer(decoder: Decoder, row: np.ndarray) -> dict[str, Any]:
     prediction = decoder.prediction(row)
-    return {name: getattr(prediction, name) for name in _given(decoder)}
+    return {name: getattr(prediction, name) for name in _fields(decoder)}
 
 
-def _given(decoder: Decoder) -> tuple[str, ...]:
+def _fields(decoder: Decoder) -> tuple[str, ...]:
     more = ("probabilities",) if decoder.problem.has_labels else ()
     return (*decoder.problem.columns, *more)
 
 
 def _shapes(decoder: Decoder) -> tuple[Any, Any]:
-    """One answer and several, with the labels by name."""
+    """The schemas of one answer and of several, with the labels by name."""
     name: Any = Literal[decoder.labels]
     share: Any = Share if decoder.problem.has_labels else float
     kinds = {
@@ -239,17 +204,6 @@ def _shapes(decoder: Decoder) -> tuple[Any, Any]:
         "score": share,
         "probabilities": dict[name, Share],
     }
-    fields: dict[str, Any] = {given: (kinds[given], ...) for given in _given(decoder)}
+    fields: dict[str, Any] = {field: (kinds[field], ...) for field in _fields(decoder)}
     single = create_model("Answer", **fields)
     return single, create_model("Answers", predictions=(list[single], ...))  # type: ignore[valid-type]
-
-
-def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Answer until told to stop (SIGTERM, Ctrl-C); what is in flight is finished first."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn hands the signal on when it has shut down; by then there is nothing left to end.
-        signal.signal(number, lambda *_: None)
-    settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS
-    )
-    uvicorn.Server(settings).run(sockets=[listening])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -175,7 +175,7 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch(self, batcher: Batcher) -> None:
-        """Tell how many texts wait."""
+    def watch(self, count: Callable[[], int]) -> None:
+        """Report how many texts wait."""
         waiting = prometheus.Gauge("classify_waiting", "Texts that wait.", registry=self.registry)
-        waiting.set_function(lambda: batcher.waiting)
+        waiting.set_function(count)
