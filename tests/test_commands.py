@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ASKED, LABELS, save_classifier
+from conftest import ASKED, LABELS, QUIETLY, save_classifier
+from omegaconf import OmegaConf
 
 from nlp_transfer import Classifier
 from nlp_transfer.cli.main import COMMANDS, GROUPS, main
 from nlp_transfer.config.options import STAGE, options
+from nlp_transfer.data.sources import SPLITS
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.exporters import EXPORTERS
 from nlp_transfer.inference.engines import ENGINES
@@ -141,7 +143,13 @@ def test_the_shell_completes_commands_flags_options_and_files(
     assert answers == [words for _, words in COMPLETED.values()], done.stderr
 
 
-def test_commands_that_only_read_import_neither_torch_nor_transformers(finished: Path) -> None:
+def test_commands_that_only_read_import_neither_torch_nor_transformers(
+    finished: Path, checkpoints: dict[str, Path]
+) -> None:
+    stored = OmegaConf.load(finished / "config.yaml")
+    words = ["+task=classify", f"checkpoint.name={checkpoints['bert']}", *QUIETLY]
+    words += [f"dataset.{split}={stored.dataset[split]}" for split in SPLITS]
+    words += ["strategy=full", "strategy.epochs=8", "strategy.learning_rate=1e-3"]
     typed = [
         ["--help"],
         ["options", "epochs"],
@@ -149,6 +157,8 @@ def test_commands_that_only_read_import_neither_torch_nor_transformers(finished:
         ["train", "--help"],
         ["train", "epochs=3"],
         ["report", "run"],
+        ["compare", "run", "run"],
+        ["train", *words, "run_dir=run"],
     ]
     script = f"""
 import shutil, sys
@@ -163,6 +173,8 @@ for arguments in {typed!r}:
     print("imported", heavy, arguments, file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "run is finished" in done.stderr
+    assert done.stdout.endswith("Report: run/report.html\n")
     told = [line for line in done.stderr.splitlines() if line.startswith("imported")]
     assert told == [f"imported [] {arguments}" for arguments in typed], done.stderr
 

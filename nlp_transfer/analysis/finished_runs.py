@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import plain
+from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.significance import Answers
 from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.reporting.splits import reported_split
-from nlp_transfer.runs.folder import CONFIG_FILE, METRICS_FILE, RUN_FILE, State, settings
+from nlp_transfer.runs.folder import (
+    CONFIG_FILE,
+    DIGEST,
+    METRICS_FILE,
+    RUN_FILE,
+    State,
+    refuse_another_run,
+    run_path,
+    settings,
+)
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.files import read_json
+
+if TYPE_CHECKING:
+    from nlp_transfer.data.corpus import Corpus
 
 JOBS = "job-*.json"  # of a sweep
 
@@ -87,8 +99,40 @@ def open_finished(folder: Path) -> Finished:
             f"{folder} comes from a version that kept no answers. Train it again with "
             "overwrite=true.",
         )
+    return _read(folder)
+
+
+def _read(folder: Path) -> Finished:
     tree = plain(OmegaConf.load(folder / CONFIG_FILE))
-    return Finished(folder, settings(tree), about, read_json(folder / METRICS_FILE))
+    about, measured = read_json(folder / RUN_FILE), read_json(folder / METRICS_FILE)
+    return Finished(folder, settings(tree), about, measured)
+
+
+def find_finished(config: Config) -> tuple[Finished, Corpus] | None:
+    """The finished run of a configuration, and its data; None: it has to be trained.
+
+    Without torch and transformers. The data are read only where a finished run is in question.
+
+    Raises:
+        UserError: if the data cannot be read, or `run_dir` holds another run.
+    """
+    from nlp_transfer.data.corpus import load_run_corpus  # imports datasets
+
+    folder = run_path(config, "")
+    folders = [folder] if config.run_dir else folder.parent.glob(f"{folder.name[:-DIGEST]}*")
+    if not any(_is_finished(each) for each in folders):
+        return None
+    corpus = load_run_corpus(config)
+    folder = run_path(config, corpus.fingerprint)
+    if not _is_finished(folder):
+        return None
+    refuse_another_run(folder, config, corpus.fingerprint)
+    return _read(folder), corpus
+
+
+def _is_finished(folder: Path) -> bool:
+    file = folder / RUN_FILE
+    return file.is_file() and read_json(file).get("state") == State.finished.value
 
 
 def open_all(folders: Sequence[Path]) -> tuple[list[Finished], list[str]]:

@@ -36,7 +36,7 @@ from nlp_transfer.config.composition import (
 )
 from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.config.loading import to_config
-from nlp_transfer.config.schema import Config, plain
+from nlp_transfer.config.schema import Config, HubConfig, plain
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 
 PROGRAM = "nlp-transfer train"
@@ -154,7 +154,9 @@ def _compose_and_run(tree: DictConfig) -> float:
     try:
         config = to_config(plain(tree))
         _refuse_a_sweep_of_uploads(config)
-        # These import torch, which `--help` need not wait for.
+        if not in_a_sweep() and (best := _show_finished(config)) is not None:
+            return best
+        # These import torch, which `--help` and a finished run need not wait for.
         from nlp_transfer.pipeline import run
         from nlp_transfer.training.signals import handle_signals
 
@@ -173,6 +175,31 @@ def _compose_and_run(tree: DictConfig) -> float:
     if in_a_sweep() and not config.dry_run:
         note_job(result.chosen_by, result.folder, result.best, result.begun)
     return result.best
+
+
+def _show_finished(config: Config) -> float | None:
+    """Print the summary of a run that is finished already, as `pipeline.run` does, without torch.
+
+    Returns:
+        The metric that chose; None: there is something to do, which is for `pipeline.run`.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several or config.overwrite or config.dry_run or config.hub != HubConfig():
+        return None
+    from nlp_transfer.analysis.finished_runs import find_finished
+    from nlp_transfer.reporting import console
+    from nlp_transfer.reporting.card_examples import shows_examples
+    from nlp_transfer.reporting.drawing import draw_report
+
+    finished = find_finished(config)
+    if finished is None or shows_examples(finished[0].folder / "model" / "README.md"):
+        return None
+    run, corpus = finished
+    print(f"{run.folder} is finished (overwrite=true starts it again)", file=sys.stderr)
+    draw_report(run.folder)
+    print(console.summary(run.about, run.measured, run.folder), flush=True)
+    best = run.measured[corpus.deciding_split]["metrics"][run.metric]
+    return float("nan") if best is None else best
 
 
 def _refuse_a_sweep_of_many_processes(arguments: list[str]) -> None:

@@ -32,6 +32,7 @@ MISTAKES_FILE = "mistakes.json"
 REPORT_FILE = "report.html"
 REPORT_MD_FILE = "report.md"
 ADOPTED = "adopted"  # in run.json: another run's decisions, and nothing else yet
+DIGEST = 12  # characters of the hash in a run's name
 LOCK_FILE = ".lock"
 T = TypeVar("T")
 
@@ -123,7 +124,7 @@ def run_path(config: Config, fingerprint: str) -> Path:
     if config.run_dir is not None:
         return Path(config.run_dir)
     asked = json.dumps([_result(config), fingerprint, local_weights(config)], sort_keys=True)
-    digest = hashlib.sha256(asked.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:DIGEST]
     short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
     short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
     return Path(RUNS) / f"{config.task}-{short}-{digest}"
@@ -179,7 +180,7 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
     """Bring the folder into the state of an unfinished run, unless it is finished."""
     begun = (path / RUN_FILE).is_file()
     if begun and not config.overwrite:
-        _refuse_another_run(path, config, fingerprint)
+        refuse_another_run(path, config, fingerprint)
         entries = read_json(path / RUN_FILE)
         state = State(entries["state"])
         if state is State.finished:
@@ -219,7 +220,7 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
+def refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
     """An explicit `run_dir` may hold a run that was asked something else."""
     if not (path / CONFIG_FILE).is_file():
         return  # killed before anything was trained
