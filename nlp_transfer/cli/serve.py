@@ -53,6 +53,12 @@ def _add_arguments(parser: Parser) -> None:
     )
 
 
+def model_title(folder: Path) -> str:
+    """The name of a model on its pages: its folder's, without the path on this machine."""
+    path = folder.resolve()
+    return path.parent.name if path.name == "model" else path.name
+
+
 def _access(arguments: Namespace) -> Access:
     from nlp_transfer.serving.protection import Access, read_keys
 
@@ -89,7 +95,7 @@ def run_serve(arguments: Namespace) -> None:
             return Classifier.load(folder, backend, arguments.threads)
 
         limits = Limits(*(getattr(arguments, f"max_{name}") for name, *_ in LIMITS))
-        app = make_app(load(), limits, str(folder), access, load)
+        app = make_app(load(), limits, model_title(folder), access, load)
         url = "http://{}:{}".format(*listener.getsockname()[:2])
         print(f"{folder} by {backend}: {url}", file=sys.stderr, flush=True)
         serve(app, listener, arguments.root_path.rstrip("/"))

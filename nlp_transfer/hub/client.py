@@ -1,4 +1,4 @@
-"""Asks the Hub patiently: one policy of repetition, one clear message for what it refuses."""
+"""A client of the Hub that repeats failed requests, and one clear error for a refusal."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ MEANING = {
 
 @dataclass(eq=False)
 class Unanswered(Exception):
-    """The connection was cut, or the Hub is not well: nobody knows what was done."""
+    """The connection was cut, or the Hub fails: what was done is unknown."""
 
     what: str
-    asked_to_wait: float
+    requested_wait: float
     commit: bool
 
     def __str__(self) -> str:
@@ -58,36 +58,39 @@ class _Client(httpx2.Client):
         super().__init__(event_hooks=hooks, follow_redirects=True, timeout=SILENCE)
         self._delays = delays
 
-    def request(self, method: str, url: Any, **given: Any) -> httpx2.Response:
+    def request(self, method: str, url: Any, **options: Any) -> httpx2.Response:
         """The answer to a request, made as often as there are delays, and once more."""
         file, start = None, 0
-        if hasattr(given.get("data"), "seek"):
-            file = given["content"] = given.pop("data")  # as httpx calls a file nowadays
+        if hasattr(options.get("data"), "seek"):
+            file = options["content"] = options.pop("data")  # as httpx calls a file nowadays
             start = file.tell()
-        if given.get("timeout") is None:  # some calls of the library would wait forever
-            given["timeout"] = SILENCE
+        if options.get("timeout") is None:  # some calls of the library would wait forever
+            options["timeout"] = SILENCE
         what = f"{method} {httpx2.URL(url).path}"
         is_commit = re.match(r"POST /api/models/[^/]+/[^/]+/commit/", what) is not None
         delays = [] if is_commit else list(self._delays)
         while True:
             if file is not None:
                 file.seek(start)
-            asked = 0.0
+            requested_wait = 0.0
             try:
-                response = super().request(method, url, **given)
+                response = super().request(method, url, **options)
                 if response.status_code not in PASSING:
                     return response
-                reason, asked = f"answered {response.status_code}", _seconds_asked(response)
+                reason, requested_wait = (
+                    f"answered {response.status_code}",
+                    _requested_wait(response),
+                )
             except httpx2.TransportError as error:
                 reason = f"was cut off ({type(error).__name__})"
             if not delays:
-                raise Unanswered(f"{what} {reason}", asked, is_commit)
-            wait(f"{what} {reason}", max(delays.pop(0), asked))
+                raise Unanswered(f"{what} {reason}", requested_wait, is_commit)
+            wait(f"{what} {reason}", max(delays.pop(0), requested_wait))
 
 
 @contextmanager
 def asking(repository: str, delays: Sequence[float]) -> Iterator[HfApi]:
-    """The Hub, patiently asked; whatever it refuses is one clear message."""
+    """The Hub's API with repetitions; a refusal is one clear error."""
     if get_token() is None:
         raise refusal(repository, "there is no token; set HF_TOKEN or type hf auth login")
     before = _http._GLOBAL_CLIENT_FACTORY  # which has no getter
@@ -108,15 +111,15 @@ def asking(repository: str, delays: Sequence[float]) -> Iterator[HfApi]:
 
 
 def _reason(error: BaseException) -> str:
-    """What the Hub, or the way to it, has said; never a whole address, which may be signed."""
+    """The reason of a failure; never a whole address, which may be signed."""
     while True:
         if isinstance(error, Unanswered):
             return error.what
         if isinstance(error, HfHubHTTPError):
             status = error.response.status_code
-            said = error.server_message or "no reason given"
+            message = error.server_message or "no reason given"
             path = error.response.request.url.path
-            return f"{path} answered {status}: {MEANING.get(status, 'refused')} ({said})"
+            return f"{path} answered {status}: {MEANING.get(status, 'refused')} ({message})"
         if error.__cause__ is None:
             return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         error = error.__cause__
@@ -127,7 +130,7 @@ def refusal(repository: str, reason: str) -> UserError:
     return UserError(ExitCode.HUB, f"{repository} on the Hub: {reason.rstrip('.')}.")
 
 
-def _seconds_asked(response: httpx2.Response) -> float:
+def _requested_wait(response: httpx2.Response) -> float:
     """Seconds that the Hub wants to be left alone, by either of two headers."""
     after = response.headers.get("retry-after", "")
     if after.isdigit():

@@ -1,4 +1,4 @@
-"""Uploads a folder and cannot lose work.
+"""Uploads an exported folder in one commit.
 
 Whatever fails, the folder stays as it is and the same call finishes: what the Hub already has, by
 hash, is not sent again. The token comes from HF_TOKEN or `hf auth login`, and goes nowhere else.
@@ -106,7 +106,7 @@ def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Push
     if shows_examples(folder / "README.md") and not hub.examples:
         raise refusal(
             _name(hub),
-            "the card shows rows of the data, and nobody asked to publish them; add "
+            "the card shows rows of the data without permission to publish them; add "
             "hub.examples=true (push: --examples), or take them off the card",
         )
     try:
@@ -166,7 +166,7 @@ def _commit(
         except Unanswered as error:
             if not error.commit or not left:
                 raise
-            wait(error.what, max(left.pop(0), error.asked_to_wait))
+            wait(error.what, max(left.pop(0), error.requested_wait))
 
 
 def _stale(there: dict[str, RepoFile], files: dict[str, _File]) -> list[str]:
@@ -207,15 +207,15 @@ def _title(files: dict[str, _File]) -> str:
 
 def _files(folder: Path) -> dict[str, _File]:
     """What is uploaded, by its path in the folder."""
-    found = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    chosen = {name: path for name, path in found.items() if _is_part_of_a_model(name)}
+    paths = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    chosen = {name: path for name, path in paths.items() if _is_part_of_a_model(name)}
     if "config.json" not in chosen or not any(n.endswith(".safetensors") for n in chosen):
         raise UserError(
             ExitCode.HUB,
             f"{folder} holds no exported model (config.json and safetensors). "
             "Name a finished run, or the folder of a model.",
         )
-    left = sorted({*found} - {*chosen})
+    left = sorted({*paths} - {*chosen})
     if left:
         logger.info("not part of the model, and not uploaded: %s", ", ".join(left))
     return {name: _hashed(path) for name, path in chosen.items()}
@@ -243,7 +243,7 @@ def _hashed(path: Path) -> _File:
 
 def _refuse_public(api: HfApi, hub: HubConfig) -> None:
     if hub.private and not api.model_info(_name(hub)).private:
-        raise refusal(_name(hub), "private was asked for, but this repository exists and is public")
+        raise refusal(_name(hub), "private was requested, but this repository exists and is public")
 
 
 def _refuse_tag(api: HfApi, hub: HubConfig, files: dict[str, _File]) -> None:
@@ -279,5 +279,5 @@ def _refuse_creating(who: dict[str, Any], hub: HubConfig) -> None:
 
 
 def _name(hub: HubConfig) -> str:
-    assert hub.repository is not None, "whoever pushes has asked where to"
+    assert hub.repository is not None, "a push has a repository"
     return hub.repository

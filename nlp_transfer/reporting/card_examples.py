@@ -1,4 +1,4 @@
-"""Lets a few rows of the data stand on a model card, where somebody asked for that."""
+"""Adds a few rows of the data to a model card, where the configuration asks for it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def with_examples(card: str, rows: Iterable[tuple[str, str]]) -> str:
 
 
 def shows_examples(card: Path) -> bool:
-    """Whether rows of the data stand there."""
+    """Whether the card shows rows of the data."""
     return card.is_file() and TITLE in card.read_text(encoding="utf-8")
 
 
-def one_of_each(asked: Texts, labels: Sequence[str]) -> list[tuple[str, str]]:
+def one_of_each(column: Texts, labels: Sequence[str]) -> list[tuple[str, str]]:
     """The first text (of pairs, both) of every label."""
-    if isinstance(asked, Pairs):
-        texts = [" / ".join(both) for both in zip(asked.first, asked.second, strict=True)]
+    if isinstance(column, Pairs):
+        texts = [" / ".join(both) for both in zip(column.first, column.second, strict=True)]
     else:
-        texts = asked
+        texts = column
     first = {label: text for text, label in zip(reversed(texts), reversed(labels), strict=True)}
     return [(text, label) for label, text in sorted(first.items())][:MOST]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,16 +15,14 @@ from nlp_transfer.evaluation.reliability import accuracy_by_coverage, reliabilit
 from nlp_transfer.evaluation.slices import LENGTH
 from nlp_transfer.reporting.splits import reported_split, split_title
 from nlp_transfer.runs.folder import REPORT_FILE
-from nlp_transfer.utils.text import aligned, with_interval
+from nlp_transfer.utils.text import COLUMNS, aligned, number, shortened, with_interval, wrapped
 
 if TYPE_CHECKING:
     from nlp_transfer.evaluation.calibration import Calibration
     from nlp_transfer.evaluation.evaluator import SplitEvaluation
 
-COLUMNS = 80  # of the terminal; words are never broken
 MOST_LABELS = 20  # on the screen; of more, the weakest
 WEAKEST = 10
-LONGEST_LABEL = 40  # characters; the rest is cut off, `metrics.json` has it
 INTERVALS = "95% bootstrap intervals over documents"
 ON_VALIDATION = "these figures come from validation, which also chose the epochs."
 
@@ -148,18 +145,6 @@ def _confidence(references: np.ndarray, probabilities: np.ndarray) -> dict[str, 
     return figures | {"reliability": reliability(references, probabilities)}
 
 
-def wrapped(line: str) -> Iterator[str]:
-    """A line of text in lines of at most `COLUMNS` characters, words whole, continued indented."""
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    yield from textwrap.wrap(
-        line,
-        COLUMNS,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
 def _candidate_lines(ladder: list[dict[str, Any]]) -> Iterator[str]:
     if not ladder:
         return
@@ -169,7 +154,7 @@ def _candidate_lines(ladder: list[dict[str, Any]]) -> Iterator[str]:
         rows.append(
             [
                 shortened(candidate["recipe"]),
-                f"{candidate['value']:.3f}",
+                number(candidate["value"]),
                 "–" if error is None else f"{error:.3f}",
                 f"{candidate['seconds']:.0f} s",
                 "chosen" if candidate["chosen"] else "",
@@ -223,11 +208,6 @@ def _side_by_side(names: list[str], metrics: dict[str, Any]) -> Iterator[str]:
         cells = zip(metrics.values(), known, strict=True)
         rows.append([name, *(with_interval(name, f) if has else "–" for f, has in cells)])
     yield from (f"  {line}" for line in aligned(rows, "<"))
-
-
-def shortened(label: str) -> str:
-    """A name that fits into a table of the terminal."""
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
 
 
 def _class_lines(split: str, classes: list[dict[str, Any]]) -> Iterator[str]:

@@ -12,6 +12,8 @@ TERMS = {
     "f1_weighted": "The mean F1 of all labels, each counting by its number of rows.",
     "matthews": "Matthews correlation: 1 is perfect, 0 is chance, also for unequal labels.",
     "log_loss": "The mean negative logarithm of the probability of the true label; 0 is perfect.",
+    "brier": "The mean squared distance of the probabilities from the true label; 0 is perfect.",
+    "kappa": "Quadratic weighted kappa: agreement on ordered labels; 1 is perfect, 0 is chance.",
     "ece": "Expected calibration error: the mean distance between confidence and accuracy.",
     "calibration error": "The mean distance between confidence and accuracy; 0 is perfect.",
     "pearson": "Linear correlation of predicted and true scores; 1 is perfect.",

@@ -19,7 +19,9 @@ COVERAGES = (1.0, 0.9, 0.8, 0.5)
 
 def markdown_report(record: RunRecord) -> str:
     """`report.md`: figures and findings, no text of the data."""
-    findings = [found for found in record.data.get("findings", []) if found["level"] != "good"]
+    findings = [
+        finding for finding in record.data.get("findings", []) if finding["level"] != "good"
+    ]
     metrics = record.metrics
     return render(
         "report.md.j2",

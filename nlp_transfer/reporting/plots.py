@@ -48,16 +48,16 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 10,
     "lines.solid_capstyle": "round",
 }
-Asked = ParamSpec("Asked")
+Arguments = ParamSpec("Arguments")
 
 
-def _figure(draw: Callable[Asked, tuple[Figure, str]]) -> Callable[Asked, Markup]:
-    """Let a function that draws, and says in words what can be seen, give SVG."""
+def _figure(draw: Callable[Arguments, tuple[Figure, str]]) -> Callable[Arguments, Markup]:
+    """Turn a function that returns a figure and its description into one that returns SVG."""
 
     @wraps(draw)
-    def drawn(*given: Asked.args, **named: Asked.kwargs) -> Markup:
+    def drawn(*positional: Arguments.args, **keywords: Arguments.kwargs) -> Markup:
         with matplotlib.rc_context(STYLE):
-            figure, words = draw(*given, **named)
+            figure, words = draw(*positional, **keywords)
             return _svg(figure, words)
 
     return drawn
@@ -99,7 +99,7 @@ def curves(
     best: Sequence[tuple[float, float]],
     y: str,
 ) -> tuple[Figure, str]:
-    """Values by step, where each stage begins, and the points that were kept.
+    """Values by step, where each stage begins, and the weights that were kept.
 
     Args:
         lines: by name, (step, value).
@@ -124,7 +124,7 @@ def curves(
     _legend(axes)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     stages = ", ".join(name for name, _ in borders)
-    return figure, f"{y} by step, stages {stages}; the ringed points were kept"
+    return figure, f"{y} by step, stages {stages}; rings mark the weights that were kept"
 
 
 def _apart(
@@ -168,7 +168,7 @@ def _stage_borders(axes: Axes, borders: Sequence[tuple[str, float]]) -> None:
 def reliability(
     after: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]] | None
 ) -> tuple[Figure, str]:
-    """Accuracy by confidence: what is said against what is so, and how many rows say it."""
+    """Reliability diagram: accuracy by confidence, and the share of rows in each bin."""
     figure = Figure(figsize=(WIDTH, 3.8))
     axes, counts = figure.subplots(
         2, 1, sharex=True, gridspec_kw={"height_ratios": (4, 1), "hspace": 0}
@@ -176,7 +176,7 @@ def reliability(
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=(0, (4, 3)))
     if before is not None:
         _bins(axes, before, SECOND, "s", "before calibration")
-    name = "as it is" if before is None else "after calibration"
+    name = "without calibration" if before is None else "after calibration"
     _bins(axes, after, FIRST, "o", name)
     rows = sum(part["rows"] for part in after)
     counts.bar(
@@ -189,14 +189,14 @@ def reliability(
     low = min([part["low"] for part in [*after, *(before or [])]])
     axes.set_xlim(low - 0.01, 1.01)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_ylabel("share that is right")
+    axes.set_ylabel("accuracy")
     counts.set_ylabel("rows")
     counts.set_xlabel("confidence")
     for each in (axes.yaxis, counts.yaxis, counts.xaxis):
         each.set_major_formatter(PercentFormatter(1.0, decimals=None))
     counts.yaxis.set_major_locator(MaxNLocator(2))
     _legend(axes)
-    return figure, "share of right answers by confidence; on the diagonal, confidence is honest"
+    return figure, "accuracy by confidence; on the diagonal, confidence equals accuracy"
 
 
 def _bins(axes: Axes, parts: Sequence[dict[str, Any]], colour: str, marker: str, name: str) -> None:
@@ -211,15 +211,15 @@ def _bins(axes: Axes, parts: Sequence[dict[str, Any]], colour: str, marker: str,
 
 @_figure
 def coverage(points: Sequence[dict[str, Any]], what: str) -> tuple[Figure, str]:
-    """Accuracy of the surest answers, the others left to a person."""
-    figure, axes = _axes("share that it answers by itself", what)
+    """Accuracy of the most confident predictions by coverage."""
+    figure, axes = _axes("coverage", what)
     at = [point["coverage"] for point in points]
     axes.plot(at, [point["accuracy"] for point in points], color=FIRST, lw=1.8, marker="o", ms=4)
     axes.set_xlim(1.02, 0.08)
     for each in (axes.xaxis, axes.yaxis):
         each.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.margins(y=0.15)
-    return figure, f"{what} by the share of texts that it answers by itself"
+    return figure, f"{what} by coverage, the share of rows that are answered"
 
 
 @_figure
@@ -247,13 +247,13 @@ def _range(low: int, high: int) -> str:
 
 @_figure
 def scores(references: Sequence[float], answers: Sequence[float]) -> tuple[Figure, str]:
-    """What a regression answers against what is so."""
-    figure, axes = _axes("score in the data", "score answered")
+    """Predicted against true scores."""
+    figure, axes = _axes("true score", "predicted score")
     every = -(-len(references) // MOST_POINTS)
     axes.scatter(references[::every], answers[::every], s=14, color=FIRST, alpha=0.5, lw=0)
     both = [*references, *answers]
     axes.plot([min(both), max(both)], [min(both), max(both)], color=SOFT, lw=1, ls=(0, (4, 3)))
-    return figure, "answered scores against those of the data; on the diagonal they are equal"
+    return figure, "predicted against true scores; on the diagonal they are equal"
 
 
 def _legend(axes: Axes) -> None:

@@ -67,8 +67,11 @@ def _output(problem: Problem, labels: list[str]) -> str:
 def data(record: RunRecord) -> dict[str, Any]:
     """Findings, the worst first, and the rows, labels and token lengths of each split."""
     findings = [
-        {**found, "examples": list(zip(found["rows"], found["examples"], strict=False))[:EXAMPLES]}
-        for found in record.data.get("findings", [])
+        {
+            **finding,
+            "examples": list(zip(finding["rows"], finding["examples"], strict=False))[:EXAMPLES],
+        }
+        for finding in record.data.get("findings", [])
     ]
     splits = record.data.get("splits", {})
     return {

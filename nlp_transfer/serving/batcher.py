@@ -1,4 +1,4 @@
-"""Answers what is queued, together: one thread that takes all there is and never waits for more."""
+"""Batches the requests in a queue: one thread takes all there are and never waits for more."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class QueuedRequest:
     """One request in the queue."""
 
     texts: list[str]
@@ -63,7 +63,7 @@ class Asked:
 class Batcher:
     """One thread that answers; it takes all that is queued, up to a forward pass, and never waits.
 
-    A model that answers every text alone gains nothing from company: it takes request by request.
+    A model that answers every text alone gains nothing from batches: it takes one at a time.
     """
 
     def __init__(self, classifier: Classifier, limits: Limits, metrics: Metrics) -> None:
@@ -71,12 +71,12 @@ class Batcher:
         self.limits = limits
         self.metrics = metrics
         self.waiting = 0  # texts, long ones several times
-        self._queue: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[QueuedRequest | None] = queue.SimpleQueue()
         self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
 
     def start(self) -> None:
-        """From here on, what is asked is answered."""
+        """Answer from here on."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -95,15 +95,15 @@ class Batcher:
         Raises:
             Refused: if too much waits already.
         """
-        asked = Asked(texts, pairs, Future())
+        request = QueuedRequest(texts, pairs, Future())
         with self._counting:
-            if self.waiting + asked.load > self.limits.queue:
+            if self.waiting + request.load > self.limits.queue:
                 raise Refused(
                     503, f"{self.waiting} texts are waiting, at most {self.limits.queue} may."
                 )
-            self.waiting += asked.load
-        self._queue.put(asked)
-        return asked.answer
+            self.waiting += request.load
+        self._queue.put(request)
+        return request.answer
 
     def _work(self) -> None:
         going = True
@@ -112,7 +112,7 @@ class Batcher:
             if batch:
                 self._answer(batch)
 
-    def _drain(self) -> tuple[list[Asked], bool]:
+    def _drain(self) -> tuple[list[QueuedRequest], bool]:
         """Wait for one request, take what else is there; False where the end was among it."""
         first = self._queue.get()
         if first is None:
@@ -129,32 +129,32 @@ class Batcher:
             size += more.tokens
         return batch, True
 
-    def _answer(self, batch: list[Asked]) -> None:
+    def _answer(self, batch: list[QueuedRequest]) -> None:
         # Texts alone and text pairs are different inputs.
         for paired in (False, True):
-            some = [asked for asked in batch if (asked.pairs is not None) == paired]
+            some = [request for request in batch if (request.pairs is not None) == paired]
             with self._counting:
-                self.waiting -= sum(asked.load for asked in some)
-            some = [asked for asked in some if asked.answer.set_running_or_notify_cancel()]
+                self.waiting -= sum(request.load for request in some)
+            some = [request for request in some if request.answer.set_running_or_notify_cancel()]
             if not some:
                 continue
-            texts = [text for asked in some for text in asked.texts]
-            pairs = [pair for asked in some for pair in asked.pairs or ()] if paired else None
+            texts = [text for request in some for text in request.texts]
+            pairs = [pair for request in some for pair in request.pairs or ()] if paired else None
             try:
                 answers = self.classifier.probabilities(texts, pairs)
             except Exception as error:  # noqa: BLE001 (the thread outlives whatever one batch does)
-                for asked in some:
-                    asked.answer.set_exception(error)
+                for request in some:
+                    request.answer.set_exception(error)
             else:
                 start = 0
-                for asked in some:
-                    asked.answer.set_result(answers[start : start + len(asked.texts)])
-                    start += len(asked.texts)
+                for request in some:
+                    request.answer.set_result(answers[start : start + len(request.texts)])
+                    start += len(request.texts)
                 self.metrics.together.observe(len(texts))
 
 
 class Metrics:
-    """What Prometheus may know; nothing of the texts."""
+    """Metrics for Prometheus; nothing of the texts."""
 
     def __init__(self) -> None:
         self.registry = prometheus.CollectorRegistry()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
+
+COLUMNS = 80  # of the terminal; words are never broken
+LONGEST_LABEL = 40  # characters of a label on the terminal
 
 
 def aligned(rows: list[list[str]], side: str = ">") -> Iterator[str]:
@@ -44,3 +48,20 @@ def seconds(duration: float) -> str:
         return f"{duration:.1f} s" if duration < 10 else f"{duration:.0f} s"
     minutes, rest = divmod(round(duration), 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def wrapped(line: str) -> Iterator[str]:
+    """A line of text in lines of at most `COLUMNS` characters, words whole, continued indented."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    yield from textwrap.wrap(
+        line,
+        COLUMNS,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def shortened(label: str) -> str:
+    """A name that fits into a table of the terminal."""
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
