@@ -39,6 +39,7 @@ from nlp_transfer.problems import Problem
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.regression import REGRESSION
 from nlp_transfer.problems.single_label import SINGLE_LABEL
+from nlp_transfer.reporting.conclusions import calibration_verdict
 from nlp_transfer.reporting.console import describe_calibration, measured, metric_table, summary
 from nlp_transfer.reporting.html import write_report
 from nlp_transfer.reporting.model_card import model_card
@@ -502,6 +503,27 @@ def test_columns_are_as_wide_as_their_figures() -> None:
     ).splitlines()
     assert said[0] == "       validation (40 rows)           test (60 rows)"
     assert said[1] == "  mse  2921.474 [2032.345, 3966.534]  12345.678 [10000.500, 14000.250]"
+
+
+@pytest.mark.parametrize(
+    ("rows", "accuracies", "kind"),
+    [
+        (1000, (0.61, 0.89), "good"),
+        (1000, (0.4, 0.7), "over"),
+        (1000, (0.8, 1.0), "under"),
+        (1000, (0.4, 1.0), "uneven"),
+        (20, (0.5, 0.95), "noise"),
+    ],
+)
+def test_the_verdict_on_calibration(rows: int, accuracies: tuple[float, float], kind: str) -> None:
+    bins = [
+        {"rows": rows, "confidence": confidence, "accuracy": accuracy}
+        for confidence, accuracy in zip((0.6, 0.9), accuracies, strict=True)
+    ]
+    verdict = calibration_verdict(bins)
+    assert verdict.kind == kind
+    confidence, accuracy = 75.0, 50 * sum(accuracies)
+    assert f"mean confidence {confidence:.1f}%, right {accuracy:.1f}%" in verdict.sentence
 
 
 # Splits and candidates ------------------------------------------------------------------------

@@ -21,15 +21,15 @@ CHANCE = 1.5  # times the error that chance alone gives is still called chance
 class Verdict(NamedTuple):
     """How far confidences can be believed."""
 
-    kind: str  # good, over, under, uneven
+    kind: str  # good, noise, over, under, uneven
     sentence: str
 
 
 def calibration_verdict(bins: list[dict[str, Any]]) -> Verdict:
     """Compare mean confidence with accuracy, by bins as `reliability` gives them.
 
-    The model is called calibrated where its calibration error is at most `NEGLIGIBLE`, or not
-    larger than sampling noise would make it on as many rows.
+    The model is called calibrated where its calibration error is at most `NEGLIGIBLE`; an error
+    no larger than sampling noise makes it on as many rows is called noise.
     """
     rows = sum(part["rows"] for part in bins)
     confidence = sum(part["rows"] * part["confidence"] for part in bins) / rows
@@ -42,9 +42,11 @@ def calibration_verdict(bins: list[dict[str, Any]]) -> Verdict:
         f"mean confidence {percent(confidence)}, right {percent(accuracy)}, "
         f"expected calibration error {number(error)}"
     )
-    if error <= max(NEGLIGIBLE, CHANCE * chance / rows):
-        doubt = "" if rows >= 100 else f"; {rows} rows cannot show small errors"
-        return Verdict("good", f"The model is well calibrated: {figures}{doubt}.")
+    if error <= NEGLIGIBLE:
+        return Verdict("good", f"The model is well calibrated: {figures}.")
+    if error <= CHANCE * chance / rows:
+        sentence = f"No calibration error beyond sampling noise on {rows:,} rows: {figures}."
+        return Verdict("noise", sentence)
     gap = confidence - accuracy
     if gap > error / 2:
         advice = "trust a confidence less than it says"
