@@ -28,6 +28,7 @@ from nlp_transfer.evaluation.thresholds import Chosen, choose, how_asked
 from nlp_transfer.export.checkpoint import export, verify
 from nlp_transfer.export.claims import claim_of
 from nlp_transfer.hub.publication import publish, refuse_upload
+from nlp_transfer.models.loading import refuse_absent_checkpoint
 from nlp_transfer.models.mean_pooling import with_pooling
 from nlp_transfer.models.preparation import encode_label_texts, load_and_encode
 from nlp_transfer.models.recipes import candidates
@@ -160,6 +161,7 @@ def ask(config: Config) -> Question:
     decide_precision(config.training.precision, process.device)
     refuse_absent_trackers(config.training.report_to)
     refuse_unfitting(config.training, corpus)
+    refuse_absent_checkpoint(config.checkpoint)
     refuse_upload(config.hub, process)
     return Question(config, corpus, metrics, process)
 

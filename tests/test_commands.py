@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -177,6 +179,24 @@ for arguments in {typed!r}:
     assert done.stdout.endswith("Report: run/report.html\n")
     told = [line for line in done.stderr.splitlines() if line.startswith("imported")]
     assert told == [f"imported [] {arguments}" for arguments in typed], done.stderr
+
+
+def test_without_a_network_a_name_of_the_hub_is_one_message_within_ten_seconds(
+    typed: Callable[..., list[str]],
+) -> None:
+    closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "cache", "HF_HUB_OFFLINE": "0"}
+    named = typed("checkpoint.name=somebody/some-bert")
+    for words in (named, ["+task=topic", "dataset.name=somebody/texts"]):
+        start = time.monotonic()
+        command = [sys.executable, "-m", "nlp_transfer.cli", "train", *words]
+        environment = {**os.environ, **closed}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert time.monotonic() - start < 10
+        assert done.returncode in (ExitCode.CHECKPOINT, ExitCode.DATA)
+        assert done.stderr.count("Error: ") == len(done.stderr.splitlines()) == 1
+        assert "the Hub cannot be reached (" in done.stderr
+        assert "somebody/" in done.stderr
+        assert not Path("runs").exists()
 
 
 # predict and Classifier ---------------------------------------------------------------------------

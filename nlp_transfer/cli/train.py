@@ -38,6 +38,7 @@ from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.config.loading import to_config
 from nlp_transfer.config.schema import Config, HubConfig, plain
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
+from nlp_transfer.network import refuse_unreachable_checkpoint
 
 PROGRAM = "nlp-transfer train"
 # Hydra's own.
@@ -156,6 +157,7 @@ def _compose_and_run(tree: DictConfig) -> float:
         _refuse_a_sweep_of_uploads(config)
         if not in_a_sweep() and (best := _show_finished(config)) is not None:
             return best
+        refuse_unreachable_checkpoint(config.checkpoint.name, config.checkpoint.revision)
         # These import torch, which `--help` and a finished run need not wait for.
         from nlp_transfer.pipeline import run
         from nlp_transfer.training.signals import handle_signals

@@ -22,6 +22,7 @@ from nlp_transfer.data.formats.read import lines_of, open_table
 from nlp_transfer.data.formats.registry import ReadOptions, Window, is_table_name, require_reader
 from nlp_transfer.data.table import no_lines
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.network import use_cache_if_unreachable
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "embedded:reviews"
@@ -88,10 +89,13 @@ def _saved_split(folder: str, saved: DatasetDict, split: str) -> Source:
 
 
 def _read_hub(config: DatasetConfig, split: str) -> Source:
+    unreachable = use_cache_if_unreachable()
     try:
         table = load_dataset(config.name, config.subset, revision=config.revision, split=split)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
+        if unreachable is not None:
+            reason = [f"the Hub cannot be reached ({unreachable}), and it is not in the cache."]
         raise UserError(
             ExitCode.DATA,
             f"The dataset {config.name!r} (subset {config.subset!r}, split {split!r}) cannot be "

@@ -24,6 +24,7 @@ from transformers import (
 
 from nlp_transfer.config.schema import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.network import use_cache_if_unreachable
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.detection import remember_problem
 from nlp_transfer.problems.single_label import SINGLE_LABEL
@@ -128,6 +129,20 @@ def load_pretrained(
     return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer), own_head)
 
 
+def refuse_absent_checkpoint(config: CheckpointConfig) -> None:
+    """Stop before anything is written where the checkpoint is not there.
+
+    Raises:
+        UserError: if its configuration cannot be read.
+    """
+    source, trust = _locate(config.name), _trust(config)
+    try:
+        with quiet():
+            AutoConfig.from_pretrained(source, **trust)
+    except LOADING_FAILS_WITH as error:
+        raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
+
+
 def load_tokenizer(config: CheckpointConfig) -> tuple[Any, int]:
     """The tokenizer of a checkpoint, and the longest input its model reads; no weights are loaded.
 
@@ -230,6 +245,8 @@ def _locate(name: str) -> str:
 
 def _trust(config: CheckpointConfig) -> dict[str, Any]:
     """What every part of a checkpoint is loaded with."""
+    if config.name != EMBEDDED and not Path(config.name).is_dir():
+        use_cache_if_unreachable()
     trust: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if config.revision is not None and config.name != EMBEDDED:
         trust["revision"] = config.revision
@@ -355,6 +372,8 @@ def longest_input(model: PreTrainedModel, tokenizer: Any) -> int:
 
 def _loading_message(config: CheckpointConfig, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
+    if not Path(config.name).is_dir() and (unreachable := use_cache_if_unreachable()):
+        reason = f"the Hub cannot be reached ({unreachable}), and it is not in the cache."
     advice = "Check checkpoint.name (a Hub name or a local folder) and checkpoint.revision."
     if "gated" in reason or "401" in reason or "403" in reason:
         advice = "Ask for access on its page of the Hub and log in (hf auth login)."

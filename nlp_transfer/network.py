@@ -1,0 +1,63 @@
+"""Says whether the Hub can be reached, so that without a network nobody waits for repetitions."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+
+from nlp_transfer.errors import ExitCode, UserError
+
+TIMEOUT = 5.0  # seconds
+
+
+def use_cache_if_unreachable() -> str | None:
+    """Let this process use only what is cached, if the Hub does not answer within seconds.
+
+    The libraries repeat every request for half a minute before they look into their caches.
+
+    Returns:
+        Why the Hub cannot be reached; None: it can, or HF_HUB_OFFLINE is set.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE and not _unreachable.cache_info().currsize:
+        return None
+    reason = _unreachable(constants.ENDPOINT)
+    if reason is not None:
+        constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+    return reason
+
+
+@cache
+def _unreachable(endpoint: str) -> str | None:
+    from httpx2 import HTTPError
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(endpoint, timeout=TIMEOUT)  # whatever the answer is, it is one
+    except HTTPError as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+def refuse_unreachable_checkpoint(name: str, revision: str | None) -> None:
+    """Stop before torch is imported, where a checkpoint of the Hub can be had from nowhere.
+
+    Raises:
+        UserError: if the Hub cannot be reached and the checkpoint is not in the cache.
+    """
+    if ":" in name or Path(name).is_dir():
+        return  # embedded, or a folder
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    reason = None if cached else use_cache_if_unreachable()
+    if reason is not None:
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"checkpoint.name={name!r} cannot be loaded: the Hub cannot be reached ({reason}), and "
+            "it is not in the cache. Check the network, or name a local folder.",
+        )
