@@ -197,7 +197,18 @@ def test_a_run_is_pushed_and_the_hub_s_model_gives_the_same_logits_in_a_fresh_pr
     assert np.abs(np.array(json.loads(done.stdout)) - here).max() < 1e-6
 
 
-@pytest.mark.usefixtures("hub")
+def test_a_classifier_is_loaded_by_its_name_on_the_hub(
+    hub: Hub, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    there = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", there)
+    push(model, HubConfig(repository="user/tiny"))
+    loaded = Classifier.load("user/tiny").probabilities(["a lovely film"])
+    np.testing.assert_allclose(loaded, Classifier.load(model).probabilities(["a lovely film"]))
+    refused(lambda: Classifier.load("user/absent"), "user/absent", code=ExitCode.CHECKPOINT)
+
+
 def test_what_cannot_be_pushed_is_refused_before_anything_is_done(
     typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

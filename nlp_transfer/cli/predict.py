@@ -111,6 +111,7 @@ def _cell(value: Any) -> str:
 
 def _predict_table(arguments: Namespace) -> None:
     from nlp_transfer.inference.classifier import Classifier
+    from nlp_transfer.inference.download import local_folder
     from nlp_transfer.inference.shards import Worker
     from nlp_transfer.inference.table_prediction import (
         check_request,
@@ -121,13 +122,14 @@ def _predict_table(arguments: Namespace) -> None:
 
     worker = Worker.of_launch()
     request = _request(arguments, worker.count)
-    classifier = Classifier.load(arguments.folder, arguments.backend, arguments.threads)
+    folder = local_folder(arguments.folder, arguments.backend)
+    classifier = Classifier.load(folder, arguments.backend, arguments.threads)
     check_request(request, classifier.decoder)
     start = time.monotonic()
     if request.out is None:
         summary = predict_stream(classifier, request, sys.stdout.buffer)
     else:
-        identity = identity_of(request, arguments.folder, arguments.backend)
+        identity = identity_of(request, folder, arguments.backend)
         summary = predict_file(classifier, request, identity, worker)
     if worker.rank == 0:
         seconds = time.monotonic() - start

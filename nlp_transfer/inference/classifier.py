@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.inference.download import local_folder
 from nlp_transfer.inference.engines import ENGINES, Engine
 from nlp_transfer.problems.decoder import Prediction
 
@@ -47,7 +48,7 @@ class Classifier:
         Raises:
             UserError: if it is not one, or was not exported for this backend.
         """
-        model = find_model(Path(folder))
+        model = find_model(local_folder(folder, backend))
         return cls(ENGINES.find(backend).load(model, threads))
 
     def __repr__(self) -> str:
