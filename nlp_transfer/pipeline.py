@@ -46,7 +46,7 @@ from nlp_transfer.tokenization.subsets import select_documents
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.loop import Trained, train
-from nlp_transfer.training.plan import describe_stages, plan
+from nlp_transfer.training.plan import describe_stages, keys_without_effect, plan
 from nlp_transfer.training.refusals import refuse_absent_trackers, refuse_unfitting
 from nlp_transfer.training.selection import Selection, select
 from nlp_transfer.utils.device import decide_precision
@@ -185,6 +185,8 @@ def fit(prepared: Prepared) -> Fitted:
     recipes = candidates(question.config, question.corpus, kind)
     selection = select(context, recipes, question.corpus.folds)
     config, pretrained, stages = context.start(selection.recipe)
+    for line in keys_without_effect(config, stages):
+        logger.info(line)
     splits = dict(context.encoded.splits)
     splits["train"] = context.training_rows(selection.recipe, splits["train"])
     if question.corpus.folds is not None:

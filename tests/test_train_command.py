@@ -401,6 +401,28 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing(
     assert "runs/classify-tiny-bert-" in folder
 
 
+def test_a_key_that_has_no_effect_in_this_run_is_named(
+    typed: Typed, train: Callable[..., Outcome]
+) -> None:
+    keys = ("strategy.learning_rate=1e-4", "training.label_smoothing=0.1")
+    outcome = train(*typed("strategy=feature_extraction", "dry_run=true", *keys))
+    named = "strategy.learning_rate, training.label_smoothing have no effect"
+    assert named in outcome.out
+    assert "no effect" not in train(*typed("strategy=full", "dry_run=true", *keys)).out
+
+
+def test_epochs_that_are_typed_for_a_stage_are_made(
+    typed: Typed, train: Callable[..., Outcome]
+) -> None:
+    words = [word for word in typed("dry_run=true") if word != "strategy.min_steps=0"]
+    assert "strategy.min_steps=0" in typed()
+    # 101 rows are 7 steps of 16; strategy.min_steps=100 stretches what nobody has typed.
+    assert "15 epochs, 105 steps" in train(*words).out
+    assert "2 epochs, 14 steps" in train(*words, "strategy.stages.all.epochs=2").out
+    more = ("strategy.stages.all.epochs=2", "strategy.min_steps=21")
+    assert "3 epochs, 21 steps" in train(*words, *more).out
+
+
 def test_a_dry_run_names_the_folder_of_the_run(typed: Typed, train: Callable[..., Outcome]) -> None:
     config = compose(*typed())
     path = run_path(config, load_corpus(config.dataset, config.seed).fingerprint)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_transfer.config.schema import Config, Solver
+from nlp_transfer.config.schema import Config, Solver, StrategyConfig, TrainingConfig
 from nlp_transfer.features.cache import most_bytes
 from nlp_transfer.models.loading import Anatomy, Pretrained
 from nlp_transfer.models.lora import adapted
@@ -38,8 +38,40 @@ def plan(
         f"Disk: {size / 1e6:.0f} MB in the end, {3 * size / 1e6:.0f} MB while training, "
         f"at most {stored / 1e6:.0f} MB of features in {config.features.folder}."
     )
+    lines += keys_without_effect(config, stages)
     lines.append(f"Run folder: {path}. Nothing was trained (dry_run=true).")
     return "\n".join(lines)
+
+
+# What only a stage that learns by gradient reads.
+GRADIENT_KEYS = {
+    "strategy": ("epochs", "learning_rate"),
+    "training": (
+        "label_smoothing",
+        "schedule",
+        "warmup",
+        "weight_decay",
+        "max_grad_norm",
+        "early_stopping",
+    ),
+}
+
+
+def keys_without_effect(config: Config, stages: list[Stage]) -> list[str]:
+    """One line that names the keys that were set and change nothing in these stages, or none."""
+    if any(stage.solver is not Solver.exact for stage in stages):
+        return []
+    default = {"strategy": StrategyConfig(), "training": TrainingConfig()}
+    keys = [
+        f"{section}.{name}"
+        for section, names in GRADIENT_KEYS.items()
+        for name in names
+        if getattr(getattr(config, section), name) != getattr(default[section], name)
+    ]
+    if not keys:
+        return []
+    are = "has" if len(keys) == 1 else "have"
+    return [f"{', '.join(keys)} {are} no effect: the head is solved exactly, in one step."]
 
 
 def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
