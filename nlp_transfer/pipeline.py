@@ -49,6 +49,7 @@ from nlp_transfer.training.loop import Trained, train
 from nlp_transfer.training.plan import describe_stages, keys_without_effect, plan
 from nlp_transfer.training.refusals import refuse_absent_trackers, refuse_unfitting
 from nlp_transfer.training.selection import Selection, select
+from nlp_transfer.training.shared_stages import use_shared_stages
 from nlp_transfer.utils.device import decide_precision
 from nlp_transfer.utils.distributed import (
     ProcessContext,
@@ -191,6 +192,7 @@ def fit(prepared: Prepared) -> Fitted:
     splits["train"] = context.training_rows(selection.recipe, splits["train"])
     if question.corpus.folds is not None:
         splits.pop("validation", None)  # too small to choose an epoch
+        use_shared_stages(context, selection.recipe, context.folder)
     encoded = replace(context.encoded, splits=splits)
     trained = train(pretrained, encoded, stages, context.metrics, config, context.folder)
     return Fitted(prepared, config, selection, trained.model, stages, trained.history)

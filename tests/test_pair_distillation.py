@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +57,9 @@ def make_pairs(count: int, seed: int) -> list[tuple[str, str, str]]:
             two[generator.randrange(len(two))] = generator.choice(THINGS)
         rows.append((" ".join(one), " ".join(two), "same" if i % 2 else "other"))
     return rows
+
+
+ROWS = make_pairs(24, 5)
 
 
 @pytest.fixture
@@ -152,6 +157,42 @@ def test_the_stage_changes_the_layers_alone_and_goes_on_where_it_was_stopped(
     again.train()
     weights = again.weights()
     assert all(torch.equal(weights[name], after[name]) for name in after)
+
+
+def test_auto_takes_it_for_few_pairs_and_warms_up_once_for_all_folds(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "scores.csv"
+    with file.open("w", newline="") as stream:
+        scored = [(one, two, len({*one.split()} & {*two.split()})) for one, two, _ in ROWS]
+        csv.writer(stream).writerows([("text", "text_b", "label"), *scored])
+    kept = [w for w in typed("strategy=auto") if not w.startswith(("dataset.", "evaluation.folds"))]
+    given = [*kept, f"dataset.train={file}", "dataset.text_pair=text_b"]
+    given.append("dataset.problem=regression")
+    made: list[int] = []
+
+    def counted(*arguments: Any, **named: Any) -> EncodedSplit:
+        made.append(named["pairs"])
+        return distillation_split(*arguments, **named)
+
+    monkeypatch.setattr("nlp_transfer.training.objective.distillation_split", counted)
+    whole = run(compose(*given, "run_dir=whole"))
+    written = json.loads(Path("whole/run.json").read_text())
+    assert written["decisions"]["strategy"] == "pair_similarity"
+    assert [stage["steps"] for stage in written["stages"]] == [300, 0]
+    assert written["problem"] == "regression"
+    assert set(whole.metrics) == {"cross_validation"}
+    assert made == [300 * 16]  # neither four folds nor the final model do it again
+    with monkeypatch.context() as patch:
+        patch.setattr("nlp_transfer.pipeline.train", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(compose(*given, "run_dir=killed"))
+    again = run(compose(*given, "run_dir=killed"))
+    assert len(made) == 2
+    assert again.metrics == whole.metrics
+    one, two = (Path(r.model, "model.safetensors").read_bytes() for r in (whole, again))
+    assert one == two
+    assert not Path("killed/checkpoints").exists()
 
 
 def test_what_has_no_pairs_or_no_mean_pooling_is_refused(

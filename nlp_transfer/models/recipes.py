@@ -7,7 +7,7 @@ from importlib import resources
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import Config, StrategyConfig
+from nlp_transfer.config.schema import Config, Pooling, StrategyConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.label_texts import label_texts
 from nlp_transfer.data.splits import FEWEST_HELD_OUT
@@ -71,11 +71,11 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
     if corpus.folds is None:
         return [Recipe(named_strategy(config.strategy, "full"))]
     solved = recipe("feature_extraction")
-    if not (corpus.problem.one_label and corpus.problem.integer_references):
-        return [solved] if rows < FEWEST_HELD_OUT else [solved, recipe("probe_then_full")]
     paired = "text_pair" in corpus.splits["train"].column_names
-    tuned = "pair_similarity" if paired and model_type in PARTS else "contrastive"
-    expected = recipe(tuned, expected=True)
+    paired = paired and model_type in PARTS and config.checkpoint.pooling is not Pooling.first
+    if not paired and not (corpus.problem.one_label and corpus.problem.integer_references):
+        return [solved] if rows < FEWEST_HELD_OUT else [solved, recipe("probe_then_full")]
+    expected = recipe("pair_similarity" if paired else "contrastive", expected=True)
     return [expected] if rows < FEWEST_HELD_OUT else [solved, expected]
 
 

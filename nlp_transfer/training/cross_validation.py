@@ -19,6 +19,7 @@ from nlp_transfer.tokenization.encoding import Encoded
 from nlp_transfer.tokenization.subsets import select_documents
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.loop import train
+from nlp_transfer.training.shared_stages import train_shared_stages, use_shared_stages
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero, wait
 from nlp_transfer.utils.logging import logger
 
@@ -34,6 +35,7 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
     Returns:
         float32 [rows, labels], on every process.
     """
+    train_shared_stages(context, recipe)
     rows, process = context.encoded.splits["train"], context.folder.process
     logits: np.ndarray | None = None
     for fold in range(int(folds.max()) + 1):
@@ -71,6 +73,7 @@ def _answer_fold(
 ) -> np.ndarray:
     rows = context.encoded.splits["train"]
     seen = context.training_rows(recipe, select_documents(rows, ~held_out))
+    use_shared_stages(context, recipe, part)
     with _quiet():
         config, pretrained, stages = context.start(recipe)
         model = train(

@@ -85,7 +85,7 @@ def train(
         # Whatever came before, and in whichever process: the same adapters, the same dropout.
         set_seed(arguments.seed)
         labels_seen = any(
-            loss_of(earlier, config, metrics.problem).reads != "pairs" for earlier in stages[:index]
+            loss_of(earlier, config, metrics.problem).reads_labels for earlier in stages[:index]
         )
         run = StageRun(
             pretrained, encoded, scaler, stage, metrics, config, process, arguments, labels_seen

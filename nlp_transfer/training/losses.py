@@ -49,6 +49,11 @@ class Loss:
     reads: str = "logits"  # or "embeddings" (of the whole batch in one call), or invented "pairs"
     problems: tuple[str, ...] | None = None  # the names of those that it is for; None: any
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it is a function of train's labels."""
+        return self.reads != "pairs"
+
 
 LOSSES: dict[str, Loss] = {}
 

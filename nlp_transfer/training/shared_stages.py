@@ -1,0 +1,46 @@
+"""Trains stages that read no labels once, for every fold of a recipe and for the final model.
+
+Such a stage would make nearly the same weights in every fold, at the price of all the others
+together. The held-out rows take part in it by their texts, never by their labels.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from itertools import takewhile
+
+from nlp_transfer.models.recipes import Recipe
+from nlp_transfer.runs.folder import RunFolder
+from nlp_transfer.training.context import TrainingContext
+from nlp_transfer.training.loop import train
+from nlp_transfer.training.stage import loss_of
+from nlp_transfer.utils.distributed import wait
+
+
+def train_shared_stages(context: TrainingContext, recipe: Recipe) -> None:
+    """Train the first stages of a recipe, as long as they read no labels, on all rows of train.
+
+    A stage that is finished is on the disk; one that was interrupted goes on.
+    """
+    config, pretrained, stages = context.start(recipe)
+    problem = context.metrics.problem
+    shared = list(takewhile(lambda s: not loss_of(s, config, problem).reads_labels, stages))
+    if shared:
+        part = _part(context, recipe)
+        train(pretrained, context.encoded, shared, context.metrics, config, part)
+
+
+def use_shared_stages(context: TrainingContext, recipe: Recipe, folder: RunFolder) -> None:
+    """Let a training in this folder find the shared stages of its recipe finished."""
+    if context.folder.process.is_first:
+        for stage in sorted(_part(context, recipe).checkpoints.glob("*")):
+            link = folder.checkpoints / stage.name
+            if not link.is_symlink():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(os.path.relpath(stage, link.parent), target_is_directory=True)
+    wait(context.folder.process)
+
+
+def _part(context: TrainingContext, recipe: Recipe) -> RunFolder:
+    return replace(context.folder, part=f"folds/{recipe.name}/shared")
