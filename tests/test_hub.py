@@ -209,6 +209,7 @@ def test_a_classifier_is_loaded_by_its_name_on_the_hub(
     refused(lambda: Classifier.load("user/absent"), "user/absent", code=ExitCode.CHECKPOINT)
 
 
+@pytest.mark.usefixtures("hub")
 def test_what_cannot_be_pushed_is_refused_before_anything_is_done(
     typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
