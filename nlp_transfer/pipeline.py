@@ -24,7 +24,7 @@ from nlp_transfer.evaluation.evaluator import (
     refuse_unknown_metrics,
 )
 from nlp_transfer.evaluation.slices import slices_of
-from nlp_transfer.evaluation.thresholds import Chosen, choose, how_asked
+from nlp_transfer.evaluation.thresholds import ChosenThresholds, choose, threshold_rule
 from nlp_transfer.export.checkpoint import export, verify
 from nlp_transfer.export.claims import claim_of
 from nlp_transfer.hub.publication import publish, refuse_upload
@@ -63,8 +63,8 @@ from nlp_transfer.utils.logging import logger
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked: a checked configuration, its data and how answers are judged."""
+class RunSetup:
+    """A checked configuration, its data, and the metrics of the run."""
 
     config: Config
     corpus: Corpus
@@ -74,9 +74,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A question with its run folder, the pretrained model and the encoded splits."""
+    """A run's setup with its folder, the pretrained model and the encoded splits."""
 
-    question: Question
+    setup: RunSetup
     context: TrainingContext
     began: float  # seconds of the clock
 
@@ -104,7 +104,7 @@ class Measured:
 
     fitted: Fitted
     calibration: Calibration
-    thresholds: Chosen
+    thresholds: ChosenThresholds
     evaluations: dict[str, SplitEvaluation]
     ms_per_text: float | None  # None: no split was answered by the final model
 
@@ -127,27 +127,27 @@ def run(config: Config) -> Result:
     Raises:
         UserError: for everything that the user can mend; nothing that was computed is lost.
     """
-    question = ask(config)
+    setup = set_up(config)
     if config.dry_run:
-        return show_plan(question)
-    with open_run(config, question.corpus.fingerprint, question.process) as folder:
+        return show_plan(setup)
+    with open_run(config, setup.corpus.fingerprint, setup.process) as folder:
         if folder.state is State.finished:
             logger.info("%s is finished (overwrite=true starts it again)", folder.path)
             measured = read_json(folder.metrics)
-            leave(question.process)
+            leave(setup.process)
         else:
-            measured = deliver(measure(fit(prepare(question, folder))))
-        if question.process.is_first:
+            measured = deliver(measure(fit(prepare(setup, folder))))
+        if setup.process.is_first:
             draw_report(folder.path)
             print(console.summary(folder.read(), measured, folder.path), flush=True)
-            publish(config.hub, question.corpus, folder.model)
-    name, split = question.metrics.best, question.corpus.deciding_split
+            publish(config.hub, setup.corpus, folder.model)
+    name, split = setup.metrics.best, setup.corpus.deciding_split
     best = measured[split]["metrics"][name]
     best = float("nan") if best is None else best
     return Result(folder.path, folder.model, measured, best, folder.state.value, name)
 
 
-def ask(config: Config) -> Question:
+def set_up(config: Config) -> RunSetup:
     """Read the data, and refuse now what could not be done later."""
     refuse_unknown_metrics(config.evaluation)
     process = join(config.training)
@@ -156,7 +156,7 @@ def ask(config: Config) -> Question:
     for line in describe(corpus):
         logger.info(line)
     metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)
-    how_asked(config.evaluation, metrics.decoder)
+    threshold_rule(config.evaluation, metrics.decoder)
     references = corpus.references(corpus.deciding_split)
     refuse_undefined_best(metrics, references, len(corpus.labels))
     decide_precision(config.training.precision, process.device)
@@ -164,33 +164,33 @@ def ask(config: Config) -> Question:
     refuse_unfitting(config.training, corpus)
     refuse_absent_checkpoint(config.checkpoint)
     refuse_upload(config.hub, process)
-    return Question(config, corpus, metrics, process)
+    return RunSetup(config, corpus, metrics, process)
 
 
-def prepare(question: Question, folder: RunFolder) -> Prepared:
+def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
     """Load the checkpoint, encode every split, and report on the data."""
     began = time.time()
-    config, corpus = question.config, question.corpus
-    pretrained, encoded = load_and_encode(config, corpus, question.process)
+    config, corpus = setup.config, setup.corpus
+    pretrained, encoded = load_and_encode(config, corpus, setup.process)
     length = pretrained.max_tokens
     data_report.keep(folder, corpus, pretrained.tokenizer, length, config.tokenization)
     label_rows = encode_label_texts(config, corpus, pretrained)
-    context = TrainingContext(pretrained, encoded, label_rows, question.metrics, config, folder)
-    return Prepared(question, context, began)
+    context = TrainingContext(pretrained, encoded, label_rows, setup.metrics, config, folder)
+    return Prepared(setup, context, began)
 
 
 def fit(prepared: Prepared) -> Fitted:
     """Choose the recipe, by cross-validation where rows are few, and train it on train."""
-    question, context = prepared.question, prepared.context
+    setup, context = prepared.setup, prepared.context
     kind = context.pretrained.model.config.model_type
-    recipes = candidates(question.config, question.corpus, kind)
-    selection = select(context, recipes, question.corpus.folds)
+    recipes = candidates(setup.config, setup.corpus, kind)
+    selection = select(context, recipes, setup.corpus.folds)
     config, pretrained, stages = context.start(selection.recipe)
     for line in keys_without_effect(config, stages):
         logger.info(line)
     splits = dict(context.encoded.splits)
     splits["train"] = context.training_rows(selection.recipe, splits["train"])
-    if question.corpus.folds is not None:
+    if setup.corpus.folds is not None:
         splits.pop("validation", None)  # too small to choose an epoch
         use_shared_stages(context, selection.recipe, context.folder)
     encoded = replace(context.encoded, splits=splits)
@@ -200,8 +200,8 @@ def fit(prepared: Prepared) -> Fitted:
 
 def measure(fitted: Fitted) -> Measured:
     """Calibrate, choose thresholds, and evaluate on rows the model has not learned from."""
-    question, context = fitted.prepared.question, fitted.prepared.context
-    corpus, options, process = question.corpus, question.config.evaluation, question.process
+    setup, context = fitted.prepared.setup, fitted.prepared.context
+    corpus, options, process = setup.corpus, setup.config.evaluation, setup.process
     decides, references = corpus.deciding_split, corpus.references(corpus.deciding_split)
     out_of_fold = fitted.selection.logits
     logits = out_of_fold
@@ -219,7 +219,7 @@ def measure(fitted: Fitted) -> Measured:
     ms_per_text = round(1000 * (time.perf_counter() - began) / texts, 4) if texts else None
     if out_of_fold is not None:
         answers = {decides: calibration.after(out_of_fold), **answers}
-    metrics = question.metrics
+    metrics = setup.metrics
     thresholds = broadcast_from_rank_zero(
         lambda: choose(answers[decides], references, metrics, options), process
     )
@@ -240,11 +240,11 @@ def measure(fitted: Fitted) -> Measured:
 
 def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
     """Export and verify the checkpoint, and write down what the run did; `metrics.json`."""
-    question, folder = measured.fitted.prepared.question, measured.fitted.prepared.folder
-    corpus, evaluations = question.corpus, measured.evaluations
+    setup, folder = measured.fitted.prepared.setup, measured.fitted.prepared.folder
+    corpus, evaluations = setup.corpus, measured.evaluations
     figures = console.measured(evaluations, console.untested(corpus.splits, evaluations))
     context = measured.fitted.prepared.context
-    rows = question.config.export.verify_rows
+    rows = setup.config.export.verify_rows
 
     def predict(split: str, documents: np.ndarray) -> np.ndarray:
         some = select_documents(context.encoded.splits[split], documents)
@@ -254,8 +254,8 @@ def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
     leave(folder.process)
     if not folder.process.is_first:  # no collective from here on: nobody waits for an export
         return figures
-    tokenizer, name = context.pretrained.tokenizer, question.config.checkpoint.name
-    length = input_length(context.pretrained.max_tokens, question.config.tokenization)
+    tokenizer, name = context.pretrained.tokenizer, setup.config.checkpoint.name
+    length = input_length(context.pretrained.max_tokens, setup.config.tokenization)
     export(measured.fitted.model, tokenizer, name, length, folder.model)
     worst = verify([claim])[0]
     write_json(folder.metrics, figures)
@@ -267,9 +267,9 @@ def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
     return figures
 
 
-def show_plan(question: Question) -> Result:
+def show_plan(setup: RunSetup) -> Result:
     """The plan in words; loads and tokenizes, but writes and trains nothing."""
-    config, corpus = question.config, question.corpus
+    config, corpus = setup.config, setup.corpus
     path = run_path(config, corpus.fingerprint)
     pretrained, encoded = load_and_encode(config, corpus)
     recipes = candidates(config, corpus, pretrained.model.config.model_type)
@@ -277,7 +277,7 @@ def show_plan(question: Question) -> Result:
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
     rows = len(encoded.splits["train"].labels)
     stages = plan_stages(config.strategy, pretrained.anatomy, rows, config.training.batch_size)
-    if question.process.is_first:
+    if setup.process.is_first:
         print(plan(pretrained, encoded, stages, config, path))
     return Result(path, path / "model", {}, float("nan"))
 
@@ -291,11 +291,11 @@ def _mistakes(corpus: Corpus, evaluations: dict[str, SplitEvaluation]) -> dict[s
 
 def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEntries:
     fitted, evaluations = measured.fitted, measured.evaluations
-    question, prepared = fitted.prepared.question, fitted.prepared
-    corpus, splits = question.corpus, prepared.context.encoded.splits
+    setup, prepared = fitted.prepared.setup, fitted.prepared
+    corpus, splits = setup.corpus, prepared.context.encoded.splits
     trained = Trained(fitted.model, fitted.history)
     return RunEntries(
-        seed=question.config.seed,
+        seed=setup.config.seed,
         problem=corpus.problem.name,
         labels=corpus.labels,
         rows={name: len(split.labels) for name, split in splits.items()},
@@ -312,5 +312,5 @@ def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEn
         ms_per_text=measured.ms_per_text,
         seconds=round(time.time() - prepared.began, 2),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        **provenance(fitted.config, fitted.model.config, question.process),
+        **provenance(fitted.config, fitted.model.config, setup.process),
     )

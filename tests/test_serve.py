@@ -25,7 +25,7 @@ from nlp_transfer import Classifier
 from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.serving.app import make_app
-from nlp_transfer.serving.batcher import LONG, Batcher, Limits, Metrics, Refused
+from nlp_transfer.serving.batcher import LONG, Batcher, Limits, Refused, ServerMetrics
 
 LARGEST, MOST, LONGEST = 20_000, 8, 9000  # bytes of a body; texts, characters of a request
 
@@ -195,9 +195,9 @@ def test_what_is_in_flight_is_finished_before_the_end(folder: Path) -> None:
 
 def test_what_is_queued_together_runs_together_but_int8_alone(folder: Path) -> None:
     for backend, runs in (("onnx", 1), ("int8", 5)):
-        classifier, metrics = Classifier.load(folder, backend, threads=1), Metrics()
+        classifier, metrics = Classifier.load(folder, backend, threads=1), ServerMetrics()
         batcher = Batcher(classifier, Limits(), metrics)
-        waiting = [batcher.ask([text], None) for text in ASKED[:5]]
+        waiting = [batcher.submit([text], None) for text in ASKED[:5]]
         assert batcher.waiting == 5
         batcher.start()
         batcher.stop()  # answers what is queued first
@@ -211,18 +211,18 @@ def test_what_is_queued_together_runs_together_but_int8_alone(folder: Path) -> N
 
 
 def test_a_full_queue_refuses_and_a_batch_that_fails_ends_nothing(folder: Path) -> None:
-    batcher = Batcher(Classifier.load(folder, "onnx", threads=1), Limits(queue=3), Metrics())
-    wrong = batcher.ask(["one text"], ["two", "pairs"])
-    right = batcher.ask(["a", "b"], None)
+    batcher = Batcher(Classifier.load(folder, "onnx", threads=1), Limits(queue=3), ServerMetrics())
+    wrong = batcher.submit(["one text"], ["two", "pairs"])
+    right = batcher.submit(["a", "b"], None)
     with pytest.raises(Refused, match="3 texts are waiting") as refused:
-        batcher.ask(["c"], None)
+        batcher.submit(["c"], None)
     assert refused.value.status == 503
     given_up = right.cancel()
     batcher.start()
     with pytest.raises(UserError, match="1 texts and 2 second texts"):
         wrong.result(10)
     assert given_up
-    assert len(batcher.ask(["c"], None).result(10)) == 1
+    assert len(batcher.submit(["c"], None).result(10)) == 1
     batcher.stop()
 
 

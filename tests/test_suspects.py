@@ -117,7 +117,7 @@ def test_a_rare_label_is_believed_where_all_of_its_rows_are_neighbours() -> None
     rows = Labelled(np.zeros((10, 2), np.float32), labels, ("a", "b", "c"))
     theirs = np.array([[0, 0, 0, 1]] * 6 + [[1, 1, 0, 0]] * 2 + [[0, 0, 0, 1]] + [[0, 0, 1, 1]])
     vote = count_votes(theirs, rows)
-    assert vote.given.tolist() == [0.75] * 6 + [1.0, 1.0, 0.5, 0.0]
+    assert vote.support.tolist() == [0.75] * 6 + [1.0, 1.0, 0.5, 0.0]
     assert vote.suggested.tolist() == [0] * 10
     assert vote.share.tolist() == [0.75] * 6 + [0.5, 0.5, 0.75, 0.5]
     assert vote.agreement(labels) == 0.6

@@ -57,7 +57,7 @@ class Remeasured:
 
 
 def remeasure(
-    folder: Path, asked: LabelledTexts, backend: str = "torch", threads: int | None = None
+    folder: Path, texts: LabelledTexts, backend: str = "torch", threads: int | None = None
 ) -> Remeasured:
     """The numbers of `metrics.json`, for a folder and texts of any origin.
 
@@ -69,16 +69,22 @@ def remeasure(
     """
     classifier = Classifier.load(folder, backend, threads)
     dataset, evaluation = _usual(folder)
-    dataset, sources = _read(asked, dataset)
+    dataset, sources = _read(texts, dataset)
     labels, problem = _what_it_answers(classifier, folder)
-    corpus = _corpus(labels, problem, sources, asked.split, dataset)
+    corpus = _corpus(labels, problem, sources, texts.split, dataset)
     metrics = load_metrics(evaluation, corpus.labels, corpus.problem)
     metrics = replace(metrics, thresholds=classifier.decoder.thresholds)
-    rows = corpus.splits[asked.split]
+    rows = corpus.splits[texts.split]
     pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
     logits = classifier.logits(list(rows["text"]), pairs)
-    given = (logits, corpus.references(asked.split), metrics, corpus.labels, slices_of(rows, []))
-    measured = console.measured({asked.split: evaluate_split(*given)})
+    evaluated = (
+        logits,
+        corpus.references(texts.split),
+        metrics,
+        corpus.labels,
+        slices_of(rows, []),
+    )
+    measured = console.measured({texts.split: evaluate_split(*evaluated)})
     return Remeasured(measured, corpus.notes)
 
 
@@ -94,24 +100,24 @@ def align(written: Sequence[str], labels: tuple[str, ...], names: dict[str, str]
     Raises:
         UserError: if not every label of the data is one of the model's.
     """
-    found = set(written)
-    if found <= set(labels):
+    distinct = set(written)
+    if distinct <= set(labels):
         return Aligned({label: label for label in written}, None)
-    if found <= set(names) and {names[label] for label in written} <= set(labels):
+    if distinct <= set(names) and {names[label] for label in written} <= set(labels):
         return Aligned({label: names[label] for label in written}, "by the run's label names")
     folded = {label.casefold(): label for label in labels}
-    clear = len(folded) == len(labels) and len({w.casefold() for w in found}) == len(found)
-    if clear and {label.casefold() for label in found} <= set(folded):
-        said = {label: folded[label.casefold()] for label in written}
-        return Aligned(said, "by name, whatever the case")
+    clear = len(folded) == len(labels) and len({w.casefold() for w in distinct}) == len(distinct)
+    if clear and {label.casefold() for label in distinct} <= set(folded):
+        names_by_label = {label: folded[label.casefold()] for label in written}
+        return Aligned(names_by_label, "by name, whatever the case")
     numbered = {str(i): f"LABEL_{i}" for i in range(len(labels))}
-    if labels == tuple(numbered.values()) and found <= set(numbered):
+    if labels == tuple(numbered.values()) and distinct <= set(numbered):
         return Aligned({label: numbered[label] for label in written}, "by number")
-    strange = [label for label in written if label not in labels]
+    unknown = [label for label in written if label not in labels]
     raise UserError(
         ExitCode.DATA,
-        f"The labels of the data do not all belong to the model: {_some(strange)} "
-        f"{'is' if len(strange) == 1 else 'are'} not among its {len(labels)} labels "
+        f"The labels of the data do not all belong to the model: {_some(unknown)} "
+        f"{'is' if len(unknown) == 1 else 'are'} not among its {len(labels)} labels "
         f"({_some(labels)}). Rename them in the data, or leave these rows out.",
     )
 
@@ -132,25 +138,25 @@ def _usual(folder: Path) -> tuple[DatasetConfig, EvaluationConfig]:
     return config.dataset, config.evaluation
 
 
-def _read(asked: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, list[Source]]:
+def _read(texts: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, list[Source]]:
     """The tables, and how their columns are called."""
-    is_file = is_table_name(asked.data.partition("#")[0].partition("?")[0])
-    config = _dataset(None if is_file else asked.data, usual)
+    is_file = is_table_name(texts.data.partition("#")[0].partition("?")[0])
+    config = _dataset(None if is_file else texts.data, usual)
     columns = {
-        name: getattr(asked, name)
+        name: getattr(texts, name)
         for name in ("text", "text_pair", "label", "delimiter")
-        if getattr(asked, name) is not None
+        if getattr(texts, name) is not None
     }
     if "," in columns.get("label", ""):
         columns["label"] = columns["label"].split(",")
     config = replace(config, **columns, group=None, id=None)  # nothing is cut here
     if is_file:
         # How the files of training were written says nothing about this one.
-        options = ReadOptions(asked.encoding, asked.separator, keys="--")
-        sources = read_files(asked.data, "--data", options)
+        options = ReadOptions(texts.encoding, texts.separator, keys="--")
+        sources = read_files(texts.data, "--data", options)
     else:
-        split = getattr(config, asked.split) if asked.split in SPLITS else asked.split
-        only = replace(config, train=split or asked.split, validation=None, test=None)
+        split = getattr(config, texts.split) if texts.split in SPLITS else texts.split
+        only = replace(config, train=split or texts.split, validation=None, test=None)
         sources = read_splits(only)["train"]
     _refuse_columns(config, sources)
     return config, sources
@@ -171,10 +177,10 @@ def _dataset(name: str | None, usual: DatasetConfig) -> DatasetConfig:
 
 
 def _refuse_columns(config: DatasetConfig, sources: list[Source]) -> None:
-    wanted = [("--text", config.text), ("--text-pair", config.text_pair)]
-    wanted += [("--label", column) for column in config.label_columns]
+    columns = [("--text", config.text), ("--text-pair", config.text_pair)]
+    columns += [("--label", column) for column in config.label_columns]
     for source in sources:
-        require_columns(source.table.column_names, wanted, source.name, source.cells)
+        require_columns(source.table.column_names, columns, source.name, source.cells)
 
 
 def _what_it_answers(classifier: Classifier, folder: Path) -> tuple[tuple[str, ...], Problem]:
@@ -198,14 +204,17 @@ def _corpus(
     def names(written: set[str], order: Sequence[str]) -> dict[str, str]:
         if not problem.has_labels:
             return {label: label for label in labels}
-        given = config.label_names or {}
-        said = {**given, **{old: new for old, new in named(given, order).items() if new}}
+        names_of_run = config.label_names or {}
+        run_names = {
+            **names_of_run,
+            **{old: new for old, new in named(names_of_run, order).items() if new},
+        }
         by_number = sorted(written, key=lambda label: (integer(label) or 0, label))
-        found = align(by_number, labels, said)
-        if found.how is not None:
-            told = ", ".join(f"{label} is {name}" for label, name in found.names.items())
-            notes.append(f"Labels are matched {found.how}: {told}.")
-        of = {name: label for label, name in found.names.items()}
+        alignment = align(by_number, labels, run_names)
+        if alignment.how is not None:
+            pairs = ", ".join(f"{label} is {name}" for label, name in alignment.names.items())
+            notes.append(f"Labels are matched {alignment.how}: {pairs}.")
+        of = {name: label for label, name in alignment.names.items()}
         # In the model's order, those too that the data does not have.
         return {of.get(label, f"\0{label}"): label for label in labels}
 

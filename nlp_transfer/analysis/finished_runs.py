@@ -57,8 +57,8 @@ class Finished:
     @property
     def metric(self) -> str:
         """The one that chose its epoch."""
-        asked = self.settings["evaluation.metrics"] or self.problem.default_metrics
-        return self.settings["evaluation.best"] or asked[0]
+        metrics = self.settings["evaluation.metrics"] or self.problem.default_metrics
+        return self.settings["evaluation.best"] or metrics[0]
 
     @property
     def fold(self) -> int:
@@ -197,11 +197,11 @@ def _refuse_different(
 
 def _run_of(job: Path, notes: list[str]) -> Path | None:
     """The run of a job, from where the sweep was started or beside its folder."""
-    said = read_json(job)
-    if "error" in said:
-        notes.append(f"left out, it failed: {' '.join(said['overrides'])}")
+    entry = read_json(job)
+    if "error" in entry:
+        notes.append(f"left out, it failed: {' '.join(entry['overrides'])}")
         return None
-    run = Path(said["run"])
+    run = Path(entry["run"])
     beside = job.parent.parent / run.name
     return beside if not run.is_dir() and beside.is_dir() else run
 
@@ -210,6 +210,6 @@ def _rows(run: Finished, split: str) -> str:
     return f"{run.measured[split]['rows']} rows, SHA-256 {run.about['predictions'][split]}"
 
 
-def _short(said: Any) -> str:
-    text = ", ".join(said) if isinstance(said, list) else str(said)
+def _short(value: Any) -> str:
+    text = ", ".join(value) if isinstance(value, list) else str(value)
     return text if len(text) <= 80 else f"{text[:40]}…"

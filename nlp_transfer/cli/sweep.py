@@ -28,8 +28,8 @@ def in_a_sweep() -> bool:
 
 def sweep_folder(arguments: Sequence[str]) -> Path:
     """`runs/sweep-<hash>`: the same sweep the same folder, whoever launches its jobs."""
-    asked = [a for a in arguments if not a.startswith(("-", "hydra"))]
-    digest = hashlib.sha256("\0".join(asked).encode()).hexdigest()[:12]
+    overrides = [a for a in arguments if not a.startswith(("-", "hydra"))]
+    digest = hashlib.sha256("\0".join(overrides).encode()).hexdigest()[:12]
     return Path(RUNS) / f"sweep-{digest}"
 
 
@@ -61,14 +61,14 @@ def summary(folder: Path) -> str:
     common = set.intersection(*(set(job["overrides"]) for job in jobs)) if jobs else set()
     for job in jobs:
         differs = " ".join(override for override in job["overrides"] if override not in common)
-        said = f"{job['metric']} {job['best']:.4f}  {job['run']}" if job in done else "failed"
-        lines.append(f"  {said}  {differs}")
+        result = f"{job['metric']} {job['best']:.4f}  {job['run']}" if job in done else "failed"
+        lines.append(f"  {result}  {differs}")
     return "\n".join(lines)
 
 
-def _write(said: dict[str, object]) -> None:
+def _write(entry: dict[str, object]) -> None:
     """One file for each job: several may end at once."""
     hydra = HydraConfig.get()
     typed = list(hydra.overrides.task)
     file = Path(hydra.sweep.dir) / f"job-{int(hydra.job.num):04d}.json"
-    file.write_text(json.dumps({"overrides": typed, **said}, indent=2), encoding="utf-8")
+    file.write_text(json.dumps({"overrides": typed, **entry}, indent=2), encoding="utf-8")

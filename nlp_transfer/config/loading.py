@@ -147,11 +147,11 @@ def _text_keys(value: Any) -> Any:
     return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _refuse_what_is_let_through(kind: Any, given: Any) -> None:
+def _refuse_what_is_let_through(kind: Any, value: Any) -> None:
     """OmegaConf takes true for a number, and lists and mappings for the texts of a list."""
-    if isinstance(given, bool) and float in (kind, *getattr(kind, "__args__", ())):
-        raise TypeError(f"Value '{given}' of type 'bool' could not be converted to Float")
-    parts = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
+    if isinstance(value, bool) and float in (kind, *getattr(kind, "__args__", ())):
+        raise TypeError(f"Value '{value}' of type 'bool' could not be converted to Float")
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for part in parts:
         if not isinstance(part, str | int | float):
             raise TypeError(f"{part!r} in it is not a text")

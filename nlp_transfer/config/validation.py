@@ -81,12 +81,12 @@ def _impossible_metrics(config: Config) -> Iterator[str]:
 
 
 def _impossible_thresholds(evaluation: EvaluationConfig) -> Iterator[str]:
-    wanted = evaluation.wanted_precision
-    if not 0 < wanted <= 1:
-        yield f"evaluation.wanted_precision={wanted} must be greater than 0 and at most 1."
-    asked = evaluation.thresholds is Thresholds.precision
-    if not asked and wanted != EvaluationConfig.wanted_precision:
-        yield f"evaluation.wanted_precision={wanted} needs evaluation.thresholds=precision."
+    precision = evaluation.wanted_precision
+    if not 0 < precision <= 1:
+        yield f"evaluation.wanted_precision={precision} must be greater than 0 and at most 1."
+    for_precision = evaluation.thresholds is Thresholds.precision
+    if not for_precision and precision != EvaluationConfig.wanted_precision:
+        yield f"evaluation.wanted_precision={precision} needs evaluation.thresholds=precision."
 
 
 def _impossible_long_texts(config: Config) -> Iterator[str]:
@@ -215,15 +215,15 @@ def _impossible_training(training: TrainingConfig) -> Iterator[str]:
         yield f"training.report_to: {unknown[0]!r} is not a tracker; there are {known}."
 
 
-def _impossible_class_weights(asked: Any) -> Iterator[str]:
-    if isinstance(asked, dict):
-        wrong = {name: weight for name, weight in asked.items() if not _is_weight(weight)}
-        if wrong or not asked:
-            yield f"training.class_weights={asked} must give every label a number greater than 0."
-    elif asked not in [kind.value for kind in ClassWeights]:
+def _impossible_class_weights(weights: Any) -> Iterator[str]:
+    if isinstance(weights, dict):
+        wrong = {name: weight for name, weight in weights.items() if not _is_weight(weight)}
+        if wrong or not weights:
+            yield f"training.class_weights={weights} must give every label a number greater than 0."
+    elif weights not in [kind.value for kind in ClassWeights]:
         names = ", ".join(kind.value for kind in ClassWeights)
         yield (
-            f"training.class_weights={asked!r} must be one of {names}, "
+            f"training.class_weights={weights!r} must be one of {names}, "
             "or weights by name ({spam: 3, ham: 1})."
         )
 

@@ -93,8 +93,8 @@ class Corpus:
     def places(self, split: str, rows: np.ndarray) -> list[str]:
         """Where some rows of a split come from, in words that count from 1 on."""
         some = self.rows(split).select(rows)
-        found = zip(some["source"], some["row"], strict=True)
-        return [f"{split}: row {row} of {source}" for source, row in found]
+        sources = zip(some["source"], some["row"], strict=True)
+        return [f"{split}: row {row} of {source}" for source, row in sources]
 
 
 def load_corpus(
@@ -228,24 +228,26 @@ def _label_names(train: list[Table], problem: Problem, config: DatasetConfig) ->
             f"dataset.label={config.label!r} holds {problem.rows_have}. If they are classes, say "
             f"dataset.problem={SINGLE_LABEL.name}.",
         )
-    written = _order_of(train, problem, config)
+    labels = _order_of(train, problem, config)
     if config.label_names is None:
-        return {label: label for label in written}
-    given = config.label_names
+        return {label: label for label in labels}
+    new_names = config.label_names
     numbered = all(part.order is not None for part in train)
-    names = named(given, written) if numbered else {label: given.get(label) for label in written}
-    if None in names.values() or len(set(given.values())) < len(given):
+    names = (
+        named(new_names, labels) if numbered else {label: new_names.get(label) for label in labels}
+    )
+    if None in names.values() or len(set(new_names.values())) < len(new_names):
         raise UserError(
             ExitCode.DATA,
-            f"dataset.label_names={given} must give a name of its own to each of "
-            f"{', '.join(written)}.",
+            f"dataset.label_names={new_names} must give a name of its own to each of "
+            f"{', '.join(labels)}.",
         )
     return {label: str(name) for label, name in names.items()}
 
 
-def named(given: Mapping[str, str], order: Sequence[str]) -> dict[str, str | None]:
+def named(names: Mapping[str, str], order: Sequence[str]) -> dict[str, str | None]:
     """The name of each label of a `ClassLabel`, meant by its own name or by its number."""
-    return {label: given.get(label, given.get(str(i))) for i, label in enumerate(order)}
+    return {label: names.get(label, names.get(str(i))) for i, label in enumerate(order)}
 
 
 def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> list[str]:
@@ -256,21 +258,21 @@ def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> li
         return (
             list(order) if config.order is None else problem.order_labels(set(order), config.order)
         )
-    found = {label for table in train for label in problem.labels_in(table.labels)}
-    strange = [label for label in found if not isinstance(label, str | int)]
-    if strange:
+    labels = {label for table in train for label in problem.labels_in(table.labels)}
+    unusable = [label for label in labels if not isinstance(label, str | int)]
+    if unusable:
         raise UserError(
             ExitCode.DATA,
-            f"dataset.label={config.label!r} holds {strange[0]!r}; "
+            f"dataset.label={config.label!r} holds {unusable[0]!r}; "
             "expected one name or integer a row.",
         )
-    if len({type(label) for label in found}) > 1:
+    if len({type(label) for label in labels}) > 1:
         raise UserError(
             ExitCode.DATA,
             f"The files of dataset.train={config.train!r} do not fit together: in some of them "
             f"dataset.label={config.label!r} holds texts, in others numbers.",
         )
-    return problem.order_labels(found, config.order)
+    return problem.order_labels(labels, config.order)
 
 
 def _with_label_ids(

@@ -116,13 +116,13 @@ def _list_of(cell: str) -> Any:
         return cell
     text = re.sub(r"\btrue\b", "True", re.sub(r"\bfalse\b", "False", text))
     try:
-        found = ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return cell
-    if not isinstance(found, list | tuple | set):
+    if not isinstance(value, list | tuple | set):
         return cell
-    plain = all(isinstance(part, str | int | float) for part in found)
-    return (sorted(found, key=str) if isinstance(found, set) else list(found)) if plain else cell
+    plain = all(isinstance(part, str | int | float) for part in value)
+    return (sorted(value, key=str) if isinstance(value, set) else list(value)) if plain else cell
 
 
 def _width(tables: Sequence[Table], config: DatasetConfig) -> int | None:

@@ -22,22 +22,22 @@ CHARACTERS = 1 << 21  # hashed at once
 
 def keys_of(rows: Dataset) -> list[str]:
     """Of every row what is left of its text, or of both: equal for rows that say the same."""
-    found = normalised(rows["text"][:])
+    firsts = normalised(rows["text"][:])
     if "text_pair" not in rows.column_names:
-        return found
+        return firsts
     seconds = normalised(rows["text_pair"][:])
-    return [f"{text}{BETWEEN}{second}" for text, second in zip(found, seconds, strict=True)]
+    return [f"{text}{BETWEEN}{second}" for text, second in zip(firsts, seconds, strict=True)]
 
 
 def normalised(texts: Sequence[str]) -> list[str]:
     """Without case, punctuation and repeated spaces; a text of punctuation alone keeps it."""
     without = _without_punctuation()
-    found = []
+    bare_texts = []
     for text in texts:
         text = unicodedata.normalize("NFC", text)
         bare = " ".join(text.casefold().translate(without).split())
-        found.append(bare or " ".join(text.split()))
-    return found
+        bare_texts.append(bare or " ".join(text.split()))
+    return bare_texts
 
 
 def near_pairs(keys: Sequence[str]) -> np.ndarray:
@@ -67,12 +67,12 @@ def near_partners(keys: Sequence[str], pairs: np.ndarray) -> dict[int, int]:
 
     Each is verified; what has one already is not compared again.
     """
-    found: dict[int, int] = {}
+    partners: dict[int, int] = {}
     for one, other in pairs.tolist():
-        if (one not in found or other not in found) and are_alike(keys[one], keys[other]):
-            found.setdefault(one, other)
-            found.setdefault(other, one)
-    return found
+        if (one not in partners or other not in partners) and are_alike(keys[one], keys[other]):
+            partners.setdefault(one, other)
+            partners.setdefault(other, one)
+    return partners
 
 
 def are_alike(one: str, other: str) -> bool:
@@ -105,12 +105,12 @@ def _min_hashes(texts: list[str]) -> np.ndarray:
     generator = np.random.default_rng(0)
     salts, factors = generator.integers(0, 1 << 32, (2, BANDS * ROWS), dtype=np.uint32)
     factors |= np.uint32(1)
-    found = np.empty((len(texts), BANDS * ROWS), dtype=np.uint32)
+    hashes = np.empty((len(texts), BANDS * ROWS), dtype=np.uint32)
     for part in _parts([len(text) for text in texts]):
         shingles, starts = _hashed_shingles(texts[part])
         for i, (salt, factor) in enumerate(zip(salts, factors, strict=True)):
-            found[part, i] = np.minimum.reduceat((shingles ^ salt) * factor, starts)
-    return found
+            hashes[part, i] = np.minimum.reduceat((shingles ^ salt) * factor, starts)
+    return hashes
 
 
 def _parts(lengths: list[int]) -> Iterator[slice]:

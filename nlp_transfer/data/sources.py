@@ -133,7 +133,7 @@ def read_files(pattern: str, key: str, options: ReadOptions | None = None) -> li
             ExitCode.DATA,
             f"{key}={pattern!r}: there is no such file (seen from {Path.cwd()}).",
         )
-    return [_read_file(Path(found), options, found) for found in paths]
+    return [_read_file(Path(file), options, file) for file in paths]
 
 
 @contextmanager
@@ -142,13 +142,13 @@ def _fetched(url: str, key: str) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory() as aside:
         options = {"cache_storage": aside, "same_names": True}
         try:
-            found = fsspec.open_local(f"simplecache::{url}", simplecache=options)
+            files = fsspec.open_local(f"simplecache::{url}", simplecache=options)
         except Exception as error:  # noqa: BLE001 (each file system has errors of its own)
             reason = "there is no such file" if isinstance(error, IndexError) else str(error)
             raise UserError(
                 ExitCode.DATA, f"{key}={url!r} cannot be read: {reason or type(error).__name__}."
             ) from error
-        copies = map(Path, [found] if isinstance(found, str) else found)
+        copies = map(Path, [files] if isinstance(files, str) else files)
         yield sorted(copy.rename(copy.with_name(copy.name.partition("?")[0])) for copy in copies)
 
 

@@ -132,8 +132,8 @@ def without_leaks(
     leaks = np.array([key in held_out for key in keys_of(train)])
     if not leaks.any():
         return splits
-    found = f"{leaks.sum():,} of the {len(train):,} rows of train have a text that is also in "
-    found += " or ".join(split for split in splits if split != "train")
+    message = f"{leaks.sum():,} of the {len(train):,} rows of train have a text that is also in "
+    message += " or ".join(split for split in splits if split != "train")
     if on_leak is OnLeak.error:
         some = train.select(np.flatnonzero(leaks)[:SHOWN])
         shown = "".join(
@@ -141,11 +141,13 @@ def without_leaks(
         )
         raise UserError(
             ExitCode.DATA,
-            f"{found} (dataset.on_leak=error):{shown}\nRemove them, or say dataset.on_leak=drop.",
+            f"{message} (dataset.on_leak=error):{shown}\nRemove them, or say dataset.on_leak=drop.",
         )
     if leaks.all():
-        raise UserError(ExitCode.DATA, f"{found}: dataset.on_leak=drop leaves nothing to train on.")
-    notes.append(f"{found}; they are left out of train (dataset.on_leak=drop)")
+        raise UserError(
+            ExitCode.DATA, f"{message}: dataset.on_leak=drop leaves nothing to train on."
+        )
+    notes.append(f"{message}; they are left out of train (dataset.on_leak=drop)")
     return {**splits, "train": train.select(np.flatnonzero(~leaks))}
 
 

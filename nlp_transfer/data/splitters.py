@@ -30,22 +30,22 @@ def cut_off(  # noqa: PLR0913
         UserError: where nothing would be cut off, or nothing left.
     """
     if how is Cut.hash:
-        found = hashed(rows.keys, split) < share
+        selected = hashed(rows.keys, split) < share
     elif rows.groups is not None:
         together = _at_least(2, rows, f"a {split} split", f"give dataset.{split} a file")
-        found = deal_groups(together, rows.strata, (1 - share, share), seed) == 1
+        selected = deal_groups(together, rows.strata, (1 - share, share), seed) == 1
     else:
         # The rest is drawn, not the cut: it is train that must keep a row of every label.
         rest = stratified_part(rows.strata, len(rows.strata) - size, seed)
-        found = np.isin(np.arange(len(rows.strata)), rest, invert=True)
-    if found.all() or not found.any():
+        selected = np.isin(np.arange(len(rows.strata)), rest, invert=True)
+    if selected.all() or not selected.any():
         by = "hash" if how is Cut.hash else "group"
         raise UserError(
             ExitCode.DATA,
-            f"The {len(found)} rows of train are too few to cut {share:.0%} of them off as a "
+            f"The {len(selected)} rows of train are too few to cut {share:.0%} of them off as a "
             f"{split} split by {by}. Give dataset.{split} a file.",
         )
-    return found
+    return selected
 
 
 def fold_of(rows: Rows, folds: int, how: Cut, seed: int) -> np.ndarray:
@@ -55,19 +55,19 @@ def fold_of(rows: Rows, folds: int, how: Cut, seed: int) -> np.ndarray:
         UserError: where a fold would have no row.
     """
     if how is Cut.hash:
-        found = np.floor(hashed(rows.keys, "fold") * folds).astype(np.int64)
+        fold_numbers = np.floor(hashed(rows.keys, "fold") * folds).astype(np.int64)
     elif rows.groups is not None:
         together = _at_least(folds, rows, f"dataset.folds={folds}", "take fewer folds")
-        found = deal_groups(together, rows.strata, (1 / folds,) * folds, seed)
+        fold_numbers = deal_groups(together, rows.strata, (1 / folds,) * folds, seed)
     else:
-        found = deal(rows.strata, folds, seed)
-    if len(np.unique(found)) < folds:
+        fold_numbers = deal(rows.strata, folds, seed)
+    if len(np.unique(fold_numbers)) < folds:
         raise UserError(
             ExitCode.DATA,
-            f"dataset.folds={folds}: the {len(found)} rows of train fill only "
-            f"{len(np.unique(found))} of them. Take fewer folds.",
+            f"dataset.folds={folds}: the {len(fold_numbers)} rows of train fill only "
+            f"{len(np.unique(fold_numbers))} of them. Take fewer folds.",
         )
-    return found
+    return fold_numbers
 
 
 def _at_least(parts: int, rows: Rows, what: str, otherwise: str) -> np.ndarray:
@@ -93,10 +93,10 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
         labels: int [rows].
     """
     generator = np.random.default_rng(seed)
-    found, counts = np.unique(labels, return_counts=True)
+    distinct, counts = np.unique(labels, return_counts=True)
     quota = counts * size / len(labels)
     take = np.floor(quota).astype(int)
-    if size >= len(found):
+    if size >= len(distinct):
         take = np.maximum(take, 1)
     # Rows still to give go to the largest remainders; rows too many come from the largest labels.
     while take.sum() < size:
@@ -105,7 +105,7 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
         take[np.argmax(take)] -= 1
     chosen = [
         generator.permutation(np.flatnonzero(labels == label))[:n]
-        for label, n in zip(found, take, strict=True)
+        for label, n in zip(distinct, take, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
 
@@ -118,9 +118,9 @@ def deal(strata: np.ndarray, parts: int, seed: int) -> np.ndarray:
     """
     order = np.random.default_rng(seed).permutation(len(strata))
     order = order[np.argsort(strata[order], kind="stable")]
-    found = np.empty(len(strata), dtype=np.int64)
-    found[order] = np.arange(len(strata)) % parts
-    return found
+    part_numbers = np.empty(len(strata), dtype=np.int64)
+    part_numbers[order] = np.arange(len(strata)) % parts
+    return part_numbers
 
 
 def deal_groups(

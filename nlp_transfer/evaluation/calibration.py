@@ -124,11 +124,11 @@ def fit_temperature(
     is a log-normal prior of deviation one.
     """
     # Log loss is convex in the inverse of the temperature; this is how it rises.
-    given = logits.astype(np.float64)
+    logits64 = logits.astype(np.float64)
     right = problem.targets(references, logits.shape[1])
 
     def slope(inverse: float) -> float:
-        return float(((problem.probabilities(inverse * given) - right) * given).sum())
+        return float(((problem.probabilities(inverse * logits64) - right) * logits64).sum())
 
     def penalised(inverse: float) -> float:
         return slope(inverse) + np.log(inverse) / inverse

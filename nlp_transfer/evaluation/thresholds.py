@@ -20,7 +20,7 @@ LOGGED = 10  # labels without a threshold of their own that the log names
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenThresholds:
     """From which probability on each label is given."""
 
     how: str = Thresholds.none.name
@@ -28,7 +28,7 @@ class Chosen:
     left: dict[str, str] = field(default_factory=dict)  # what was not chosen freely, and why
 
 
-def how_asked(config: EvaluationConfig, decoder: Decoder) -> Thresholds:
+def threshold_rule(config: EvaluationConfig, decoder: Decoder) -> Thresholds:
     """What was asked for, or suits the problem.
 
     Raises:
@@ -50,7 +50,7 @@ def how_asked(config: EvaluationConfig, decoder: Decoder) -> Thresholds:
 
 def choose(
     logits: np.ndarray, references: np.ndarray, metrics: Metrics, config: EvaluationConfig
-) -> Chosen:
+) -> ChosenThresholds:
     """A threshold for every label; of two, for the positive one.
 
     Args:
@@ -58,9 +58,9 @@ def choose(
         references: as `Corpus.references` gives them.
     """
     decoder, positive = metrics.decoder, metrics.classes.positive
-    probabilities, how = decoder.probabilities(logits), how_asked(config, decoder)
+    probabilities, how = decoder.probabilities(logits), threshold_rule(config, decoder)
     if how is Thresholds.none:
-        return Chosen()
+        return ChosenThresholds()
     columns, right = range(len(decoder.labels)), references > 0
     if decoder.problem.one_label:
         columns, right = range(positive, positive + 1), np.eye(2)[references] > 0
@@ -73,7 +73,7 @@ def choose(
             left[label] = reason
     _log_exceptions(thresholds, left)
     logger.info("thresholds for %s were chosen on validation", how.name)
-    return Chosen(how.name, thresholds, left)
+    return ChosenThresholds(how.name, thresholds, left)
 
 
 def _log_exceptions(thresholds: dict[str, float], left: dict[str, str]) -> None:

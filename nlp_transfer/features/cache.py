@@ -88,7 +88,7 @@ def mean_features(
         pretrained = with_pooling(pretrained, Pooling.mean)
     dtype = np.dtype(config.dtype.value)
     prefix = Prefix(pretrained.anatomy.layers, layer, dtype, mean=not layer)
-    found: dict[str, np.ndarray] = {}
+    features: dict[str, np.ndarray] = {}
     for names in (STORED_SPLITS, ("test",)):
         part = _only(encoded, names)
         if part.splits:
@@ -96,10 +96,10 @@ def mean_features(
             for name, split in part.splits.items():
                 vectors = np.load(_file(folder, name)).astype(np.float32)
                 windows = split.inputs.windows
-                found[name] = vectors if windows is None else windows.average(vectors)
+                features[name] = vectors if windows is None else windows.average(vectors)
     if process.is_first_of_node:
         forget_the_oldest(Path(config.folder), config.keep_gb)
-    return found
+    return features
 
 
 def _only(encoded: Encoded, names: Sequence[str]) -> Encoded:

@@ -144,22 +144,22 @@ def _head_inputs(
     model: PreTrainedModel, inputs: Inputs, collator: Collator, max_tokens: int | None
 ) -> np.ndarray:
     """What goes into the last linear layer, float64 [rows, width]."""
-    found = np.empty((len(inputs), last_linear(model).in_features))
+    head_inputs = np.empty((len(inputs), last_linear(model).in_features))
     for rows in plan_inference(inputs.lengths, max_tokens or tokens_at_once(model.device)):
-        with _listening(last_linear(model)) as heard:
+        with _listening(last_linear(model)) as captured:
             batch = collator.pad(inputs, rows)
             model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-        found[rows] = heard[0]
-    return found
+        head_inputs[rows] = captured[0]
+    return head_inputs
 
 
 @contextmanager
 def _listening(module: nn.Module) -> Iterator[list[np.ndarray]]:
-    heard: list[np.ndarray] = []
+    captured: list[np.ndarray] = []
     hook = module.register_forward_pre_hook(
-        lambda _, given: heard.append(given[0].detach().float().cpu().numpy())
+        lambda _, arguments: captured.append(arguments[0].detach().float().cpu().numpy())
     )
     try:
-        yield heard
+        yield captured
     finally:
         hook.remove()

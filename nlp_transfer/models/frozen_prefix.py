@@ -46,7 +46,7 @@ class _Reached(Exception):  # noqa: N818 (a signal, not an error)
         self.states = states
 
 
-class _Given(nn.Module):
+class _PassThrough(nn.Module):
     """In place of the embeddings: hands on what it is given."""
 
     def forward(self, input_ids: Any = None, inputs_embeds: Any = None, *_: Any, **__: Any) -> Any:
@@ -91,8 +91,8 @@ def difference(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> floa
                 for states in states_by_row(pretrained, batch, prefix)
             ]
             offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-            given = Inputs({STATES: np.concatenate(parts)}, offsets)
-            batch = on_device(encoded.collator.pad(given, np.arange(len(rows))), model)
+            stored = Inputs({STATES: np.concatenate(parts)}, offsets)
+            batch = on_device(encoded.collator.pad(stored, np.arange(len(rows))), model)
             with set_aside(model, pretrained.anatomy, prefix):
                 split_in_two = model(**batch).logits
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
@@ -144,7 +144,7 @@ def set_aside(model: PreTrainedModel, anatomy: Anatomy, prefix: Prefix) -> Itera
             layer = model.get_submodule(path)
             replace(path, _Skipped(layer, EXTRA_OUTPUTS.get(type(layer).__name__)))
         for path in _embeddings(model, anatomy):
-            replace(path, _Given())
+            replace(path, _PassThrough())
         yield
     finally:
         for parent, name, module in reversed(replaced):

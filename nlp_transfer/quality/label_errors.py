@@ -40,7 +40,7 @@ class Labelled:
 class Vote:
     """What the neighbours of each row say of its label."""
 
-    given: np.ndarray  # float [rows], the share of those that could have its label and do
+    support: np.ndarray  # float [rows], the share of those that could have its label and do
     suggested: np.ndarray  # int [rows], the label that most of them have
     share: np.ndarray  # float [rows], of those that have the suggested label
 
@@ -102,12 +102,12 @@ def find_suspects(
     )
     count, vote = vote_of(rows, neighbours, process.device)
     probability = probability_of_given(rows, config.seed)
-    order = np.lexsort((probability, vote.given))  # of equally many neighbours, the less probable
+    order = np.lexsort((probability, vote.support))  # of equally many neighbours, the less probable
     columns = {
         **_origin(corpus, splits),
         "label": np.array(rows.names)[rows.labels],
         "suggested": np.array(rows.names)[vote.suggested],
-        "neighbours": vote.given.round(4),
+        "neighbours": vote.support.round(4),
         "neighbours_suggested": vote.share.round(4),
         "probability": probability.round(6),
         **_texts(corpus, splits),
@@ -121,19 +121,19 @@ def directions(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
-def vote_of(rows: Labelled, asked: int | None, device: torch.device) -> tuple[int, Vote]:
+def vote_of(rows: Labelled, neighbours: int | None, device: torch.device) -> tuple[int, Vote]:
     """How many neighbours are asked, and what they say.
 
     Raises:
         UserError: if there are not so many.
     """
     most = len(rows.x) - 1
-    if asked is not None and asked > most:
+    if neighbours is not None and neighbours > most:
         raise UserError(
             ExitCode.CONFIG,
-            f"--neighbours {asked} is too many: a row of {most + 1} has {most} others.",
+            f"--neighbours {neighbours} is too many: a row of {most + 1} has {most} others.",
         )
-    sizes = [asked] if asked else [k for k in NEIGHBOURS if k < most] or [most]
+    sizes = [neighbours] if neighbours else [k for k in NEIGHBOURS if k < most] or [most]
     theirs = rows.labels[nearest(rows.x, max(sizes), device)]
     votes = {k: count_votes(theirs[:, :k], rows) for k in sizes}
     best = max(sizes, key=lambda k: (votes[k].agreement(rows.labels), k))
@@ -143,12 +143,12 @@ def vote_of(rows: Labelled, asked: int | None, device: torch.device) -> tuple[in
 def nearest(x: np.ndarray, count: int, device: torch.device) -> np.ndarray:
     """The other rows that are most like each, the likest first: int64 [rows, count]."""
     features = torch.from_numpy(x).to(device)
-    found = []
+    indices = []
     for start in range(0, len(x), AT_ONCE):
         likeness = features[start : start + AT_ONCE] @ features.T
         likeness.diagonal(start).fill_(-2.0)  # nobody votes for himself
-        found.append(likeness.topk(count, dim=1).indices.cpu().numpy())
-    return np.concatenate(found)
+        indices.append(likeness.topk(count, dim=1).indices.cpu().numpy())
+    return np.concatenate(indices)
 
 
 def count_votes(theirs: np.ndarray, rows: Labelled) -> Vote:
@@ -159,8 +159,8 @@ def count_votes(theirs: np.ndarray, rows: Labelled) -> Vote:
     suggested = votes.argmax(axis=1)
     # A label with six rows has five neighbours at most, however many are asked.
     could = np.minimum(theirs.shape[1], np.bincount(labels)[labels] - 1)
-    given = votes[every, labels] / np.maximum(could, 1)
-    return Vote(given, suggested, votes[every, suggested] / theirs.shape[1])
+    support = votes[every, labels] / np.maximum(could, 1)
+    return Vote(support, suggested, votes[every, suggested] / theirs.shape[1])
 
 
 def probability_of_given(rows: Labelled, seed: int) -> np.ndarray:

@@ -62,8 +62,8 @@ def check(config: Config) -> None:
     corpus = load_run_corpus(config)
     tokenizer, max_tokens = load_tokenizer(config.checkpoint)
     report = make(corpus, tokenizer, max_tokens, config.tokenization)
-    said = sentences(report, list(Level), examples=True)
-    print("\n".join((*report["notes"], *table(report), "", *said)))
+    findings = sentences(report, list(Level), examples=True)
+    print("\n".join((*report["notes"], *table(report), "", *findings)))
     problems = sum(finding["level"] == Level.problem.value for finding in report["findings"])
     if problems:
         count = "one problem" if problems == 1 else f"{problems} problems"
@@ -107,9 +107,9 @@ def _about(corpus: Corpus, split: str, tokens: Tokens, length: int) -> dict[str,
 
 def _of_tokens(tokens: Tokens, length: int) -> dict[str, Any]:
     lengths = tokens.lengths
-    said: dict[str, Any] = {f"p{p}": float(np.percentile(lengths, p)) for p in PERCENTILES}
+    percentiles: dict[str, Any] = {f"p{p}": float(np.percentile(lengths, p)) for p in PERCENTILES}
     return {
-        **said,
+        **percentiles,
         "mean": round(float(lengths.mean()), 2),
         "longest": int(lengths.max()),
         "total": int(lengths.sum()),

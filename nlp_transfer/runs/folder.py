@@ -123,8 +123,8 @@ def run_path(config: Config, fingerprint: str) -> Path:
     """`runs/<task>-<checkpoint>-<hash>`: a function of what is asked, the same on every process."""
     if config.run_dir is not None:
         return Path(config.run_dir)
-    asked = json.dumps([_result(config), fingerprint, local_weights(config)], sort_keys=True)
-    digest = hashlib.sha256(asked.encode()).hexdigest()[:DIGEST]
+    identity = json.dumps([_result(config), fingerprint, local_weights(config)], sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:DIGEST]
     short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
     short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
     return Path(RUNS) / f"{config.task}-{short}-{digest}"

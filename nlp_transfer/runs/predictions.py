@@ -39,9 +39,9 @@ def write_predictions(
         By split, the SHA-256 of its texts and references: equal where the rows are.
     """
     (folder / PREDICTIONS).mkdir(exist_ok=True)
-    for split, found in evaluations.items():
+    for split, evaluation in evaluations.items():
         file = folder / PREDICTIONS / f"{split}.npz"
-        np.savez(file, logits=found.logits, references=found.references)
+        np.savez(file, logits=evaluation.logits, references=evaluation.references)
     return {split: rows_digest(corpus, split) for split in evaluations}
 
 

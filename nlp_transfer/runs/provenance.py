@@ -41,14 +41,14 @@ def weights_of(config: Config) -> str | None:
 
 def differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
     """What two of these do not have in common, in words."""
-    found = []
+    lines = []
     for name in sorted({*there, *here}):
         one, other = there.get(name), here.get(name)
         if isinstance(one, dict) and isinstance(other, dict):
-            found += differences(one, other, f"{prefix}{name} ")
+            lines += differences(one, other, f"{prefix}{name} ")
         elif one != other:
-            found.append(f"{prefix}{name}: {one} there, {other} here")
-    return found
+            lines.append(f"{prefix}{name}: {one} there, {other} here")
+    return lines
 
 
 def _processor(device: torch.device) -> str:

@@ -23,7 +23,7 @@ from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.serving.batcher import Limits, Refused
 from nlp_transfer.serving.documentation import POLICY, documentation
 from nlp_transfer.serving.protection import Access, Gate
-from nlp_transfer.serving.question import Question, parse, read_body
+from nlp_transfer.serving.request_body import ClassifyRequest, parse, read_body
 from nlp_transfer.serving.service import Service
 
 Share = Annotated[float, Described(ge=0, le=1)]
@@ -81,7 +81,7 @@ def make_app(
 
 def _add_classify(app: FastAPI, service: Service) -> None:
     single, several = _shapes(service.classifier.decoder)
-    body = {"application/json": {"schema": Question.model_json_schema()}}
+    body = {"application/json": {"schema": ClassifyRequest.model_json_schema()}}
     metrics, limits = service.metrics, service.limits
 
     @app.post(
@@ -96,16 +96,16 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         try:
             content = await read_body(request, limits.body)
             began = time.perf_counter()
-            question = parse(content)
-            texts, pairs = question.parts(limits)
+            request_body = parse(content)
+            texts, pairs = request_body.parts(limits)
             batcher = service.batcher
             _refuse(batcher.classifier, texts, pairs)
-            rows = await asyncio.wrap_future(batcher.ask(texts, pairs))
+            rows = await asyncio.wrap_future(batcher.submit(texts, pairs))
             answers = [_answer(batcher.classifier.decoder, row) for row in rows]
             status = 200
             metrics.texts.inc(len(texts))
             metrics.seconds.observe(time.perf_counter() - began)
-            single_text = question.text is not None
+            single_text = request_body.text is not None
             return JSONResponse(answers[0] if single_text else {"predictions": answers})
         except Refused as refused:
             status = refused.status

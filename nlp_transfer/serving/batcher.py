@@ -66,7 +66,7 @@ class Batcher:
     A model that answers every text alone gains nothing from batches: it takes one at a time.
     """
 
-    def __init__(self, classifier: Classifier, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, classifier: Classifier, limits: Limits, metrics: ServerMetrics) -> None:
         self.classifier = classifier
         self.limits = limits
         self.metrics = metrics
@@ -89,7 +89,7 @@ class Batcher:
         """Whether it answers."""
         return self._thread.is_alive()
 
-    def ask(self, texts: list[str], pairs: list[str] | None) -> Future[np.ndarray]:
+    def submit(self, texts: list[str], pairs: list[str] | None) -> Future[np.ndarray]:
         """Queue a request.
 
         Raises:
@@ -153,7 +153,7 @@ class Batcher:
                 self.metrics.together.observe(len(texts))
 
 
-class Metrics:
+class ServerMetrics:
     """Metrics for Prometheus; nothing of the texts."""
 
     def __init__(self) -> None:

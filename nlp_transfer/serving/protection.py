@@ -53,11 +53,11 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
         ) from error
     keys = [line.strip() for line in lines if line.strip()]
     if not keys or min(map(len, keys)) < SHORTEST_KEY:
-        found = "no key" if not keys else f"a key of {min(map(len, keys))} characters"
+        actual = "no key" if not keys else f"a key of {min(map(len, keys))} characters"
         raise UserError(
             ExitCode.CONFIG,
             f"--api-key-file {path}: expected one key a line of at least {SHORTEST_KEY} "
-            f"characters, found {found}. `openssl rand -hex 32` makes one.",
+            f"characters, found {actual}. `openssl rand -hex 32` makes one.",
         )
     return tuple(hashlib.sha256(key.encode()).digest() for key in keys)
 

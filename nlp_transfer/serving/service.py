@@ -10,7 +10,7 @@ import numpy as np
 
 from nlp_transfer.errors import UserError
 from nlp_transfer.inference.classifier import Classifier
-from nlp_transfer.serving.batcher import Batcher, Limits, Metrics, Refused
+from nlp_transfer.serving.batcher import Batcher, Limits, Refused, ServerMetrics
 
 logger = logging.getLogger("nlp_transfer")
 PROOF = ["one", "two texts of different length"]  # that a new model has to answer
@@ -27,7 +27,7 @@ class Service:
         self, classifier: Classifier, limits: Limits, load: Callable[[], Classifier] | None = None
     ) -> None:
         self.limits = limits
-        self.metrics = Metrics()
+        self.metrics = ServerMetrics()
         self.batcher = Batcher(classifier, limits, self.metrics)
         self.metrics.watch(lambda: self.batcher.waiting)
         self._load = load

@@ -98,7 +98,7 @@ def encode(
     Raises:
         UserError: if `tokenization.max_length` is more than that.
     """
-    length, long_text = input_length(max_tokens, config), LongTextPolicy.asked(config)
+    length, long_text = input_length(max_tokens, config), LongTextPolicy.from_config(config)
     splits = {}
     for name, rows in corpus.splits.items():
         texts, labels = texts_of(rows), corpus.references(name)
@@ -124,11 +124,11 @@ def encode(
 def _refuse_endings(texts: Texts, ending: str, split: str) -> None:
     """Where a checkpoint answers at the token that ends a text, transformers would stumble."""
     columns = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts,)
-    said = [row for row, some in enumerate(zip(*columns, strict=True)) if ending in "".join(some)]
-    if said:
+    rows = [row for row, some in enumerate(zip(*columns, strict=True)) if ending in "".join(some)]
+    if rows:
         raise UserError(
             ExitCode.DATA,
-            f"{len(said)} texts of {split} contain {ending!r} (row {said[0] + 1} of the split "
+            f"{len(rows)} texts of {split} contain {ending!r} (row {rows[0] + 1} of the split "
             "first), which ends a text for this checkpoint. Take it out of them.",
         )
 
@@ -149,7 +149,7 @@ def taken(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
 def write_input_settings(model_config: Any, texts: Texts, config: TokenizationConfig) -> None:
     """Write into a classifier's configuration how it reads texts, the same for every command."""
     setattr(model_config, PAIRS, isinstance(texts, Pairs))
-    LongTextPolicy.asked(config).write_to(model_config)
+    LongTextPolicy.from_config(config).write_to(model_config)
 
 
 def input_length(max_tokens: int, config: TokenizationConfig) -> int:

@@ -24,23 +24,23 @@ class LongTextPolicy:
     pooling: WindowPooling = WindowPooling.mean
 
     @classmethod
-    def asked(cls, config: TokenizationConfig) -> LongTextPolicy:
+    def from_config(cls, config: TokenizationConfig) -> LongTextPolicy:
         """What a run was told."""
         return cls(config.long_text, config.stride, config.window_pooling)
 
     @classmethod
     def from_model_config(cls, config: Mapping[str, Any]) -> LongTextPolicy:
         """What a `config.json` says the classifier does; folders of other origin cut."""
-        said = config.get(LONG_TEXT)
-        if said is None:
+        entry = config.get(LONG_TEXT)
+        if entry is None:
             return cls()
-        how, pooling = LongText(said["how"]), WindowPooling(said["pooling"])
-        return cls(how, said["stride"], pooling)
+        how, pooling = LongText(entry["how"]), WindowPooling(entry["pooling"])
+        return cls(how, entry["stride"], pooling)
 
     def write_to(self, model_config: Any) -> None:
         """Write it into a classifier's configuration, so that every command reads the same."""
-        said = {"how": self.long_text.value, "stride": self.stride, "pooling": self.pooling.value}
-        setattr(model_config, LONG_TEXT, said)
+        entry = {"how": self.long_text.value, "stride": self.stride, "pooling": self.pooling.value}
+        setattr(model_config, LONG_TEXT, entry)
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ def spans(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
 
     As `transformers` cuts them: `stride` tokens of a window come again in the next one.
     """
-    found = [(0, min(room, tokens))]
-    while found[-1][1] < tokens:
-        start = found[-1][0] + room - stride
-        found.append((start, min(start + room, tokens)))
-    return found
+    windows = [(0, min(room, tokens))]
+    while windows[-1][1] < tokens:
+        start = windows[-1][0] + room - stride
+        windows.append((start, min(start + room, tokens)))
+    return windows
 
 
 def special_tokens(ids: Callable[[str, bool], Sequence[int]]) -> tuple[int, int]:

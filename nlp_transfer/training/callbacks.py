@@ -177,6 +177,6 @@ class SavesAndStops(TrainerCallback):
     def _agreed(self, *wishes: bool) -> list[bool]:
         if self._process.world_size == 1:
             return list(wishes)
-        said = torch.tensor([int(wish) for wish in wishes], device=self._process.device)
-        torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX)
-        return [bool(wish) for wish in said.tolist()]
+        flags = torch.tensor([int(wish) for wish in wishes], device=self._process.device)
+        torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+        return [bool(wish) for wish in flags.tolist()]

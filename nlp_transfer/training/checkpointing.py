@@ -31,12 +31,12 @@ def is_whole(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     try:
-        said = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        sealed = json.loads((folder / SEAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         logger.info("%s is half-written: it is left out", folder)
         return False
-    found = _hashes(folder)
-    damaged = sorted(name for name in {*said, *found} if said.get(name) != found.get(name))
+    actual = _hashes(folder)
+    damaged = sorted(name for name in {*sealed, *actual} if sealed.get(name) != actual.get(name))
     if damaged:
         logger.info("%s is damaged (%s): it is left out", folder, ", ".join(damaged))
     return not damaged
@@ -63,8 +63,8 @@ def _by_step(home: Path) -> list[Path]:
     if not home.is_dir():
         return []
     steps = {path: NAME.fullmatch(path.name) for path in home.iterdir()}
-    found = [(int(match[1]), path) for path, match in steps.items() if match]
-    return [path for _, path in sorted(found)]
+    numbered = [(int(match[1]), path) for path, match in steps.items() if match]
+    return [path for _, path in sorted(numbered)]
 
 
 def _files(folder: Path) -> list[Path]:

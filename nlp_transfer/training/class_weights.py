@@ -14,7 +14,7 @@ POWERS = {ClassWeights.balanced: 1.0, ClassWeights.sqrt: 0.5}
 
 
 def weigh_labels(
-    found: np.ndarray, labels: tuple[str, ...], problem: Problem, asked: Any
+    references: np.ndarray, labels: tuple[str, ...], problem: Problem, setting: Any
 ) -> np.ndarray | None:
     """How much a row of each label counts, float64 [labels]; None where all count the same.
 
@@ -22,40 +22,40 @@ def weigh_labels(
     the yes to each label that is weighed, against a no that counts one.
 
     Args:
-        found: the labels of train, as `Corpus.references` gives them.
-        asked: `training.class_weights`.
+        references: the labels of train, as `Corpus.references` gives them.
+        setting: `training.class_weights`.
 
     Raises:
         UserError: where the weights do not fit the labels.
     """
-    if asked == ClassWeights.none.value:
+    if setting == ClassWeights.none.value:
         return None
     if not problem.class_weights:
         raise UserError(
             ExitCode.CONFIG,
-            f"training.class_weights={asked} has nothing to weigh: the rows have "
+            f"training.class_weights={setting} has nothing to weigh: the rows have "
             f"{problem.rows_have}.",
         )
     if problem.several:
-        rows = found.sum(axis=0)
-        power = None if isinstance(asked, dict) else POWERS[ClassWeights(asked)]
+        rows = references.sum(axis=0)
+        power = None if isinstance(setting, dict) else POWERS[ClassWeights(setting)]
         if power is None:
-            return _by_name(asked, labels)
-        return (np.maximum(len(found) - rows, 1) / np.maximum(rows, 1)) ** power
-    rows = np.bincount(found, minlength=len(labels))
-    if isinstance(asked, dict):
-        weights = _by_name(asked, labels)
+            return _by_name(setting, labels)
+        return (np.maximum(len(references) - rows, 1) / np.maximum(rows, 1)) ** power
+    rows = np.bincount(references, minlength=len(labels))
+    if isinstance(setting, dict):
+        weights = _by_name(setting, labels)
     else:
         # A label without rows is met by no row of train.
-        weights = np.maximum(rows, 1) ** -POWERS[ClassWeights(asked)]
+        weights = np.maximum(rows, 1) ** -POWERS[ClassWeights(setting)]
     return weights * rows.sum() / (weights * rows).sum()
 
 
-def _by_name(asked: dict[str, float], labels: tuple[str, ...]) -> np.ndarray:
-    if set(asked) != set(labels):
+def _by_name(weights: dict[str, float], labels: tuple[str, ...]) -> np.ndarray:
+    if set(weights) != set(labels):
         raise UserError(
             ExitCode.CONFIG,
-            f"training.class_weights={asked} must give a weight to each of {', '.join(labels)} "
+            f"training.class_weights={weights} must give a weight to each of {', '.join(labels)} "
             "and to nothing else.",
         )
-    return np.array([float(asked[label]) for label in labels])
+    return np.array([float(weights[label]) for label in labels])

@@ -57,8 +57,8 @@ def train(
         UserError: if the loss is not finite, or the machine cannot do the precision asked for.
     """
     process = folder.process
-    asked = config.training.precision
-    precision = folder.decide("precision", lambda: decide_precision(asked, process.device))
+    requested = config.training.precision
+    precision = folder.decide("precision", lambda: decide_precision(requested, process.device))
     say_if_slow(precision, process.device)
     config = _with_micro_batches(pretrained, encoded, precision, config, folder)
     _say_how_a_step_is_shared(config, process)
@@ -122,8 +122,8 @@ def _with_micro_batches(
         with recomputed(model, config.training.gradient_checkpointing):
             return largest_micro_batch(model, inputs, encoded.collator, share, precision)
 
-    found = folder.decide("micro_batch_size", find)
-    return replace(config, training=replace(config.training, micro_batch_size=found))
+    micro_batch_size = folder.decide("micro_batch_size", find)
+    return replace(config, training=replace(config.training, micro_batch_size=micro_batch_size))
 
 
 def _say_how_a_step_is_shared(config: Config, process: ProcessContext) -> None:

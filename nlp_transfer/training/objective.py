@@ -37,25 +37,25 @@ class Objective:
     groups: list[dict[str, Any]] = field(default_factory=list)  # of the optimizer
 
 
-def objective_of(run: StageRun, given: Encoded) -> AbstractContextManager[Objective]:
+def objective_of(run: StageRun, encoded: Encoded) -> AbstractContextManager[Objective]:
     """The objective of a stage, by what its loss reads; the model is listened to while it lasts.
 
     Args:
-        given: what the stage reads, tokens or stored features.
+        encoded: what the stage reads, tokens or stored features.
     """
     kinds = {"logits": _of_logits, "embeddings": _of_embeddings, "pairs": _of_pairs}
-    return kinds[run.loss.reads](run, given)
+    return kinds[run.loss.reads](run, encoded)
 
 
 @contextmanager
-def _of_logits(run: StageRun, given: Encoded) -> Iterator[Objective]:
+def _of_logits(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
     # Planned by the texts' own lengths, whatever is stored of them.
     batches = _planned(run, run.encoded.splits["train"])
-    yield Objective(given.splits["train"], batches, document_loss(run.loss, _options(run)))
+    yield Objective(encoded.splits["train"], batches, document_loss(run.loss, _options(run)))
 
 
 @contextmanager
-def _of_embeddings(run: StageRun, given: Encoded) -> Iterator[Objective]:
+def _of_embeddings(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
     train, size = run.encoded.splits["train"], run.config.training.batch_size
     batches = ContrastiveBatches(
         train.inputs.lengths,
@@ -67,11 +67,11 @@ def _of_embeddings(run: StageRun, given: Encoded) -> Iterator[Objective]:
     )
     with read_embeddings(run.pretrained) as embeddings:
         loss = document_loss(run.loss, _options(run), embeddings)
-        yield Objective(given.splits["train"], batches, loss)
+        yield Objective(encoded.splits["train"], batches, loss)
 
 
 @contextmanager
-def _of_pairs(run: StageRun, given: Encoded) -> Iterator[Objective]:
+def _of_pairs(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
     """Pairs made of the training texts; every process is given those of the first."""
     refuse_unfitting_model(run.pretrained)
     train, size = run.encoded.splits["train"], run.config.training.batch_size
@@ -79,7 +79,7 @@ def _of_pairs(run: StageRun, given: Encoded) -> Iterator[Objective]:
         distillation_split,
         run.pretrained,
         train,
-        given.collator,
+        encoded.collator,
         pairs=size * stage_steps(run.stage, len(train.labels), size),
         max_length=input_length(run.pretrained.max_tokens, run.config.tokenization),
         seed=run.arguments.seed,

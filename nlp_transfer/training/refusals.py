@@ -24,8 +24,8 @@ def refuse_absent_trackers(report_to: list[str]) -> None:
 
 def refuse_unfitting(training: TrainingConfig, corpus: Corpus) -> None:
     """Stop before training where what is asked of the loss does not fit the problem."""
-    found = corpus.references("train")
-    weigh_labels(found, corpus.labels, corpus.problem, training.class_weights)
+    references = corpus.references("train")
+    weigh_labels(references, corpus.labels, corpus.problem, training.class_weights)
     find_loss(training.loss, corpus.problem)
     if not corpus.problem.has_labels and training.label_smoothing:
         raise UserError(

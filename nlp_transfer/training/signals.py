@@ -30,9 +30,9 @@ stop_request = _Request()
 def handle_signals() -> Iterator[None]:
     """While this lasts, a signal to stop ends the run with a checkpoint, where there is a stage."""
     # Only the main thread may set handlers; in a launcher's other threads none are heeded.
-    heeding = threading.current_thread() is threading.main_thread()
+    in_main_thread = threading.current_thread() is threading.main_thread()
     stop_request.by, stop_request.can_wait = None, False  # training that failed may have left them
-    before = {number: signal.signal(number, _heed) for number in SIGNALS if heeding}
+    before = {number: signal.signal(number, _on_signal) for number in SIGNALS if in_main_thread}
     try:
         yield
     finally:
@@ -41,7 +41,7 @@ def handle_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _heed(number: int, _: Any) -> None:
+def _on_signal(number: int, _: Any) -> None:
     name = signal.Signals(number).name
     if stop_request.can_wait and stop_request.by is None:
         stop_request.by = name

@@ -88,11 +88,11 @@ class StageRun:
     @property
     def label_weights(self) -> np.ndarray | None:
         """How much a row of each label counts."""
-        found = self.encoded.splits["train"].labels
+        references = self.encoded.splits["train"].labels
         model_config = self.pretrained.model.config
         labels = tuple(model_config.id2label[i] for i in range(model_config.num_labels))
         problem = self.metrics.problem
-        return weigh_labels(found, labels, problem, self.config.training.class_weights)
+        return weigh_labels(references, labels, problem, self.config.training.class_weights)
 
 
 def loss_of(stage: Stage, config: Config, problem: Problem) -> Loss:
@@ -138,11 +138,11 @@ def run_stage(run: StageRun) -> StageHistory:
             100 * learning / all_of_them,
         )
         stored = trained_on_features(run.pretrained, encoded, stage, config.features, run.process)
-        with stored as given, frozen_below(model, stage, anatomy):
+        with stored as stage_inputs, frozen_below(model, stage, anatomy):
             encoded_at = time.perf_counter()
-            outcome = _solve(run, given) if stage.solver is Solver.exact else None
+            outcome = _solve(run, stage_inputs) if stage.solver is Solver.exact else None
             if outcome is None:
-                outcome = _by_gradient(run, given)
+                outcome = _by_gradient(run, stage_inputs)
     model.zero_grad(set_to_none=True)
     return StageHistory(
         name=stage.name,
@@ -171,25 +171,25 @@ def recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
             model.activation_checkpointing_disable()
 
 
-def _by_gradient(run: StageRun, given: Encoded) -> Outcome:
+def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     """Train on what is given: tokens, or what the frozen part of the model makes of them."""
     config, process = run.config, run.process
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     stops = SavesAndStops(process, config.training.checkpoint_minutes)
     groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
-    with objective_of(run, given) as objective:
+    with objective_of(run, encoded) as objective:
         finite = FiniteLoss(objective.loss)
         trainer = StageTrainer(
             model=model,
             args=run.arguments,
-            train_dataset=TrainingRows(objective.rows, given.collator),
+            train_dataset=TrainingRows(objective.rows, encoded.collator),
             batches=objective.batches,
             groups=[*groups, *objective.groups],
             best_epoch=_best_epoch(run),
             process=process,
             compute_loss_func=finite,
             callbacks=[finite, *_progress(run), stops],
-            **_validation(run, given),
+            **_validation(run, encoded),
         )
         outcome = descend(trainer, objective.batches, objective.rows.inputs.lengths)
     if stops.stopped_by is not None:
@@ -209,13 +209,13 @@ def _best_epoch(run: StageRun) -> BestEpoch | None:
     return BestEpoch(learn, run.metrics.greater_is_better)
 
 
-def _validation(run: StageRun, given: Encoded) -> dict[str, Any]:
+def _validation(run: StageRun, encoded: Encoded) -> dict[str, Any]:
     """What the trainer measures on, where there is something."""
     if not run.has_validation:
         return {"measure": None}
     return {
-        "measure": partial(run.measure, given),
-        "eval_dataset": TrainingRows(given.splits["validation"], given.collator),
+        "measure": partial(run.measure, encoded),
+        "eval_dataset": TrainingRows(encoded.splits["validation"], encoded.collator),
     }
 
 
@@ -233,13 +233,13 @@ def _progress(run: StageRun) -> list[TrainerCallback]:
     return callbacks
 
 
-def _solve(run: StageRun, given: Encoded) -> Outcome | None:
+def _solve(run: StageRun, encoded: Encoded) -> Outcome | None:
     """Solve the head; None where it has to be trained by gradient instead."""
     strength = solve_head(
         run.pretrained,
-        given.splits["train"],
-        given.splits.get("validation"),
-        given.collator,
+        encoded.splits["train"],
+        encoded.splits.get("validation"),
+        encoded.collator,
         run.config.evaluation.max_tokens,
         run.process,
         run.config.seed,
@@ -252,7 +252,7 @@ def _solve(run: StageRun, given: Encoded) -> Outcome | None:
     logger.info("  solved exactly, as a regression with C = %g", strength)
     if not run.has_validation:
         return Outcome(0, None, None, [])
-    result = run.measure(given, run.pretrained.model)
+    result = run.measure(encoded, run.pretrained.model)
     loss, best = float(result.losses.mean()), run.metrics.best
     value = result.metrics[best]
     if value is not None:

@@ -20,7 +20,7 @@ from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_z
 from nlp_transfer.utils.logging import logger
 
 NO_SPREAD = 1e-9  # of the largest score: less than that is rounding
-ASKED_ROWS = 256  # of train, to see whether a checkpoint's own head knows these scores
+PROBE_ROWS = 256  # of train, to see whether a checkpoint's own head knows these scores
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def fit_target_scaler(
     if spread <= NO_SPREAD * float(np.abs(scores).max()):
         spread = 1.0
     scaler = TargetScaler(mean, spread)
-    said = "scores are learned as (score - %.5g) / %.5g: always to say %.5g is a loss of 1"
-    logger.info(said, mean, spread, mean)
+    text = "scores are learned as (score - %.5g) / %.5g: always to say %.5g is a loss of 1"
+    logger.info(text, mean, spread, mean)
     if pretrained.own_head:
         _adopt(scaler, pretrained, encoded, process)
     return scaler
@@ -92,17 +92,19 @@ def _adopt(
     stretched until mean and spread are right.
     """
     model, train = pretrained.model, encoded.splits["train"]
-    asked = train.inputs.first(ASKED_ROWS)
-    said = predict_logits(model, asked, encoded.collator, process=process)[:, 0].astype(float)
-    said = broadcast_from_rank_zero(lambda: said, process)
+    first_rows = train.inputs.first(PROBE_ROWS)
+    predicted = predict_logits(model, first_rows, encoded.collator, process=process)[:, 0].astype(
+        float
+    )
+    predicted = broadcast_from_rank_zero(lambda: predicted, process)
     mean, spread = scaler.mean, scaler.spread
-    scores = train.labels[train.inputs.documents[:ASKED_ROWS]]
-    if np.square((said - scores) / spread).mean() > 1:
+    scores = train.labels[train.inputs.documents[:PROBE_ROWS]]
+    if np.square((predicted - scores) / spread).mean() > 1:
         logger.info(
             "  the checkpoint's own head says scores of another size: it is fitted to these"
         )
-        mean = float(said.mean()) if last_linear(model).bias is not None else 0.0
-        spread = float(np.sqrt(np.square(said - mean).mean())) or 1.0
+        mean = float(predicted.mean()) if last_linear(model).bias is not None else 0.0
+        spread = float(np.sqrt(np.square(predicted - mean).mean())) or 1.0
     _stretch(model, 1 / spread, -mean / spread)
 
 

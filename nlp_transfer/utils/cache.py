@@ -28,7 +28,7 @@ def find_or_make(
     begin: Callable[[Path], None],
     fill: Callable[[Path], None],
     process: ProcessContext,
-    found: Callable[[], None],
+    on_hit: Callable[[], None],
 ) -> Path:
     """The store of this name: as it is there, or written now. Every node has its own, or sees it.
 
@@ -38,7 +38,7 @@ def find_or_make(
         folder: `home/key`; the key says all that the content depends on.
         begin: called on the first process of a node that lacks it, with the folder to prepare.
         fill: called after that on every process of such a node.
-        found: called where there is nothing to write.
+        on_hit: called where there is nothing to write.
     """
     with _alone(folder) if process.is_first else nullcontext():
         here = broadcast_from_first_of_node(folder.is_dir, process)
@@ -50,7 +50,7 @@ def find_or_make(
             )
         )
         if here:
-            found()
+            on_hit()
         else:
             _fill(aside, fill)
         wait(process)

@@ -18,7 +18,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGE_TENSOR = 4 * 1024 * 1024  # bytes
 
 
-def decide_precision(asked: Precision, device: torch.device) -> str:
+def decide_precision(precision: Precision, device: torch.device) -> str:
     """`fp32`, `bf16` or `fp16`.
 
     `auto` is bf16 where the hardware is fast at it (GPUs since Ampere, CPUs with AMX: without AMX
@@ -30,7 +30,7 @@ def decide_precision(asked: Precision, device: torch.device) -> str:
     import torch  # inside: commands that only read do not wait for it
 
     gpu = device.type == "cuda"
-    match asked:
+    match precision:
         case Precision.fp32:
             return "fp32"
         case Precision.fp16:

@@ -108,9 +108,9 @@ def broadcast_from_rank_zero(decide: Callable[[], T], process: ProcessContext) -
         return decide()
     from accelerate.utils import broadcast_object_list
 
-    said = [_answer(decide) if process.is_first else None]
-    broadcast_object_list(said)
-    return _taken(said[0])
+    answers = [_answer(decide) if process.is_first else None]
+    broadcast_object_list(answers)
+    return _taken(answers[0])
 
 
 def broadcast_from_first_of_node(decide: Callable[[], T], process: ProcessContext) -> T:
@@ -154,7 +154,9 @@ def gather(rows: list[T], process: ProcessContext) -> list[T]:
     return gather_object(rows)
 
 
-def assert_same_on_all_ranks(what: str, said: Callable[[], str], process: ProcessContext) -> None:
+def assert_same_on_all_ranks(
+    what: str, compute: Callable[[], str], process: ProcessContext
+) -> None:
     """Stop where not every process says the same; one alone is not even asked.
 
     Raises:
@@ -164,7 +166,7 @@ def assert_same_on_all_ranks(what: str, said: Callable[[], str], process: Proces
         return
     from accelerate.utils import gather_object
 
-    answers = gather_object([said()])
+    answers = gather_object([compute()])
     different = [str(rank) for rank, answer in enumerate(answers) if answer != answers[0]]
     if different:
         raise UserError(

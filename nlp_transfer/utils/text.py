@@ -18,11 +18,11 @@ def aligned(rows: list[list[str]], side: str = ">") -> Iterator[str]:
         yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
 
 
-def with_interval(name: str, found: dict[str, Any]) -> str:
+def with_interval(name: str, figures: dict[str, Any]) -> str:
     """A metric of a split in `metrics.json`, and its interval if it has one."""
-    value, between = found["metrics"][name], found["intervals"].get(name)
-    said = "undefined" if value is None else f"{value:.3f}"
-    return said if between is None else f"{said} [{between[0]:.3f}, {between[1]:.3f}]"
+    value, between = figures["metrics"][name], figures["intervals"].get(name)
+    text = "undefined" if value is None else f"{value:.3f}"
+    return text if between is None else f"{text} [{between[0]:.3f}, {between[1]:.3f}]"
 
 
 def cell(text: str) -> str:

@@ -47,12 +47,12 @@ def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Wind
             ExitCode.DATA, f"{name} is a Feather file of version 1. Write it again, as version 2."
         )
     if head.startswith(ARROW_FILE):
-        batches = pa.ipc.open_file(source)
-        found: Any = (batches.get_batch(i) for i in range(batches.num_record_batches))
+        container = pa.ipc.open_file(source)
+        batches: Any = (container.get_batch(i) for i in range(container.num_record_batches))
     else:
-        found = pa.ipc.open_stream(source)
-        batches = found
-    yield from _windows(found, batches.schema)
+        batches = pa.ipc.open_stream(source)
+        container = batches
+    yield from _windows(batches, container.schema)
 
 
 @register_reader("orc", ".orc")

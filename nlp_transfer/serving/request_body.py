@@ -17,7 +17,7 @@ BODY_SECONDS = 20.0  # a body that comes slower than this is given up
 Text = Annotated[str, StringConstraints(pattern=r"\S")]
 
 
-class Question(BaseModel):
+class ClassifyRequest(BaseModel):
     """One text, or several; for a model of text pairs the second text of each."""
 
     model_config = ConfigDict(extra="forbid")
@@ -80,10 +80,10 @@ async def read_body(request: Request, most: int) -> bytes:
     return bytes(content)
 
 
-def parse(content: bytes) -> Question:
+def parse(content: bytes) -> ClassifyRequest:
     try:
         # By pydantic's own parser: it takes no NaN, half surrogates or endless nesting.
-        return Question.model_validate_json(content)
+        return ClassifyRequest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"
