@@ -78,7 +78,7 @@ class Prepared:
 
     setup: RunSetup
     context: TrainingContext
-    began: float  # seconds of the clock
+    start: float  # seconds of the clock
 
     @property
     def folder(self) -> RunFolder:
@@ -117,7 +117,9 @@ class Result:
     model: Path
     metrics: dict[str, dict[str, Any]]  # as in metrics.json
     best: float  # the metric that chose, on the rows that decided; NaN after a dry run
-    begun: str = field(default=State.absent.value, compare=False)  # what the folder held before
+    previous_state: str = field(
+        default=State.absent.value, compare=False
+    )  # what the folder held before
     chosen_by: str = ""  # the name of the metric that `best` is
 
 
@@ -169,14 +171,14 @@ def set_up(config: Config) -> RunSetup:
 
 def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
     """Load the checkpoint, encode every split, and report on the data."""
-    began = time.time()
+    start = time.time()
     config, corpus = setup.config, setup.corpus
     pretrained, encoded = load_and_encode(config, corpus, setup.process)
     length = pretrained.max_tokens
     data_report.keep(folder, corpus, pretrained.tokenizer, length, config.tokenization)
     label_rows = encode_label_texts(config, corpus, pretrained)
     context = TrainingContext(pretrained, encoded, label_rows, setup.metrics, config, folder)
-    return Prepared(setup, context, began)
+    return Prepared(setup, context, start)
 
 
 def fit(prepared: Prepared) -> Fitted:
@@ -213,10 +215,10 @@ def measure(fitted: Fitted) -> Measured:
     inputs, collator = context.train_rows.inputs, context.encoded.collator
     calibration = apply_calibration(fitted.model, calibration, inputs, collator, process)
     tested = ["test"] if options.test else []
-    began = time.perf_counter()
+    start = time.perf_counter()
     answers = context.predict_splits(fitted.model, ["validation", *tested])
     texts = sum(map(len, answers.values()))
-    ms_per_text = round(1000 * (time.perf_counter() - began) / texts, 4) if texts else None
+    ms_per_text = round(1000 * (time.perf_counter() - start) / texts, 4) if texts else None
     if out_of_fold is not None:
         answers = {decides: calibration.after(out_of_fold), **answers}
     metrics = setup.metrics
@@ -310,7 +312,7 @@ def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEn
         verified=verified,
         predictions=write_predictions(prepared.folder.path, evaluations, corpus),
         ms_per_text=measured.ms_per_text,
-        seconds=round(time.time() - prepared.began, 2),
+        seconds=round(time.time() - prepared.start, 2),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(fitted.config, fitted.model.config, setup.process),
     )

@@ -50,8 +50,8 @@ class Registry(dict[str, T]):
             if name not in self:
                 self[name] = entry
         if name not in self:
-            known = ", ".join(self.names())
-            raise UserError(ExitCode.CONFIG, f"{self.kind}={name!r} is not one of {known}.")
+            names = ", ".join(self.names())
+            raise UserError(ExitCode.CONFIG, f"{self.kind}={name!r} is not one of {names}.")
         return self[name]
 
     def _entry_points(self) -> dict[str, EntryPoint]:

@@ -22,7 +22,7 @@ from nlp_transfer.cli.main import main
 from nlp_transfer.config.schema import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.onnx import Exported, export_onnx, table
-from nlp_transfer.export.onnx_parity import Measured, Questions, lost
+from nlp_transfer.export.onnx_parity import Measured, Questions, int8_refusal
 from nlp_transfer.export.references import of_file
 from nlp_transfer.hub.upload import push
 from nlp_transfer.inference.onnx_engine import OnnxEngine
@@ -151,11 +151,11 @@ def test_a_reference_that_is_none_is_refused_with_its_line(checkpoints: dict[str
 def test_int8_is_refused_where_its_accuracy_leaves_the_interval() -> None:
     float32 = Measured(0.0, 1.0, 0.9, (0.88, 0.92), 90.0, {})
     int8 = Measured(0.5, 0.99, 0.87, None, 23.0, {})
-    said = lost({"onnx": float32, "int8": int8}, SINGLE_LABEL)
+    said = int8_refusal({"onnx": float32, "int8": int8}, SINGLE_LABEL)
     assert said == (
         "its accuracy 0.8700 is outside the 95% interval of float32's, 0.8800 to 0.9200"
     )
-    assert lost({"onnx": float32, "int8": replace(int8, worth=0.88)}, SINGLE_LABEL) is None
+    assert int8_refusal({"onnx": float32, "int8": replace(int8, worth=0.88)}, SINGLE_LABEL) is None
 
 
 def test_texts_of_a_file_may_be_pairs_and_the_report_does_not_say_where_it_lay(

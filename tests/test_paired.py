@@ -77,7 +77,7 @@ def test_the_interval_is_that_of_scipy_and_narrower_than_without_pairs(metric: s
     )
     spread = theirs.standard_error
     np.testing.assert_allclose(found.interval, theirs.confidence_interval, atol=spread / 4)
-    apart = np.hypot(one.drawn.std(), other.drawn.std())
+    apart = np.hypot(one.draws.std(), other.draws.std())
     assert found.interval[1] - found.interval[0] < 0.9 * 2 * 1.96 * apart
 
 

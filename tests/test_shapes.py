@@ -1070,7 +1070,7 @@ def test_one_command_does_every_shape_and_finds_it_finished(  # noqa: PLR0913
     assert f"  {metric} " in capsys.readouterr().out
     again = run(compose(*typed, "hub.examples=true"))
     assert again.best == result.best
-    assert again.begun == "finished"
+    assert again.previous_state == "finished"
     card = (result.model / "README.md").read_text(encoding="utf-8")
     assert said in card
     assert "Examples from the data" in card

@@ -72,7 +72,7 @@ def test_too_few_rows_and_thresholds_that_would_not_help_leave_one_half() -> Non
     assert threshold == 0.5
     assert why is not None and "not raise the F1 of unseen" in why
     nothing = np.random.default_rng(0).random(400)
-    threshold, why = of_label(nothing, right, wanted=0.95)
+    threshold, why = of_label(nothing, right, precision=0.95)
     assert threshold == NEVER
     assert why is not None and "never given" in why
     assert not (nothing > threshold).any()

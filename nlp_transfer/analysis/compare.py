@@ -101,10 +101,10 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
         )
     metric = metric or _chosen_by(runs)
     over = FOLDS if len({run.fold for run in runs}) > 1 else SEEDS
-    scores, drawn = _scores(runs, split, metric, over)
+    scores, draws = _scores(runs, split, metric, over)
     if not np.isfinite(scores).all():
         raise UserError(ExitCode.DATA, f"{metric} is undefined on these {split} rows.")
-    entries = _entries(runs, scores, drawn, over)
+    entries = _entries(runs, scores, draws, over)
     entries.sort(key=lambda entry: entry.contender.score, reverse=greater_is_better(metric))
     pairs = _pairs(entries, split, metric) if over == SEEDS else []
     notes += _of_folds(entries) if over == FOLDS else []
@@ -163,16 +163,16 @@ def _chosen_by(runs: Sequence[Finished]) -> str:
 def rows_of(run: Finished, split: str, metric: str) -> Rows:
     """The rows of a run's split, if the metric can be measured on them."""
     labels = tuple(run.about["labels"])
-    known = [
+    comparable = [
         name
         for name, registered in metrics_of(run.problem.metric_kind).items()
         if len(labels) == 2 or not registered.binary
     ]
-    if metric not in known:
+    if metric not in comparable:
         raise UserError(
             ExitCode.CONFIG,
             f"The metric {metric!r} cannot be compared by; for these runs there are "
-            f"{', '.join(known)}.",
+            f"{', '.join(comparable)}.",
         )
     positive = run.settings["evaluation.positive_label"]
     classes = Classes(labels, len(labels) - 1 if positive is None else labels.index(positive))
@@ -196,14 +196,14 @@ def _of_folds(entries: Sequence[Entry]) -> Iterator[str]:
         folds = range(entry.runs[0].settings["dataset.folds"])
         missing = sorted({*folds} - {*entry.contender.seeds})
         if missing:
-            listed = ", ".join(map(str, missing))
-            yield f"{entry.name}: of {len(folds)} folds there is no run of {listed}"
+            folds_without_run = ", ".join(map(str, missing))
+            yield f"{entry.name}: of {len(folds)} folds there is no run of {folds_without_run}"
     if len(entries) > 1:
         yield "folds share most of their rows of train, so differences of their means have no p"
 
 
 def _entries(
-    runs: Sequence[Finished], scores: np.ndarray, drawn: np.ndarray, over: str
+    runs: Sequence[Finished], scores: np.ndarray, draws: np.ndarray, over: str
 ) -> list[Entry]:
     """Runs that differ only in the seed (or fold) together; the same one twice is two entries."""
     groups: list[dict[int, int]] = []  # by seed, which run
@@ -224,7 +224,7 @@ def _entries(
         Entry(
             name,
             [runs[i] for i in group.values()],
-            Contender(tuple(group), scores[[*group.values()]], drawn[[*group.values()]]),
+            Contender(tuple(group), scores[[*group.values()]], draws[[*group.values()]]),
         )
         for name, group in zip(names, of_seeds, strict=True)
     ]

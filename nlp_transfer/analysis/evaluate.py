@@ -88,7 +88,7 @@ def remeasure(
     return Remeasured(measured, corpus.notes)
 
 
-def align(written: Sequence[str], labels: tuple[str, ...], names: dict[str, str]) -> Aligned:
+def align(data_labels: Sequence[str], labels: tuple[str, ...], names: dict[str, str]) -> Aligned:
     """Which of the model's labels each label of the data is, and by what.
 
     By name; by the names that the run gave to what its data holds; by name whatever the case,
@@ -100,20 +100,20 @@ def align(written: Sequence[str], labels: tuple[str, ...], names: dict[str, str]
     Raises:
         UserError: if not every label of the data is one of the model's.
     """
-    distinct = set(written)
+    distinct = set(data_labels)
     if distinct <= set(labels):
-        return Aligned({label: label for label in written}, None)
-    if distinct <= set(names) and {names[label] for label in written} <= set(labels):
-        return Aligned({label: names[label] for label in written}, "by the run's label names")
+        return Aligned({label: label for label in data_labels}, None)
+    if distinct <= set(names) and {names[label] for label in data_labels} <= set(labels):
+        return Aligned({label: names[label] for label in data_labels}, "by the run's label names")
     folded = {label.casefold(): label for label in labels}
     clear = len(folded) == len(labels) and len({w.casefold() for w in distinct}) == len(distinct)
     if clear and {label.casefold() for label in distinct} <= set(folded):
-        names_by_label = {label: folded[label.casefold()] for label in written}
+        names_by_label = {label: folded[label.casefold()] for label in data_labels}
         return Aligned(names_by_label, "by name, whatever the case")
     numbered = {str(i): f"LABEL_{i}" for i in range(len(labels))}
     if labels == tuple(numbered.values()) and distinct <= set(numbered):
-        return Aligned({label: numbered[label] for label in written}, "by number")
-    unknown = [label for label in written if label not in labels]
+        return Aligned({label: numbered[label] for label in data_labels}, "by number")
+    unknown = [label for label in data_labels if label not in labels]
     raise UserError(
         ExitCode.DATA,
         f"The labels of the data do not all belong to the model: {_some(unknown)} "
@@ -201,7 +201,7 @@ def _corpus(
     """The labelled texts in the model's labels."""
     notes: list[str] = []
 
-    def names(written: set[str], order: Sequence[str]) -> dict[str, str]:
+    def names(data_labels: set[str], order: Sequence[str]) -> dict[str, str]:
         if not problem.has_labels:
             return {label: label for label in labels}
         names_of_run = config.label_names or {}
@@ -209,7 +209,7 @@ def _corpus(
             **names_of_run,
             **{old: new for old, new in named(names_of_run, order).items() if new},
         }
-        by_number = sorted(written, key=lambda label: (integer(label) or 0, label))
+        by_number = sorted(data_labels, key=lambda label: (integer(label) or 0, label))
         alignment = align(by_number, labels, run_names)
         if alignment.how is not None:
             pairs = ", ".join(f"{label} is {name}" for label, name in alignment.names.items())
@@ -223,5 +223,5 @@ def _corpus(
 
 
 def _some(labels: Sequence[str]) -> str:
-    shown = ", ".join(labels[:5])
-    return shown if len(labels) <= 5 else f"{shown} …"
+    first = ", ".join(labels[:5])
+    return first if len(labels) <= 5 else f"{first} …"

@@ -164,11 +164,13 @@ def common_split(runs: Sequence[Finished]) -> str:
     """
     shared = set.intersection(*(set(run.about["predictions"]) for run in runs))
     if not shared:
-        listed = "".join(f"\n  {run.folder}: {', '.join(run.about['predictions'])}" for run in runs)
+        splits_by_run = "".join(
+            f"\n  {run.folder}: {', '.join(run.about['predictions'])}" for run in runs
+        )
         raise UserError(
             ExitCode.DATA,
             f"The runs have no split in common: expected test, cross_validation or validation in "
-            f"each, found:{listed}\nCompare runs that were measured in the same way.",
+            f"each, found:{splits_by_run}\nCompare runs that were measured in the same way.",
         )
     split = reported_split(shared)
     of_fold = {run.fold: run for run in reversed(runs)}

@@ -114,8 +114,8 @@ def _part(config: Config, size: int, whole: int) -> Config:
 def _curve(runs: list[Finished], sizes: list[int]) -> Curve:
     split, metric = common_split(runs), runs[-1].metric
     answers = [run.answers(split) for run in runs]
-    scores, drawn = draw_scores(metric, rows_of(runs[-1], split, metric), answers)
-    points = [Contender((0,), scores[[i]], drawn[[i]]) for i in range(len(runs))]
+    scores, draws = draw_scores(metric, rows_of(runs[-1], split, metric), answers)
+    points = [Contender((0,), scores[[i]], draws[[i]]) for i in range(len(runs))]
     gains = [difference(here, before) for before, here in zip(points, points[1:], strict=False)]
     steps = [
         Step(size, str(run.folder), run.measured[split], gain, run.about.get("decisions", {}))
@@ -148,8 +148,8 @@ def _different_decisions(curve: Curve) -> Iterator[str]:
         values = [step.decisions.get(name) for step in curve.steps]
         if any(value != values[0] for value in values):
             points = zip(curve.steps, values, strict=True)
-            chosen = ", ".join(f"{step.rows:,} rows: {value}" for step, value in points)
-            differs = f"{name} is chosen by the data ({chosen})"
+            by_rows = ", ".join(f"{step.rows:,} rows: {value}" for step, value in points)
+            differs = f"{name} is chosen by the data ({by_rows})"
             yield f"The points differ in more than their rows: {differs}."
 
 

@@ -23,17 +23,17 @@ def run_options(arguments: Namespace) -> None:
     from nlp_transfer.config import hints, options
 
     word = arguments.word
-    shown = options.options() if word is None else options.search(word)
-    if not shown:
-        names = hints.meant(word)
-        shown = [o for o in options.options() if o.key in names or o.key.startswith(f"{word}.")]
-        if not shown:
+    matches = options.options() if word is None else options.search(word)
+    if not matches:
+        names = hints.likely_keys(word)
+        matches = [o for o in options.options() if o.key in names or o.key.startswith(f"{word}.")]
+        if not matches:
             raise UserError(
                 ExitCode.CONFIG,
                 f"No option has {word!r} in its key or its text. nlp-transfer options lists all.",
             )
     width = min(shutil.get_terminal_size().columns, 100)
-    for option in shown:
+    for option in matches:
         print(
             f"{option.key}={option.default}" if option.default != options.REQUIRED else option.key
         )

@@ -33,14 +33,14 @@ def sweep_folder(arguments: Sequence[str]) -> Path:
     return Path(RUNS) / f"sweep-{digest}"
 
 
-def note_job(metric: str, run: Path, best: float, begun: str) -> None:
+def note_job(metric: str, run: Path, best: float, previous_state: str) -> None:
     """Write down what the present job gave.
 
     Args:
         metric: the one that `best` is, on validation.
-        begun: what the run's folder held before: absent, unfinished or finished.
+        previous_state: what the run's folder held before: absent, unfinished or finished.
     """
-    _write({"metric": metric, "best": best, "run": str(run), "begun": begun})
+    _write({"metric": metric, "best": best, "run": str(run), "begun": previous_state})
 
 
 def note_failure(error: UserError) -> None:
@@ -52,16 +52,18 @@ def summary(folder: Path) -> str:
     """The jobs of a sweep, one line each, by what sets them apart."""
     files = sorted(folder.glob("job-*.json"))
     jobs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    done = [job for job in jobs if "error" not in job]
-    before = sum(job["begun"] == "finished" for job in done)
+    succeeded = [job for job in jobs if "error" not in job]
+    reused = sum(job["begun"] == "finished" for job in succeeded)
     lines = [
-        f"Sweep {folder}: {len(jobs)} jobs, {before} were finished before, "
-        f"{len(jobs) - len(done)} failed."
+        f"Sweep {folder}: {len(jobs)} jobs, {reused} were finished before, "
+        f"{len(jobs) - len(succeeded)} failed."
     ]
     common = set.intersection(*(set(job["overrides"]) for job in jobs)) if jobs else set()
     for job in jobs:
         differs = " ".join(override for override in job["overrides"] if override not in common)
-        result = f"{job['metric']} {job['best']:.4f}  {job['run']}" if job in done else "failed"
+        result = (
+            f"{job['metric']} {job['best']:.4f}  {job['run']}" if job in succeeded else "failed"
+        )
         lines.append(f"  {result}  {differs}")
     return "\n".join(lines)
 

@@ -139,9 +139,9 @@ def _config_dir(arguments: Sequence[str]) -> str | None:
 
 def _sweep(arguments: list[str]) -> None:
     """Several runs, and what they gave, also where one of them failed."""
-    with tempfile.TemporaryDirectory() as aside:
+    with tempfile.TemporaryDirectory() as temporary:
         planned = "dry_run=true" in arguments  # which leaves nothing
-        folder = Path(aside) if planned else sweep_folder(arguments)
+        folder = Path(temporary) if planned else sweep_folder(arguments)
         sys.argv[1:] = with_stage_keys(_with_sweep_dir(arguments, folder))
         try:
             _compose_and_run()
@@ -175,7 +175,7 @@ def _compose_and_run(tree: DictConfig) -> float:
         fail(refusal.code, str(refusal))
         raise
     if in_a_sweep() and not config.dry_run:
-        note_job(result.chosen_by, result.folder, result.best, result.begun)
+        note_job(result.chosen_by, result.folder, result.best, result.previous_state)
     return result.best
 
 

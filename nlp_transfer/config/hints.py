@@ -54,7 +54,7 @@ _KEYS = {alias: key for key, aliases in ALIASES.items() for alias in aliases}
 SHOWN = 3
 
 
-def meant(key: str) -> list[str]:
+def likely_keys(key: str) -> list[str]:
     """The keys that an unknown key may mean, best first; none if its words say nothing.
 
     An alias counts, and so does a key of another section with the same last word.
@@ -69,7 +69,7 @@ def meant(key: str) -> list[str]:
 
 def explain(key: str) -> str | None:
     """What to type instead of an unknown key, as the end of a sentence; None: nothing is known."""
-    keys = meant(key)
+    keys = likely_keys(key)
     if not keys:
         return None
     if keys == ["checkpoint"]:
@@ -88,7 +88,7 @@ def value_of_flag(arguments: Sequence[str], place: int) -> str | None:
 
 def unknown_flag(flag: str, value: str | None, program: str) -> str:
     """The message for `--epochs 3`, where options are typed as KEY=VALUE."""
-    keys = meant(flag.lstrip("-"))
+    keys = likely_keys(flag.lstrip("-"))
     if not keys:
         return f"{flag} is not a flag. Options are typed as KEY=VALUE; {program} --help lists them."
     typed = " or ".join(f"{key}={'VALUE' if value is None else value}" for key in keys)

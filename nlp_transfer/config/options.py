@@ -37,8 +37,8 @@ def options() -> tuple[Option, ...]:
 
 def search(word: str) -> list[Option]:
     """The options with a word in their key or meaning, whatever the case."""
-    wanted = word.casefold()
-    return [o for o in options() if wanted in o.key.casefold() or wanted in o.meaning.casefold()]
+    needle = word.casefold()
+    return [o for o in options() if needle in o.key.casefold() or needle in o.meaning.casefold()]
 
 
 @cache

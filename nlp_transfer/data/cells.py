@@ -68,5 +68,5 @@ def label_key(label: Any) -> Any:
     """What is left of a label without case, repeated spaces, zero-width characters, in NFC."""
     if not isinstance(label, str):
         return label
-    shown = ZERO_WIDTH.sub("", unicodedata.normalize("NFC", label))
-    return " ".join(shown.split()).casefold() or label
+    visible = ZERO_WIDTH.sub("", unicodedata.normalize("NFC", label))
+    return " ".join(visible.split()).casefold() or label

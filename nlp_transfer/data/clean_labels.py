@@ -30,11 +30,11 @@ def merge_labels(tables: dict[str, list[Table]], notes: list[str]) -> dict[str, 
     merged = {label: group[0] for group in spellings(counts) for label in group[1:]}
     if not merged:
         return tables
-    shown = ", ".join(
+    examples = ", ".join(
         f"{old!r} ({rows[old]}) → {new!r}" for old, new in list(merged.items())[:SHOWN]
     )
     more = f" and {len(merged) - SHOWN} more" if len(merged) > SHOWN else ""
-    notes.append(f"dataset.clean_labels=true merges {shown}{more}")
+    notes.append(f"dataset.clean_labels=true merges {examples}{more}")
 
     def clean(label: Any) -> Any:
         if isinstance(label, list):

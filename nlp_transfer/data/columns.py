@@ -52,21 +52,21 @@ def cells_of(columns: Sequence[str], name: str, read: Callable[[str], Iterable[A
 
 def require_columns(
     columns: Sequence[str],
-    wanted: Iterable[tuple[str, str | None]],
+    required: Iterable[tuple[str, str | None]],
     where: str,
     read: Callable[[str], Iterable[Any]],
 ) -> None:
     """Refuse a table that lacks columns; all that are missing in one message.
 
     Args:
-        wanted: key or flag and column, as `("dataset.text", "text")`; no column is no wish.
+        required: key or flag and column, as `("dataset.text", "text")`; no column is no wish.
         where: the file, for the message.
 
     Raises:
         UserError: with the columns that there are.
     """
     missing = []
-    for key, name in wanted:
+    for key, name in required:
         if name is None:
             continue
         place = find_column(columns, name)
@@ -81,11 +81,11 @@ def require_columns(
         f"{key}{'=' if '.' in key else ' '}{name!r} is not a column of {where}"
         for key, name in missing
     )
-    listed = ", ".join(c if c and c == c.strip() and "," not in c else repr(c) for c in columns)
+    names = ", ".join(c if c and c == c.strip() and "," not in c else repr(c) for c in columns)
     keys = " and ".join(key for key, _ in missing)
     raise UserError(
         ExitCode.DATA,
-        f"{assigned}; it has {listed}. Set {keys} to one of them."
+        f"{assigned}; it has {names}. Set {keys} to one of them."
         f"{_nearest(columns, [name for _, name in missing])}{_no_header(columns)}",
     )
 

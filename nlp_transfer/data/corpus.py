@@ -201,17 +201,17 @@ def load_labelled(
         parts = {"--data": tables}
         parts = read_label_lists(parts, config, faults, notes)
         tables = read_decimal_commas(parts, config)["--data"]
-        listed = any(isinstance(label, list) for table in tables for label in table.labels)
-        if listed and not (problem.several or problem.reads_columns):
+        has_lists = any(isinstance(label, list) for table in tables for label in table.labels)
+        if has_lists and not (problem.several or problem.reads_columns):
             raise UserError(
                 ExitCode.DATA,
                 f"The label column {config.label!r} holds lists of labels, and the model answers "
                 f"with one ({problem.name}).",
             )
         tables = [parse(table, problem, config, faults) for table in tables]
-        written = {str(label) for table in tables for label in problem.labels_in(table.labels)}
+        labels = {str(label) for table in tables for label in problem.labels_in(table.labels)}
         order = () if any(table.order is None for table in tables) else tables[0].order or ()
-        return _with_label_ids(tables, names(written, order), problem, faults)
+        return _with_label_ids(tables, names(labels, order), problem, faults)
 
 
 def answers_of(corpus: Corpus, split: str) -> list[str]:
@@ -281,7 +281,7 @@ def _with_label_ids(
     """Labels are compared as text: a file may hold 1 where another holds "1"."""
     position = {label: i for i, label in enumerate(names)}
     columns: dict[str, list[Any]] = {"text": [], "text_pair": [], "label": []}
-    columns |= {name: [] for name in parts[0].kept}
+    columns |= {name: [] for name in parts[0].extra}
     for table in parts:
         encoded = problem.encode(table.labels, position)
         faults.take_out(encoded.wrong, encoded.fault, table)
@@ -289,7 +289,7 @@ def _with_label_ids(
         columns["text"] += table.texts
         columns["text_pair"] += table.pairs or []
         columns["label"] += table.labels
-        for name, cells in table.kept.items():
+        for name, cells in table.extra.items():
             columns[name] += cells
     return Dataset.from_dict({name: cells for name, cells in columns.items() if cells})
 

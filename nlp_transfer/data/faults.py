@@ -22,8 +22,8 @@ class Fault:
     advice: str = ""
 
     def __str__(self) -> str:
-        shown = "".join(f"\n  {row}" for row in self.rows)
-        return f"{self.sentence}:{shown}" + (f"\n  and {self.others}" if self.others else "")
+        examples = "".join(f"\n  {row}" for row in self.rows)
+        return f"{self.sentence}:{examples}" + (f"\n  and {self.others}" if self.others else "")
 
 
 @dataclass
@@ -77,19 +77,19 @@ def refuse_rows(rows: Sequence[int], what: str, table: Table) -> None:
 
 def fault_of(rows: Sequence[int], what: str, table: Table, advice: str = "") -> Fault:
     """The fault of some rows, with their lines where the file has lines."""
-    numbers = [table.kept["row"][i] for i in rows]
+    numbers = [table.extra["row"][i] for i in rows]
     lines = table.lines(numbers[:MOST])
-    shown = [
+    examples = [
         f"{_line(lines, number)}row {number}: {_label(table, i)}text {_short(table.texts[i])}"
         for i, number in list(zip(rows, numbers, strict=True))[:SHOWN]
     ]
     others = ""
     if numbers[SHOWN:MOST]:
-        listed = ", ".join(str(lines.get(number, number)) for number in numbers[SHOWN:MOST])
+        further = ", ".join(str(lines.get(number, number)) for number in numbers[SHOWN:MOST])
         more = ", …" if len(numbers) > MOST else ""
-        others = f"{'lines' if lines else 'rows'} {listed}{more}"
+        others = f"{'lines' if lines else 'rows'} {further}{more}"
     sentence = f"{len(rows)} of the {table.total} rows of {table.source} have {what}"
-    return Fault(sentence, shown, others, advice)
+    return Fault(sentence, examples, others, advice)
 
 
 def _label(table: Table, row: int) -> str:

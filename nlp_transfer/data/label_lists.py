@@ -103,8 +103,10 @@ def _are_written_lists(tables: Iterable[Table]) -> bool:
 def _parsed(table: Table, faults: Faults) -> Table:
     cells = [_list_of(cell) if isinstance(cell, str) else cell for cell in table.labels]
     wrong = [i for i, cell in enumerate(cells) if isinstance(cell, str)]
-    left = replace(table, labels=cells)
-    return faults.take_out(wrong, "a label that looks like a list and cannot be read as one", left)
+    parsed = replace(table, labels=cells)
+    return faults.take_out(
+        wrong, "a label that looks like a list and cannot be read as one", parsed
+    )
 
 
 def _list_of(cell: str) -> Any:

@@ -57,26 +57,26 @@ def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, 
     Raises:
         UserError: with the file or the name that cannot be read.
     """
-    wanted = {split: getattr(config, split) for split in SPLITS}
-    wanted = {split: where for split, where in wanted.items() if where is not None}
+    places = {split: getattr(config, split) for split in SPLITS}
+    places = {split: where for split, where in places.items() if where is not None}
     if config.name is None:
         columns = (config.text, config.text_pair, config.group, *config.label_columns, *slices)
         options = ReadOptions(
             config.encoding, config.separator, columns=tuple(c for c in columns if c)
         )
         return {
-            split: read_files(where, f"dataset.{split}", options) for split, where in wanted.items()
+            split: read_files(where, f"dataset.{split}", options) for split, where in places.items()
         }
     if config.name == EMBEDDED:
         with resources.as_file(resources.files("nlp_transfer.reviews")) as folder:
             return {
                 split: read_files(str(folder / f"{where}.csv"), f"dataset.{split}", ReadOptions())
-                for split, where in wanted.items()
+                for split, where in places.items()
             }
     if (Path(config.name) / SAVED_SPLITS).is_file():
         saved = DatasetDict.load_from_disk(config.name)
-        return {split: [_saved_split(config.name, saved, where)] for split, where in wanted.items()}
-    return {split: [_read_hub(config, where)] for split, where in wanted.items()}
+        return {split: [_saved_split(config.name, saved, where)] for split, where in places.items()}
+    return {split: [_read_hub(config, where)] for split, where in places.items()}
 
 
 def _saved_split(folder: str, saved: DatasetDict, split: str) -> Source:
@@ -124,10 +124,10 @@ def read_files(pattern: str, key: str, options: ReadOptions | None = None) -> li
     if not path.exists() and WORKBOOK in pattern.lower():
         pattern, _, sheet = pattern.rpartition("#")
         path, options = Path(pattern).expanduser(), replace(options, sheet=sheet)
-    named = str(path) if pattern.startswith("~") else pattern
+    pattern_or_path = str(path) if pattern.startswith("~") else pattern
     if path.exists():
-        return [_read_file(path, options, named)]
-    paths = sorted(glob.glob(named, recursive=True))  # noqa: PTH207 (patterns may be absolute)
+        return [_read_file(path, options, pattern_or_path)]
+    paths = sorted(glob.glob(pattern_or_path, recursive=True))  # noqa: PTH207 (patterns may be absolute)
     if not paths:
         raise UserError(
             ExitCode.DATA,
@@ -139,8 +139,8 @@ def read_files(pattern: str, key: str, options: ReadOptions | None = None) -> li
 @contextmanager
 def _fetched(url: str, key: str) -> Iterator[list[Path]]:
     """Copies of what a URL names, for as long as they are read."""
-    with tempfile.TemporaryDirectory() as aside:
-        options = {"cache_storage": aside, "same_names": True}
+    with tempfile.TemporaryDirectory() as temporary:
+        options = {"cache_storage": temporary, "same_names": True}
         try:
             files = fsspec.open_local(f"simplecache::{url}", simplecache=options)
         except Exception as error:  # noqa: BLE001 (each file system has errors of its own)
@@ -189,9 +189,9 @@ def _one_table(windows: list[Window], path: Path, options: ReadOptions) -> pa.Ta
     return pa.table(columns)
 
 
-def _root(wanted: str, column: str) -> bool:
+def _root(name: str, column: str) -> bool:
     """Whether a column, or a field inside it, may be meant."""
-    return wanted.strip() == column.strip() or wanted.startswith(f"{column}.")
+    return name.strip() == column.strip() or name.startswith(f"{column}.")
 
 
 def _not_one_type(

@@ -44,10 +44,12 @@ def cut_missing_splits(
     if withhold and "validation" not in splits:
         missing.append(("validation", config.validation_fraction))
     whole = len(splits["train"])
-    left = 1.0  # the share of train that is left: not counted, so that more rows change no hash
+    remaining = (
+        1.0  # the share of train that is left: not counted, so that more rows change no hash
+    )
     for split, fraction in missing:
         train = splits["train"]
-        rows, share = _rows_to_cut(train, problem, config), fraction / left
+        rows, share = _rows_to_cut(train, problem, config), fraction / remaining
         if split == "test" and config.folds is not None:
             cut = fold_of(rows, config.folds, config.cut, seed) == config.fold
         else:
@@ -58,7 +60,7 @@ def cut_missing_splits(
                     f"train has only {whole} rows: no {split} split can be cut from it.",
                 )
             cut = cut_off(rows, share, size, config.cut, split, seed)
-        left -= fraction
+        remaining -= fraction
         splits["train"], splits[split] = (train.select(np.flatnonzero(x)) for x in (~cut, cut))
         notes.append(f"{cut.sum()} rows of train, {_how(config)}, are the {split} split")
     return splits
@@ -136,12 +138,13 @@ def without_leaks(
     message += " or ".join(split for split in splits if split != "train")
     if on_leak is OnLeak.error:
         some = train.select(np.flatnonzero(leaks)[:SHOWN])
-        shown = "".join(
+        examples = "".join(
             f"\n  row {row['row']} of {row['source']}: {row['text'][:60]!r}" for row in some
         )
         raise UserError(
             ExitCode.DATA,
-            f"{message} (dataset.on_leak=error):{shown}\nRemove them, or say dataset.on_leak=drop.",
+            f"{message} (dataset.on_leak=error):{examples}\n"
+            "Remove them, or set dataset.on_leak=drop.",
         )
     if leaks.all():
         raise UserError(
@@ -161,10 +164,11 @@ def labels_without_train(
     if classes["train"] is None:
         return []
     everywhere = {label for ids in classes.values() if ids is not None for label in ids.tolist()}
-    lost = sorted(everywhere - set(classes["train"].tolist()))
+    missing = sorted(everywhere - set(classes["train"].tolist()))
     labels = list(names.values())
     return [
-        f"train has no row labelled {labels[i]}: all of them went to the other splits" for i in lost
+        f"train has no row labelled {labels[i]}: all of them went to the other splits"
+        for i in missing
     ]
 
 

@@ -103,11 +103,11 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
         take[np.argmax(np.where(take < counts, quota - take, -np.inf))] += 1
     while take.sum() > size:
         take[np.argmax(take)] -= 1
-    chosen = [
+    rows = [
         generator.permutation(np.flatnonzero(labels == label))[:n]
         for label, n in zip(distinct, take, strict=True)
     ]
-    return np.sort(np.concatenate(chosen))
+    return np.sort(np.concatenate(rows))
 
 
 def deal(strata: np.ndarray, parts: int, seed: int) -> np.ndarray:
@@ -136,18 +136,18 @@ def deal_groups(
     """
     counts = np.zeros((groups.max() + 1, strata.max() + 1))
     np.add.at(counts, (groups, strata), 1)
-    wanted = np.outer(shares, counts.sum(axis=0))
+    missing = np.outer(shares, counts.sum(axis=0))
     part_of = np.empty(len(counts), dtype=np.int64)
     empty = set(range(len(shares)))
     order = np.random.default_rng(seed).permutation(len(counts))
-    for left, group in zip(range(len(order), 0, -1), order, strict=True):
-        among = sorted(empty) if left <= len(empty) else list(range(len(shares)))
+    for remaining, group in zip(range(len(order), 0, -1), order, strict=True):
+        candidates = sorted(empty) if remaining <= len(empty) else list(range(len(shares)))
         # What lessens the squared distance to the shares most; of equals, the emptiest part.
-        gain = wanted[among] @ counts[group]
-        best = max(range(len(among)), key=lambda i: (gain[i], wanted[among[i]].sum()))
-        part_of[group] = among[best]
-        wanted[among[best]] -= counts[group]
-        empty.discard(among[best])
+        gain = missing[candidates] @ counts[group]
+        best = max(range(len(candidates)), key=lambda i: (gain[i], missing[candidates[i]].sum()))
+        part_of[group] = candidates[best]
+        missing[candidates[best]] -= counts[group]
+        empty.discard(candidates[best])
     return part_of[groups]
 
 

@@ -27,7 +27,7 @@ class Table:
     labels: Sequence[Any]
     order: tuple[str, ...] | None
     """Of the labels, where a `ClassLabel` says so."""
-    kept: dict[str, list[Any]]
+    extra: dict[str, list[Any]]
     """`source` and `row`, and columns to slice by, by our name."""
     total: int
     """Rows of the source, before any was taken out."""
@@ -39,8 +39,8 @@ class Table:
         pairs = None if self.pairs is None else [self.pairs[i] for i in rows]
         texts = [self.texts[i] for i in rows]
         labels = [self.labels[i] for i in rows] if self.labels else []
-        kept = {name: [cells[i] for i in rows] for name, cells in self.kept.items()}
-        return replace(self, texts=texts, pairs=pairs, labels=labels, kept=kept)
+        extra = {name: [cells[i] for i in rows] for name, cells in self.extra.items()}
+        return replace(self, texts=texts, pairs=pairs, labels=labels, extra=extra)
 
     def without(self, rows: Sequence[int]) -> Table:
         """All but some of its rows."""

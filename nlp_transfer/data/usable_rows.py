@@ -39,30 +39,32 @@ def read_table(  # noqa: PLR0913
     """
     if not len(source.table):
         raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
-    wanted = [("dataset.text", config.text), ("dataset.text_pair", config.text_pair)]
-    wanted += [("dataset.label", column) for column in config.label_columns]
-    wanted += [("dataset.group", config.group), ("dataset.id", config.id)]
-    wanted += [("evaluation.slices", column) for column in slices]
+    required = [("dataset.text", config.text), ("dataset.text_pair", config.text_pair)]
+    required += [("dataset.label", column) for column in config.label_columns]
+    required += [("dataset.group", config.group), ("dataset.id", config.id)]
+    required += [("evaluation.slices", column) for column in slices]
     columns = source.table.column_names
-    require_columns(columns, wanted, f"{source.name} ({split})", source.cells)
+    require_columns(columns, required, f"{source.name} ({split})", source.cells)
     notes.extend(source.notes)
     rows = len(source.table)
     labels, order = read_labels(source, config)
-    kept: dict[str, list[Any]] = {f"{SLICE_PREFIX}{c}": _as_texts(source, c) for c in slices}
-    kept |= {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
+    extra: dict[str, list[Any]] = {f"{SLICE_PREFIX}{c}": _as_texts(source, c) for c in slices}
+    extra |= {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
     if config.group is not None:
-        kept["group"] = _as_texts(source, config.group)
+        extra["group"] = _as_texts(source, config.group)
     if config.id is not None:
-        kept["id"] = _as_texts(source, config.id)
+        extra["id"] = _as_texts(source, config.id)
     pairs = None if config.text_pair is None else source.cells(config.text_pair)
     name = f"{source.name} ({split})"
     texts = source.cells(config.text)
-    table = Table(name, texts, pairs, labels, order, kept, rows, source.lines)
+    table = Table(name, texts, pairs, labels, order, extra, rows, source.lines)
     return _usable(table, config, faults, notes)
 
 
 def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str]) -> Table:
-    table = _without_empty(table, lambda t: t.kept.get("group", []), "group", config, faults, notes)
+    table = _without_empty(
+        table, lambda t: t.extra.get("group", []), "group", config, faults, notes
+    )
     table = _with_texts(table, config, faults, notes)
     rows = [] if isinstance(config.label, list) else _not_labels(table.labels)
     if rows:
@@ -71,7 +73,7 @@ def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str
         table = faults.take_out(rows, fault, table, advice)
     rows = [i for i, label in enumerate(table.labels) if is_blank(label)]
     drop = config.on_unlabeled is OnUnusable.drop
-    return _taken(rows, "no label", "dataset.on_unlabeled", drop, table, faults, notes)
+    return _without_rows(rows, "no label", "dataset.on_unlabeled", drop, table, faults, notes)
 
 
 def _not_labels(labels: Sequence[Any]) -> list[int]:
@@ -91,13 +93,13 @@ def read_texts(
     pairs: list[str] = []
     with Faults() as faults:
         for source in sources:
-            wanted = (("--text", text), ("--text-pair", text_pair))
-            require_columns(source.table.column_names, wanted, source.name, source.cells)
+            required = (("--text", text), ("--text-pair", text_pair))
+            require_columns(source.table.column_names, required, source.name, source.cells)
             rows = len(source.table)
-            kept: dict[str, list[Any]] = {"row": list(range(1, rows + 1))}
+            extra: dict[str, list[Any]] = {"row": list(range(1, rows + 1))}
             seconds = None if text_pair is None else source.cells(text_pair)
             first = source.cells(text)
-            table = Table(source.name, first, seconds, [], None, kept, rows, source.lines)
+            table = Table(source.name, first, seconds, [], None, extra, rows, source.lines)
             table = _with_texts(table, DatasetConfig(), faults, [])
             texts += table.texts
             pairs += table.pairs or []
@@ -130,10 +132,10 @@ def _without_empty(  # noqa: PLR0913
 ) -> Table:
     drop = config.on_empty is OnUnusable.drop
     rows = blank_rows(cells(table))
-    return _taken(rows, f"an empty {what}", "dataset.on_empty", drop, table, faults, notes)
+    return _without_rows(rows, f"an empty {what}", "dataset.on_empty", drop, table, faults, notes)
 
 
-def _taken(  # noqa: PLR0913
+def _without_rows(  # noqa: PLR0913
     rows: list[int],
     what: str,
     key: str,

@@ -91,8 +91,8 @@ def resampled(rows: int, draws: int) -> Iterator[np.ndarray]:
     at_once = max(AT_ONCE // rows, 1)
     for start in range(0, draws, at_once):
         some = min(at_once, draws - start)
-        drawn = generator.integers(0, rows, (some, rows)) + rows * np.arange(some)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=some * rows)
+        resamples = generator.integers(0, rows, (some, rows)) + rows * np.arange(some)[:, None]
+        counts = np.bincount(resamples.ravel(), minlength=some * rows)
         yield counts.reshape(some, rows).astype(np.float64)
 
 
@@ -120,8 +120,8 @@ def resampled_confusion(confusion: np.ndarray, draws: int) -> Iterator[np.ndarra
     at_once = max(AT_ONCE // cells.size, 1)
     for start in range(0, draws, at_once):
         some = min(at_once, draws - start)
-        drawn = generator.multinomial(rows, cells / cells.sum(), size=some)
-        yield drawn.reshape(some, labels, labels).astype(np.float64)
+        resamples = generator.multinomial(rows, cells / cells.sum(), size=some)
+        yield resamples.reshape(some, labels, labels).astype(np.float64)
 
 
 def _drawn_cells(rows: EvaluatedRows, draws: int) -> Iterator[Counts]:
@@ -143,9 +143,9 @@ def _drawn_cells(rows: EvaluatedRows, draws: int) -> Iterator[Counts]:
     at_once = max(AT_ONCE // max(len(cells), labels), 1)
     for start in range(0, draws, at_once):
         some = min(at_once, draws - start)
-        drawn = generator.multinomial(len(rows), cells / cells.sum(), size=some)
-        counts = Counts(*np.split((drawn[:, :-2] @ columns).astype(np.float64), 3, axis=1))
-        right, wrong = (np.repeat(np.arange(some), drawn[:, i]) for i in (-2, -1))
+        resamples = generator.multinomial(len(rows), cells / cells.sum(), size=some)
+        counts = Counts(*np.split((resamples[:, :-2] @ columns).astype(np.float64), 3, axis=1))
+        right, wrong = (np.repeat(np.arange(some), resamples[:, i]) for i in (-2, -1))
         label = generator.integers(0, labels, len(right))
         for part in (counts.hits, counts.predicted, counts.actual):
             np.add.at(part, (right, label), 1)
@@ -160,30 +160,30 @@ def _drawn_columns(rows: EvaluatedRows, draws: int) -> Iterator[Counts]:
     """Of rows with several labels."""
     generator = np.random.default_rng(SEED)
     labels = len(rows.classes.names)
-    seen = rows.columns.sum(axis=0).reshape(3, 1, labels)
+    counted = rows.columns.sum(axis=0).reshape(3, 1, labels)
     for weights in resampled(len(rows), draws):
         counts = rows.counts(weights)
         right, wrongly, missed = (
             generator.poisson(unseen / labels, counts.hits.shape)
             for unseen in (UNSEEN, UNSEEN / 2, UNSEEN / 2)
         )
-        drawn = np.stack(
+        resamples = np.stack(
             [
                 counts.hits + right,
                 counts.predicted + right + wrongly,
                 counts.actual + right + missed,
             ]
         )
-        absent = drawn[1] + drawn[2] == 0
-        yield Counts(*np.where(absent, SELDOM * seen, drawn))
+        absent = resamples[1] + resamples[2] == 0
+        yield Counts(*np.where(absent, SELDOM * counted, resamples))
 
 
 def _of_counts(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Interval]:
-    drawn: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
+    resamples: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
     for counts in resampled_counts(rows, DRAWS) if metrics else ():
         for metric in metrics:
-            drawn[metric.name].append(metric.weighted_fn(counts, rows.classes))
-    between = {name: percentiles(np.concatenate(parts)) for name, parts in drawn.items()}
+            resamples[metric.name].append(metric.weighted_fn(counts, rows.classes))
+    between = {name: percentiles(np.concatenate(parts)) for name, parts in resamples.items()}
     if len(rows.classes.names) > DENSE_LABELS:
         # With few rows a label, a draw of fewer different rows has a lower F1: as much lower as the
         # sample is below the truth. So the interval is mirrored (Davison and Hinkley 1997, 5.2.1).
@@ -214,10 +214,10 @@ def _of_share(metric: Metric, rows: EvaluatedRows) -> Interval:
     """Of a mean of zeros and ones, [rows]: percentiles, as of right and wrong answers."""
     ones = int(rows.by_row(metric).sum())
     confusion = np.array([[ones, len(rows) - ones], [0, 0]])
-    drawn = [
+    resamples = [
         matrices[:, 0, 0] + matrices[:, 1, 1] for matrices in resampled_confusion(confusion, DRAWS)
     ]
-    return percentiles(np.concatenate(drawn) / len(rows))
+    return percentiles(np.concatenate(resamples) / len(rows))
 
 
 def _of_draws(metric: Metric, rows: EvaluatedRows) -> Interval:
@@ -226,12 +226,12 @@ def _of_draws(metric: Metric, rows: EvaluatedRows) -> Interval:
     return percentiles(np.concatenate([score(w) for w in resampled(len(rows), draws)]))
 
 
-def percentiles(drawn: np.ndarray) -> Interval:
+def percentiles(resamples: np.ndarray) -> Interval:
     """The middle 95% of the draws; those in which the metric is undefined are left out."""
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
+    resamples = resamples[~np.isnan(resamples)]
+    if not len(resamples):
         return np.nan, np.nan
-    low, high = np.percentile(drawn, PERCENTILES)
+    low, high = np.percentile(resamples, PERCENTILES)
     return float(low), float(high)
 
 
@@ -247,9 +247,9 @@ def resampled_means(table: np.ndarray) -> np.ndarray:
     return np.concatenate(parts) / len(table)
 
 
-def studentized(values: np.ndarray, drawn: np.ndarray) -> Interval:
+def studentized(values: np.ndarray, resamples: np.ndarray) -> Interval:
     """Bootstrap-t of a mean, from the drawn means of its `moments`, [draws, 2]."""
-    shifts, squares = drawn.T
+    shifts, squares = resamples.T
     error = values.std() / np.sqrt(len(values))
     errors = np.sqrt(np.maximum(squares - shifts**2, 0) / len(values))
     usable = errors > 1e-6 * error  # a draw of one row again and again tells nothing
@@ -259,36 +259,36 @@ def studentized(values: np.ndarray, drawn: np.ndarray) -> Interval:
     return float(values.mean() - high * error), float(values.mean() - low * error)
 
 
-def accelerated(values: np.ndarray, drawn: np.ndarray) -> Interval:
+def accelerated(values: np.ndarray, resamples: np.ndarray) -> Interval:
     """BCa of a mean: percentiles of the drawn means, moved for bias and skewness."""
-    shifts = drawn[:, 0]
+    shifts = resamples[:, 0]
     deviations = values - values.mean()
     spread = (deviations**2).sum()
     if spread == 0:
         return float(values.mean()), float(values.mean())
     skewness = (deviations**3).sum() / (6 * spread**1.5)
     below = np.clip((shifts < 0).mean(), 1 / len(shifts), 1 - 1 / len(shifts))
-    moved = ndtri(below) + ndtri(np.array(PERCENTILES) / 100)
-    shares = ndtr(ndtri(below) + moved / (1 - skewness * moved))
+    positions = ndtri(below) + ndtri(np.array(PERCENTILES) / 100)
+    shares = ndtr(ndtri(below) + positions / (1 - skewness * positions))
     low, high = values.mean() + np.quantile(shifts, shares)
     return float(low), float(high)
 
 
-def calibration_interval(values: np.ndarray, drawn: np.ndarray) -> Interval:
+def calibration_interval(values: np.ndarray, resamples: np.ndarray) -> Interval:
     """The calibration errors from which the one seen is within the middle 95% of the draws.
 
     Args:
         values: gap of every row by bin, [rows, bins]; the error is the sum of its means' sizes.
-        drawn: these means in every draw, [draws, bins].
+        resamples: these means in every draw, [draws, bins].
     """
-    seen = values.mean(axis=0)
-    error, noise = np.abs(seen).sum(), drawn - seen
+    observed = values.mean(axis=0)
+    error, noise = np.abs(observed).sum(), resamples - observed
 
     def is_too_large(scale: float) -> bool:
-        return np.percentile(np.abs(scale * seen + noise).sum(axis=1), PERCENTILES[0]) > error
+        return np.percentile(np.abs(scale * observed + noise).sum(axis=1), PERCENTILES[0]) > error
 
     def is_too_small(scale: float) -> bool:
-        return np.percentile(np.abs(scale * seen + noise).sum(axis=1), PERCENTILES[1]) < error
+        return np.percentile(np.abs(scale * observed + noise).sum(axis=1), PERCENTILES[1]) < error
 
     low = _border(lambda scale: not is_too_small(scale)) if is_too_small(0.0) else 0.0
     high = 0.0 if is_too_large(0.0) else _border(is_too_large)

@@ -107,13 +107,13 @@ def _missed_and_added(
             (None, name, ~true[:, i] & decisions[:, i], -probability),
         ):
             members = np.flatnonzero(wrong)
-            chosen = members[np.argsort(key[members], kind="stable")][:EACH].tolist()
+            sample = members[np.argsort(key[members], kind="stable")][:EACH].tolist()
             examples = [
                 {
                     **rows.example(row, probability[row]),
                     "label": ", ".join(np.array(labels)[true[row]].tolist()) or "none",
                 }
-                for row in chosen
+                for row in sample
             ]
             yield _kind(label, answer, members, examples)
 
@@ -140,8 +140,8 @@ def _kind(
 
 def _beginning(text: str) -> str:
     """The beginning of a text, with unpaired surrogates (which no file can hold) replaced."""
-    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
-    return shown.encode("utf-8", "replace").decode("utf-8")
+    excerpt = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+    return excerpt.encode("utf-8", "replace").decode("utf-8")
 
 
 def _lengths(texts: Texts) -> np.ndarray:

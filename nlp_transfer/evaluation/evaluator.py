@@ -187,12 +187,12 @@ def load_metrics(
     # In the files, those of decisions stand first.
     metrics.sort(key=lambda metric: metric.kind.predictions is not Predictions.decisions)
     best = config.best or names[0]
-    known = [m.name for m in metrics if m.kind.form is not Form.hub]
-    if best not in known:
+    comparable = [m.name for m in metrics if m.kind.form is not Form.hub]
+    if best not in comparable:
         raise UserError(
             ExitCode.CONFIG,
             f"evaluation.best={best!r} must be one of the metrics that are measured and whose "
-            f"direction is known: {', '.join(known)}. Add it to evaluation.metrics.",
+            f"direction is known: {', '.join(comparable)}. Add it to evaluation.metrics.",
         )
     return Metrics(best, classes, tuple(metrics), problem)
 

@@ -84,11 +84,11 @@ def interval_of_roc_auc(rows: EvaluatedRows) -> Interval:
         ]
         return _by_influence([_pair_influence(*column) for column in columns])
     generator = np.random.default_rng(SEED)
-    drawn = []
+    draws = []
     for weights in resampled(len(references), RANKING_DRAWS):
-        guessed = generator.poisson(2 / labels, (labels, 2, len(weights)))
-        drawn.append(roc_auc(references, probabilities, weights, classes, guessed))
-    return percentiles(np.concatenate(drawn))
+        guesses = generator.poisson(2 / labels, (labels, 2, len(weights)))
+        draws.append(roc_auc(references, probabilities, weights, classes, guesses))
+    return percentiles(np.concatenate(draws))
 
 
 @metric(
@@ -102,19 +102,19 @@ def roc_auc(
     probabilities: np.ndarray,
     weights: np.ndarray,
     classes: Classes,
-    guessed: np.ndarray | None = None,
+    guesses: np.ndarray | None = None,
 ) -> np.ndarray:
     """Of two labels; of more, one against the rest, averaged over those that the split has.
 
     Args:
-        guessed: for each label, how many further rows of it and of the rest are ranked at random,
+        guesses: for each label, how many further rows of it and of the rest are ranked at random,
             [labels, 2, ...].
     """
-    if guessed is None:
-        guessed = np.zeros((len(classes.names), 2, *weights.shape[:-1]))
+    if guesses is None:
+        guesses = np.zeros((len(classes.names), 2, *weights.shape[:-1]))
     by_row = np.ascontiguousarray(np.moveaxis(weights, -1, 0))
     labels = _ranked_labels(references, classes)
-    each = [_ranked_right(references == i, probabilities[:, i], by_row, guessed[i]) for i in labels]
+    each = [_ranked_right(references == i, probabilities[:, i], by_row, guesses[i]) for i in labels]
     return _mean_of_defined(np.stack(each))
 
 
@@ -131,7 +131,7 @@ def _mean_of_defined(by_label: np.ndarray) -> np.ndarray:
 
 
 def _ranked_right(
-    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray, guessed: np.ndarray
+    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray, guesses: np.ndarray
 ) -> np.ndarray:
     """The share of pairs in which the positive row stands above, [...]; NaN without any.
 
@@ -139,7 +139,7 @@ def _ranked_right(
         positive: bool [rows].
         scores: float [rows].
         weights: [rows, ...].
-        guessed: positive and negative rows that are ranked at random, [2, ...].
+        guesses: positive and negative rows that are ranked at random, [2, ...].
     """
     order = np.argsort(scores, kind="stable")
     first = np.diff(scores[order], prepend=-np.inf) > 0  # of the rows with the same score
@@ -152,8 +152,8 @@ def _ranked_right(
     groups = np.cumsum(first)[positive[order]] - 1
     middle = ranks[groups] - each[groups] / 2  # ties count half
     above = (theirs * middle).sum(axis=0) - positives**2 / 2
-    above += (guessed[0] * negatives + guessed[1] * positives + guessed[0] * guessed[1]) / 2
-    pairs = (positives + guessed[0]) * (negatives + guessed[1])
+    above += (guesses[0] * negatives + guesses[1] * positives + guesses[0] * guesses[1]) / 2
+    pairs = (positives + guesses[0]) * (negatives + guesses[1])
     return np.divide(above, pairs, out=np.full_like(above, np.nan), where=pairs > 0)
 
 
@@ -184,15 +184,15 @@ def interval_of_average_precision(rows: EvaluatedRows) -> Interval:
     generator = np.random.default_rng(SEED)
     count, labels = references.shape
     # Rows with one label each, which rank beside any row there is, and below all for the others.
-    guessed = np.repeat(np.eye(labels), GUESSES, axis=0)
-    beside = probabilities[generator.integers(0, count, len(guessed)), guessed.argmax(axis=1)]
-    joined = np.concatenate([references, guessed])
-    ranked = np.concatenate([probabilities, np.where(guessed > 0, beside[:, None], -1)])
-    drawn = []
+    guesses = np.repeat(np.eye(labels), GUESSES, axis=0)
+    beside = probabilities[generator.integers(0, count, len(guesses)), guesses.argmax(axis=1)]
+    joined = np.concatenate([references, guesses])
+    ranked = np.concatenate([probabilities, np.where(guesses > 0, beside[:, None], -1)])
+    draws = []
     for weights in resampled(count, RANKING_DRAWS):
-        more = generator.poisson(GUESSED / len(guessed), (len(weights), len(guessed)))
-        drawn.append(average_precision(joined, ranked, np.concatenate([weights, more], axis=1)))
-    return percentiles(np.concatenate(drawn))
+        more = generator.poisson(GUESSED / len(guesses), (len(weights), len(guesses)))
+        draws.append(average_precision(joined, ranked, np.concatenate([weights, more], axis=1)))
+    return percentiles(np.concatenate(draws))
 
 
 @metric(

@@ -44,11 +44,11 @@ def accuracy_by_coverage(references: np.ndarray, probabilities: np.ndarray) -> l
     return [
         {
             "coverage": share,
-            "rows": taken,
-            "accuracy": float(hits[taken - 1] / taken),
-            "confidence": float(confidence[order[taken - 1]]),
+            "rows": count,
+            "accuracy": float(hits[count - 1] / count),
+            "confidence": float(confidence[order[count - 1]]),
         }
-        for share, taken in zip(COVERAGES, rows, strict=True)
+        for share, count in zip(COVERAGES, rows, strict=True)
     ]
 
 

@@ -60,7 +60,7 @@ class Contender:
 
     seeds: tuple[int, ...]
     scores: np.ndarray  # [seeds]
-    drawn: np.ndarray  # of the same documents for every contender, [seeds, draws]
+    draws: np.ndarray  # of the same documents for every contender, [seeds, draws]
 
     @property
     def score(self) -> float:
@@ -110,18 +110,18 @@ def draw_scores(
 
 def difference(one: Contender, other: Contender) -> Difference:
     """How much better `one` scores than `other`, with a 95% interval."""
-    drawn = one.drawn.mean(axis=0) - other.drawn.mean(axis=0)
-    drawn = drawn[np.isfinite(drawn)]  # a draw of one label alone does not define every metric
-    value, by_documents = one.score - other.score, float(drawn.var())
+    draws = one.draws.mean(axis=0) - other.draws.mean(axis=0)
+    draws = draws[np.isfinite(draws)]  # a draw of one label alone does not define every metric
+    value, by_documents = one.score - other.score, float(draws.var())
     seeds = _errors_of_seeds(one, other)
-    drawn = _with_luck_of_seeds(drawn, value, seeds)
+    draws = _with_luck_of_seeds(draws, value, seeds)
     by_seeds = sum(error for error, _ in seeds)
-    low, high = np.percentile(drawn, PERCENTILES)
-    beyond = int(min((drawn <= 0).sum(), (drawn >= 0).sum()))
+    low, high = np.percentile(draws, PERCENTILES)
+    beyond = int(min((draws <= 0).sum(), (draws >= 0).sum()))
     return Difference(
         value,
         (min(float(low), value), max(float(high), value)),
-        min(2 * (beyond + 1) / (len(drawn) + 1), 1.0),
+        min(2 * (beyond + 1) / (len(draws) + 1), 1.0),
         by_seeds / (by_seeds + by_documents) if by_seeds else 0.0,
     )
 
@@ -150,7 +150,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _with_luck_of_seeds(
-    drawn: np.ndarray, value: float, seeds: list[tuple[float, int]]
+    draws: np.ndarray, value: float, seeds: list[tuple[float, int]]
 ) -> np.ndarray:
     """Draws of a difference, wider by what other seeds might have given.
 
@@ -159,12 +159,12 @@ def _with_luck_of_seeds(
     """
     squared = sum(error for error, _ in seeds)
     if squared == 0:
-        return drawn
-    freedom = (squared + drawn.var()) ** 2 / sum(error**2 / n for error, n in seeds)
+        return draws
+    freedom = (squared + draws.var()) ** 2 / sum(error**2 / n for error, n in seeds)
     generator = np.random.default_rng(SEED)
-    luck = squared**0.5 * generator.standard_normal(len(drawn))
-    wider = np.sqrt(freedom / generator.chisquare(freedom, len(drawn)))
-    return value + (drawn - value + luck) * wider
+    luck = squared**0.5 * generator.standard_normal(len(draws))
+    wider = np.sqrt(freedom / generator.chisquare(freedom, len(draws)))
+    return value + (draws - value + luck) * wider
 
 
 def _errors_of_seeds(one: Contender, other: Contender) -> list[tuple[float, int]]:

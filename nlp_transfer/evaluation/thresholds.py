@@ -64,42 +64,42 @@ def choose(
     columns, right = range(len(decoder.labels)), references > 0
     if decoder.problem.one_label:
         columns, right = range(positive, positive + 1), np.eye(2)[references] > 0
-    wanted = config.wanted_precision if how is Thresholds.precision else None
-    thresholds, left = {}, {}
+    precision = config.wanted_precision if how is Thresholds.precision else None
+    thresholds, exceptions = {}, {}
     for column in columns:
         label = decoder.labels[column]
-        thresholds[label], reason = of_label(probabilities[:, column], right[:, column], wanted)
+        thresholds[label], reason = of_label(probabilities[:, column], right[:, column], precision)
         if reason is not None:
-            left[label] = reason
-    _log_exceptions(thresholds, left)
+            exceptions[label] = reason
+    _log_exceptions(thresholds, exceptions)
     logger.info("thresholds for %s were chosen on validation", how.name)
-    return ChosenThresholds(how.name, thresholds, left)
+    return ChosenThresholds(how.name, thresholds, exceptions)
 
 
-def _log_exceptions(thresholds: dict[str, float], left: dict[str, str]) -> None:
-    for label in list(left)[:LOGGED]:
-        logger.info("threshold of %s: %g, %s", label, thresholds[label], left[label])
-    if len(left) > LOGGED:
-        more = len(left) - LOGGED
+def _log_exceptions(thresholds: dict[str, float], exceptions: dict[str, str]) -> None:
+    for label in list(exceptions)[:LOGGED]:
+        logger.info("threshold of %s: %g, %s", label, thresholds[label], exceptions[label])
+    if len(exceptions) > LOGGED:
+        more = len(exceptions) - LOGGED
         logger.info("%d more labels keep a fixed threshold: run.json says why", more)
 
 
 def of_label(
-    probabilities: np.ndarray, right: np.ndarray, wanted: float | None = None
+    probabilities: np.ndarray, right: np.ndarray, precision: float | None = None
 ) -> tuple[float, str | None]:
     """The threshold of one label, and why it was not chosen freely, if so.
 
     Args:
         right: bool [rows], which rows have the label.
-        wanted: precision; None: the threshold is for F1.
+        precision: precision; None: the threshold is for F1.
     """
     count = int(right.sum())
     if count < LEAST:
         return HALF, f"{count} rows of validation have it, at least {LEAST} are needed"
-    if wanted is not None:
-        threshold = for_precision(probabilities, right, wanted)
+    if precision is not None:
+        threshold = for_precision(probabilities, right, precision)
         if threshold is None:
-            return NEVER, f"no threshold has a precision of {wanted:g}: it is never given"
+            return NEVER, f"no threshold has a precision of {precision:g}: it is never given"
         return threshold, None
     if _f1(_unseen(probabilities, right), right) <= _f1(probabilities > HALF, right):
         return HALF, "another would not raise the F1 of unseen validation texts"
@@ -118,10 +118,10 @@ def _largest_f1(
     return float(thresholds[np.argmax(2 * hits / (positives + count))])
 
 
-def for_precision(probabilities: np.ndarray, right: np.ndarray, wanted: float) -> float | None:
+def for_precision(probabilities: np.ndarray, right: np.ndarray, precision: float) -> float | None:
     """The lowest threshold with this precision, of at least `LEAST` rows; None: there is none."""
     thresholds, positives, hits = _cuts(probabilities, right)
-    good = np.flatnonzero((positives >= LEAST) & (hits >= wanted * positives))
+    good = np.flatnonzero((positives >= LEAST) & (hits >= precision * positives))
     return float(thresholds[good[-1]]) if len(good) else None
 
 

@@ -58,8 +58,8 @@ def export(
         name: of the checkpoint that was fine-tuned.
         max_length: tokens of the longest input, so that a `pipeline` cuts where training did.
     """
-    aside = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    partial = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
     # The path of the weights on this machine stays out of the files.
     model.config._name_or_path = tokenizer.name_or_path = name
     tokenizer.init_kwargs.pop("name_or_path", None)
@@ -69,14 +69,14 @@ def export(
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
     with quiet():
-        model.save_pretrained(aside)
-        tokenizer.save_pretrained(aside)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
     mask = os.umask(0)
     os.umask(mask)
-    for file in aside.iterdir():
+    for file in partial.iterdir():
         file.chmod(0o666 & ~mask)  # safetensors are written for their owner's eyes only
     shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    partial.rename(folder)
     return folder
 
 
@@ -107,15 +107,15 @@ def _ask(questions: list[tuple[str, Texts]]) -> list[list[dict[str, float]]]:
             for folder, texts in questions
         ]
         questions_file.write_text(json.dumps(content), encoding="utf-8")
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", program, str(questions_file), str(answers_file)],
             cwd=elsewhere,
             env=_alone(),
             capture_output=True,
             text=True,
         )
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if process.returncode != 0:
+            reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(
                 ExitCode.EXPORT,
                 f"The exported folder cannot be opened in a fresh process: {reason}",
@@ -125,8 +125,10 @@ def _ask(questions: list[tuple[str, Texts]]) -> list[list[dict[str, float]]]:
 
 def _alone() -> dict[str, str]:
     """This environment without the launcher's variables, and without the Hub."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER)}
-    return {**kept, "HF_HUB_OFFLINE": "1"}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER)
+    }
+    return {**environment, "HF_HUB_OFFLINE": "1"}
 
 
 def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
@@ -141,8 +143,8 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
     # Scores may be larger than one. A different label within the tolerance is a tie.
     allowed = TOLERANCE * max(1.0, float(np.abs(reported).max()))
     rows = np.arange(len(probabilities))
-    lost = reported.max(axis=1) - reported[rows, probabilities.argmax(axis=1)]
-    if not (worst <= allowed and lost.max() <= allowed):  # so that NaN is refused too
+    gaps = reported.max(axis=1) - reported[rows, probabilities.argmax(axis=1)]
+    if not (worst <= allowed and gaps.max() <= allowed):  # so that NaN is refused too
         row = int(np.abs(probabilities - reported).max(axis=1).argmax())
         raise UserError(
             ExitCode.EXPORT,

@@ -10,7 +10,7 @@ import numpy as np
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.evaluation.evaluator import SplitEvaluation
 from nlp_transfer.export.checkpoint import Claim
-from nlp_transfer.tokenization.encoding import taken, texts_of
+from nlp_transfer.tokenization.encoding import select_texts, texts_of
 
 
 def claim_of(
@@ -31,4 +31,4 @@ def claim_of(
     rows = np.unique(np.linspace(0, len(texts) - 1, count or len(texts)).astype(int))
     rows = np.array(sorted(rows, key=lambda row: len(str(texts[row]))))
     logits = evaluations[split].logits[rows] if split in evaluations else predict(split, rows)
-    return Claim(folder, taken(texts, rows), corpus.labels, logits, corpus.problem, split)
+    return Claim(folder, select_texts(texts, rows), corpus.labels, logits, corpus.problem, split)

@@ -18,7 +18,7 @@ from nlp_transfer.export.onnx_parity import (
     BATCHES,
     Measured,
     Questions,
-    lost,
+    int8_refusal,
     measure,
     metric_of,
     refuse_difference,
@@ -75,19 +75,19 @@ def export_onnx(
     torch_engine = TorchEngine.load(model, threads)
     torch_engine.model.to("cpu")
     tokenizing = _tokenizing(torch_engine, model)
-    aside = model / f"{FOLDER}.part"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    partial = model / f"{FOLDER}.part"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
-        _write(torch_engine, aside, int8)
+        _write(torch_engine, partial, int8)
         report: dict[str, Any] = {
             "tokenizing": asdict(tokenizing),
             "weights": digest_of_weights(model),
         }
-        (aside / ABOUT).write_text(json.dumps(report), encoding="utf-8")
-        exported = _prove(torch_engine, model, aside, questions, int8, threads)
+        (partial / ABOUT).write_text(json.dumps(report), encoding="utf-8")
+        exported = _prove(torch_engine, model, partial, questions, int8, threads)
         if exported.refused and not force:
-            (aside / FILES["int8"]).unlink()
+            (partial / FILES["int8"]).unlink()
         report |= {
             "data": {"source": questions.source, "rows": len(questions.texts)},
             "metric": exported.metric,
@@ -97,11 +97,11 @@ def export_onnx(
             "int8_refused": exported.refused,
         }
         text = json.dumps(report, indent=2, ensure_ascii=False)
-        (aside / ABOUT).write_text(text + "\n", encoding="utf-8")
+        (partial / ABOUT).write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(model / FOLDER, ignore_errors=True)
-        aside.rename(model / FOLDER)
+        partial.rename(model / FOLDER)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return exported
 
 
@@ -162,7 +162,7 @@ def _tokenizing(engine: TorchEngine, model: Path) -> Tokenizing:
     )
 
 
-def _write(engine: TorchEngine, aside: Path, int8: bool) -> None:
+def _write(engine: TorchEngine, partial: Path, int8: bool) -> None:
     """The graphs; batch and length stay free."""
     try:
         import onnx_ir
@@ -190,13 +190,13 @@ def _write(engine: TorchEngine, aside: Path, int8: bool) -> None:
     for backend, graph in programs.items():
         file = FILES[backend]
         beside = f"{file}.data" if size > PROTOBUF_LIMIT else None
-        onnx_ir.save(graph, str(aside / file), external_data=beside)
+        onnx_ir.save(graph, str(partial / file), external_data=beside)
 
 
 def _prove(  # noqa: PLR0913
     torch_engine: TorchEngine,
     model: Path,
-    aside: Path,
+    partial: Path,
     questions: Questions,
     int8: bool,
     threads: int | None,
@@ -207,14 +207,14 @@ def _prove(  # noqa: PLR0913
     measured = {"torch": measure(torch_engine, expected, expected, questions, size)}
     refused = None
     for backend in ("onnx", "int8") if int8 else ("onnx",):
-        engine = OnnxEngine(model, aside, backend, threads)
-        size = sum(file.stat().st_size for file in aside.glob(f"{FILES[backend]}*"))
+        engine = OnnxEngine(model, partial, backend, threads)
+        size = sum(file.stat().st_size for file in partial.glob(f"{FILES[backend]}*"))
         result = engine.logits(engine.encode(questions.texts, questions.pairs))
         measured[backend] = measure(engine, result, expected, questions, size)
         if backend == "onnx":
             refuse_difference(torch_engine, engine, measured[backend], expected)
         else:
-            refused = lost(measured, torch_engine.decoder.problem)
+            refused = int8_refusal(measured, torch_engine.decoder.problem)
     return Exported(model, torch_engine.decoder.problem, measured, refused)
 
 

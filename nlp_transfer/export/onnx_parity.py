@@ -100,7 +100,7 @@ def refuse_difference(
             )
 
 
-def lost(measured: dict[str, Measured], problem: Problem) -> str | None:
+def int8_refusal(measured: dict[str, Measured], problem: Problem) -> str | None:
     """Why int8 loses too much, else None."""
     int8, float32 = measured["int8"], measured["onnx"]
     if not int8.agreement >= KEPT:  # so that NaN is refused too
@@ -144,9 +144,9 @@ def _milliseconds(engine: Engine, questions: Questions) -> dict[int, float]:
     The median text's best try: what else the machine does can only add.
     """
     last = len(questions.texts) - 1
-    taken = np.unique(np.linspace(0, last, TIMED_ROWS).astype(int)).tolist()
-    some = [questions.texts[row] for row in taken]
-    second = None if questions.pairs is None else [questions.pairs[row] for row in taken]
+    rows = np.unique(np.linspace(0, last, TIMED_ROWS).astype(int)).tolist()
+    some = [questions.texts[row] for row in rows]
+    second = None if questions.pairs is None else [questions.pairs[row] for row in rows]
     milliseconds = {}
     for size in BATCHES:
         took = []
@@ -159,9 +159,9 @@ def _milliseconds(engine: Engine, questions: Questions) -> dict[int, float]:
 
 
 def _seconds(engine: Engine, texts: Sequence[str], pairs: Sequence[str] | None) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     engine.logits(engine.encode(texts, pairs))
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def _other_shapes(torch_engine: TorchEngine, engine: OnnxEngine) -> float:

@@ -39,8 +39,8 @@ def document(classify: Any, text: Any, how: str, stride: int, pooling: str) -> A
     else:
         rows = tokenizer(text, return_tensors="pt", verbose=False)
         n, head = rows["input_ids"].shape[1], (longest + 1) // 2
-        kept = [*range(head), *range(n - longest + head, n)] if n > longest else [*range(n)]
-        rows = {name: tokens[:, kept] for name, tokens in rows.items()}
+        columns = [*range(head), *range(n - longest + head, n)] if n > longest else [*range(n)]
+        rows = {name: tokens[:, columns] for name, tokens in rows.items()}
     with torch.inference_mode():
         logits = classify.model(**rows).logits
     logits = logits.amax(0) if pooling == "max" else logits.mean(0)

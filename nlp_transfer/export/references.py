@@ -65,20 +65,22 @@ def of_file(  # noqa: PLR0913
         UserError: if a column is missing, or holds a label that the model does not have.
     """
     about = read_json(find_model(folder) / "config.json")
-    paired = about.get(PAIRS)  # None: not known
-    if paired is not None and paired != (text_pair is not None):
+    trained_on_pairs = about.get(PAIRS)  # None: not known
+    if trained_on_pairs is not None and trained_on_pairs != (text_pair is not None):
         raise UserError(
             ExitCode.CONFIG,
             f"{folder} answers for pairs of texts: add --text-pair COLUMN."
-            if paired
+            if trained_on_pairs
             else f"{folder} answers for single texts: leave out --text-pair.",
         )
     sources = read_files(file, "--data")
     if label:
         decoder = Decoder.from_model_config(about)
         columns = label.split(",") if decoder.problem.reads_columns else [label]
-        named = columns if len(columns) > 1 else label
-        config = DatasetConfig(text=text, text_pair=text_pair, label=named, delimiter=delimiter)
+        label_columns = columns if len(columns) > 1 else label
+        config = DatasetConfig(
+            text=text, text_pair=text_pair, label=label_columns, delimiter=delimiter
+        )
         rows, truth = _labelled(sources, config, decoder)
         texts, pairs = list(rows["text"]), list(rows["text_pair"]) if text_pair else []
     else:
@@ -107,6 +109,6 @@ def _labelled(
             )
         return {label: label for label in decoder.labels}
 
-    named = replace(config, problem=decoder.problem.name)
-    rows = load_labelled(sources, named, names, [])
+    dataset = replace(config, problem=decoder.problem.name)
+    rows = load_labelled(sources, dataset, names, [])
     return rows, decoder.problem.references(rows["label"][:])

@@ -23,8 +23,8 @@ from nlp_transfer.models.frozen_prefix import (
     Prefix,
     difference,
     on_device,
-    set_aside,
     states_by_row,
+    without_prefix,
 )
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.models.mean_pooling import PARTS, with_pooling
@@ -67,7 +67,7 @@ def trained_on_features(
         for name in STORED_SPLITS
         if name in encoded.splits
     }
-    with set_aside(pretrained.model, pretrained.anatomy, choice):
+    with without_prefix(pretrained.model, pretrained.anatomy, choice):
         yield Encoded({**encoded.splits, **stored}, encoded.collator)
     wait(process)  # nodes may see the same disk
     if process.is_first_of_node:

@@ -35,13 +35,13 @@ def solve_head(  # noqa: PLR0913
     process: ProcessContext,
     seed: int,
     label_weights: np.ndarray | None = None,
-    learned: bool = False,
+    fitted_on_train: bool = False,
 ) -> float | None:
     """Write the solution into the model's own head.
 
     Args:
         validation: None: the strength is chosen by folds of train.
-        learned: whether what the head reads has learned from train in an earlier stage.
+        fitted_on_train: whether what the head reads has learned from train in an earlier stage.
         label_weights: how much a row of each label counts, float [labels]; None: the same.
 
     Returns:
@@ -54,7 +54,7 @@ def solve_head(  # noqa: PLR0913
         if shape is None:
             return None
         scale, shift = shape
-        seen, unseen = (
+        train_table, validation_table = (
             None
             if split is None
             else _table(
@@ -64,16 +64,17 @@ def solve_head(  # noqa: PLR0913
             )
             for split in (train, validation)
         )
-    assert seen is not None, "there is a train split"
+    assert train_table is not None, "there is a train split"
     problem, outputs = problem_of_config(model.config.to_dict()), model.config.num_labels
     strength, solution = broadcast_from_rank_zero(
-        lambda: solve(problem, outputs, seen, unseen, seed, learned), process
+        lambda: solve(problem, outputs, train_table, validation_table, seed, fitted_on_train),
+        process,
     )
     linear = last_linear(model)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(solution.weight / scale))
-        moved = solution.bias - solution.weight.sum(axis=1) * (shift / scale)
-        linear.bias.copy_(torch.from_numpy(moved))
+        bias = solution.bias - solution.weight.sum(axis=1) * (shift / scale)
+        linear.bias.copy_(torch.from_numpy(bias))
     return strength
 
 

@@ -22,16 +22,17 @@ def solve(
     train: Table,
     validation: Table | None,
     seed: int,
-    learned: bool = False,
+    fitted_on_train: bool = False,
 ) -> tuple[float, Linear]:
     """The best strength, and the solution with it on all of train.
 
     Args:
-        learned: whether the features have learned from train. Folds of train would then choose by
-            rows that are known: validation chooses where it is large enough, else nobody.
+        fitted_on_train: whether the features have learned from train. Folds of train would then
+            choose by rows that the model knows: validation chooses where it is large enough, else
+            nothing.
     """
     solver = SOLVERS[problem.solver]
-    if learned:
+    if fitted_on_train:
         enough = validation is not None and len(validation.labels) >= ENOUGH_ROWS
         cuts = [(train, validation)] if enough and validation is not None else []
     else:
@@ -42,8 +43,8 @@ def solve(
     losses: dict[float, float] = {}
     for strength in STRENGTHS:
         by_cut = [
-            _mean_loss(solver, solve_one(seen, strength), unseen)
-            for solve_one, (seen, unseen) in zip(warm, cuts, strict=True)
+            _mean_loss(solver, solve_one(train_part, strength), held_out)
+            for solve_one, (train_part, held_out) in zip(warm, cuts, strict=True)
         ]
         losses[strength] = float(np.mean(by_cut))
     best = min(losses, key=lambda strength: losses[strength])
@@ -58,10 +59,10 @@ def out_of_fold(outputs: int, rows: Table, folds: np.ndarray) -> np.ndarray:
     """
     solver = SOLVERS[SINGLE_LABEL.solver]
     solve_one = solver.prepare(outputs)
-    seen, unseen = rows[folds != 0], rows[folds == 0]
+    train_part, held_out = rows[folds != 0], rows[folds == 0]
     best, least = STRENGTHS[0], np.inf
     for strength in STRENGTHS:
-        loss = _mean_loss(solver, solve_one(seen, strength), unseen)
+        loss = _mean_loss(solver, solve_one(train_part, strength), held_out)
         if loss > least:
             break  # the loss falls and then rises, and the strongest cost most
         best, least = strength, loss
@@ -88,7 +89,10 @@ def _cuts(
     if validation is not None and len(train.labels) > FEW_ROWS:
         return [(train, validation)]
     split = kind(folds, shuffle=True, random_state=seed).split
-    return [(train[seen], train[unseen]) for seen, unseen in split(train.x, train.labels)]
+    return [
+        (train[train_rows], train[held_out])
+        for train_rows, held_out in split(train.x, train.labels)
+    ]
 
 
 def _mean_loss(solver: HeadSolver, solution: Linear, rows: Table) -> float:

@@ -76,8 +76,8 @@ def _linear(model: LogisticRegression, outputs: int) -> Linear:
 
 
 def _log_loss(logits: np.ndarray, rows: Table) -> np.ndarray:
-    chosen = logits[np.arange(len(logits)), rows.labels]
-    return np.logaddexp.reduce(logits, axis=1) - chosen
+    own = logits[np.arange(len(logits)), rows.labels]
+    return np.logaddexp.reduce(logits, axis=1) - own
 
 
 def _prepare_logistic_soft(outputs: int) -> Solve:

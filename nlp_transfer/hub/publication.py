@@ -28,8 +28,8 @@ def publish(config: HubConfig, corpus: Corpus, model: Path) -> None:
     """Show rows of the data on the card where that was asked for, and upload."""
     card, split = model / CARD_FILE, corpus.deciding_split
     texts, answers = texts_of(corpus.rows(split)), answers_of(corpus, split)
-    chosen = one_of_each(texts, answers) if config.examples else []
-    if chosen or shows_examples(card):
-        write_text(card, with_examples(card.read_text(encoding="utf-8"), chosen))
+    examples = one_of_each(texts, answers) if config.examples else []
+    if examples or shows_examples(card):
+        write_text(card, with_examples(card.read_text(encoding="utf-8"), examples))
     if config.repository is not None:
         print(upload.push(model, config).describe(), flush=True)

@@ -141,7 +141,7 @@ def _commit(
     api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[float]
 ) -> tuple[str, list[str]]:
     """The revision that has these files, and those that it was given for that."""
-    left = list(delays)
+    remaining = list(delays)
     new: list[str] = []
     while True:
         revision = _latest(api, hub, files)
@@ -164,9 +164,9 @@ def _commit(
             )
             return commit.pr_revision or commit.oid, new
         except Unanswered as error:
-            if not error.commit or not left:
+            if not error.commit or not remaining:
                 raise
-            wait(error.what, max(left.pop(0), error.requested_wait))
+            wait(error.what, max(remaining.pop(0), error.requested_wait))
 
 
 def _stale(there: dict[str, RepoFile], files: dict[str, _File]) -> list[str]:
@@ -208,17 +208,17 @@ def _title(files: dict[str, _File]) -> str:
 def _files(folder: Path) -> dict[str, _File]:
     """What is uploaded, by its path in the folder."""
     paths = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    chosen = {name: path for name, path in paths.items() if _is_part_of_a_model(name)}
-    if "config.json" not in chosen or not any(n.endswith(".safetensors") for n in chosen):
+    uploaded = {name: path for name, path in paths.items() if _is_part_of_a_model(name)}
+    if "config.json" not in uploaded or not any(n.endswith(".safetensors") for n in uploaded):
         raise UserError(
             ExitCode.HUB,
             f"{folder} holds no exported model (config.json and safetensors). "
             "Name a finished run, or the folder of a model.",
         )
-    left = sorted({*paths} - {*chosen})
-    if left:
-        logger.info("not part of the model, and not uploaded: %s", ", ".join(left))
-    return {name: _hashed(path) for name, path in chosen.items()}
+    skipped = sorted({*paths} - {*uploaded})
+    if skipped:
+        logger.info("not part of the model, and not uploaded: %s", ", ".join(skipped))
+    return {name: _hashed(path) for name, path in uploaded.items()}
 
 
 def _is_part_of_a_model(name: str) -> bool:

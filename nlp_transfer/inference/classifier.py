@@ -85,12 +85,12 @@ class Classifier:
         Raises:
             UserError: if it was trained on pairs and gets none, or the other way round.
         """
-        paired = self.engine.paired
-        if paired is not None and paired != (text_pairs is not None):
+        trained_on_pairs = self.engine.paired
+        if trained_on_pairs is not None and trained_on_pairs != (text_pairs is not None):
             raise UserError(
                 ExitCode.DATA,
                 "This model answers for pairs of texts and needs both texts of each."
-                if paired
+                if trained_on_pairs
                 else "This model answers for single texts: leave the second texts out.",
             )
         if text_pairs is not None and len(texts) != len(text_pairs):

@@ -52,15 +52,15 @@ class OnnxEngine:
 
     def __init__(self, model: Path, folder: Path, backend: str, threads: int | None = None) -> None:
         """Open the graph in `folder`, with the tokenizer and the configuration of `model`."""
-        written, config = _read(folder / ABOUT), _read(model / "config.json")
-        self.tokenizing = Tokenizing(**written["tokenizing"])
+        about, config = _read(folder / ABOUT), _read(model / "config.json")
+        self.tokenizing = Tokenizing(**about["tokenizing"])
         self.session = _session(folder / FILES[backend], threads)
         self.inputs = [entry.name for entry in self.session.get_inputs()]
         self.tokenizer = _tokenizer(model / "tokenizer.json")
         # As `take_literally` does: a text that says </s> does not end there.
         self.tokenizer.encode_special_tokens = bool(config.get("is_encoder_decoder"))
-        told = self.tokenizer.encode
-        self.around = special_tokens(lambda text, added: told(text, add_special_tokens=added).ids)
+        encode = self.tokenizer.encode
+        self.around = special_tokens(lambda text, added: encode(text, add_special_tokens=added).ids)
         self.decoder, self.long_text = (
             Decoder.from_model_config(config),
             LongTextPolicy.from_model_config(config),
@@ -85,10 +85,10 @@ class OnnxEngine:
                 f"{model} was not exported for the backend {backend}: there is no {file}. "
                 f"Type nlp-transfer export {model} {flags}",
             )
-        with ThreadPoolExecutor(1) as aside:  # both take long, and wait for no Python
-            checked = aside.submit(refuse_other_weights, model)
+        with ThreadPoolExecutor(1) as executor:  # both take long, and wait for no Python
+            check = executor.submit(refuse_other_weights, model)
             engine = cls(model, folder, backend, threads)
-            checked.result()
+            check.result()
         return engine
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Inputs:

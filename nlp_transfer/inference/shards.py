@@ -81,9 +81,9 @@ def _identify(home: Path, identity: dict[str, Any]) -> None:
         if "bytes" not in identity["source"]:
             for part in parts_of(home):
                 (home / part).unlink()  # a stream cannot be read a second time
-    aside = home / f"{ABOUT}.{os.getpid()}"
-    aside.write_text(json.dumps(identity), encoding="utf-8")
-    aside.replace(about)
+    partial = home / f"{ABOUT}.{os.getpid()}"
+    partial.write_text(json.dumps(identity), encoding="utf-8")
+    partial.replace(about)
 
 
 def parts_of(home: Path) -> set[str]:
@@ -103,7 +103,7 @@ def finish(home: Path, worker: Worker) -> None:
 
 
 def write_part(writer: WindowWriter, window: Window, part: Path) -> None:
-    aside = part.with_name(f"{part.name}.{os.getpid()}")
-    with aside.open("wb") as file:
+    partial = part.with_name(f"{part.name}.{os.getpid()}")
+    with partial.open("wb") as file:
         writer.write(window, file)
-    aside.replace(part)
+    partial.replace(part)

@@ -62,7 +62,7 @@ class TableSummary:
 
     rows: int
     blank: int  # rows without a text, and therefore without an answer
-    kept: int  # windows that were answered before
+    reused: int  # windows that were answered before
 
 
 def predict_stream(
@@ -72,14 +72,14 @@ def predict_stream(
     writer, rows, blank = None, 0, 0
     with _opened(request) as (windows, _):
         for window in windows:
-            answered = answer_window(classifier, window, request)
+            table = answer_window(classifier, window, request)
             if writer is None:
-                writer = WindowWriter(request.out_kind, answered)
+                writer = WindowWriter(request.out_kind, table)
                 out.write(writer.header())
-            writer.write(answered, out)
+            writer.write(table, out)
             out.flush()
             rows, blank = rows + len(window), blank + count_blank(window, request)
-    return TableSummary(rows, blank, kept=0)
+    return TableSummary(rows, blank, reused=0)
 
 
 def predict_file(
@@ -97,7 +97,7 @@ def predict_file(
     home = request.out.with_name(f"{request.out.name}.part")
     with entered(home, identity, worker):
         try:
-            writer, parts, answered = _answer_parts(classifier, request, home, worker)
+            writer, parts, summary = _answer_parts(classifier, request, home, worker)
         except UserError:
             if worker.count == 1 and not parts_of(home):
                 shutil.rmtree(home)
@@ -109,7 +109,7 @@ def predict_file(
                 writer.join(parts, file)
             whole.replace(request.out)
             shutil.rmtree(home)
-    return answered
+    return summary
 
 
 def _answer_parts(
@@ -130,7 +130,7 @@ def _answer_parts(
             advance(len(window))
     if writer is None:
         raise UserError(ExitCode.DATA, f"{request.name} has no rows.")
-    return writer, parts, TableSummary(rows, blank, kept=len(there))
+    return writer, parts, TableSummary(rows, blank, reused=len(there))
 
 
 def answer_window(classifier: Classifier, window: Window, request: PredictionRequest) -> Window:
@@ -164,17 +164,17 @@ def _columns(
     answers: np.ndarray, request: PredictionRequest, decoder: Decoder
 ) -> dict[str, tuple[list[Any], pa.DataType]]:
     """What is answered, by column; `answers` are the probabilities or the scores."""
-    chosen = decoder.decide(answers)
+    decisions = decoder.decide(answers)
     if not decoder.problem.has_labels:
         values: list[list[Any]] = [answers[:, 0].tolist()]
         kinds = [pa.float64()]
     elif decoder.problem.several:
-        values, kinds = [[list(decoder.names(row)) for row in chosen]], [pa.list_(pa.string())]
+        values, kinds = [[list(decoder.names(row)) for row in decisions]], [pa.list_(pa.string())]
         if request.out_kind in CELLS:
             values, kinds = [[request.delimiter.join(row) for row in values[0]]], [pa.string()]
     else:
-        scores = answers[np.arange(len(answers)), chosen].tolist()
-        values = [[decoder.labels[i] for i in chosen], scores]
+        scores = answers[np.arange(len(answers)), decisions].tolist()
+        values = [[decoder.labels[i] for i in decisions], scores]
         kinds = [pa.string(), pa.float64()]
     columns = dict(zip(decoder.problem.columns, zip(values, kinds, strict=True), strict=True))
     if request.probabilities:
@@ -193,12 +193,12 @@ def check_request(request: PredictionRequest, decoder: Decoder) -> None:
         raise UserError(
             ExitCode.CONFIG, "The model answers with scores, which have no --probabilities."
         )
-    strange = [label for label in decoder.labels if request.delimiter in label]
+    ambiguous = [label for label in decoder.labels if request.delimiter in label]
     several = decoder.problem.several
-    if several and strange and request.out_kind in CELLS:
+    if several and ambiguous and request.out_kind in CELLS:
         raise UserError(
             ExitCode.CONFIG,
-            f"The label {strange[0]!r} holds the --delimiter {request.delimiter!r}. Choose "
+            f"The label {ambiguous[0]!r} holds the --delimiter {request.delimiter!r}. Choose "
             "another, or write the answers as .parquet or .jsonl, where they are lists.",
         )
 
@@ -212,16 +212,16 @@ def check_columns(window: Window, request: PredictionRequest, decoder: Decoder) 
     if not len(window) and not isinstance(window, pa.Table):
         return  # no rows, no shape
     there = columns_of(window)
-    wanted = (("--text", request.text), ("--text-pair", request.text_pair))
-    require_columns(there, wanted, request.name, lambda name: raw_column(window, name))
+    required = (("--text", request.text), ("--text-pair", request.text_pair))
+    require_columns(there, required, request.name, lambda name: raw_column(window, name))
     new = [f"{request.prefix}{name}" for name in decoder.problem.columns]
     if request.probabilities:
         new += [name for name in there if name.startswith(f"{request.prefix}probability_")]
-    taken = [name for name in new if name in there]
-    if taken:
+    existing = [name for name in new if name in there]
+    if existing:
         raise UserError(
             ExitCode.DATA,
-            f"{request.name} has a column {taken[0]!r} already. Name the answers differently, "
+            f"{request.name} has a column {existing[0]!r} already. Name the answers differently, "
             "as in --prefix predicted_",
         )
 
@@ -285,14 +285,14 @@ def _opened(request: PredictionRequest) -> Iterator[tuple[Iterator[Window], Bina
 def _progress(source: BinaryIO, request: PredictionRequest, worker: Worker) -> Iterator[Any]:
     """A bar of what was read of the source, on a terminal only."""
     size = None if request.source is None else request.source.stat().st_size
-    shown = sys.stderr.isatty() and worker.rank == 0
-    with tqdm(total=size, unit="B", unit_scale=True, disable=not shown, file=sys.stderr) as bar:
+    visible = sys.stderr.isatty() and worker.rank == 0
+    with tqdm(total=size, unit="B", unit_scale=True, disable=not visible, file=sys.stderr) as bar:
         rows = 0
 
         def advance(more: int) -> None:
             nonlocal rows
             rows += more
-            if shown and size is not None:
+            if visible and size is not None:
                 bar.set_postfix_str(f"{rows:,} rows", refresh=False)
                 bar.update(source.tell() - bar.n)
 

@@ -34,9 +34,9 @@ def resolve(
     name = decide("strategy", lambda: choose(rows, labels))
     file = resources.files("nlp_transfer.conf").joinpath("strategy", f"{name}.yaml")
     tree = OmegaConf.create(file.read_text(encoding="utf-8"))
-    chosen = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), tree))
-    assert isinstance(chosen, StrategyConfig)
-    return replace(config, name=name, stages=chosen.stages)
+    strategy = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), tree))
+    assert isinstance(strategy, StrategyConfig)
+    return replace(config, name=name, stages=strategy.stages)
 
 
 def choose(rows: int, labels: int) -> str:

@@ -54,7 +54,7 @@ class _PassThrough(nn.Module):
         return input_ids if inputs_embeds is None else inputs_embeds
 
 
-class _Skipped(nn.Module):
+class _SkippedLayer(nn.Module):
     """In place of a frozen layer: hands on the hidden states in the shape the layer would."""
 
     def __init__(self, layer: nn.Module, extra: int | None) -> None:
@@ -93,7 +93,7 @@ def difference(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> floa
             offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
             stored = Inputs({STATES: np.concatenate(parts)}, offsets)
             batch = on_device(encoded.collator.pad(stored, np.arange(len(rows))), model)
-            with set_aside(model, pretrained.anatomy, prefix):
+            with without_prefix(model, pretrained.anatomy, prefix):
                 split_in_two = model(**batch).logits
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         logger.info("splitting failed: %s", str(error).splitlines()[0])
@@ -129,7 +129,7 @@ def states_by_row(
 
 
 @contextmanager
-def set_aside(model: PreTrainedModel, anatomy: Anatomy, prefix: Prefix) -> Iterator[None]:
+def without_prefix(model: PreTrainedModel, anatomy: Anatomy, prefix: Prefix) -> Iterator[None]:
     """Let the embeddings and the lowest layers step aside."""
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
 
@@ -142,7 +142,7 @@ def set_aside(model: PreTrainedModel, anatomy: Anatomy, prefix: Prefix) -> Itera
     try:
         for path in anatomy.layer_prefixes[: prefix.layers]:
             layer = model.get_submodule(path)
-            replace(path, _Skipped(layer, EXTRA_OUTPUTS.get(type(layer).__name__)))
+            replace(path, _SkippedLayer(layer, EXTRA_OUTPUTS.get(type(layer).__name__)))
         for path in _embeddings(model, anatomy):
             replace(path, _PassThrough())
         yield

@@ -266,11 +266,11 @@ def _load_model(
     )
     missing = report["missing_keys"]
     anatomy = find_anatomy(model)
-    strange = [name for name in missing if anatomy.depth(name) <= anatomy.layers]
-    if strange:
+    lacking = [name for name in missing if anatomy.depth(name) <= anatomy.layers]
+    if lacking:
         raise UserError(
             ExitCode.CHECKPOINT,
-            f"{config.name} lacks weights of the encoder itself ({', '.join(strange[:3])} …): "
+            f"{config.name} lacks weights of the encoder itself ({', '.join(lacking[:3])} …): "
             "it is not a checkpoint of this architecture.",
         )
     if missing:

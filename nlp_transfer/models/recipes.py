@@ -71,11 +71,11 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
     if corpus.folds is None:
         return [Recipe(named_strategy(config.strategy, "full"))]
     solved = recipe("feature_extraction")
-    paired = "text_pair" in corpus.splits["train"].column_names
-    paired = paired and model_type in PARTS and config.checkpoint.pooling is not Pooling.first
-    if not paired and not (corpus.problem.one_label and corpus.problem.integer_references):
+    pairs = "text_pair" in corpus.splits["train"].column_names
+    pairs = pairs and model_type in PARTS and config.checkpoint.pooling is not Pooling.first
+    if not pairs and not (corpus.problem.one_label and corpus.problem.integer_references):
         return [solved] if rows < FEWEST_HELD_OUT else [solved, recipe("probe_then_full")]
-    expected = recipe("pair_similarity" if paired else "contrastive", expected=True)
+    expected = recipe("pair_similarity" if pairs else "contrastive", expected=True)
     return [expected] if rows < FEWEST_HELD_OUT else [solved, expected]
 
 

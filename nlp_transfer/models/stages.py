@@ -92,8 +92,8 @@ def plan_stages(
     for i, stage in enumerate(stages):
         if stage.steps is not None:
             stage = replace(stage, epochs=stage.steps / math.ceil(rows / batch_size))
-        learned = min((earlier.lowest for earlier in stages[:i]), default=stage.lowest)
-        stages[i] = replace(stage, pristine=learned >= stage.lowest)
+        lowest = min((earlier.lowest for earlier in stages[:i]), default=stage.lowest)
+        stages[i] = replace(stage, pristine=lowest >= stage.lowest)
     if config.epochs is not None:
         return stages
     least = {name: stage.min_steps for name, stage in config.stages.items()}

@@ -195,9 +195,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def unknown_label(known: Iterable[str]) -> str:
+def unknown_label(labels: Iterable[str]) -> str:
     """What a row with a label outside train has."""
-    return f"a label that train does not have (it has {', '.join(known)})"
+    return f"a label that train does not have (it has {', '.join(labels)})"
 
 
 def refuse(message: str) -> UserError:

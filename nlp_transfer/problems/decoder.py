@@ -62,18 +62,18 @@ class Decoder:
 
     def prediction(self, row: np.ndarray) -> Prediction:
         """One row of `probabilities` in words."""
-        chosen, several = self.decide(row[None])[0], self.problem.several
-        best = int(row.argmax()) if several else int(chosen)
+        decision, several = self.decide(row[None])[0], self.problem.several
+        best = int(row.argmax()) if several else int(decision)
         return Prediction(
             label=self.labels[best],
             score=float(row[best]),
             probabilities=dict(zip(self.labels, map(float, row), strict=True)),
-            labels=self.names(chosen) if several else (),
+            labels=self.names(decision) if several else (),
         )
 
-    def names(self, chosen: np.ndarray) -> tuple[str, ...]:
+    def names(self, decision: np.ndarray) -> tuple[str, ...]:
         """The labels of one row of several."""
-        return tuple(self.labels[i] for i in np.flatnonzero(chosen))
+        return tuple(self.labels[i] for i in np.flatnonzero(decision))
 
 
 def label_names(config: Mapping[str, Any]) -> tuple[str, ...]:

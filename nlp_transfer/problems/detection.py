@@ -42,10 +42,10 @@ def detect(cells: Cells, has_order: bool, column: Any) -> Problem | None:
         return None if fractions else SINGLE_LABEL
     if fractions:
         return REGRESSION
-    shown = ", ".join(str(label) for label in sorted(labels, key=str)[:SHOWN])
+    examples = ", ".join(str(label) for label in sorted(labels, key=str)[:SHOWN])
     raise refuse(
         f"dataset.label={column!r} holds numbers with a decimal point that are all whole "
-        f"({shown} …): are they classes or scores? Say dataset.problem=single_label or "
+        f"({examples} …): are they classes or scores? Say dataset.problem=single_label or "
         "dataset.problem=regression."
     )
 

@@ -42,17 +42,17 @@ class Ordinal(SingleLabel):
         Raises:
             UserError: neither says the order of every label.
         """
-        written = {str(label) for label in labels}
+        names = {str(label) for label in labels}
         if order is None:
             if any(integer(label) is None for label in labels):
-                shown = ", ".join(sorted(written)[:5])
+                examples = ", ".join(sorted(names)[:5])
                 raise refuse(
                     f"dataset.problem={self.name} needs the order of the labels, and they are not "
-                    f"integers ({shown}). Name all of them from the lowest to the highest, as in "
-                    "dataset.order=[low,medium,high]."
+                    f"integers ({examples}). Name all of them from the lowest to the highest, as "
+                    "in dataset.order=[low,medium,high]."
                 )
             return super().order_labels(labels, None)
-        missing = sorted(written - set(order))
+        missing = sorted(names - set(order))
         if missing or len(set(order)) < len(order):
             what = f"leaves out {', '.join(missing)}" if missing else "names a label twice"
             raise refuse(f"dataset.order={list(order)} {what}; it must name every label once.")

@@ -32,14 +32,14 @@ def problem_named(name: str) -> Problem:
     Raises:
         UserError: there is none of this name.
     """
-    known = problems()
-    if name not in known:
+    by_name = problems()
+    if name not in by_name:
         raise UserError(
             ExitCode.CONFIG,
-            f"{name!r} is not a kind of label; there are {', '.join(known)}. A kind of another "
+            f"{name!r} is not a kind of label; there are {', '.join(by_name)}. A kind of another "
             f"package needs that package installed (entry point {GROUP}).",
         )
-    return known[name]
+    return by_name[name]
 
 
 def problems() -> dict[str, Problem]:

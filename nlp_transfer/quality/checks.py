@@ -130,7 +130,7 @@ def _leaks(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Finding]:
             continue
         mine, here = keys.of[split], keys.has(split)
         leaked = train[mine]
-        told = f"of the {len(mine):,} rows of {split}"
+        rows = f"of the {len(mine):,} rows of {split}"
         if leaked.any():
             clean = False
             yield _repeats(
@@ -140,7 +140,7 @@ def _leaks(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Finding]:
                 Finding(
                     Level.problem,
                     "leak",
-                    f"{leaked.sum():,} {told} ({_percent(leaked.mean())}) are in train, too: what "
+                    f"{leaked.sum():,} {rows} ({_percent(leaked.mean())}) are in train, too: what "
                     "is measured there is memory. dataset.on_leak=drop leaves them out of train.",
                 ),
             )
@@ -150,7 +150,7 @@ def _leaks(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Finding]:
         if len(nearly):
             clean = False
             others = _first_rows(keys, "train")[[partners[k] for k in mine[nearly]]]
-            sentence = f"{len(nearly):,} {told} are nearly the same as a row of train."
+            sentence = f"{len(nearly):,} {rows} are nearly the same as a row of train."
             finding = Finding(Level.warning, "near leak", sentence)
             yield _repeats(corpus, (split, nearly), ("train", others), finding)
     if clean:
@@ -164,11 +164,11 @@ def _duplicates(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Findi
     for split, mine in keys.of.items():
         first = _first_rows(keys, split)[mine]
         again = np.flatnonzero(first != np.arange(len(mine)))
-        told = f"of the {len(mine):,} rows of {split}"
+        rows = f"of the {len(mine):,} rows of {split}"
         if len(again):
             clean = False
             share = _percent(len(again) / len(mine))
-            sentence = f"{len(again):,} {told} ({share}) repeat an earlier one."
+            sentence = f"{len(again):,} {rows} ({share}) repeat an earlier one."
             finding = Finding(Level.warning, "duplicates", sentence)
             yield _repeats(corpus, (split, again), (split, first[again]), finding)
         partners = near_partners(keys.texts, pairs[keys.has(split)[pairs].all(axis=1)])
@@ -177,7 +177,7 @@ def _duplicates(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Findi
             clean = False
             others = _first_rows(keys, split)[[partners[k] for k in mine[nearly]]]
             share = _percent(len(nearly) / len(mine))
-            sentence = f"{len(nearly):,} {told} ({share}) are nearly the same as another."
+            sentence = f"{len(nearly):,} {rows} ({share}) are nearly the same as another."
             finding = Finding(Level.warning, "near duplicates", sentence)
             yield _repeats(corpus, (split, nearly), (split, others), finding)
     if clean:
@@ -203,9 +203,9 @@ def _contradictions(corpus: Corpus, keys: Keys) -> Iterator[Finding]:
     start = 0
     for split, mine in keys.of.items():
         here = np.flatnonzero((rows >= start) & (rows < start + len(mine)))
-        chosen = rows[here] - start
+        split_rows = rows[here] - start
         described = zip(
-            here, corpus.places(split, chosen), _shown(corpus, split, chosen), strict=True
+            here, corpus.places(split, split_rows), _shown(corpus, split, split_rows), strict=True
         )
         for i, place, text in described:
             places[i], texts[i] = f"{place}: {answers[rows[i]]}", text

@@ -174,11 +174,11 @@ def probability_of_given(rows: Labelled, seed: int) -> np.ndarray:
 def write_suspects(suspects: Suspects, file: Path) -> None:
     """A table of any kind that `nlp-transfer predict` writes, too; whole or not at all."""
     writer = WindowWriter(kind_of(file), suspects.table)
-    aside = file.with_name(f"{file.name}.part")
-    with aside.open("wb") as out:
+    partial = file.with_name(f"{file.name}.part")
+    with partial.open("wb") as out:
         out.write(writer.header())
         writer.write(suspects.table, out)
-    aside.replace(file)
+    partial.replace(file)
 
 
 def describe(suspects: Suspects, file: Path) -> str:

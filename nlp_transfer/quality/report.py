@@ -83,9 +83,9 @@ def table(report: dict[str, Any]) -> Iterator[str]:
 
 def sentences(report: dict[str, Any], levels: list[Level], examples: bool = False) -> Iterator[str]:
     """The findings of some levels, each with one of its rows where that is asked for."""
-    wanted = [level.value for level in levels]
+    values = [level.value for level in levels]
     for finding in report["findings"]:
-        if finding["level"] not in wanted:
+        if finding["level"] not in values:
             continue
         yield f"{finding['level']:<9}{finding['sentence']}"
         if examples and finding["examples"]:
@@ -123,6 +123,6 @@ def _answers(about: dict[str, Any]) -> str:
     if "scores" in about:
         return "scores from {lowest:g} to {highest:g}, mean {mean:g}".format(**about["scores"])
     labels = sorted(about["labels"].items(), key=lambda item: -item[1]["rows"])
-    shown = ", ".join(f"{label} {100 * n['share']:.1f}%" for label, n in labels[:SHOWN_LABELS])
+    shares = ", ".join(f"{label} {100 * n['share']:.1f}%" for label, n in labels[:SHOWN_LABELS])
     more = len(labels) - SHOWN_LABELS
-    return f"{shown} and {more} more" if more > 0 else shown
+    return f"{shares} and {more} more" if more > 0 else shares

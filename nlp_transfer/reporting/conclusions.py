@@ -116,20 +116,20 @@ def data(record: RunRecord) -> str | None:
     if findings is None:
         return None
     counts = {level: sum(f["level"] == level for f in findings) for level in ("problem", "warning")}
-    named = [f"{n} {level}{'' if n == 1 else 's'}" for level, n in counts.items() if n]
-    if not named:
+    counted = [f"{n} {level}{'' if n == 1 else 's'}" for level, n in counts.items() if n]
+    if not counted:
         return "The data check found no problem."
-    return f"The data check found {' and '.join(named)}."
+    return f"The data check found {' and '.join(counted)}."
 
 
 def training(record: RunRecord) -> str | None:
     """What learned and how long it took."""
-    finished = [stage for stage in record.stages if stage.done]
-    if not finished:
+    trained = [stage for stage in record.stages if stage.done]
+    if not trained:
         return None
-    steps = sum(stage.steps for stage in finished)
-    last = finished[-1].description
-    stages = f"{len(finished)} stage{'' if len(finished) == 1 else 's'}"
+    steps = sum(stage.steps for stage in trained)
+    last = trained[-1].description
+    stages = f"{len(trained)} stage{'' if len(trained) == 1 else 's'}"
     work = f"{steps:,} gradient steps" if steps else "an exact solver, without gradient steps"
     best = last.get("best")
     reached = "" if best is None or record.best is None else f"; best {record.best} {number(best)}"

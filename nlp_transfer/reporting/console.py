@@ -213,20 +213,20 @@ def _side_by_side(names: list[str], metrics: dict[str, Any]) -> Iterator[str]:
 def _class_lines(split: str, classes: list[dict[str, Any]]) -> Iterator[str]:
     if not classes:  # scores
         return
-    shown = classes
+    rows = classes
     if len(classes) > MOST_LABELS:
-        shown = sorted(classes, key=lambda row: row["f1"])[:WEAKEST]
+        rows = sorted(classes, key=lambda row: row["f1"])[:WEAKEST]
     yield ""
     title = f"label ({split_title(split)})"
-    width = max(len(title), *(len(shortened(row["label"])) for row in shown))
+    width = max(len(title), *(len(shortened(row["label"])) for row in rows))
     yield f"  {title:<{width}}{'precision':>11}{'recall':>8}{'f1':>8}{'rows':>8}"
-    for row in shown:
+    for row in rows:
         yield (
             f"  {shortened(row['label']):<{width}}{row['precision']:>11.4f}{row['recall']:>8.4f}"
             f"{row['f1']:>8.4f}{row['support']:>8}"
         )
-    if len(shown) < len(classes):
-        others = len(classes) - len(shown)
+    if len(rows) < len(classes):
+        others = len(classes) - len(rows)
         yield f"  These are the weakest; metrics.json has the other {others} labels too."
 
 
@@ -241,17 +241,17 @@ def _slice_lines(by: str, split: str, slices: list[dict[str, Any]]) -> Iterator[
         yield f"  {value:<{width}}{part['rows']:>8}  {with_interval(first, part)}"
 
 
-def _threshold_lines(chosen: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
-    values = chosen["thresholds"].values()
+def _threshold_lines(choice: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
+    values = choice["thresholds"].values()
     if not values:
         return
     between = f"{min(values):.3f}" + (f" to {max(values):.3f}" if len(values) > 1 else "")
     on = split_title("validation" if "validation" in metrics else reported_split(metrics))
     yield from wrapped(
-        f"Thresholds for {chosen['how']}, chosen on {on}: {between} (written to config.json)"
+        f"Thresholds for {choice['how']}, chosen on {on}: {between} (written to config.json)"
     )
-    for label, reason in chosen["left"].items():
-        yield from wrapped(f"  {label}: {chosen['thresholds'][label]:g}, {reason}")
+    for label, reason in choice["left"].items():
+        yield from wrapped(f"  {label}: {choice['thresholds'][label]:g}, {reason}")
     for split, figures in metrics.items():
         plain = figures.get("at_one_half")
         if plain is None:
@@ -272,10 +272,10 @@ def _calibration_lines(calibration: dict[str, Any]) -> Iterator[str]:
         f"Calibration: temperature {calibration['temperature']:.3f}, part of the last layer"
     )
     splits = {name: part for name, part in calibration.items() if isinstance(part, dict)}
-    for split, compared in splits.items():
-        if "before" not in compared:
+    for split, errors in splits.items():
+        if "before" not in errors:
             continue
-        before, after = compared["before"], compared["after"]
+        before, after = errors["before"], errors["after"]
         figures = (
             f"{words} {before[name]:.4f} → {after[name]:.4f}"
             for name, words in (("log_loss", "log loss"), ("ece", "ECE"))

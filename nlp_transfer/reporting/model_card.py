@@ -89,8 +89,8 @@ def _purpose(config: Config, run: dict[str, Any], base: dict[str, Any]) -> dict[
 
 def _output(run: dict[str, Any]) -> str:
     problem, labels = problem_named(run["problem"]), run["labels"]
-    listed = ": " + ", ".join(f"`{cell(label)}`" for label in labels) if problem.has_labels else ""
-    return problem.describe(len(labels)) + listed
+    names = ": " + ", ".join(f"`{cell(label)}`" for label in labels) if problem.has_labels else ""
+    return problem.describe(len(labels)) + names
 
 
 def _results(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -184,15 +184,15 @@ def _input_limit(config: Config, length: int) -> str:
 
 def _usage(config: Config, run: dict[str, Any]) -> dict[str, Any]:
     """Code that uses the model, with the column names of the data, and what it returns."""
-    paired, problem = config.dataset.text_pair is not None, problem_named(run["problem"])
-    inputs = '{"text": "a text", "text_pair": "its second"}' if paired else '"a text"'
+    pairs, problem = config.dataset.text_pair is not None, problem_named(run["problem"])
+    inputs = '{"text": "a text", "text_pair": "its second"}' if pairs else '"a text"'
     sample: Any = {"label": run["labels"][0], "score": 0.9}
-    second = f" --text-pair {_shell(config.dataset.text_pair)}" if paired else ""
+    second = f" --text-pair {_shell(config.dataset.text_pair)}" if pairs else ""
     return {
         "task": TASK,
         "call": f"classify([{inputs}], {problem.pipeline_options}truncation=True)",
         "sample": [[sample]] if problem.several else [sample],
-        "predict_arguments": '["a text"], ["its second"]' if paired else '["a text"]',
+        "predict_arguments": '["a text"], ["its second"]' if pairs else '["a text"]',
         "columns": f"--text {_shell(config.dataset.text)}{second}",
         "note": problem.pipeline_note,
         "thresholds_key": THRESHOLDS if run["thresholds"]["thresholds"] else None,
@@ -252,7 +252,7 @@ def repeatable(config: Config) -> dict[str, Any]:
 
 
 def _different(tree: dict[str, Any], default: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    kept: dict[str, Any] = {}
+    differing: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if name in NOT_PART_OF_THE_RESULT or value == default.get(key):
@@ -260,5 +260,5 @@ def _different(tree: dict[str, Any], default: dict[str, Any], prefix: str = "") 
         if isinstance(value, dict) and isinstance(default.get(key), dict):
             value = _different(value, default[key], f"{name}.")
         if value != {}:
-            kept[key] = value
-    return kept
+            differing[key] = value
+    return differing

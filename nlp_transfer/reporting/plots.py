@@ -55,21 +55,21 @@ def _figure(draw: Callable[Arguments, tuple[Figure, str]]) -> Callable[Arguments
     """Turn a function that returns a figure and its description into one that returns SVG."""
 
     @wraps(draw)
-    def drawn(*positional: Arguments.args, **keywords: Arguments.kwargs) -> Markup:
+    def wrapper(*positional: Arguments.args, **keywords: Arguments.kwargs) -> Markup:
         with matplotlib.rc_context(STYLE):
             figure, words = draw(*positional, **keywords)
             return _svg(figure, words)
 
-    return drawn
+    return wrapper
 
 
 def _svg(figure: Figure, words: str) -> Markup:
-    written = io.StringIO()
+    content = io.StringIO()
     with warnings.catch_warnings():
         # The browser has the letters that the font used for measuring has not.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    svg = written.getvalue()
+        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
+    svg = content.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)  # the same in every figure of the page

@@ -74,8 +74,8 @@ class RunRecord:
         if evaluation.best is not None:
             return evaluation.best
         defaults = () if self.problem is None else self.problem.default_metrics
-        known = evaluation.metrics or list(defaults)
-        return known[0] if known else next(iter(_measured(self.stages)), None)
+        names = evaluation.metrics or list(defaults)
+        return names[0] if names else next(iter(_measured(self.stages)), None)
 
     def shown(self, figures: dict[str, Any]) -> str:
         """The main metric of a split or slice: the one that chose the epochs, if it is there."""
@@ -104,7 +104,7 @@ def read_record(folder: Path) -> RunRecord:
     run = read_json(folder / RUN_FILE)
     config = read_config(folder / CONFIG_FILE)
     stages = list(_finished_stages(run)) or list(_stages_on_disk(folder))
-    begun = {stage.name for stage in stages}
+    names = {stage.name for stage in stages}
     return RunRecord(
         folder,
         config,
@@ -113,7 +113,7 @@ def read_record(folder: Path) -> RunRecord:
         _read(folder / DATA_REPORT_FILE),
         _read(folder / MISTAKES_FILE),
         stages,
-        [name for name in _planned(config, run) if name not in begun],
+        [name for name in _planned(config, run) if name not in names],
     )
 
 
@@ -165,9 +165,9 @@ def _stages_on_disk(folder: Path) -> Iterator[StageSoFar]:
             yield StageSoFar(name, True, stage["steps"], stage["steps"], stage, stage["log"])
             continue
         states = [_state(file) for file in home.glob(f"checkpoint-*/{STATE}")]
-        known = [state for state in states if state]
-        if known:
-            newest = max(known, key=lambda state: state["global_step"])
+        readable = [state for state in states if state]
+        if readable:
+            newest = max(readable, key=lambda state: state["global_step"])
             steps, planned = newest["global_step"], newest["max_steps"]
             yield StageSoFar(name, False, steps, planned, {}, newest["log_history"])
 

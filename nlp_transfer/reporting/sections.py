@@ -89,14 +89,14 @@ def learning_curves(record: RunRecord) -> Iterator[Markup]:
     """Loss, and the metric that chose the epochs, by step over all stages."""
     losses: list[tuple[float, float]] = []
     measured: dict[str, list[tuple[float, float]]] = {"log_loss": []}
-    kept: dict[str, list[tuple[float, float]]] = {"log_loss": []}
+    best_points: dict[str, list[tuple[float, float]]] = {"log_loss": []}
     if record.best is not None:
         measured.setdefault(record.best, [])
-        kept.setdefault(record.best, [])
+        best_points.setdefault(record.best, [])
     borders, before = [], 0
     for stage in record.stages:
         borders.append((stage.name, float(before)))
-        chosen = best_step(stage.log, record.best) if record.best is not None else None
+        best = best_step(stage.log, record.best) if record.best is not None else None
         for entry in stage.log:
             at = float(before + entry.get("step", 0))
             if entry.get("loss") is not None:
@@ -105,17 +105,17 @@ def learning_curves(record: RunRecord) -> Iterator[Markup]:
                 value = entry.get(EVALUATED + name)
                 if value is not None:
                     points.append((at, value))
-                    if entry is chosen and (record.config.training.keep_best or is_solved(stage)):
-                        kept[name].append((at, value))
+                    if entry is best and (record.config.training.keep_best or is_solved(stage)):
+                        best_points[name].append((at, value))
         before += stage.steps
     curves = {"training": losses, "validation": measured["log_loss"]}
     lines = {name: points for name, points in curves.items() if len(points) > 1}
     if lines:
-        marked = kept["log_loss"] if "validation" in lines else []
-        yield plots.curves(lines, borders, marked, "loss")
+        marks = best_points["log_loss"] if "validation" in lines else []
+        yield plots.curves(lines, borders, marks, "loss")
     if record.best not in (None, "log_loss") and len(measured[record.best]) > 1:
         lines = {"validation": measured[record.best]}
-        yield plots.curves(lines, borders, kept[record.best], record.best)
+        yield plots.curves(lines, borders, best_points[record.best], record.best)
 
 
 def results(record: RunRecord) -> dict[str, Any]:
@@ -174,12 +174,12 @@ def confidence(record: RunRecord) -> dict[str, Any]:
     if calibration is None or not figures:
         return {}
     calibrated = calibration.get("left_out") is None
-    compared = calibration.get(record.split, {}) if calibrated else {}
+    errors = calibration.get(record.split, {}) if calibrated else {}
     bins, points = figures.get("reliability"), figures.get("coverage")
-    before = compared.get("before", {}).get("reliability")
+    before = errors.get("before", {}).get("reliability")
     return {
         "calibration": calibration,
-        "compared": compared,
+        "compared": errors,
         "split": record.split,
         "verdict": conclusions.calibration_verdict(bins) if bins else None,
         "reliability": plots.reliability(bins, before) if bins else None,
@@ -256,8 +256,8 @@ def commands(record: RunRecord) -> Iterator[tuple[str, str]]:
     folder = shlex.quote(str(record.path))
     if not record.finished:
         return
-    paired = " --text-pair COLUMN2" if record.config.dataset.text_pair is not None else ""
-    table = f"--file texts.csv --text COLUMN{paired} --out answers.csv"
+    pair_option = " --text-pair COLUMN2" if record.config.dataset.text_pair is not None else ""
+    table = f"--file texts.csv --text COLUMN{pair_option} --out answers.csv"
     yield "Predict a table of texts", f"nlp-transfer predict {folder} {table}"
     yield "Serve over HTTP, with a page to try it", f"nlp-transfer serve {folder}"
     model = str(record.path / "model")

@@ -178,8 +178,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _prepare(path: Path, config: Config, fingerprint: str) -> State:
     """Bring the folder into the state of an unfinished run, unless it is finished."""
-    begun = (path / RUN_FILE).is_file()
-    if begun and not config.overwrite:
+    has_run = (path / RUN_FILE).is_file()
+    if has_run and not config.overwrite:
         refuse_another_run(path, config, fingerprint)
         entries = read_json(path / RUN_FILE)
         state = State(entries["state"])
@@ -196,7 +196,7 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
     write_json(path / RUN_FILE, _unfinished(config, fingerprint))
     _empty(path)
     write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
-    return State.unfinished if begun else State.absent
+    return State.unfinished if has_run else State.absent
 
 
 def _unfinished(config: Config, fingerprint: str) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def _result(config: Config) -> dict[str, Any]:
 
 def _without_ephemeral(tree: dict[Any, Any]) -> dict[str, Any]:
     """The keys that change the result."""
-    kept = {}
+    lasting = {}
     for key, value in tree.items():
         if key in NOT_PART_OF_THE_RESULT:
             continue
@@ -277,8 +277,8 @@ def _without_ephemeral(tree: dict[Any, Any]) -> dict[str, Any]:
         dropped = {k.removeprefix(prefix) for k in NOT_PART_OF_THE_RESULT if k.startswith(prefix)}
         if isinstance(value, dict):
             value = {k: v for k, v in value.items() if k not in dropped}
-        kept[str(key)] = value
-    return kept
+        lasting[str(key)] = value
+    return lasting
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nlp_transfer.data.corpus import Corpus
 
 
-class Answered(Protocol):
+class Evaluation(Protocol):
     """What is kept of the evaluation of a split."""
 
     @property
@@ -29,7 +29,7 @@ class Answered(Protocol):
 
 
 def write_predictions(
-    folder: Path, evaluations: Mapping[str, Answered], corpus: Corpus
+    folder: Path, evaluations: Mapping[str, Evaluation], corpus: Corpus
 ) -> dict[str, str]:
     """Write `predictions/<split>.npz` of each evaluated split into the folder of a run.
 
@@ -58,8 +58,8 @@ def read_predictions(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
             f"{folder} keeps no answers for its {split} split: expected {file}. "
             "Train it again with overwrite=true.",
         )
-    with np.load(file) as kept:
-        return kept["logits"], kept["references"]
+    with np.load(file) as arrays:
+        return arrays["logits"], arrays["references"]
 
 
 def rows_digest(corpus: Corpus, split: str) -> str:

@@ -95,7 +95,7 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         status = 500
         try:
             content = await read_body(request, limits.body)
-            began = time.perf_counter()
+            start = time.perf_counter()
             request_body = parse(content)
             texts, pairs = request_body.parts(limits)
             batcher = service.batcher
@@ -104,7 +104,7 @@ def _add_classify(app: FastAPI, service: Service) -> None:
             answers = [_answer(batcher.classifier.decoder, row) for row in rows]
             status = 200
             metrics.texts.inc(len(texts))
-            metrics.seconds.observe(time.perf_counter() - began)
+            metrics.seconds.observe(time.perf_counter() - start)
             single_text = request_body.text is not None
             return JSONResponse(answers[0] if single_text else {"predictions": answers})
         except Refused as refused:

@@ -76,9 +76,9 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers, began = Headers(scope=scope), time.perf_counter()
-        named = headers.get("x-request-id", "")
-        identity = named if REQUEST_ID.fullmatch(named) else uuid.uuid4().hex
+        headers, start = Headers(scope=scope), time.perf_counter()
+        client_id = headers.get("x-request-id", "")
+        identity = client_id if REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
         status = 500
 
         async def answer(message: Message) -> None:
@@ -92,7 +92,7 @@ class Gate:
             refusal = self._refusal(scope, headers)
             await (refusal or self.app)(scope, receive, answer)
         finally:
-            self._log(scope, identity, status, began)
+            self._log(scope, identity, status, start)
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -127,24 +127,24 @@ class Gate:
             key = headers.get("x-api-key", "")
         digest = hashlib.sha256(key.strip().encode("utf-8", "replace")).digest()
         # Every key is compared, so that the time does not tell which one is nearly right.
-        return sum(hmac.compare_digest(digest, known) for known in self.access.keys) > 0
+        return sum(hmac.compare_digest(digest, other) for other in self.access.keys) > 0
 
     def _seconds_to_wait(self, client: str) -> float:
         """0 where the client may ask now; a token bucket that fills evenly over a minute."""
         most, now = self.access.requests_per_minute, time.monotonic()
         if most is None:
             return 0.0
-        left, then = self._tokens.get(client, (float(most), now))
-        left = min(left + (now - then) * most / 60, float(most))
+        tokens, last = self._tokens.get(client, (float(most), now))
+        tokens = min(tokens + (now - last) * most / 60, float(most))
         if len(self._tokens) > KNOWN_CLIENTS:
             self._tokens = {c: t for c, t in self._tokens.items() if now - t[1] < 60}
-        if left < 1:
-            self._tokens[client] = (left, now)
-            return (1 - left) * 60 / most
-        self._tokens[client] = (left - 1, now)
+        if tokens < 1:
+            self._tokens[client] = (tokens, now)
+            return (1 - tokens) * 60 / most
+        self._tokens[client] = (tokens - 1, now)
         return 0.0
 
-    def _log(self, scope: Scope, identity: str, status: int, began: float) -> None:
+    def _log(self, scope: Scope, identity: str, status: int, start: float) -> None:
         if self.access.log is None:
             return
         entry = {
@@ -154,6 +154,6 @@ class Gate:
             "method": scope["method"],
             "path": scope["path"],
             "status": status,
-            "ms": round(1000 * (time.perf_counter() - began), 1),
+            "ms": round(1000 * (time.perf_counter() - start), 1),
         }
         print(json.dumps(entry), file=self.access.log, flush=True)

@@ -95,7 +95,7 @@ def prove(classifier: Classifier) -> None:
     Raises:
         ValueError: its answers are no finite numbers, one row a text.
     """
-    paired = PROOF if classifier.engine.paired else None
-    answers = classifier.probabilities(PROOF, paired)
+    pairs = PROOF if classifier.engine.paired else None
+    answers = classifier.probabilities(PROOF, pairs)
     if len(answers) != len(PROOF) or not np.isfinite(answers).all():
         raise ValueError("the new model does not answer with finite probabilities")

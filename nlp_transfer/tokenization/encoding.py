@@ -107,7 +107,9 @@ def encode(
         if process is None or not tokenizer.is_fast:  # of a slow one, the content cannot be named
             inputs, cut = _encode_split(texts, tokenizer, length, long_text)
         else:
-            inputs, cut = _kept(texts, tokenizer, length, long_text, Path(config.folder), process)
+            inputs, cut = _encode_once(
+                texts, tokenizer, length, long_text, Path(config.folder), process
+            )
         splits[name] = EncodedSplit(inputs, labels, cut)
     for name, split in splits.items():
         if split.inputs.windows is not None:
@@ -139,7 +141,7 @@ def texts_of(rows: Dataset) -> Texts:
     return Pairs(first, rows["text_pair"][:]) if "text_pair" in rows.column_names else first
 
 
-def taken(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
+def select_texts(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
     """Some of the texts or pairs, in the order of `rows`."""
     if isinstance(texts, Pairs):
         return Pairs([texts.first[row] for row in rows], [texts.second[row] for row in rows])
@@ -215,7 +217,7 @@ def _encode_split(
     return encode_texts(texts, tokenizer, length, long_text) if cut else roomy, cut
 
 
-def _kept(  # noqa: PLR0913
+def _encode_once(  # noqa: PLR0913
     texts: Texts,
     tokenizer: Any,
     length: int,

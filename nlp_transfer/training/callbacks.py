@@ -31,8 +31,8 @@ class FiniteLoss(TrainerCallback):
         self._step = 0
         self._first_bad: torch.Tensor | None = None
 
-    def __call__(self, *arguments: Any, **named: Any) -> torch.Tensor:
-        loss = self._loss(*arguments, **named)
+    def __call__(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        loss = self._loss(*arguments, **keywords)
         if self._first_bad is None:
             self._first_bad = torch.tensor(-1, device=loss.device)
         bad = (self._first_bad < 0) & ~torch.isfinite(loss.detach())
@@ -105,10 +105,10 @@ class StageProgress(TrainerCallback):
 
     def _say(self, state: Any, validation: str = "") -> None:
         """The line, where one is due."""
-        done = LINES * state.global_step // state.max_steps
-        if self._bar is None or done <= self._lines:
+        lines = LINES * state.global_step // state.max_steps
+        if self._bar is None or lines <= self._lines:
             return
-        self._lines = done
+        self._lines = lines
         self._bar.set_description_str(self._words(state), refresh=False)
         loss = "" if self._loss is None else f", loss {self._loss:.4f}"
         if validation and self._value is not None:
@@ -174,9 +174,9 @@ class SavesAndStops(TrainerCallback):
         """From here on a signal need not wait."""
         stop_request.can_wait = False
 
-    def _agreed(self, *wishes: bool) -> list[bool]:
+    def _agreed(self, *decisions: bool) -> list[bool]:
         if self._process.world_size == 1:
-            return list(wishes)
-        flags = torch.tensor([int(wish) for wish in wishes], device=self._process.device)
+            return list(decisions)
+        flags = torch.tensor([int(decision) for decision in decisions], device=self._process.device)
         torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
-        return [bool(wish) for wish in flags.tolist()]
+        return [bool(decision) for decision in flags.tolist()]

@@ -19,11 +19,11 @@ NAME = re.compile(r"checkpoint-(\d+)")
 def seal(folder: Path) -> None:
     """Say that a checkpoint is whole: every file is on the disk, and this is what it holds."""
     for file in _files(folder):
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-    aside = folder / f"{SEAL}.part"
-    aside.write_text(json.dumps(_hashes(folder)), encoding="utf-8")
-    aside.replace(folder / SEAL)
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    partial = folder / f"{SEAL}.part"
+    partial.write_text(json.dumps(_hashes(folder)), encoding="utf-8")
+    partial.replace(folder / SEAL)
 
 
 def is_whole(folder: Path) -> bool:
@@ -53,9 +53,9 @@ def keep_newest(home: Path, count: int) -> None:
     Two are worth their room: should the newest be damaged, there is the one before it.
     """
     sealed = [folder for folder in _by_step(home) if (folder / SEAL).is_file()]
-    kept = sealed[len(sealed) - count :] if count else []
+    newest = sealed[len(sealed) - count :] if count else []
     for folder in _by_step(home):
-        if folder not in kept:
+        if folder not in newest:
             shutil.rmtree(folder, ignore_errors=True)
 
 

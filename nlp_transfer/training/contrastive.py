@@ -108,11 +108,11 @@ def plan_groups(
     turns = _Turns(np.arange(len(groups)), generator)
     rows = [_Turns(group, generator) for group in groups]
     for _ in range(steps):
-        chosen = turns.take(per_batch)
+        groups_of_batch = turns.take(per_batch)
         share, more = divmod(batch_size, per_batch)
         counts = [share + (place < more) for place in range(per_batch)]
         yield np.concatenate(
-            [rows[group].take(count) for group, count in zip(chosen, counts, strict=True)]
+            [rows[group].take(count) for group, count in zip(groups_of_batch, counts, strict=True)]
         )
 
 
@@ -126,14 +126,14 @@ class _Turns:
 
     def take(self, count: int) -> list[int]:
         """The next ones; twice the same only where there are fewer."""
-        taken: list[int] = []
+        members: list[int] = []
         for _ in range(count):
-            if all(member in taken for member in self._waiting):
+            if all(member in members for member in self._waiting):
                 self._waiting += [int(m) for m in self._generator.permutation(self._members)]
-            member = next((m for m in self._waiting if m not in taken), self._waiting[0])
+            member = next((m for m in self._waiting if m not in members), self._waiting[0])
             self._waiting.remove(member)
-            taken.append(member)
-        return taken
+            members.append(member)
+        return members
 
 
 def groups_of(labels: np.ndarray, problem: Problem, batch_size: int) -> list[np.ndarray]:
@@ -163,13 +163,13 @@ def read_embeddings(pretrained: Pretrained) -> Iterator[Callable[[], torch.Tenso
     Inside the context, a function that returns float [rows, width]: the first token of what the
     encoder returns where the head reads that one, else the mean of all (see `mean_pooling`).
     """
-    seen: dict[str, torch.Tensor] = {}
+    captured: dict[str, torch.Tensor] = {}
 
-    def remember_mask(_: Any, __: Any, named: dict[str, Any]) -> None:
-        seen["mask"] = named["attention_mask"]
+    def remember_mask(_: Any, __: Any, keywords: dict[str, Any]) -> None:
+        captured["mask"] = keywords["attention_mask"]
 
     def remember_states(_: Any, __: Any, output: Any) -> None:
-        seen["states"] = output[0]
+        captured["states"] = output[0]
 
     hooks = (
         pretrained.model.register_forward_pre_hook(remember_mask, with_kwargs=True),
@@ -177,7 +177,7 @@ def read_embeddings(pretrained: Pretrained) -> Iterator[Callable[[], torch.Tenso
     )
     pool = first_tokens if reads_first_token(pretrained) else average
     try:
-        yield lambda: pool(seen["states"].float(), seen["mask"])
+        yield lambda: pool(captured["states"].float(), captured["mask"])
     finally:
         for hook in hooks:
             hook.remove()

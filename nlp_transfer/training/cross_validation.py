@@ -42,7 +42,7 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
         part = replace(context.folder, part=f"folds/{recipe.name}/{fold}")
         file = part.checkpoints.with_suffix(".npy")
         held_out = folds == fold
-        began = time.monotonic()
+        start = time.monotonic()
         if not broadcast_from_rank_zero(file.is_file, process):
             answers = _answer_fold(context, recipe, part, held_out)
             if process.is_first:
@@ -54,15 +54,15 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
             logits = np.empty((len(rows.labels), answers.shape[1]), np.float32)
         logits[held_out] = answers
         value = context.metrics.compute(answers, rows.labels[held_out])[context.metrics.best]
-        shown = "undefined" if value is None else f"{value:.3f}"
+        text = "undefined" if value is None else f"{value:.3f}"
         logger.info(
             "  %s, fold %d of %d: %s %s (%.0f s)",
             recipe.name,
             fold + 1,
             folds.max() + 1,
             context.metrics.best,
-            shown,
-            time.monotonic() - began,
+            text,
+            time.monotonic() - start,
         )
     assert logits is not None
     return logits
@@ -72,13 +72,13 @@ def _answer_fold(
     context: TrainingContext, recipe: Recipe, part: RunFolder, held_out: np.ndarray
 ) -> np.ndarray:
     rows = context.encoded.splits["train"]
-    seen = context.training_rows(recipe, select_documents(rows, ~held_out))
+    train_part = context.training_rows(recipe, select_documents(rows, ~held_out))
     use_shared_stages(context, recipe, part)
     with _quiet():
         config, pretrained, stages = context.start(recipe)
         model = train(
             pretrained,
-            Encoded({"train": seen}, context.encoded.collator),
+            Encoded({"train": train_part}, context.encoded.collator),
             stages,
             context.metrics,
             config,
@@ -90,12 +90,12 @@ def _answer_fold(
 def _write(file: Path, answers: np.ndarray) -> None:
     """Whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(".part")
-    with aside.open("wb") as stream:
+    partial = file.with_suffix(".part")
+    with partial.open("wb") as stream:
         np.save(stream, answers)
         stream.flush()
         os.fsync(stream.fileno())
-    aside.replace(file)
+    partial.replace(file)
 
 
 @contextmanager

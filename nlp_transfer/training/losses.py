@@ -198,5 +198,5 @@ def losses_of_rows(loss: Loss, logits: np.ndarray, answers: np.ndarray) -> np.nd
 
 def _on(options: LossOptions, device: torch.device) -> LossOptions:
     weights = options.label_weights
-    moved = None if weights is None else weights.to(device)
-    return replace(options, label_weights=moved)
+    weights_there = None if weights is None else weights.to(device)
+    return replace(options, label_weights=weights_there)

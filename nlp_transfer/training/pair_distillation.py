@@ -95,15 +95,18 @@ def distillation_split(
         inputs = encode_texts(list(some), pretrained.tokenizer, max_length)
         return _embed(pretrained.model, inputs, collator, bf16)
 
-    known = embed(texts)
-    made = invent_pairs(PairTexts(texts, _nearest(known)), pairs, generator)
+    text_embeddings = embed(texts)
+    invented = invent_pairs(PairTexts(texts, _nearest(text_embeddings)), pairs, generator)
     row_of = {
-        text: row for row, text in enumerate(dict.fromkeys([*texts, *made.first, *made.second]))
+        text: row
+        for row, text in enumerate(dict.fromkeys([*texts, *invented.first, *invented.second]))
     }
     new = list(row_of)[len(texts) :]
-    embeddings = np.concatenate([known, embed(new)]) if new else known
-    u, v = (embeddings[[row_of[text] for text in side]] for side in (made.first, made.second))
-    inputs = encode_texts(made, pretrained.tokenizer, max_length)
+    embeddings = np.concatenate([text_embeddings, embed(new)]) if new else text_embeddings
+    u, v = (
+        embeddings[[row_of[text] for text in side]] for side in (invented.first, invented.second)
+    )
+    inputs = encode_texts(invented, pretrained.tokenizer, max_length)
     return EncodedSplit(inputs, _targets(u, v, generator), 0)
 
 
@@ -143,23 +146,23 @@ def distinct_texts(pairs: Inputs, tokenizer: Any) -> list[str]:
     return list(dict.fromkeys(text for text in decoded if text))
 
 
-def invent_pairs(known: PairTexts, count: int, generator: np.random.Generator) -> Pairs:
+def invent_pairs(pair_texts: PairTexts, count: int, generator: np.random.Generator) -> Pairs:
     """Pairs of texts: 40% of a text and an edited copy, 35% of neighbours, 25% random ones.
 
     Half of the neighbours are edited, too. The order within a pair is random.
     """
-    words = [word for text in known.texts for word in text.split()]
+    words = [word for text in pair_texts.texts for word in text.split()]
     first, second = [], []
     for _ in range(count):
-        row, kind = int(generator.integers(len(known.texts))), generator.random()
-        one = known.texts[row]
+        row, kind = int(generator.integers(len(pair_texts.texts))), generator.random()
+        one = pair_texts.texts[row]
         if kind < 0.4:
             two = edit(one, words, generator)
         elif kind < 0.75:
-            two = known.texts[generator.choice(known.neighbours[row])]
+            two = pair_texts.texts[generator.choice(pair_texts.neighbours[row])]
             two = edit(two, words, generator) if generator.random() < 0.5 else two
         else:
-            two = known.texts[generator.integers(len(known.texts))]
+            two = pair_texts.texts[generator.integers(len(pair_texts.texts))]
         if generator.random() < 0.5:
             one, two = two, one
         first.append(one)
@@ -247,10 +250,10 @@ def _targets(u: np.ndarray, v: np.ndarray, generator: np.random.Generator) -> np
     described -= described.mean(axis=0)
     some = generator.permutation(len(described))[:COMPONENT_ROWS]
     _, sizes, directions = np.linalg.svd(described[some], full_matrices=False)
-    kept = min(COMPONENTS, int((sizes > 1e-4 * sizes[0]).sum()))
-    components = described @ directions[:kept].T
+    count = min(COMPONENTS, int((sizes > 1e-4 * sizes[0]).sum()))
+    components = described @ directions[:count].T
     components /= components.std(axis=0)
-    components *= np.sqrt(sizes[:kept] / sizes[0])
+    components *= np.sqrt(sizes[:count] / sizes[0])
     cosine = (u * v).sum(axis=1, keepdims=True)
     cosine = COSINE_WEIGHT * (cosine - cosine.mean()) / max(cosine.std(), 1e-6)
     return np.hstack([cosine, components]).astype(np.float32)

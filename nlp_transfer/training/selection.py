@@ -61,10 +61,10 @@ def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | 
     evidence: list[Evidence] = []
     best, fewest = recipes[0].name, np.array([])
     for recipe in recipes:
-        began = time.monotonic()
+        start = time.monotonic()
         logits[recipe.name] = cross_validate(context, recipe, folds)
         losses = row_losses(logits[recipe.name], references, problem)
-        seconds = round(time.monotonic() - began, 1)
+        seconds = round(time.monotonic() - start, 1)
         measured = context.metrics.of_rows(logits[recipe.name], references)
         evidence.append(_evidence(recipe.name, context.metrics.best, measured, losses, seconds))
         errors = row_errors(logits[recipe.name], references, problem)
@@ -72,15 +72,15 @@ def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | 
             break
         best, fewest = recipe.name, errors
     # A run that is repeated has decided already.
-    chosen = decide("strategy", lambda: best) if auto else best
-    recipe = recipe_of(context.config.strategy, chosen)
-    if chosen not in logits:
-        logits[chosen] = cross_validate(context, recipe, folds)
-    _log(evidence, chosen)
+    recipe_name = decide("strategy", lambda: best) if auto else best
+    recipe = recipe_of(context.config.strategy, recipe_name)
+    if recipe_name not in logits:
+        logits[recipe_name] = cross_validate(context, recipe, folds)
+    _log(evidence, recipe_name)
     if not auto:
-        return Selection(recipe, [], logits[chosen])
-    marked = [replace(entry, chosen=entry.recipe == chosen) for entry in evidence]
-    return Selection(recipe, marked, logits[chosen])
+        return Selection(recipe, [], logits[recipe_name])
+    entries = [replace(entry, chosen=entry.recipe == recipe_name) for entry in evidence]
+    return Selection(recipe, entries, logits[recipe_name])
 
 
 def _is_better(recipe: Recipe, errors: PairedDifference) -> bool:
@@ -103,12 +103,12 @@ def _evidence(
     )
 
 
-def _log(evidence: list[Evidence], chosen: str) -> None:
+def _log(evidence: list[Evidence], name: str) -> None:
     if len(evidence) == 1:
         return
-    shown = ", ".join(
+    results = ", ".join(
         f"{e.recipe} {e.metric} {e.value if e.value is None else round(e.value, 3)} "
         f"(loss {e.loss:.3f} ± {e.loss_standard_error:.3f})"
         for e in evidence
     )
-    logger.info("cross-validated: %s; chosen: %s", shown, chosen)
+    logger.info("cross-validated: %s; chosen: %s", results, name)

@@ -49,10 +49,10 @@ def _on_signal(number: int, _: Any) -> None:
     elif number == signal.SIGINT:
         raise KeyboardInterrupt
     elif not stop_request.can_wait:
-        raise stopped(name, "before the next step")
+        raise stop_error(name, "before the next step")
 
 
-def stopped(by: str, where: str) -> UserError:
+def stop_error(by: str, where: str) -> UserError:
     """The end of a run that was told to stop."""
     return UserError(
         ExitCode.STOPPED, f"Stopped by {by} {where}. The same command goes on from there."

@@ -38,7 +38,7 @@ from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import Loss, find_loss, losses_of_rows
 from nlp_transfer.training.objective import objective_of
 from nlp_transfer.training.plan import count_parameters
-from nlp_transfer.training.signals import stopped
+from nlp_transfer.training.signals import stop_error
 from nlp_transfer.training.target_scaling import TargetScaler
 from nlp_transfer.training.trainer import Outcome, StageTrainer, descend
 from nlp_transfer.utils.distributed import ProcessContext
@@ -123,8 +123,8 @@ def run_stage(run: StageRun) -> StageHistory:
     stage, config, encoded = run.stage, run.config, run.encoded
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     start = time.perf_counter()
-    compared = encoded.splits.get("validation", encoded.splits["train"])
-    some = compared.inputs.first(COMPARED_ROWS)
+    sample_split = encoded.splits.get("validation", encoded.splits["train"])
+    some = sample_split.inputs.first(COMPARED_ROWS)
     ask = partial(predict_logits, model, some, encoded.collator, config.evaluation.max_tokens)
     checkpointed = recomputed(model, config.training.gradient_checkpointing)
     with adapted(model, stage, anatomy, ask), checkpointed:
@@ -159,15 +159,15 @@ def run_stage(run: StageRun) -> StageHistory:
 
 
 @contextmanager
-def recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+def recomputed(model: PreTrainedModel, enabled: bool) -> Iterator[None]:
     """Activations are thrown away in the forward pass, and computed again in the backward pass."""
-    if wanted:
+    if enabled:
         model.activation_checkpointing_enable({"use_reentrant": False})
         model.disable_input_require_grads()  # they would carry gradients through what is frozen
     try:
         yield
     finally:
-        if wanted:
+        if enabled:
             model.activation_checkpointing_disable()
 
 
@@ -193,7 +193,7 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
         )
         outcome = descend(trainer, objective.batches, objective.rows.inputs.lengths)
     if stops.stopped_by is not None:
-        raise stopped(stops.stopped_by, f"after step {outcome.steps}")
+        raise stop_error(stops.stopped_by, f"after step {outcome.steps}")
     return outcome
 
 
@@ -244,7 +244,7 @@ def _solve(run: StageRun, encoded: Encoded) -> Outcome | None:
         run.process,
         run.config.seed,
         run.label_weights,
-        learned=run.labels_seen and not run.stage.pristine,
+        fitted_on_train=run.labels_seen and not run.stage.pristine,
     )
     if strength is None:
         logger.info("  this head cannot hold a linear function: it is trained by gradient")

@@ -214,8 +214,8 @@ def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:
         trainer.best_epoch.load(checkpoint)
     patience = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
     if patience is not None:
-        waited = patience["attributes"]["early_stopping_patience_counter"]
-        if waited >= patience["args"]["early_stopping_patience"]:
+        count = patience["attributes"]["early_stopping_patience_counter"]
+        if count >= patience["args"]["early_stopping_patience"]:
             trainer.state = state  # it had ended: the library would make one more epoch
             return
     trainer.train(resume_from_checkpoint=str(checkpoint))

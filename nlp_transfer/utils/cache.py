@@ -44,23 +44,23 @@ def find_or_make(
         here = broadcast_from_first_of_node(folder.is_dir, process)
         if here and process.is_first_of_node:
             os.utime(folder)
-        aside = Path(
+        partial = Path(
             broadcast_from_first_of_node(
-                lambda: str(folder if here else _aside(folder, begin)), process
+                lambda: str(folder if here else _write_partial(folder, begin)), process
             )
         )
         if here:
             on_hit()
         else:
-            _fill(aside, fill)
+            _fill(partial, fill)
         wait(process)
         if not here and process.is_first_of_node:
             try:
-                aside.rename(folder)
+                partial.rename(folder)
             except OSError:
                 if not folder.is_dir():
                     raise
-                shutil.rmtree(aside)  # another node was faster; its files say the same
+                shutil.rmtree(partial)  # another node was faster; its files say the same
         wait(process)
     return folder
 
@@ -87,7 +87,7 @@ def forget_the_oldest(home: Path, keep_gb: float) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """While this lasts, no other run makes the same store."""
     file = folder.parent / f"{LOCK}{folder.name}"
-    with _written(folder.parent), ExitStack() as stack:
+    with _disk_errors_reported(folder.parent), ExitStack() as stack:
         folder.parent.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(file, wait=True))
         held = stack.pop_all()
@@ -99,7 +99,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _written(home: Path) -> Iterator[None]:
+def _disk_errors_reported(home: Path) -> Iterator[None]:
     """What cannot be written here is for a person to mend."""
     try:
         yield
@@ -111,18 +111,18 @@ def _written(home: Path) -> Iterator[None]:
         ) from error
 
 
-def _aside(folder: Path, begin: Callable[[Path], None]) -> Path:
-    with _written(folder.parent):
+def _write_partial(folder: Path, begin: Callable[[Path], None]) -> Path:
+    with _disk_errors_reported(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PART}", dir=folder.parent))
-    _fill(aside, begin)
-    return aside
+        partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PART}", dir=folder.parent))
+    _fill(partial, begin)
+    return partial
 
 
-def _fill(aside: Path, fill: Callable[[Path], None]) -> None:
+def _fill(partial: Path, fill: Callable[[Path], None]) -> None:
     try:
-        with _written(aside.parent):
-            fill(aside)
+        with _disk_errors_reported(partial.parent):
+            fill(partial)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise

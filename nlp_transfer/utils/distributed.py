@@ -110,7 +110,7 @@ def broadcast_from_rank_zero(decide: Callable[[], T], process: ProcessContext) -
 
     answers = [_answer(decide) if process.is_first else None]
     broadcast_object_list(answers)
-    return _taken(answers[0])
+    return _raise_errors(answers[0])
 
 
 def broadcast_from_first_of_node(decide: Callable[[], T], process: ProcessContext) -> T:
@@ -120,7 +120,9 @@ def broadcast_from_first_of_node(decide: Callable[[], T], process: ProcessContex
     from accelerate.utils import gather_object
 
     answers = gather_object([_answer(decide) if process.is_first_of_node else None])
-    return _taken(answers[process.rank - process.local_rank])  # a launcher numbers node after node
+    return _raise_errors(
+        answers[process.rank - process.local_rank]
+    )  # a launcher numbers node after node
 
 
 def _answer(decide: Callable[[], T]) -> T | UserError:
@@ -131,7 +133,7 @@ def _answer(decide: Callable[[], T]) -> T | UserError:
         return error
 
 
-def _taken(answer: Any) -> Any:
+def _raise_errors(answer: Any) -> Any:
     if isinstance(answer, UserError):
         raise answer
     return answer

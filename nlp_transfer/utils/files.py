@@ -19,6 +19,6 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Whole or not at all: written aside, then renamed."""
-    aside = path.with_name(f"{path.name}.part")
-    aside.write_text(content, encoding="utf-8")
-    aside.replace(path)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(path)

@@ -20,7 +20,7 @@ DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[BinaryIO, str, BinaryIO]]:
+def open_content(path: Path) -> Iterator[tuple[BinaryIO, str, BinaryIO]]:
     """The content of a file, the name that says its format, and the file on the disk.
 
     Raises:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from nlp_transfer.data.formats.compression import opened
+from nlp_transfer.data.formats.compression import open_content
 from nlp_transfer.data.formats.registry import ReadOptions
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -49,10 +49,12 @@ def not_decodable(name: str, error: UnicodeDecodeError, options: ReadOptions) ->
     key = f"{options.keys}encoding"
     guess = next((g for g in GUESSES if _decodes(content, g)), GUESSES[0])
     assign = "=" if options.keys.endswith(".") else " "
-    shown = "" if not content else f" (read as {guess}: {content.decode(guess, 'replace')[:60]!r})"
+    excerpt = (
+        "" if not content else f" (read as {guess}: {content.decode(guess, 'replace')[:60]!r})"
+    )
     return UserError(
         ExitCode.DATA,
-        f"{name}{where}: not {expected} ({error.reason}){shown}. Name its encoding, as in "
+        f"{name}{where}: not {expected} ({error.reason}){excerpt}. Name its encoding, as in "
         f"{key}{assign}{guess}, or save the file as UTF-8.",
     )
 
@@ -71,7 +73,7 @@ def _first_bad_line(path: Path, options: ReadOptions) -> tuple[int | None, bytes
     """The number and content of the line; None where the file is a pipe and gone."""
     if not path.is_file():
         return None, b""
-    with opened(path) as (file, _, _):
+    with open_content(path) as (file, _, _):
         for number, line in enumerate(file, start=1):
             if not _decodes(line, options.encoding or "utf-8-sig"):
                 return number, line.strip()

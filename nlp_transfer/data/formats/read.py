@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from nlp_transfer.data.formats.compression import DAMAGED, opened
+from nlp_transfer.data.formats.compression import DAMAGED, open_content
 from nlp_transfer.data.formats.encodings import not_decodable
 from nlp_transfer.data.formats.registry import Reader, ReadOptions, Window, require_reader
 from nlp_transfer.errors import ExitCode, UserError
@@ -18,7 +18,7 @@ from nlp_transfer.errors import ExitCode, UserError
 @contextmanager
 def open_table(path: Path, options: ReadOptions) -> Iterator[tuple[Iterator[Window], BinaryIO]]:
     """The windows of a file, and the file on the disk, whose position says how much is read."""
-    with opened(path) as (file, inner, raw):
+    with open_content(path) as (file, inner, raw):
         windows = read_windows(file, require_reader(inner), str(path), options)
         with closing(windows):  # before the file is
             yield windows, raw
@@ -52,10 +52,10 @@ def lines_of(path: Path, rows: Sequence[int], options: ReadOptions) -> dict[int,
     """The line on which each of the rows (from 1 on) begins; nothing, if the file has no lines."""
     if not path.is_file():
         return {}
-    wanted = set(rows)
-    with opened(path) as (file, inner, _):
+    numbers = set(rows)
+    with open_content(path) as (file, inner, _):
         reader = require_reader(inner)
         if reader.lines is None:
             return {}
         starts = reader.lines(file, str(path), options)
-        return {row: line for row, line in enumerate(starts, start=1) if row in wanted}
+        return {row: line for row, line in enumerate(starts, start=1) if row in numbers}

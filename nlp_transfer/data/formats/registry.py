@@ -111,10 +111,10 @@ def require_reader(name: str, code: ExitCode = ExitCode.DATA) -> Reader:
     """
     reader = reader_of(name)
     if reader is None:
-        known = ", ".join(s for r in readers().values() for s in r.suffixes)
+        suffixes = ", ".join(s for r in readers().values() for s in r.suffixes)
         raise UserError(
             code,
-            f"{name} is not one of the known kinds: {known}; each of them also compressed "
+            f"{name} is not one of the known kinds: {suffixes}; each of them also compressed "
             f"({', '.join(COMPRESSED_SUFFIXES)}).",
         )
     return reader
