@@ -6,18 +6,28 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command; the README shows the same table."""
+    """Exit codes of every command."""
 
-    CONFIG = 2  # what was asked for is misspelt, of the wrong type or impossible
-    DATA = 3  # the labelled texts are missing or wrong
-    CHECKPOINT = 4  # the pretrained checkpoint cannot be loaded
-    MACHINE = 5  # this machine cannot do what was asked
-    RUN_FOLDER = 6  # the run folder is locked, unwritable or belongs to another run
-    TRAINING = 7  # training cannot go on (a loss that is not finite)
-    EXPORT = 8  # the exported folder does not answer what was reported
-    STOPPED = 9  # told to by a signal: the same command goes on
-    HUB = 10  # not uploaded: the model is on this disk, the same command uploads what is missing
-    DIFFERENT = 11  # a run that was repeated gives other figures
+    CONFIG = 2
+    """An option or argument is misspelt, of the wrong type, missing or impossible."""
+    DATA = 3
+    """The labelled texts are missing or wrong."""
+    CHECKPOINT = 4
+    """The checkpoint is missing, gated, pickled, or not a text encoder."""
+    MACHINE = 5
+    """This machine cannot do what was asked, or has too little memory for it."""
+    RUN_FOLDER = 6
+    """The run folder is locked, unwritable, full, or belongs to another run."""
+    TRAINING = 7
+    """Training cannot go on: the loss is not finite."""
+    EXPORT = 8
+    """The exported folder does not give the answers that were reported."""
+    STOPPED = 9
+    """A signal stopped the run; the same command continues it."""
+    HUB = 10
+    """The model is on this disk but not on the Hub; the same command uploads what is missing."""
+    DIFFERENT = 11
+    """A repeated run gives other figures."""
 
 
 class UserError(Exception):

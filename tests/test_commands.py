@@ -76,7 +76,7 @@ def test_options_tell_every_key_its_type_its_default_and_its_meaning(
     printed = capsys.readouterr().out
     keys = [line for line in printed.splitlines() if not line.startswith(" ")]
     assert len(keys) == len(options())
-    assert "training.batch_size=16\n    int\n    Documents of one optimizer step" in printed
+    assert "training.batch_size=16\n    int\n    Rows of one optimizer step" in printed
     assert "training.precision=auto\n    auto | fp32 | bf16 | fp16\n" in printed
     assert f"strategy.stages.{STAGE}.layers\n    str (required)\n" in printed
     main(["options", "batch"])

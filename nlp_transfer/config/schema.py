@@ -35,95 +35,113 @@ class Precision(Enum):
     """Arithmetic of the training step; the weights stay in float32."""
 
     auto = "auto"
+    """bf16 or fp16 on a GPU, bf16 on a CPU with AMX, otherwise fp32."""
     fp32 = "fp32"
+    """float32 throughout."""
     bf16 = "bf16"
+    """bfloat16 for matrix products."""
     fp16 = "fp16"
+    """float16 for matrix products, with loss scaling; needs a GPU."""
 
 
 class Schedule(Enum):
     """How the learning rate falls after the warm-up."""
 
     linear = "linear"
+    """Straight down to zero."""
     cosine = "cosine"
+    """Down to zero along half a cosine."""
     constant = "constant"
+    """Not at all."""
 
 
 class Cache(Enum):
     """Whether the output of a stage's frozen layers is stored."""
 
     auto = "auto"
-    """Where the stage has more than one epoch."""
+    """Store it if the stage has more than one epoch."""
     on = "on"
+    """Always store it."""
     off = "off"
+    """Never store it."""
 
 
 class Pooling(Enum):
     """What the head sees of a text's tokens."""
 
     auto = "auto"
-    """Compared on train where a head is solved, else the checkpoint's own."""
+    """Compare both on train if a head is solved; otherwise the checkpoint's own."""
     first = "first"
+    """The first token, as the checkpoint does."""
     mean = "mean"
+    """The mean of all tokens."""
 
 
 class Solver(Enum):
     """How a stage finds its weights."""
 
     gradient = "gradient"
+    """By gradient steps."""
     exact = "exact"
-    """The head alone: a logistic regression, solved."""
+    """The head alone: a regularised logistic regression (or a ridge regression), solved."""
 
 
 class LongText(Enum):
     """What is done with a text that is longer than an input."""
 
     truncate = "truncate"
-    """Its end is lost."""
+    """Cut its end off."""
     head_tail = "head_tail"
-    """Its middle is lost."""
+    """Leave its middle out."""
     windows = "windows"
-    """It becomes several inputs, with one answer."""
+    """Split it into several overlapping inputs and join their answers."""
 
 
 class WindowPooling(Enum):
     """How the logits of a document's windows become its own."""
 
     mean = "mean"
+    """Their mean."""
     max = "max"
+    """The largest of each label."""
 
 
 class Cut(Enum):
     """How splits are cut from train."""
 
     stratified = "stratified"
-    """Drawn by the seed: every label keeps its share."""
+    """Draw by the seed; every label keeps its share."""
     hash = "hash"
-    """By the text or the group alone: no row changes side when the data grow."""
+    """By the text or the group alone: no row changes sides when the data grow."""
 
 
 class ClassWeights(Enum):
     """How much a row counts in the loss, by its label."""
 
     none = "none"
+    """Every row counts the same."""
     balanced = "balanced"
-    """Every label as much as any other."""
+    """Every label counts the same, however many rows it has."""
     sqrt = "sqrt"
-    """Half-way."""
+    """Half-way between the two."""
 
 
 class OnLeak(Enum):
     """What is done with rows of train whose text is in validation or test, too."""
 
     warn = "warn"
+    """Report them."""
     drop = "drop"
-    """From train."""
+    """Remove them from train."""
     error = "error"
+    """Refuse the data."""
 
 
 class OnUnusable(Enum):
     """What is done with rows that have no text, or no label."""
 
     error = "error"
+    """Refuse the data."""
     drop = "drop"
     """Leave them out; the data report counts and lists them."""
 
@@ -132,19 +150,22 @@ class Thresholds(Enum):
     """For what it is chosen from which probability on a label is given."""
 
     auto = "auto"
-    """F1 where a text may have several labels, else none."""
+    """F1 if a text may have several labels; otherwise none."""
     none = "none"
-    """One half; of one label a text, the likeliest."""
+    """Use one half; with one label a text, the most probable label."""
     f1 = "f1"
+    """The highest F1 of each label."""
     precision = "precision"
-    """As many as a wanted precision allows."""
+    """As many rows as `evaluation.wanted_precision` allows."""
 
 
 class StoredAs(Enum):
     """The precision of stored features."""
 
     float32 = "float32"
+    """Exact."""
     float16 = "float16"
+    """Half the size, rounded to about three digits."""
 
 
 @dataclass
@@ -152,16 +173,19 @@ class CheckpointConfig:
     """Which pretrained encoder, and how far it is trusted."""
 
     name: str = MISSING
-    """A Hub name, a local folder, or embedded:all-MiniLM-L6-v2."""
+    """A name on the Hub, a local folder, or embedded:all-MiniLM-L6-v2."""
     revision: str | None = None
+    """Branch, tag or commit on the Hub; null: the default branch."""
     pretrained: bool = True
-    """False: the same architecture from random weights."""
+    """false: the same architecture from random weights, to show what pretraining gives."""
     dropout: float | None = None
-    """None: the checkpoint's own."""
+    """Probability of every dropout layer; null: the checkpoint's own."""
     pooling: Pooling = Pooling.auto
+    """What the head reads: the first token or the mean of all tokens."""
     trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint."""
     allow_pickle: bool = False
-    """Weights that are not safetensors can run code when they are read."""
+    """Load weights that are not safetensors; a pickle can run code when it is read."""
 
 
 @dataclass
@@ -169,60 +193,68 @@ class DatasetConfig:
     """Where the labelled texts are, and what their columns are called."""
 
     name: str | None = None
-    """A Hub name or embedded:reviews; None: files."""
+    """A dataset of the Hub, a folder of `save_to_disk`, or embedded:reviews; null: files."""
     subset: str | None = None
-    """The Hub's second name: glue has sst2, mrpc …."""
+    """The configuration of a dataset on the Hub, such as sst2 of glue."""
     revision: str | None = None
+    """Branch, tag or commit on the Hub; null: the default branch."""
     train: str = "train"
-    """A split of the Hub's dataset; without name, a file or a glob."""
+    """A file or a glob; with dataset.name, a split of that dataset."""
     validation: str | None = None
-    """None: cut from train."""
+    """As dataset.train; null: cut from train, or cross-validation if rows are few."""
     test: str | None = None
+    """As dataset.train; null: cut from train if train is all there is."""
     text: str = "text"
+    """The column of the text."""
     text_pair: str | None = None
-    """The column of the second text, where each row is a pair."""
+    """The column of the second text, if each row is a pair."""
     label: Any = "label"
-    """A column; or one 0/1 column for each label, as a list."""
+    """The column of the label; or a list of 0/1 columns, one for each label."""
     problem: str = AUTO
-    """The kind of label by its name (single_label, multi_label, regression …); auto: by what the
+    """The kind of label: single_label, multi_label, regression, ordinal or soft; auto: by what the
     label column holds."""
     order: list[str] | None = None
-    """With problem=ordinal: the labels from the lowest to the highest; None: by their integers."""
+    """With problem=ordinal, the labels from the lowest to the highest; null: by their integers."""
     delimiter: str | None = None
-    """Between the labels of one cell, where a text may have several."""
+    """The sign between the labels of one cell, if a text may have several."""
     label_names: dict[str, str] | None = None
-    """{0: ham, 1: spam} gives names to numbers."""
+    """Names for numbers, as in {0: ham, 1: spam}."""
     label_descriptions: dict[str, str] | None = None
-    """A sentence for each label, used as one more training text of it, as {billing: refunds}."""
+    """A sentence for each label, used as one more training text, as in {billing: refunds}."""
     limit: int | None = None
-    """A stratified, seeded part of train."""
+    """Use only this many rows of train, stratified and drawn by dataset.seed."""
     on_leak: OnLeak = OnLeak.warn
-    """A text of train that is in validation or test, too."""
+    """What to do with rows of train whose text is also in validation or test."""
     on_empty: OnUnusable = OnUnusable.error
-    """Rows whose text (or second text, or group) is empty: an error, or left out."""
+    """What to do with rows whose text (or second text, or group) is empty."""
     on_unlabeled: OnUnusable = OnUnusable.error
-    """Rows without a label: an error, or left out."""
+    """What to do with rows without a label."""
     clean_labels: bool = False
     """Merge labels that differ only in case, spaces or Unicode form into the most frequent one."""
     encoding: str | None = None
-    """Of text files, as in cp1252; None: UTF-8, or UTF-16 where the file begins with its mark."""
+    """The encoding of text files, as cp1252; null: UTF-8, or UTF-16 if the file starts with its
+    mark."""
     separator: str | None = None
-    """Between the cells of CSV and TSV files; None: by the suffix, or as the header shows."""
+    """The sign between the cells of CSV and TSV files; null: by the suffix, or as the header shows.
+    """
     seed: int = 42
-    """Draws the splits, the folds and the part that `limit` takes; `seed` draws the rest."""
+    """Draws the splits, the folds and the rows of dataset.limit; everything else is drawn by seed.
+    """
     validation_fraction: float = 0.1
-    """Cut from train where there is no validation split."""
+    """The share of train that becomes the validation split, if there is none."""
     test_fraction: float = 0.1
-    """Cut from train where train is all there is."""
+    """The share of train that becomes the test split, if train is all there is; 0: no test split.
+    """
     cut: Cut = Cut.stratified
+    """How splits are cut from train."""
     id: str | None = None
-    """A column that names each row, shown with its text in the report; training ignores it."""
+    """A column that names each row in the report; training ignores it."""
     group: str | None = None
     """A column: rows with the same value stay in one split."""
     folds: int | None = None
-    """Of train; one of them is the test split."""
+    """Divide train into this many folds and use one of them as the test split."""
     fold: int = 0
-    """Which one."""
+    """The number of that fold, from 0."""
 
     @property
     def label_columns(self) -> list[str]:
@@ -235,11 +267,13 @@ class TokenizationConfig:
     """How texts are cut into tokens."""
 
     max_length: int | None = None
-    """Tokens; None: as many as the checkpoint can read."""
+    """The longest input, in tokens; null: as long as the checkpoint can read."""
     long_text: LongText = LongText.truncate
+    """What to do with a text that is longer than an input."""
     stride: int = 0
-    """Tokens that neighbouring windows share."""
+    """How many tokens neighbouring windows share."""
     window_pooling: WindowPooling = WindowPooling.mean
+    """How the logits of a document's windows become one answer."""
     folder: str = f"{RUNS}/.tokens"
     """Where tokens are kept for other processes and later runs."""
 
@@ -249,28 +283,32 @@ class StageConfig:
     """One stretch of training: how many top layers learn, how fast, for how long."""
 
     layers: str = MISSING
-    """All (with the embeddings), encoder (all layers, without them), 0 (the head alone), 2 (the top
-    two)."""
+    """all (with the embeddings), encoder (all layers, without the embeddings), or a number of top
+    layers; 0: the head alone."""
     head: bool = True
-    """Whether the head learns; false where a loss reads the embeddings below it."""
+    """Whether the head learns; false if the loss reads the embeddings below it."""
     epochs: float = 3.0
+    """Passes over train."""
     steps: int | None = None
     """Optimizer steps, instead of epochs."""
     loss: str | None = None
-    """The name of a loss; None: training.loss."""
+    """The name of a loss; null: training.loss."""
     temperature: float = 0.1
-    """Of the contrastive loss: lower, and it looks at the nearest texts alone."""
+    """Divides the similarities of the contrastive loss; lower values look at the nearest texts
+    only."""
     encoder_learning_rate: float = 5e-5
+    """The peak learning rate of the encoder's layers."""
     head_learning_rate: float | None = None
-    """None: the encoder's."""
+    """The peak learning rate of the head; null: the encoder's."""
     solver: Solver = Solver.gradient
+    """How the stage finds its weights."""
     layer_decay: float = 1.0
     """Each layer learns this many times as fast as the one above it."""
     lora_rank: int = 0
     """Train the layers through adapters of this rank; 0: the layers themselves."""
     min_steps: int | None = None
-    """Optimizer steps of this stage at least; None: strategy.min_steps. Epochs that are typed for
-    a stage set it to 0: they are made as they are."""
+    """The fewest optimizer steps of this stage; null: strategy.min_steps. Epochs that are typed for
+    a stage set it to 0."""
 
 
 @dataclass
@@ -278,21 +316,22 @@ class StrategyConfig:
     """A list of stages, and short forms that apply to all of them where they make sense."""
 
     name: str = MISSING
+    """The name of the strategy; auto: chosen by the data."""
     stages: dict[str, StageConfig] = field(default_factory=dict)
     epochs: float | None = None
-    """Of every stage."""
+    """Epochs of every stage."""
     learning_rate: float | None = None
-    """The encoder's; the head's where nothing else learns."""
+    """The learning rate of the encoder in every stage; of the head if nothing else learns."""
     top_layers: int | None = None
-    """Of every stage that trains some but not all layers."""
+    """The number of top layers, in every stage that trains some but not all layers."""
     min_steps: int = 100
-    """Of a stage, unless strategy.epochs is given: few rows need more epochs."""
+    """The fewest optimizer steps of a stage, unless epochs are given: few rows need more epochs."""
     solve_head: bool = False
     """Start from a head that is solved on frozen features."""
     label_names: bool | None = None
-    """Use label names as training texts; None: auto does where they are words and rows are few."""
+    """Use label names as training texts; null: auto does if they are words and rows are few."""
     allow_destructive_rate: bool = False
-    """Fine-tune above 1e-3 all the same."""
+    """Allow learning rates of the encoder above 1e-3."""
 
     @property
     def is_auto(self) -> bool:
@@ -305,38 +344,44 @@ class TrainingConfig:
     """How a stage is trained."""
 
     batch_size: int = 16
-    """Documents of one optimizer step, over all processes."""
+    """Rows of one optimizer step, over all processes."""
     micro_batch_size: int | str | None = None
-    """Documents of one forward pass of one process; `auto` finds what fits, None takes all."""
+    """Rows of one forward pass of one process; auto: as many as fit into memory; null: all."""
     precision: Precision = Precision.auto
+    """The arithmetic of the training step."""
     schedule: Schedule = Schedule.linear
+    """How the learning rate falls after the warm-up."""
     warmup: float = 0.1
-    """Share of a stage's steps."""
+    """The share of a stage's steps in which the learning rate rises."""
     weight_decay: float = 0.01
-    """Not on biases and norms."""
+    """The weight decay of AdamW; biases and normalisation layers have none."""
     max_grad_norm: float = 1.0
+    """Clip gradients to this norm."""
     loss: str | None = None
-    """The name of a loss; None: that of the problem."""
+    """The name of a loss; null: that of the kind of label."""
     label_smoothing: float = 0.0
+    """The share of each target that is spread over all labels."""
     class_weights: Any = ClassWeights.none.value
-    """Weights of the labels in the loss: none, balanced, sqrt, or {spam: 3, ham: 1}."""
+    """Weights of the labels in the loss: none, balanced, sqrt, or a mapping such as {spam: 3, ham:
+    1}."""
     early_stopping: int | None = None
-    """Epochs without a better metric before a stage ends."""
+    """End a stage after this many epochs without a better metric; null: never."""
     checkpoint_minutes: float = 10.0
-    """Between two checkpoints at most, and one whenever validation is looked at."""
+    """The most minutes between two checkpoints; there is one whenever validation is evaluated."""
     keep_best: bool = True
-    """Hand back the best epoch of a stage, not its last."""
+    """Keep the best epoch of a stage instead of the last."""
     threads: int | None = None
-    """Of the CPU, per process; None: torch's own choice."""
+    """CPU threads of each process; null: torch's own choice."""
     cpu: bool = False
-    """Leave an accelerator unused."""
+    """Do not use an accelerator."""
     compile: bool = False
-    """The model, by torch.compile: minutes first, then faster steps on GPUs."""
+    """Compile the model by torch.compile: minutes at first, then faster steps on GPUs."""
     gradient_checkpointing: bool = False
-    """Less memory for a third more time."""
+    """Recompute activations: less memory for about a third more time."""
     report_to: list[str] = field(default_factory=list)
-    """Trackers: tensorboard, wandb, mlflow, trackio."""
+    """Experiment trackers: tensorboard, wandb, mlflow, trackio."""
     progress: bool = True
+    """Show a progress bar."""
 
 
 @dataclass
@@ -344,12 +389,15 @@ class FeaturesConfig:
     """How the output of a stage's frozen layers is kept between epochs."""
 
     cache: Cache = Cache.auto
+    """Whether the output of frozen layers is stored on disk."""
     dtype: StoredAs = StoredAs.float32
+    """The precision of stored features."""
     max_gb: float | None = None
-    """None: what is free on the disk."""
+    """The most disk space for one store, in GB; null: what is free."""
     folder: str = f"{RUNS}/.features"
+    """Where features are stored."""
     keep_gb: float = 5.0
-    """For later runs, a sweep say; those not used for longest go first."""
+    """GB of features kept for later runs; those unused for longest are removed first."""
 
 
 @dataclass
@@ -357,25 +405,25 @@ class EvaluationConfig:
     """What is measured, and by what the best epoch is chosen."""
 
     metrics: list[str] | None = None
-    """None: what suits the problem."""
+    """Names of metrics; null: those of the kind of label."""
     best: str | None = None
-    """None: the first of the metrics."""
+    """The metric that chooses the epoch; null: the first of the metrics."""
     test: bool = True
-    """False while runs are compared: a test split that chooses is none."""
+    """Evaluate the test split; false while you compare runs."""
     positive_label: str | None = None
-    """Of binary F1, precision and recall; None: the last of two."""
+    """The positive label of binary F1, precision and recall; null: the last of two."""
     folds: str = AUTO
-    """Cross-validated folds of train: a number, 0 for none, or auto: where rows are few."""
+    """Folds of cross-validation over train: a number, 0 for none, or auto: four if rows are few."""
     max_tokens: int | None = None
-    """Of one forward pass, padding included; None: by the device."""
+    """Tokens of one forward pass, padding included; null: by the device."""
     calibrate: bool = True
-    """Fold a temperature, fitted on validation, into the last layer."""
+    """Fold a temperature, fitted on validation or out-of-fold rows, into the last layer."""
     thresholds: Thresholds = Thresholds.auto
-    """Of several labels, or of one of two."""
+    """What the probability is chosen for from which a label is given."""
     wanted_precision: float = 0.9
-    """With thresholds=precision."""
+    """The precision that thresholds=precision keeps."""
     slices: list[str] = field(default_factory=list)
-    """Columns; also measured for each value."""
+    """Columns of the data; every metric is also computed for each of their values."""
     trust_remote_code: bool = False
     """Run the code of metrics that only the Hub has."""
 
@@ -385,7 +433,7 @@ class ExportConfig:
     """How the exported folder is proved."""
 
     verify_rows: int = 256
-    """Validation texts that a fresh process answers; 0: all of them."""
+    """How many validation texts a fresh process answers with the exported model; 0: all of them."""
 
 
 @dataclass
@@ -393,17 +441,17 @@ class HubConfig:
     """Where the finished model is uploaded; the token is HF_TOKEN's or that of `hf auth login`."""
 
     repository: str | None = None
-    """User/name; None: nowhere."""
+    """USER/NAME to upload the finished model to; null: no upload."""
     private: bool = False
-    """Refuse to upload where everybody can read."""
+    """Create a private repository, and refuse to upload to a public one."""
     revision: str | None = None
-    """A branch, made where it is missing; None: main."""
+    """A branch, created if it is missing; null: main."""
     tag: str | None = None
-    """A name for the uploaded commit."""
+    """A tag for the uploaded commit."""
     pull_request: bool = False
-    """Propose it to an existing repository."""
+    """Propose the model to an existing repository as a pull request."""
     examples: bool = False
-    """Let a few validation texts stand on the card, and be uploaded with it."""
+    """Show a few validation texts on the model card, and upload them with it."""
 
 
 @dataclass
@@ -411,15 +459,17 @@ class Config:
     """One run."""
 
     task: str = MISSING
+    """The name of the task, part of the run's name; +task=NAME also loads its group."""
     author: str | None = None
-    """Who answers for the model, named on the report and the model card."""
+    """Who answers for the model; printed on the report and the model card."""
     seed: int = 42
+    """Draws initial weights, dropout and the order of batches."""
     run_dir: str | None = None
-    """None: runs/<task>-<checkpoint>-<hash of what is asked>."""
+    """The run folder; null: runs/<task>-<checkpoint>-<hash of configuration and data>."""
     overwrite: bool = False
     """Start a finished or unfinished run again."""
     dry_run: bool = False
-    """Say the plan, train nothing."""
+    """Print the plan and train nothing."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     tokenization: TokenizationConfig = field(default_factory=TokenizationConfig)

@@ -110,7 +110,7 @@ def _load_entry_points() -> None:
 def cross_entropy(
     logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
 ) -> torch.Tensor:
-    """Of one label a text."""
+    """Cross-entropy with the label of the row."""
     ids = answers[:, 0].long()
     smoothing = options.label_smoothing
     losses = nn.functional.cross_entropy(logits, ids, label_smoothing=smoothing, reduction="none")
@@ -121,7 +121,7 @@ def cross_entropy(
 def binary_cross_entropy(
     logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
 ) -> torch.Tensor:
-    """Mean over the labels, where a text may have several."""
+    """Binary cross-entropy of each label, mean over the labels."""
     smooth = answers * (1 - options.label_smoothing) + options.label_smoothing / 2
     entropy = nn.functional.binary_cross_entropy_with_logits
     return entropy(logits, smooth, pos_weight=options.label_weights, reduction="none").mean(dim=1)
@@ -133,7 +133,7 @@ def squared_error(
     answers: torch.Tensor,
     options: LossOptions,  # noqa: ARG001
 ) -> torch.Tensor:
-    """Of scores, as they are learned (`TargetScaler`)."""
+    """Squared error of the scaled scores (`TargetScaler`)."""
     return (logits - answers).square().mean(dim=1)
 
 

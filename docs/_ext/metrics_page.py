@@ -1,0 +1,54 @@
+"""Every metric, from the registry, with its formula and source."""
+
+from __future__ import annotations
+
+import math
+
+from markdown_tables import code, table
+from metric_formulas import FORMULAS, Formula
+
+from nlp_transfer.evaluation.registry import IntervalMethod, Metric, metrics_of
+from nlp_transfer.problems import problems
+
+INTERVALS = {
+    IntervalMethod.percentile: "percentile bootstrap",
+    IntervalMethod.bootstrap_t: "bootstrap-t",
+    IntervalMethod.bca: "BCa bootstrap",
+    IntervalMethod.share: "of a share",
+    IntervalMethod.calibration: "bootstrap, corrected for noise",
+    IntervalMethod.none: "none",
+}
+
+
+def markdown() -> str:
+    """A table a kind of label."""
+    return "\n".join(_of_kind(kind) for kind in kinds())
+
+
+def kinds() -> list[str]:
+    """The kinds of labels that have metrics of their own."""
+    return list(dict.fromkeys(problem.metric_kind for problem in problems().values()))
+
+
+def _of_kind(kind: str) -> str:
+    default = next(p.default_metrics for p in problems().values() if p.metric_kind == kind)
+    rows = [_row(kind, metric, metric.name in default) for metric in metrics_of(kind).values()]
+    head = ("metric", "formula", "better", "range", "95% interval", "source")
+    return f"## {kind}\n\n{table(head, rows)}"
+
+
+def _row(kind: str, metric: Metric, is_default: bool) -> tuple[str, ...]:
+    known = FORMULAS.get((kind, metric.name), Formula("", "of another package"))
+    method = metric.interval
+    return (
+        code(metric.name) + (" (default)" if is_default else ""),
+        f"${known.formula}$" if known.formula else "",
+        "higher" if metric.greater_is_better else "lower",
+        " to ".join(map(_limit, metric.bounds)),
+        INTERVALS[method] if isinstance(method, IntervalMethod) else "bootstrap of the ranking",
+        known.source,
+    )
+
+
+def _limit(value: float) -> str:
+    return f"{value:g}" if math.isfinite(value) else ("∞" if value > 0 else "−∞")

@@ -1,0 +1,131 @@
+"""The documentation is complete and true: what it names exists, and its commands are valid."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import documented
+import pytest
+from documented import DOCS, ROOT, blocks, command_lines, pages
+
+sys.path.append(str(DOCS / "_ext"))
+
+import commands_page
+import metric_formulas
+import metrics_page
+import options_page
+
+from nlp_transfer import compose
+from nlp_transfer.cli.main import COMMANDS, make_parser
+from nlp_transfer.cli.train import overrides_of
+from nlp_transfer.config.options import STAGE, options
+from nlp_transfer.evaluation.registry import metrics_of
+
+LINK = re.compile(r"\]\((?!#)([^)\s]+)\)")
+KEY = re.compile(r"`([a-z_]+(?:\.[a-z_<>]+)+)(?:=[^`]*)?`")
+FILES = (".json", ".yaml", ".html", ".md", ".onnx", ".py")
+BLOCKS = [block for page in pages() for block in blocks(page)]
+SHELL = [block for block in BLOCKS if block.language == "bash" and block.is_command]
+
+
+def test_every_option_is_documented_with_its_meaning() -> None:
+    shown = re.findall(r"^:::\{confval\} (\S+)$", options_page.markdown(), re.M)
+    assert shown == [option.key.replace(STAGE, "<stage>") for option in options()]
+    assert [option.key for option in options() if not option.meaning] == []
+
+
+def test_every_value_of_a_choice_is_documented() -> None:
+    texts = {o.key: dict(options_page.values(o)) for o in options() if o.values}
+    assert [
+        f"{key}={value}"
+        for key, of_key in texts.items()
+        for value, text in of_key.items()
+        if not text
+    ] == []
+
+
+def test_every_command_and_argument_is_documented() -> None:
+    page = commands_page.markdown()
+    assert re.findall(r"^### (\S+)$", page, re.M) == [command.name for command in COMMANDS]
+    for parser in commands_page.subparsers_of(make_parser()).values():
+        for action in parser._actions:
+            for flag in set(action.option_strings) - {"-h", "--help"}:
+                assert flag in page
+
+
+def test_every_metric_has_a_formula_and_a_source() -> None:
+    registered = {(kind, name) for kind in metrics_page.kinds() for name in metrics_of(kind)}
+    assert registered == set(metric_formulas.FORMULAS)
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_the_command_lines_of_a_block_are_valid(block: documented.Block) -> None:
+    for other in blocks(block.page):
+        if other.mark == "file":
+            documented.Session(Path()).run(other)
+    for command, *arguments in command_lines(block):
+        if command == "train" and "--help" not in arguments:
+            own = "--config-dir" in arguments
+            folder = arguments[arguments.index("--config-dir") + 1] if own else None
+            words = [_first(w) for w in overrides_of(arguments) if not w.startswith("hydra")]
+            compose(*words, config_dir=folder)
+        elif "--help" not in arguments and "--version" not in [command, *arguments]:
+            make_parser().parse_known_args([command, *arguments])
+
+
+def _first(override: str) -> str:
+    """The first of the values that `--multirun` is given."""
+    key, _, value = override.partition("=")
+    return override if value[:1] in "[{\"'" else f"{key}={value.split(',')[0]}"
+
+
+def test_a_block_that_is_not_run_says_why() -> None:
+    skipped = [block for block in BLOCKS if block.mark == "not run"]
+    assert [str(block) for block in skipped if len(block.value.split()) < 3] == []
+
+
+def test_every_key_that_the_pages_name_is_an_option() -> None:
+    known = {option.key.replace(STAGE, "<stage>") for option in options()}
+    sections = {key.partition(".")[0] for key in known if "." in key}
+    wrong = [
+        f"{page.relative_to(ROOT)}: {key}"
+        for page in pages()
+        for key in KEY.findall(page.read_text("utf-8"))
+        if key.partition(".")[0] in sections
+        and not key.startswith("strategy.stages.")
+        and key not in known
+        and not key.endswith(FILES)
+    ]
+    assert wrong == []
+
+
+def test_links_to_files_exist_and_links_to_the_web_are_well_formed() -> None:
+    wrong = []
+    for page in pages():
+        for link in LINK.findall(page.read_text("utf-8")):
+            parts = urlsplit(link)
+            if parts.scheme:
+                right = parts.scheme == "https" and "." in parts.netloc
+            else:
+                right = (page.parent / parts.path).exists()
+            wrong += [] if right else [f"{page.relative_to(ROOT)}: {link}"]
+    assert wrong == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    done = subprocess.run([*command, DOCS, tmp_path / "site"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "reference" / "options.html").read_text("utf-8")
+    assert all(
+        f'id="confval-{o.key.replace("_", "-").replace(".", "-")}"' in page
+        for o in options()
+        if STAGE not in o.key
+    )
+    loaded = re.findall(r'(?:src|href)="(https?://[^"]+)"', page)
+    assert [url for url in loaded if url.endswith((".js", ".css", ".woff2"))] == []
