@@ -81,6 +81,19 @@ def test_a_run_ties_with_itself_and_with_a_copy(finished: Path, variant: Variant
     assert (comparison.split, comparison.rows, comparison.metric) == ("test", ROWS, "accuracy")
 
 
+def test_a_cross_validated_run_has_no_time_a_text(finished: Path, variant: Variant) -> None:
+    copy = variant("copy")
+    file = copy / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "ms_per_text": None}))
+    found = compare([finished, copy])
+    times = [entry["ms_per_text"] for entry in json.loads(as_json(found))["entries"]]
+    assert sorted(time is None for time in times) == [False, True]
+    (line,) = [
+        line for line in table(found).splitlines() if line.startswith("copy ") and " s" in line
+    ]
+    assert "–" in line
+
+
 def test_a_worse_run_is_told_apart_and_the_table_says_what_each_costs(
     finished: Path, variant: Variant, capsys: pytest.CaptureFixture[str]
 ) -> None:
