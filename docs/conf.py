@@ -22,7 +22,7 @@ extensions = [
     "generated_pages",
     "mathml",
 ]
-exclude_patterns = ["_generated", "data", "**.ipynb_checkpoints"]
+exclude_patterns = ["_generated", "**.ipynb_checkpoints"]
 nitpicky = False
 suppress_warnings = ["config.cache"]
 

@@ -4,7 +4,8 @@ A block is a fence of `bash` or `python`. A comment on the line before it says w
 
     <!-- not run: REASON -->     it cannot run here; a reader can
     <!-- file: NAME -->          the block (of any language) is a file that later blocks use
-    <!-- exit: CODE -->          the last command leaves with this code
+    <!-- exit: CODE -->          the last command leaves with this code; a block of `text` that
+                                 follows has to occur in what it prints
     <!-- background -->          the block is a server; later blocks talk to it
 
 Each page runs in a folder of its own that holds the files of `docs/data`.
@@ -13,6 +14,7 @@ Each page runs in a folder of its own that holds the files of `docs/data`.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -25,7 +27,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -33,7 +34,19 @@ COMMANDS = ("bash", "python")
 MARK = re.compile(r"<!-- (not run|file|exit|background)(?:: (.+?))? -->")
 OPERATORS = {"|", ">", ">>", "<", "&&", "||", ";", "&", "2>"}
 SECONDS = 1200  # for one block
-TRAIN = ("nlp_transfer.train", "train")  # with and without `python -m`
+# Runs the Python blocks of a page one after another, in one process of its own.
+INTERPRETER = """
+import json, sys, traceback
+names, answers = {"__name__": "documented"}, sys.stdout
+sys.stdout = sys.stderr
+for line in sys.stdin:
+    block = json.loads(line)
+    try:
+        exec(compile(block["text"], block["name"], "exec"), names)
+        print("done", file=answers, flush=True)
+    except BaseException:
+        print(repr(traceback.format_exc()), file=answers, flush=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -112,11 +125,14 @@ class Session:
     """Runs the blocks of one page in a folder."""
 
     folder: Path
-    names: dict[str, Any] = field(default_factory=lambda: {"__name__": "documented"})
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    interpreter: subprocess.Popen[str] | None = None
 
-    def run(self, block: Block) -> None:
+    def run(self, block: Block, shown: Block | None = None) -> None:
         """Write its file, or run it.
+
+        Args:
+            shown: the block after it.
 
         Raises:
             AssertionError: with the output of a command that left with another code.
@@ -127,11 +143,30 @@ class Session:
         elif block.mark == "background":
             self._start(block)
         elif block.runs and block.language == "python":
-            exec(compile(block.text, str(block), "exec"), self.names)
+            self._python(block)
         elif block.runs:
             done = self._bash(block.text)
             output = done.stdout.decode() + done.stderr.decode()
             assert done.returncode == int(block.value or 0), f"{block}\n{output[-4000:]}"
+            if block.mark == "exit" and shown is not None and shown.language == "text":
+                assert " ".join(shown.text.split()) in " ".join(output.split()), output
+
+    def _python(self, block: Block) -> None:
+        if self.interpreter is None:
+            self.interpreter = subprocess.Popen(
+                [sys.executable, "-c", INTERPRETER],
+                cwd=self.folder,
+                env=environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        questions, answers = self.interpreter.stdin, self.interpreter.stdout
+        assert questions is not None and answers is not None
+        print(json.dumps({"text": block.text, "name": str(block)}), file=questions, flush=True)
+        answer = answers.readline().strip()
+        assert answer == "done", f"{block}\n{answer}"
 
     def _bash(self, text: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -158,7 +193,9 @@ class Session:
         raise AssertionError(f"{block}: the server does not listen")
 
     def close(self) -> None:
-        """Stop the servers."""
+        """Stop the interpreter and the servers."""
+        if self.interpreter is not None:
+            self.interpreter.communicate(timeout=60)
         for server in self.servers:
             server.send_signal(signal.SIGTERM)
             server.wait(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,9 +28,10 @@ from nlp_transfer.evaluation.registry import metrics_of
 
 LINK = re.compile(r"\]\((?!#)([^)\s]+)\)")
 KEY = re.compile(r"`([a-z_]+(?:\.[a-z_<>]+)+)(?:=[^`]*)?`")
+FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 FILES = (".json", ".yaml", ".html", ".md", ".onnx", ".py")
 BLOCKS = [block for page in pages() for block in blocks(page)]
-SHELL = [block for block in BLOCKS if block.language == "bash" and block.is_command]
+VALID = [b for b in BLOCKS if b.language == "bash" and b.is_command and b.mark != "exit"]
 
 
 def test_every_option_is_documented_with_its_meaning() -> None:
@@ -62,7 +64,7 @@ def test_every_metric_has_a_formula_and_a_source() -> None:
     assert registered == set(metric_formulas.FORMULAS)
 
 
-@pytest.mark.parametrize("block", SHELL, ids=str)
+@pytest.mark.parametrize("block", VALID, ids=str)
 def test_the_command_lines_of_a_block_are_valid(block: documented.Block) -> None:
     for other in blocks(block.page):
         if other.mark == "file":
@@ -73,7 +75,7 @@ def test_the_command_lines_of_a_block_are_valid(block: documented.Block) -> None
             folder = arguments[arguments.index("--config-dir") + 1] if own else None
             words = [_first(w) for w in overrides_of(arguments) if not w.startswith("hydra")]
             compose(*words, config_dir=folder)
-        elif "--help" not in arguments and "--version" not in [command, *arguments]:
+        elif not {"--help", "--version"} & {command, *arguments}:
             make_parser().parse_known_args([command, *arguments])
 
 
@@ -106,7 +108,7 @@ def test_every_key_that_the_pages_name_is_an_option() -> None:
 def test_links_to_files_exist_and_links_to_the_web_are_well_formed() -> None:
     wrong = []
     for page in pages():
-        for link in LINK.findall(page.read_text("utf-8")):
+        for link in LINK.findall(FENCE.sub("", page.read_text("utf-8"))):
             parts = urlsplit(link)
             if parts.scheme:
                 right = parts.scheme == "https" and "." in parts.netloc
@@ -129,3 +131,36 @@ def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path: Path)
     )
     loaded = re.findall(r'(?:src|href)="(https?://[^"]+)"', page)
     assert [url for url in loaded if url.endswith((".js", ".css", ".woff2"))] == []
+
+
+PAGES = [page for page in pages() if any(block.runs for block in blocks(page))]
+# These begin where nothing is; the others use what they made.
+FROM_NOTHING = ("README.md", "get-started")
+MADE = {
+    "runs/tickets": "dataset.train=tickets.csv dataset.text=body dataset.label=queue +task=classify",
+    "runs/sentiment": "+task=sentiment strategy=feature_extraction",
+}
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs of the first pages."""
+    folder = tmp_path_factory.mktemp("made")
+    documented.copy_data(folder)
+    for run_dir, words in MADE.items():
+        command = [sys.executable, "-m", "nlp_transfer.train", *words.split(), f"run_dir={run_dir}"]
+        environment = documented.environment()
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_commands_of_a_page_run(page: Path, request: pytest.FixtureRequest) -> None:
+    folder = Path("page").resolve()
+    if not str(page.relative_to(ROOT)).removeprefix("docs/").startswith(FROM_NOTHING):
+        shutil.copytree(request.getfixturevalue("made"), folder)
+    of_page = blocks(page)
+    with documented.session(folder) as session:
+        for block, following in zip(of_page, [*of_page[1:], None], strict=True):
+            session.run(block, following)
