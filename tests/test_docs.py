@@ -137,7 +137,8 @@ PAGES = [page for page in pages() if any(block.runs for block in blocks(page))]
 # These begin where nothing is; the others use what they made.
 FROM_NOTHING = ("README.md", "get-started")
 MADE = {
-    "runs/tickets": "dataset.train=tickets.csv dataset.text=body dataset.label=queue +task=classify",
+    "runs/tickets": "+task=classify dataset.train=tickets.csv dataset.text=body "
+    "dataset.label=queue",
     "runs/sentiment": "+task=sentiment strategy=feature_extraction",
 }
 
