@@ -43,6 +43,10 @@ class UserError(Exception):
     def __str__(self) -> str:
         return str(self.args[1])
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and notebooks show: the message, without the frames of this package."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def of_the_disk(error: OSError) -> UserError | None:
     """No room, no right: what a person can mend; None where the system names no such reason."""

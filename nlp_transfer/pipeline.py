@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus, describe, load_run_corpus
+from nlp_transfer.data.memory import Tables, tables_by_split, with_tables
 from nlp_transfer.evaluation.calibration import Calibration, apply_calibration, fit_calibration
 from nlp_transfer.evaluation.error_analysis import mistakes
 from nlp_transfer.evaluation.evaluator import (
@@ -23,6 +24,7 @@ from nlp_transfer.evaluation.evaluator import (
     refuse_undefined_best,
     refuse_unknown_metrics,
 )
+from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.evaluation.slices import slices_of
 from nlp_transfer.evaluation.thresholds import ChosenThresholds, choose, threshold_rule
 from nlp_transfer.export.checkpoint import export, verify
@@ -37,15 +39,32 @@ from nlp_transfer.quality import report as data_report
 from nlp_transfer.reporting import console
 from nlp_transfer.reporting.drawing import draw_report
 from nlp_transfer.reporting.model_card import write_card
-from nlp_transfer.runs.folder import MISTAKES_FILE, RunFolder, State, open_run, run_path
+from nlp_transfer.reporting.result import Result
+from nlp_transfer.runs.folder import (
+    MISTAKES_FILE,
+    CodeDigests,
+    RunFolder,
+    State,
+    open_run,
+    run_path,
+)
 from nlp_transfer.runs.predictions import write_predictions
 from nlp_transfer.runs.provenance import provenance
 from nlp_transfer.runs.record import RunEntries
 from nlp_transfer.tokenization.encoding import input_length, texts_of
 from nlp_transfer.tokenization.subsets import select_documents
 from nlp_transfer.training.context import TrainingContext
+from nlp_transfer.training.extensions import (
+    NO_EXTENSIONS,
+    Extensions,
+    MetricFunction,
+    refuse_unhashable,
+    unused_extensions,
+    with_loss,
+)
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.loop import Trained, train
+from nlp_transfer.training.losses import Loss
 from nlp_transfer.training.plan import describe_stages, keys_without_effect, plan
 from nlp_transfer.training.refusals import refuse_absent_trackers, refuse_unfitting
 from nlp_transfer.training.selection import Selection, select
@@ -59,17 +78,19 @@ from nlp_transfer.utils.distributed import (
     leave,
 )
 from nlp_transfer.utils.files import read_json, write_json
-from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.logging import libraries_as_before, logger
 
 
 @dataclass(frozen=True)
 class RunSetup:
-    """A checked configuration, its data, and the metrics of the run."""
+    """A checked configuration, its data, the metrics of the run, and what Python adds."""
 
     config: Config
     corpus: Corpus
     metrics: Metrics
     process: ProcessContext
+    extensions: Extensions = NO_EXTENSIONS
+    code: CodeDigests = field(default_factory=dict)  # of the extensions
 
 
 @dataclass(frozen=True)
@@ -109,64 +130,102 @@ class Measured:
     ms_per_text: float | None  # None: no split was answered by the final model
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished run (or, after `dry_run`, only its name)."""
-
-    folder: Path
-    model: Path
-    metrics: dict[str, dict[str, Any]]  # as in metrics.json
-    best: float  # the metric that chose, on the rows that decided; NaN after a dry run
-    previous_state: str = field(
-        default=State.absent.value, compare=False
-    )  # what the folder held before
-    chosen_by: str = ""  # the name of the metric that `best` is
-
-
-def run(config: Config) -> Result:
+def run(
+    config: Config,
+    data: Any = None,
+    metrics: Sequence[Metric | MetricFunction] = (),
+    callbacks: Sequence[TrainerCallback | type[TrainerCallback]] = (),
+    loss: Loss | Callable[..., Any] | str | None = None,
+) -> Result:
     """Do all of it; a run that is finished already is reported.
+
+    What is given beside the configuration is part of what the run is: other texts, or other code,
+    are another run in another folder.
+
+    Args:
+        config: as `compose` gives it.
+        data: the tables of `train`, `validation` and `test`, as a mapping (a `DatasetDict` is one),
+            or that of train alone; None: the configuration names them. A table is a
+            `datasets.Dataset`, a frame of pandas or polars, an Arrow table, a list of dicts or a
+            dict of columns. `dataset.text` and `dataset.label` name its columns.
+        metrics: measured beside those of the configuration: a function of (references, decisions)
+            that returns a number, or a `Metric`. `evaluation.best` may name one.
+        callbacks: of the library's `Trainer`. The stages of the final model call these objects;
+            each fold of a cross-validation calls copies. Heads that are solved call none.
+        loss: of the stages that name none and learn by gradient: a function of (logits, labels)
+            that returns one number a row, a `Loss`, or a name as in `training.loss`.
 
     Raises:
         UserError: for everything that the user can mend; nothing that was computed is lost.
+
+    >>> from nlp_transfer import compose
+    >>> config = compose("+task=classify", "strategy=feature_extraction", "run_dir=reviews")
+    >>> run(config, data={"train": frame})  # doctest: +SKIP
+    Result(reviews, accuracy 0.833 [0.750, 0.907] on cross-validation, 96 rows)
     """
-    setup = set_up(config)
-    if config.dry_run:
-        return show_plan(setup)
-    with open_run(config, setup.corpus.fingerprint, setup.process) as folder:
-        if folder.state is State.finished:
-            logger.info("%s is finished (overwrite=true starts it again)", folder.path)
-            measured = read_json(folder.metrics)
-            leave(setup.process)
-        else:
-            measured = deliver(measure(fit(prepare(setup, folder))))
-        if setup.process.is_first:
-            draw_report(folder.path)
-            print(console.summary(folder.read(), measured, folder.path), flush=True)
-            publish(config.hub, setup.corpus, folder.model)
+    tables = None if data is None else tables_by_split(data)
+    config = config if tables is None else with_tables(config, tables)
+    if isinstance(loss, str):
+        config, loss = replace(config, training=replace(config.training, loss=loss)), None
+    extensions = Extensions.of(metrics, callbacks, loss)
+    config = with_loss(config, extensions.loss)
+    with libraries_as_before():
+        setup = set_up(config, tables, extensions)
+        if config.dry_run:
+            return show_plan(setup)
+        with open_run(config, setup.corpus.fingerprint, setup.process, setup.code) as folder:
+            measured = finish(setup, folder)
+            if setup.process.is_first:
+                draw_report(folder.path)
+                print(console.summary(folder.read(), measured, folder.path), flush=True)
+                publish(config.hub, setup.corpus, folder.model)
+    return result_of(setup, folder, measured)
+
+
+def finish(setup: RunSetup, folder: RunFolder) -> dict[str, dict[str, Any]]:
+    """Train, measure and export, unless that is done already; `metrics.json`."""
+    if folder.state is State.finished:
+        logger.info("%s is finished (overwrite=true starts it again)", folder.path)
+        leave(setup.process)
+        return read_json(folder.metrics)
+    return deliver(measure(fit(prepare(setup, folder))))
+
+
+def result_of(setup: RunSetup, folder: RunFolder, measured: dict[str, dict[str, Any]]) -> Result:
+    """The result of a run from its figures."""
     name, split = setup.metrics.best, setup.corpus.deciding_split
     best = measured[split]["metrics"][name]
     best = float("nan") if best is None else best
     return Result(folder.path, folder.model, measured, best, folder.state.value, name)
 
 
-def set_up(config: Config) -> RunSetup:
-    """Read the data, and refuse now what could not be done later."""
+def set_up(
+    config: Config, tables: Tables | None = None, extensions: Extensions = NO_EXTENSIONS
+) -> RunSetup:
+    """Read the data, and refuse now what could not be done later.
+
+    Args:
+        tables: the data by split, where it is given from Python.
+    """
     refuse_unknown_metrics(config.evaluation)
+    code = extensions.digests()
+    refuse_unhashable(code, config)
     process = join(config.training)
-    corpus = load_run_corpus(config)
+    corpus = load_run_corpus(config, tables)
     assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)
+    assert_same_on_all_ranks("code", lambda: repr(code), process)
     for line in describe(corpus):
         logger.info(line)
-    metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem)
+    metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem, extensions.metrics)
     threshold_rule(config.evaluation, metrics.decoder)
     references = corpus.references(corpus.deciding_split)
     refuse_undefined_best(metrics, references, len(corpus.labels))
     decide_precision(config.training.precision, process.device)
     refuse_absent_trackers(config.training.report_to)
-    refuse_unfitting(config.training, corpus)
+    refuse_unfitting(config.training, corpus, extensions)
     refuse_absent_checkpoint(config.checkpoint)
     refuse_upload(config.hub, process)
-    return RunSetup(config, corpus, metrics, process)
+    return RunSetup(config, corpus, metrics, process, extensions, code)
 
 
 def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
@@ -177,7 +236,9 @@ def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
     length = pretrained.max_tokens
     data_report.keep(folder, corpus, pretrained.tokenizer, length, config.tokenization)
     label_rows = encode_label_texts(config, corpus, pretrained)
-    context = TrainingContext(pretrained, encoded, label_rows, setup.metrics, config, folder)
+    context = TrainingContext(
+        pretrained, encoded, label_rows, setup.metrics, config, folder, setup.extensions
+    )
     return Prepared(setup, context, start)
 
 
@@ -196,7 +257,12 @@ def fit(prepared: Prepared) -> Fitted:
         splits.pop("validation", None)  # too small to choose an epoch
         use_shared_stages(context, selection.recipe, context.folder)
     encoded = replace(context.encoded, splits=splits)
-    trained = train(pretrained, encoded, stages, context.metrics, config, context.folder)
+    extensions = context.extensions
+    trained = train(
+        pretrained, encoded, stages, context.metrics, config, context.folder, extensions
+    )
+    for line in unused_extensions(extensions, stages, trained.history):
+        logger.warning(line)
     return Fitted(prepared, config, selection, trained.model, stages, trained.history)
 
 
@@ -272,7 +338,7 @@ def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
 def show_plan(setup: RunSetup) -> Result:
     """The plan in words; loads and tokenizes, but writes and trains nothing."""
     config, corpus = setup.config, setup.corpus
-    path = run_path(config, corpus.fingerprint)
+    path = run_path(config, corpus.fingerprint, setup.code)
     pretrained, encoded = load_and_encode(config, corpus)
     recipes = candidates(config, corpus, pretrained.model.config.model_type)
     config = replace(config, strategy=recipes[-1].strategy)
@@ -300,6 +366,7 @@ def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEn
         seed=setup.config.seed,
         problem=corpus.problem.name,
         labels=corpus.labels,
+        lower_is_better=[m.name for m in setup.metrics.metrics if not m.greater_is_better],
         rows={name: len(split.labels) for name, split in splits.items()},
         cut={name: split.cut for name, split in splits.items()},
         max_length=length,

@@ -24,7 +24,7 @@ from nlp_transfer.problems import Problem
 from nlp_transfer.problems.base import integer
 from nlp_transfer.problems.detection import problem_to_measure
 from nlp_transfer.reporting import console
-from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
+from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE
 from nlp_transfer.utils.files import read_json
 
 DATASETS = "nlp_transfer.conf.dataset"
@@ -72,6 +72,7 @@ def remeasure(
     dataset, sources = _read(texts, dataset)
     labels, problem = _what_it_answers(classifier, folder)
     corpus = _corpus(labels, problem, sources, texts.split, dataset)
+    evaluation, notes = _with_known_metrics(evaluation, folder)
     metrics = load_metrics(evaluation, corpus.labels, corpus.problem)
     metrics = replace(metrics, thresholds=classifier.decoder.thresholds)
     rows = corpus.splits[texts.split]
@@ -85,7 +86,7 @@ def remeasure(
         slices_of(rows, []),
     )
     measured = console.measured({texts.split: evaluate_split(*evaluated)})
-    return Remeasured(measured, corpus.notes)
+    return Remeasured(measured, (*corpus.notes, *notes))
 
 
 def align(data_labels: Sequence[str], labels: tuple[str, ...], names: dict[str, str]) -> Aligned:
@@ -128,6 +129,20 @@ class Aligned:
 
     names: dict[str, str]
     how: str | None  # None: they are the same
+
+
+def _with_known_metrics(
+    evaluation: EvaluationConfig, folder: Path
+) -> tuple[EvaluationConfig, list[str]]:
+    """Without the metrics that a run was given from Python, whose code is not here; and a note."""
+    about = read_json(folder / RUN_FILE) if (folder / RUN_FILE).is_file() else {}
+    metrics = [name for name in about.get(CODE, {}) if name.startswith("metric ")]
+    names = [name.removeprefix("metric ") for name in metrics]
+    if not names:
+        return evaluation, []
+    best = None if evaluation.best in names else evaluation.best
+    note = f"Not measured here: {', '.join(names)}, which the run was given from Python."
+    return replace(evaluation, best=best), [note]
 
 
 def _usual(folder: Path) -> tuple[DatasetConfig, EvaluationConfig]:

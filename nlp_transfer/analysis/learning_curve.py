@@ -65,7 +65,7 @@ def learning_curve(overrides: Sequence[str], config_dir: Path | None = None) -> 
     Raises:
         UserError: if there are too few rows, or what a single run would raise.
     """
-    config = compose(*overrides, config_dir=config_dir)
+    config = compose(*overrides, config_dir=config_dir, in_memory=False)
     _refuse(config)
     corpus = load_run_corpus(config)
     sizes = parts(len(corpus.splits["train"]), len(corpus.labels))

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from transformers import TrainerCallback
 
 from nlp_transfer.analysis.finished_runs import Finished, open_finished
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config, HubConfig
 from nlp_transfer.data.corpus import load_run_corpus
+from nlp_transfer.data.memory import Tables, tables_by_split
+from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.pipeline import run
-from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE, adopt
+from nlp_transfer.runs.folder import (
+    CODE,
+    CONFIG_FILE,
+    RUN_FILE,
+    CodeDigests,
+    adopt,
+    different_code,
+)
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.runs.provenance import differences, provenance
+from nlp_transfer.training.extensions import Extensions, MetricFunction
+from nlp_transfer.training.losses import Loss
 from nlp_transfer.utils.distributed import join
 
 DEFINES_THE_RUN = ("corpus", "checkpoint weights")  # without the same, nothing is repeated
@@ -43,22 +57,34 @@ class Repeated:
         return "\n".join(lines)
 
 
-def repeat(folder: Path, into: Path | None = None) -> Repeated:
+def repeat(
+    folder: Path,
+    into: Path | None = None,
+    data: Any = None,
+    metrics: Sequence[Metric | MetricFunction] = (),
+    callbacks: Sequence[TrainerCallback | type[TrainerCallback]] = (),
+    loss: Loss | Callable[..., Any] | None = None,
+) -> Repeated:
     """Run a finished run's configuration again; what `auto` decided is read, not decided anew.
 
     Tokens and features are computed again too. An interrupted repetition goes on.
 
     Args:
         into: the folder of the new run; None: beside the old one, `<run>-repeat`.
+        data: of a run whose data was given from Python, the same again; likewise the metrics,
+            callbacks and loss.
 
     Raises:
-        UserError: if the data or the checkpoint are not what they were.
+        UserError: if the data, the checkpoint or what was given are not what they were.
     """
     before = open_finished(folder)
     into = into or folder.with_name(f"{folder.name}-repeat")
+    code = Extensions.of(metrics, callbacks, loss).digests()
+    _refuse_other_code(before, data, code)
+    tables = None if data is None else tables_by_split(data)
     with tempfile.TemporaryDirectory() as stores:
         config = _again(before, into, stores)
-        different = _differences(before, config)
+        different = _differences(before, config, tables)
         fatal = [difference for difference in different if difference.startswith(DEFINES_THE_RUN)]
         if fatal:
             raise UserError(
@@ -67,10 +93,23 @@ def repeat(folder: Path, into: Path | None = None) -> Repeated:
                 "the checkpoint it was trained with.",
             )
         if not ((into / RUN_FILE).is_file() and (into / CONFIG_FILE).is_file()):
-            adopt(into, config, before.about["corpus"], before.about.get("decisions", {}))
-        run(config)
+            adopt(into, config, before.about["corpus"], before.about.get("decisions", {}), code)
+        run(config, data, metrics, callbacks, loss)
     after = open_finished(into)
     return Repeated(before, after, different, list(_changed(before, after)))
+
+
+def _refuse_other_code(before: Finished, data: Any, code: CodeDigests) -> None:
+    """What was given from Python has to be given again."""
+    missing = ["its data"] if before.settings["dataset.name"] == IN_MEMORY and data is None else []
+    missing += different_code(before.about.get(CODE, {}), code)
+    if missing:
+        raise UserError(
+            ExitCode.DATA,
+            f"{before.folder} was given from Python what no command can read again: "
+            f"{', '.join(missing)}. Give the same again: from nlp_transfer.analysis.reproduce "
+            "import repeat, repeat(Path(FOLDER), data=…, metrics=…, callbacks=…, loss=…).",
+        )
 
 
 def _again(before: Finished, into: Path, stores: str) -> Config:
@@ -89,11 +128,11 @@ def _again(before: Finished, into: Path, stores: str) -> Config:
     )
 
 
-def _differences(before: Finished, config: Config) -> list[str]:
+def _differences(before: Finished, config: Config, tables: Tables | None) -> list[str]:
     """Of versions, machine, checkpoint and data, seen before anything is trained."""
     names = ("versions", "machine", "checkpoint", "corpus")
     there = {name: before.about[name] for name in names}
-    corpus = load_run_corpus(config)
+    corpus = load_run_corpus(config, tables)
     here = {**provenance(config, None, join(config.training)), "corpus": corpus.fingerprint}
     here["checkpoint"]["commit"] = before.about["checkpoint"]["commit"]  # it is asked for by name
     return differences(there, here)

@@ -20,7 +20,7 @@ def run_check(arguments: Namespace) -> None:
     """Print what is wrong with the data of a configuration."""
     from nlp_transfer.config.composition import compose
 
-    config = compose(*arguments.overrides, config_dir=arguments.config_dir)
+    config = compose(*arguments.overrides, config_dir=arguments.config_dir, in_memory=False)
     # Imports torch; an error in the configuration is reported without waiting for it.
     from nlp_transfer.quality.report import check
 

@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 from omegaconf.errors import OmegaConfBaseException
 
 from nlp_transfer.config.hints import bare_word
@@ -22,49 +23,66 @@ from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
 
 CONFIG_MODULE = "nlp_transfer.conf"
-SCHEMA = "nlp_transfer_schema"  # the store is shared with the program that calls `compose`
+
+
 GROUPS = ("task", "checkpoint", "dataset", "strategy", "search")
 
 
 ADDED_GROUPS = ("task", "search")  # they are not in the defaults list
-STRUCTURE = re.compile(r"[\[\]{}(),\"$]")  # signs with a meaning in Hydra's grammar
 
 # Untyped on purpose: Hydra would stop at the first wrong type, `to_config` reports them all.
-ConfigStore.instance().store(name=SCHEMA, node=default_tree())
+# Another program may have a `schema` of its own in the same store.
+ConfigStore.instance().store(name="nlp_transfer_schema", node=default_tree())
 
 
-def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
+def compose(
+    *overrides: str, config_dir: str | Path | None = None, in_memory: bool = True
+) -> Config:
     """The checked configuration for overrides as they are typed on the command line.
+
+    It works inside a program that uses Hydra itself, whose state it leaves as it was.
 
     Args:
         overrides: such as `"+task=sentiment"`, `"training.batch_size=16"`.
         config_dir: a folder with YAML groups of your own, searched besides the package's.
+        in_memory: whether data and metrics may be given later (`run(config, data=…)`); False: the
+            overrides must name them.
 
     Raises:
         UserError: with everything that is wrong.
+
+    >>> config = compose("+task=classify", "strategy=full", "training.batch_size=32")
+    >>> config.strategy.name, config.training.batch_size
+    ('full', 32)
+    >>> compose("+task=classify", "training.bach_size=32")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    nlp_transfer.errors.UserError: training.bach_size is not a key of the configuration; ...
     """
-    overrides = tuple(with_quotes(overrides))
     check_keys(overrides)
     overrides = tuple(with_stage_keys(overrides))
     search = []
     if config_dir is not None:
         search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
     try:
-        with _own_hydra(), hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            return to_config(plain(hydra.compose("train", [*overrides, *search])))
+        with _hydra():
+            tree = plain(hydra.compose("train", [*overrides, *search]))
+        return to_config(tree, in_memory)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(ExitCode.CONFIG, str(error)) from error
 
 
 @contextmanager
-def _own_hydra() -> Iterator[None]:
-    """Put the Hydra of a program that calls `compose` aside, and back afterwards."""
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().hydra = None
+def _hydra() -> Iterator[None]:
+    """Hydra over our groups; afterwards that of the program we are part of, if it has one."""
+    instance, versions = GlobalHydra.instance(), VersionBase.instance()
+    theirs, version = instance.hydra, versions.version_base
+    instance.clear()
     try:
-        yield
+        with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            yield
     finally:
-        GlobalHydra.instance().hydra = before
+        GlobalHydra.set_instance(instance)
+        instance.hydra, versions.version_base = theirs, version
 
 
 def check_keys(arguments: Sequence[str]) -> None:
@@ -83,9 +101,8 @@ def check_keys(arguments: Sequence[str]) -> None:
         except HydraException as error:
             reason = str(error).splitlines()[0]
             problems.append(
-                f"{argument!r} cannot be read: {reason}. A value with brackets, braces, commas or "
-                "quotes stands in double quotes, and the whole word in single ones: "
-                f"{_in_quotes(argument)!r}"
+                f"{argument!r} cannot be read: {reason}. Values with brackets, commas or equal "
+                "signs are quoted, as in 'dataset.train=\"my(1).csv\"'."
             )
             continue
         key = override.key_or_group
@@ -103,37 +120,6 @@ def check_keys(arguments: Sequence[str]) -> None:
             problems.append(unknown_key(key, nearest))
     if problems:
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
-
-
-def with_quotes(arguments: Sequence[str]) -> list[str]:
-    """Arguments as Hydra reads them: a value with signs that its grammar lacks stands in quotes.
-
-    Such are letters beyond ASCII, `~`, `#`, `;`, `&` and an equal sign. Values with brackets,
-    commas or quotes can mean more than one thing and stay as they are.
-    """
-    quoted = []
-    for argument in arguments:
-        _, equals, value = argument.partition("=")
-        plain_value = equals and not argument.startswith("-") and not STRUCTURE.search(value)
-        if plain_value and not _is_readable(argument) and _is_readable(_in_quotes(argument)):
-            argument = _in_quotes(argument)
-        quoted.append(argument)
-    return quoted
-
-
-def _in_quotes(argument: str) -> str:
-    """`key=value` with the value in double quotes."""
-    key, _, value = argument.partition("=")
-    escaped = value.replace('"', '\\"')
-    return f'{key}="{escaped}"'
-
-
-def _is_readable(argument: str) -> bool:
-    try:
-        OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return False
-    return True
 
 
 def with_stage_keys(arguments: Sequence[str]) -> list[str]:

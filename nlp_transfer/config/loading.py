@@ -18,12 +18,6 @@ from nlp_transfer.errors import ExitCode, UserError
 
 # Stands for a missing value while the rest is checked (all are texts; layers may be 0).
 FILLED_IN = "0"
-PATHS = (
-    ("", "run_dir"),
-    ("checkpoint", "name"),
-    ("tokenization", "folder"),
-    ("features", "folder"),
-)
 
 
 def default_tree() -> dict[str, Any]:
@@ -31,8 +25,11 @@ def default_tree() -> dict[str, Any]:
     return plain(OmegaConf.structured(Config))
 
 
-def to_config(tree: dict[str, Any]) -> Config:
+def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
     """Check a composed tree whole and return it typed.
+
+    Args:
+        in_memory: data and metrics may be given from Python; else they must be named.
 
     Raises:
         UserError: one message with everything that is wrong.
@@ -58,20 +55,10 @@ def to_config(tree: dict[str, Any]) -> Config:
         merged = OmegaConf.merge(merged, _nest(key, FILLED_IN))
     config = OmegaConf.to_object(merged)
     assert isinstance(config, Config)
-    _expand_home(config)
-    problems += impossible(config)
+    problems += impossible(config, in_memory)
     if problems:
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
     return config
-
-
-def _expand_home(config: Config) -> None:
-    """Paths that begin with `~`: a shell leaves it in KEY=~/… as it is."""
-    for section, name in PATHS:
-        holder = getattr(config, section) if section else config
-        path = getattr(holder, name)
-        if path is not None and path.startswith("~"):
-            setattr(holder, name, str(Path(path).expanduser()))
 
 
 def read_config(file: Path) -> Config:
@@ -79,7 +66,7 @@ def read_config(file: Path) -> Config:
     tree = plain(OmegaConf.load(file))
     # Until `dataset.seed` was a key, the seed of the run drew the splits, too.
     tree.get("dataset", {}).setdefault("seed", tree.get("seed", Config.seed))
-    return to_config(tree)
+    return to_config(tree, in_memory=True)
 
 
 MISSPELT = 0.8  # likeness of a word from which on it is one that was misspelt

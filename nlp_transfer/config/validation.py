@@ -35,15 +35,19 @@ GIT_NAME = r"(?!.*(\.\.|//|/\.|\.lock$))[A-Za-z0-9_][A-Za-z0-9_./-]*(?<![./])"
 LARGEST_SEED = 2**32 - 1  # that numpy takes
 
 
-def impossible(config: Config) -> Iterator[str]:
-    """Values that have the right type and still cannot be."""
+def impossible(config: Config, in_memory: bool = False) -> Iterator[str]:
+    """Values that have the right type and still cannot be.
+
+    Args:
+        in_memory: data and metrics may be given from Python; else they must be named.
+    """
     yield from _impossible_numbers(config)
     yield from _impossible_strategy(config.strategy)
     for key, name in (("run_dir", config.run_dir), ("checkpoint.name", config.checkpoint.name)):
         if name == "":
             yield f"{key} is empty: give a name, or leave it out."
     dataset = config.dataset
-    if dataset.name is None and dataset.train == "train":
+    if not in_memory and dataset.name is None and dataset.train == "train":
         yield (
             "dataset.train is missing: name the file with the labelled texts "
             "(dataset=files dataset.train=reviews.csv)."
@@ -56,7 +60,7 @@ def impossible(config: Config) -> Iterator[str]:
                     f"dataset.{split}={value!r} is a file, but the dataset is {dataset.name!r}. "
                     f"Add dataset=files to train on your own files."
                 )
-    yield from _impossible_metrics(config)
+    yield from _impossible_metrics(config, in_memory)
     yield from _impossible_thresholds(config.evaluation)
     yield from _impossible_labels(dataset)
     yield from _impossible_cuts(dataset)
@@ -65,7 +69,7 @@ def impossible(config: Config) -> Iterator[str]:
     yield from impossible_hub(config.hub)
 
 
-def _impossible_metrics(config: Config) -> Iterator[str]:
+def _impossible_metrics(config: Config, in_memory: bool) -> Iterator[str]:
     best, measured = config.evaluation.best, config.evaluation.metrics
     if measured is None:
         kind, kinds = config.dataset.problem, problems()
@@ -73,7 +77,7 @@ def _impossible_metrics(config: Config) -> Iterator[str]:
         measured = [name for each in some for name in each.default_metrics]
     if not measured:
         yield "evaluation.metrics is empty: name at least one, or leave it out."
-    elif best is not None and best not in measured:
+    elif not in_memory and best is not None and best not in measured:
         yield (
             f"evaluation.best={best!r} is not measured; evaluation.metrics has "
             f"{', '.join(dict.fromkeys(measured))}."

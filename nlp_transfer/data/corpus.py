@@ -19,6 +19,7 @@ from nlp_transfer.data.clean_labels import merge_labels
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.label_lists import read_decimal_commas, read_label_lists
 from nlp_transfer.data.labels import parse, problem_of
+from nlp_transfer.data.memory import Tables, read_tables
 from nlp_transfer.data.sources import SPLITS, Source, read_splits
 from nlp_transfer.data.splits import (
     FoldRule,
@@ -103,6 +104,7 @@ def load_corpus(
     slices: Sequence[str] = (),
     fold_rule: FoldRule | None = None,
     faults: Faults | None = None,
+    tables: Tables | None = None,
 ) -> Corpus:
     """Read, check and complete the splits.
 
@@ -110,13 +112,17 @@ def load_corpus(
         slices: columns that stay beside ours, as texts, named `SLICE_PREFIX` and their name.
         fold_rule: when the rows of train are cross-validated instead of cut; None: never.
         faults: takes what is wrong with rows, which are left out; None: it is an error.
+        tables: of each split, given from Python; None: the configuration names them.
 
     Raises:
         UserError: with the file, the rows and what to do.
     """
     notes: list[str] = []
     with faults or Faults() as faults:
-        splits, names, problem = _read(config, slices, faults, notes)
+        sources = (
+            read_splits(config, slices) if tables is None else read_tables(tables, config, slices)
+        )
+        splits, names, problem = _parse(sources, config, slices, faults, notes)
     count = 0 if fold_rule is None else number_of_folds(splits, config, fold_rule)
     splits = cut_missing_splits(splits, problem, config, seed, notes, withhold=not count)
     splits = without_leaks(splits, config.on_leak, notes)
@@ -135,10 +141,15 @@ def load_corpus(
     return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds)
 
 
-def load_run_corpus(config: Config) -> Corpus:
-    """The corpus of a run: everything of a configuration that says what its rows are."""
+def load_run_corpus(config: Config, tables: Tables | None = None) -> Corpus:
+    """The corpus of a run: everything of a configuration that says what its rows are.
+
+    Args:
+        tables: of each split, given from Python; None: the configuration names them.
+    """
     rule = FoldRule(config.evaluation.folds, config.strategy.is_auto)
-    return load_corpus(config.dataset, config.dataset.seed, config.evaluation.slices, rule)
+    slices = config.evaluation.slices
+    return load_corpus(config.dataset, config.dataset.seed, slices, rule, tables=tables)
 
 
 def describe(corpus: Corpus) -> Iterator[str]:
@@ -152,13 +163,17 @@ def describe(corpus: Corpus) -> Iterator[str]:
     yield f"rows: {rows}; {labels}"
 
 
-def _read(
-    config: DatasetConfig, slices: Sequence[str], faults: Faults, notes: list[str]
+def _parse(
+    sources: Mapping[str, list[Source]],
+    config: DatasetConfig,
+    slices: Sequence[str],
+    faults: Faults,
+    notes: list[str],
 ) -> tuple[dict[str, Dataset], dict[str, str], Problem]:
     """The splits that there are, the labels as the data writes them with their names, the kind."""
     tables = {
-        split: [read_table(source, split, config, slices, faults, notes) for source in sources]
-        for split, sources in read_splits(config, slices).items()
+        split: [read_table(source, split, config, slices, faults, notes) for source in parts]
+        for split, parts in sources.items()
     }
     for split, parts in tables.items():
         if not any(table.labels for table in parts):

@@ -26,6 +26,7 @@ from nlp_transfer.network import use_cache_if_unreachable
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "embedded:reviews"
+IN_MEMORY = "python:data"  # dataset.name where the tables were given from Python
 # What `save_to_disk` leaves: of a `Dataset`, and of a `DatasetDict`.
 WORKBOOK = ".xlsx#"
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
@@ -67,6 +68,13 @@ def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, 
         return {
             split: read_files(where, f"dataset.{split}", options) for split, where in places.items()
         }
+    if config.name == IN_MEMORY:
+        raise UserError(
+            ExitCode.DATA,
+            "The rows were given from Python, so they cannot be read again "
+            f"(dataset.name={IN_MEMORY}). In Python, give them again as data={{'train': …}}; on "
+            "the command line, name files: dataset=files dataset.train=FILE.",
+        )
     if config.name == EMBEDDED:
         with resources.as_file(resources.files("nlp_transfer.reviews")) as folder:
             return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -25,8 +26,11 @@ from nlp_transfer.utils.files import read_json
 SHOWN = 3
 
 
-def of_run(folder: Path) -> Questions:
+def of_run(folder: Path, data: Any = None) -> Questions:
     """The validation split of a finished run, read again from where it was.
+
+    Args:
+        data: of a run whose data was given from Python, the same again.
 
     Raises:
         UserError: if there is no run, or its data has changed since.
@@ -38,7 +42,9 @@ def of_run(folder: Path) -> Questions:
             f"{folder} is not a run, so its validation texts are unknown. "
             "Add --data FILE --text COLUMN (and --label COLUMN where there are labels).",
         )
-    _, corpus = reopen(folder, "or compare on other texts with --data FILE --text COLUMN")
+    elsewhere = "compare on other texts with --data FILE --text COLUMN"
+    from_python = f"{elsewhere[0].upper()}{elsewhere[1:]}."
+    _, corpus = reopen(folder, f"or {elsewhere}", from_python, data)
     split = corpus.deciding_split
     rows = corpus.rows(split)
     pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None

@@ -25,6 +25,10 @@ from nlp_transfer.utils.distributed import join
 NEIGHBOURS = (5, 10, 20, 50, 100)  # of which the given labels choose one
 AT_ONCE = 1024  # texts whose neighbours are looked for together
 FOLDS = 5
+GIVE_AGAIN = (
+    "Give it again: from nlp_transfer.quality.label_errors import find_suspects, "
+    "find_suspects(Path(FOLDER), data={'train': …})."
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def find_suspects(
     every_split: bool = False,
     neighbours: int | None = None,
     threads: int | None = None,
+    data: Any = None,
 ) -> Suspects:
     """The rows of a run's train split, by how little their labels are to be believed.
 
@@ -74,6 +79,7 @@ def find_suspects(
         neighbours: how many say what a label should be; None: the number that agrees best with the
             given labels.
         threads: of the CPU; None: as the run was told.
+        data: of a run whose data was given from Python, the same again.
 
     Raises:
         UserError: there is no run, its data has changed, or its texts have no single label.
@@ -83,7 +89,7 @@ def find_suspects(
             ExitCode.CONFIG,
             f"{folder} is not a run, so its labelled texts are unknown. Name the folder of a run.",
         )
-    config, corpus = reopen(folder, "or train on it as it is now")
+    config, corpus = reopen(folder, "or train on it as it is now", GIVE_AGAIN, data)
     if not corpus.problem.integer_references:
         raise UserError(
             ExitCode.CONFIG,

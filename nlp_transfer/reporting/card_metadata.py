@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from nlp_transfer.config.schema import CheckpointConfig, Config, DatasetConfig
 from nlp_transfer.data.sources import EMBEDDED as EMBEDDED_REVIEWS
+from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.models.loading import EMBEDDED
 
 CARD_FILE = "README.md"
@@ -115,6 +116,8 @@ def without_path(name: str) -> str:
 def data_title(dataset: DatasetConfig) -> str:
     """The public name of a dataset, or a word for files."""
     name = public_name(dataset)
+    if dataset.name == IN_MEMORY:
+        return "tables given from Python"
     if name is None:
         return "local files"
     return f"{name} ({dataset.subset})" if dataset.subset else name
@@ -122,6 +125,6 @@ def data_title(dataset: DatasetConfig) -> str:
 
 def public_name(dataset: DatasetConfig) -> str | None:
     """The Hub's name of a dataset, or of the one in this package; None for local files."""
-    if dataset.name is None or Path(dataset.name).is_dir():
+    if dataset.name in (None, IN_MEMORY) or Path(dataset.name).is_dir():
         return None
     return dataset.name.removeprefix(PACKAGED)

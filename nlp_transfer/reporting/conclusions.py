@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from nlp_transfer.evaluation.confusion import confusions_of
-from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.reporting.run_record import RunRecord
 from nlp_transfer.reporting.splits import split_title
 from nlp_transfer.utils.text import number, percent
@@ -69,7 +68,7 @@ def results(record: RunRecord) -> str:
         f"On {figures['rows']:,} {split_title(record.split)} rows, {name} is {number(value)}"
         f"{between}"
     )
-    if not greater_is_better(name):
+    if not record.greater_is_better(name):
         sentence += "; lower is better"
     return f"{sentence}."
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nlp_transfer.evaluation.confusion import confusions_of
 from nlp_transfer.reporting import conclusions
-from nlp_transfer.reporting.run_record import RunRecord, best_step
+from nlp_transfer.reporting.run_record import RunRecord
 from nlp_transfer.reporting.splits import figures_source, reported_split, split_title
 from nlp_transfer.utils.text import cell, percent, seconds, with_interval
 
@@ -62,9 +62,9 @@ def details(run: dict[str, Any], metrics: dict[str, Any]) -> str:
 
 def kept_epochs(record: RunRecord) -> dict[str, float]:
     """By stage, the epoch whose weights were kept."""
-    if record.best is None or not record.config.training.keep_best:
+    if not record.config.training.keep_best:
         return {}
-    entries = {stage.name: best_step(stage.log, record.best) for stage in record.stages}
+    entries = {stage.name: record.best_step(stage.log) for stage in record.stages}
     return {
         name: entry["epoch"]
         for name, entry in entries.items()

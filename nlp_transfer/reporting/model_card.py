@@ -21,6 +21,7 @@ from nlp_transfer.config.schema import (
     LongText,
     as_dict,
 )
+from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.problems import problem_named
 from nlp_transfer.problems.decoder import THRESHOLDS
 from nlp_transfer.reporting.card_metadata import (
@@ -68,6 +69,7 @@ def model_card(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> 
         author=config.author,
         repeatable=OmegaConf.to_yaml(repeatable(config)).rstrip(),
         local_files=config.dataset.name is None,
+        from_python=config.dataset.name == IN_MEMORY,
         cell=cell,
     )
     return tidy(str(card))

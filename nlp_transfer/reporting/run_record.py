@@ -82,6 +82,20 @@ class RunRecord:
         names = list(figures["metrics"])
         return self.best if self.best is not None and self.best in names else names[0]
 
+    def greater_is_better(self, metric: str) -> bool:
+        """Whether more of a metric is better."""
+        lower = self.run.get("lower_is_better", ())
+        return metric not in lower and greater_is_better(metric)
+
+    def best_step(self, log: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """The entry of a stage's log whose weights were kept: the first of the best."""
+        key = f"{EVALUATED}{self.best}"
+        looks = [entry for entry in log if entry.get(key) is not None]
+        if self.best is None or not looks:
+            return None
+        sign = 1 if self.greater_is_better(self.best) else -1
+        return looks[int(np.argmax([sign * entry[key] for entry in looks]))]
+
     @property
     def split(self) -> str:
         """The split that the figures are of."""
@@ -115,16 +129,6 @@ def read_record(folder: Path) -> RunRecord:
         stages,
         [name for name in _planned(config, run) if name not in names],
     )
-
-
-def best_step(log: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
-    """The entry of a stage's log whose weights were kept: the first of the best."""
-    key = EVALUATED + metric
-    looks = [entry for entry in log if entry.get(key) is not None]
-    if not looks:
-        return None
-    sign = 1 if greater_is_better(metric) else -1
-    return looks[int(np.argmax([sign * entry[key] for entry in looks]))]
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.evaluation.confusion import confusions_of
 from nlp_transfer.evaluation.registry import bounds_of, greater_is_better
 from nlp_transfer.problems import Problem
 from nlp_transfer.reporting import conclusions, plots
-from nlp_transfer.reporting.run_record import EVALUATED, RunRecord, best_step, is_solved
+from nlp_transfer.reporting.run_record import EVALUATED, RunRecord, is_solved
 from nlp_transfer.reporting.splits import figures_source, ordered, split_title
+from nlp_transfer.runs.folder import CODE
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.text import number, seconds
 
@@ -56,6 +58,8 @@ def data_name(record: RunRecord) -> str:
     """The dataset, or the files of its splits."""
     dataset = record.config.dataset
     files = (dataset.train, dataset.validation, dataset.test)
+    if dataset.name == IN_MEMORY:
+        return "tables given from Python"
     return dataset.name or ", ".join(file for file in files if file)
 
 
@@ -96,7 +100,7 @@ def learning_curves(record: RunRecord) -> Iterator[Markup]:
     borders, before = [], 0
     for stage in record.stages:
         borders.append((stage.name, float(before)))
-        best = best_step(stage.log, record.best) if record.best is not None else None
+        best = record.best_step(stage.log)
         for entry in stage.log:
             at = float(before + entry.get("step", 0))
             if entry.get("loss") is not None:
@@ -267,4 +271,5 @@ def commands(record: RunRecord) -> Iterator[tuple[str, str]]:
     python = f"from nlp_transfer import Classifier\n\nClassifier.load({model!r}).{call}"
     yield "Predict from Python", python
     yield "Upload to the Hub", f"nlp-transfer push {folder} --repository user/name --private"
-    yield "Train again and compare", f"nlp-transfer repeat {folder}"
+    if record.config.dataset.name != IN_MEMORY and CODE not in record.run:
+        yield "Train again and compare", f"nlp-transfer repeat {folder}"

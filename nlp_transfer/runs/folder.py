@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -32,6 +32,9 @@ MISTAKES_FILE = "mistakes.json"
 REPORT_FILE = "report.html"
 REPORT_MD_FILE = "report.md"
 ADOPTED = "adopted"  # in run.json: another run's decisions, and nothing else yet
+CODE = "code"  # in run.json: digests of the metrics, callbacks and loss given from Python
+CodeDigests = Mapping[str, str | None]  # by what each is called; None: it has no content to hash
+NO_CODE: CodeDigests = {}
 DIGEST = 12  # characters of the hash in a run's name
 LOCK_FILE = ".lock"
 T = TypeVar("T")
@@ -107,23 +110,29 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(config: Config, fingerprint: str, process: ProcessContext) -> Iterator[RunFolder]:
+def open_run(
+    config: Config, fingerprint: str, process: ProcessContext, code: CodeDigests = NO_CODE
+) -> Iterator[RunFolder]:
     """Lock the folder of this run for as long as the context lasts, and say what it holds.
+
+    Args:
+        code: digests of what was given from Python, by what it is called.
 
     Raises:
         UserError: another process uses it, it cannot be written, or it holds something else.
     """
-    path = run_path(config, fingerprint)
+    path = run_path(config, fingerprint, code)
     with _locked(path) if process.is_first else nullcontext():
-        state = broadcast_from_rank_zero(lambda: _prepare(path, config, fingerprint), process)
+        state = broadcast_from_rank_zero(lambda: _prepare(path, config, fingerprint, code), process)
         yield RunFolder(path, state, process)
 
 
-def run_path(config: Config, fingerprint: str) -> Path:
+def run_path(config: Config, fingerprint: str, code: CodeDigests = NO_CODE) -> Path:
     """`runs/<task>-<checkpoint>-<hash>`: a function of what is asked, the same on every process."""
     if config.run_dir is not None:
         return Path(config.run_dir)
-    identity = json.dumps([_result(config), fingerprint, local_weights(config)], sort_keys=True)
+    parts = [_result(config), fingerprint, local_weights(config), *([dict(code)] if code else [])]
+    identity = json.dumps(parts, sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:DIGEST]
     short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
     short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
@@ -136,7 +145,13 @@ def local_weights(config: Config) -> str:
     return digest_of(sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))))
 
 
-def adopt(path: Path, config: Config, fingerprint: str, decisions: dict[str, Any]) -> None:
+def adopt(
+    path: Path,
+    config: Config,
+    fingerprint: str,
+    decisions: dict[str, Any],
+    code: CodeDigests = NO_CODE,
+) -> None:
     """Prepare a new folder for a run for which `auto` has decided already.
 
     Raises:
@@ -144,7 +159,7 @@ def adopt(path: Path, config: Config, fingerprint: str, decisions: dict[str, Any
     """
     _refuse_foreign(path)
     path.mkdir(parents=True, exist_ok=True)
-    entries = {**_unfinished(config, fingerprint), "decisions": decisions, ADOPTED: True}
+    entries = {**_unfinished(config, fingerprint, code), "decisions": decisions, ADOPTED: True}
     write_json(path / RUN_FILE, entries)
     write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
 
@@ -176,11 +191,11 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _prepare(path: Path, config: Config, fingerprint: str) -> State:
+def _prepare(path: Path, config: Config, fingerprint: str, code: CodeDigests) -> State:
     """Bring the folder into the state of an unfinished run, unless it is finished."""
     has_run = (path / RUN_FILE).is_file()
     if has_run and not config.overwrite:
-        refuse_another_run(path, config, fingerprint)
+        refuse_another_run(path, config, fingerprint, code)
         entries = read_json(path / RUN_FILE)
         state = State(entries["state"])
         if state is State.finished:
@@ -193,14 +208,16 @@ def _prepare(path: Path, config: Config, fingerprint: str) -> State:
             _remove_results(path)
             return state
     # run.json first: it is what makes the folder ours, whenever the process may be killed.
-    write_json(path / RUN_FILE, _unfinished(config, fingerprint))
+    write_json(path / RUN_FILE, _unfinished(config, fingerprint, code))
     _empty(path)
     write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
     return State.unfinished if has_run else State.absent
 
 
-def _unfinished(config: Config, fingerprint: str) -> dict[str, Any]:
-    about = {"state": State.unfinished.value, "corpus": fingerprint}
+def _unfinished(config: Config, fingerprint: str, code: CodeDigests) -> dict[str, Any]:
+    about: dict[str, Any] = {"state": State.unfinished.value, "corpus": fingerprint}
+    if code:
+        about[CODE] = dict(code)
     if Path(config.checkpoint.name).is_dir():
         about["local_weights"] = local_weights(config)
     return about
@@ -220,7 +237,9 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
+def refuse_another_run(
+    path: Path, config: Config, fingerprint: str, code: CodeDigests = NO_CODE
+) -> None:
     """An explicit `run_dir` may hold a run that was asked something else."""
     if not (path / CONFIG_FILE).is_file():
         return  # killed before anything was trained
@@ -237,12 +256,26 @@ def refuse_another_run(path: Path, config: Config, fingerprint: str) -> None:
     weights = local_weights(config)
     if about.get("local_weights", weights) != weights:
         different.append(f"the weights in {config.checkpoint.name} (they have changed)")
+    different += different_code(about.get(CODE, {}), code)
     if different:
         raise UserError(
             ExitCode.RUN_FOLDER,
             f"{path} holds a different run: {'; '.join(different)}. "
             "Set run_dir to another folder, or add overwrite=true to replace it.",
         )
+
+
+def different_code(there: CodeDigests, here: CodeDigests) -> list[str]:
+    """What of the code that was given from Python is not the same, in words."""
+    different = []
+    for name in sorted({*there, *here}):
+        if name not in here:
+            different.append(f"the {name} (there alone)")
+        elif name not in there:
+            different.append(f"the {name} (here alone)")
+        elif there[name] != here[name]:
+            different.append(f"the {name} (its code or content has changed)")
+    return different
 
 
 def _empty(path: Path) -> None:

@@ -13,6 +13,8 @@ class RunEntries:
     seed: int
     problem: str
     labels: tuple[str, ...]
+    lower_is_better: list[str]
+    """Those of the metrics; of one given from Python nobody else knows it."""
     rows: dict[str, int]
     """Documents of each split."""
     cut: dict[str, int]

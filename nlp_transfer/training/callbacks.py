@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.training.signals import stop_request
 from nlp_transfer.utils.distributed import ProcessContext
-from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.logging import logger, output
 
 LINES = 10  # of a stage in the log, at most
 BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left"
@@ -54,16 +54,16 @@ class FiniteLoss(TrainerCallback):
 
 
 class StageProgress(TrainerCallback):
-    """A progress bar in a terminal, and everywhere at most `LINES` plain lines.
+    """A progress bar in a terminal or notebook, and everywhere at most `LINES` plain lines.
 
     A line is due after each tenth of the stage: with the next look at validation, or, where there
     is no validation, with the next loss.
     """
 
-    def __init__(self, stage: str, best: str, in_terminal: bool) -> None:
+    def __init__(self, stage: str, best: str, shows_bar: bool) -> None:
         self._stage = stage
         self._best = best
-        self._in_terminal = in_terminal
+        self._shows_bar = shows_bar
         self._bar: Any = None
         self._lines = 0  # tenths of the stage that have been logged
         self._loss: float | None = None
@@ -79,8 +79,9 @@ class StageProgress(TrainerCallback):
                 initial=state.global_step,
                 bar_format=BAR,
                 dynamic_ncols=True,
-                disable=not self._in_terminal,
+                disable=not self._shows_bar,
                 leave=False,
+                file=output(),
             )
 
     def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:

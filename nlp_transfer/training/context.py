@@ -19,6 +19,7 @@ from nlp_transfer.models.stages import Stage, plan_stages
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit
 from nlp_transfer.tokenization.subsets import append_documents
+from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TrainingContext:
     metrics: Metrics
     config: Config
     folder: RunFolder
+    extensions: Extensions = NO_EXTENSIONS
 
     @property
     def train_rows(self) -> EncodedSplit:

@@ -83,6 +83,7 @@ def _answer_fold(
             context.metrics,
             config,
             part,
+            context.extensions.for_fold(),
         ).model
     return context.predict(model, select_documents(rows, held_out))
 

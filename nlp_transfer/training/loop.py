@@ -20,6 +20,7 @@ from nlp_transfer.training.arguments import stage_arguments
 from nlp_transfer.training.batch_size_finder import largest_micro_batch
 from nlp_transfer.training.batching import accumulation_steps
 from nlp_transfer.training.checkpointing import is_whole
+from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.history import AFTER, StageHistory, load_after, read_history, write_after
 from nlp_transfer.training.stage import StageRun, loss_of, recomputed, run_stage
 from nlp_transfer.training.target_scaling import fit_target_scaler
@@ -48,6 +49,7 @@ def train(
     metrics: Metrics,
     config: Config,
     folder: RunFolder,
+    extensions: Extensions = NO_EXTENSIONS,
 ) -> Trained:
     """Run the stages in order, each with an optimizer (and a DDP wrap) over just what learns in it.
 
@@ -71,7 +73,7 @@ def train(
     history = []
     finished: Path | None = None  # of the last stage that an earlier process has finished
     for index, stage in enumerate(stages):
-        loss = loss_of(stage, config, metrics.problem)
+        loss = loss_of(stage, config, metrics.problem, extensions)
         arguments = stage_arguments(config, stage, index, precision, loss, metrics, encoded, folder)
         home = Path(arguments.output_dir)
         if broadcast_from_rank_zero(partial(is_whole, home / AFTER), process):
@@ -85,10 +87,20 @@ def train(
         # Whatever came before, and in whichever process: the same adapters, the same dropout.
         set_seed(arguments.seed)
         labels_seen = any(
-            loss_of(earlier, config, metrics.problem).reads_labels for earlier in stages[:index]
+            loss_of(earlier, config, metrics.problem, extensions).reads_labels
+            for earlier in stages[:index]
         )
         run = StageRun(
-            pretrained, encoded, scaler, stage, metrics, config, process, arguments, labels_seen
+            pretrained,
+            encoded,
+            scaler,
+            stage,
+            metrics,
+            config,
+            process,
+            arguments,
+            labels_seen,
+            extensions,
         )
         history.append(run_stage(run))
         same_weights()

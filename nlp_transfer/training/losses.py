@@ -48,11 +48,69 @@ class Loss:
     function: RowLoss
     reads: str = "logits"  # or "embeddings" (of the whole batch in one call), or invented "pairs"
     problems: tuple[str, ...] | None = None  # the names of those that it is for; None: any
+    reads_options: bool = True
+
+    @classmethod
+    def from_callable(
+        cls, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], name: str | None = None
+    ) -> Loss:
+        """A loss of `function(logits, labels)`, one number a row.
+
+        `logits` are float32 [rows, labels]. `labels` are ids int64 [rows] where a text has one
+        label; else float32 in the shape of the logits: 0, 1 or a share for each label, or a score.
+
+        Raises:
+            UserError: for a function without a name, such as a lambda or a partial.
+
+        >>> import torch
+        >>> smooth = torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1)
+        >>> Loss.from_callable(smooth).name
+        'CrossEntropyLoss'
+        """
+        is_module = isinstance(function, nn.Module)
+        name = name or str(getattr(function, "__name__", type(function).__name__ * is_module))
+        if not name.isidentifier():
+            raise UserError(
+                ExitCode.CONFIG,
+                f"The loss {function!r} has no name. Use Loss.from_callable(fn, name='my_loss').",
+            )
+        return cls(name, PlainLoss(function, name), reads_options=False)
 
     @property
     def reads_labels(self) -> bool:
         """Whether it is a function of train's labels."""
         return self.reads != "pairs"
+
+
+@dataclass(frozen=True)
+class PlainLoss:
+    """A function of logits and labels as a function of rows."""
+
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    name: str
+
+    def __call__(
+        self, outputs: torch.Tensor, answers: torch.Tensor, options: LossOptions
+    ) -> torch.Tensor:
+        """float32 [rows].
+
+        Raises:
+            UserError: the function does not give one number a row.
+        """
+        del options
+        one_label = outputs.shape[1] > answers.shape[1]
+        labels = answers[:, 0].long() if one_label else answers
+        if isinstance(self.function, nn.Module):
+            self.function.to(outputs.device)  # its weights of labels, for example
+        losses = self.function(outputs, labels)
+        if not isinstance(losses, torch.Tensor) or losses.shape[:1] != outputs.shape[:1]:
+            shape = list(losses.shape) if isinstance(losses, torch.Tensor) else losses
+            raise UserError(
+                ExitCode.CONFIG,
+                f"The loss {self.name} gave {shape} for {len(outputs)} rows; expected one number "
+                "for each row. Leave the mean to the package: reduction='none'.",
+            )
+        return losses if losses.ndim == 1 else losses.flatten(1).mean(dim=1)
 
 
 LOSSES: dict[str, Loss] = {}

@@ -8,7 +8,7 @@ from nlp_transfer.config.schema import TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.training.class_weights import weigh_labels
-from nlp_transfer.training.losses import find_loss
+from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 
 
 def refuse_absent_trackers(report_to: list[str]) -> None:
@@ -22,11 +22,13 @@ def refuse_absent_trackers(report_to: list[str]) -> None:
             )
 
 
-def refuse_unfitting(training: TrainingConfig, corpus: Corpus) -> None:
+def refuse_unfitting(
+    training: TrainingConfig, corpus: Corpus, extensions: Extensions = NO_EXTENSIONS
+) -> None:
     """Stop before training where what is asked of the loss does not fit the problem."""
     references = corpus.references("train")
     weigh_labels(references, corpus.labels, corpus.problem, training.class_weights)
-    find_loss(training.loss, corpus.problem)
+    extensions.find_loss(None, training.loss, corpus.problem)
     if not corpus.problem.has_labels and training.label_smoothing:
         raise UserError(
             ExitCode.CONFIG,

@@ -7,7 +7,6 @@ together. The held-out rows take part in it by their texts, never by their label
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from itertools import takewhile
 
@@ -26,10 +25,13 @@ def train_shared_stages(context: TrainingContext, recipe: Recipe) -> None:
     """
     config, pretrained, stages = context.start(recipe)
     problem = context.metrics.problem
-    shared = list(takewhile(lambda s: not loss_of(s, config, problem).reads_labels, stages))
+    extensions = context.extensions.for_fold()
+    shared = list(
+        takewhile(lambda s: not loss_of(s, config, problem, extensions).reads_labels, stages)
+    )
     if shared:
         part = _part(context, recipe)
-        train(pretrained, context.encoded, shared, context.metrics, config, part)
+        train(pretrained, context.encoded, shared, context.metrics, config, part, extensions)
 
 
 def use_shared_stages(context: TrainingContext, recipe: Recipe, folder: RunFolder) -> None:
@@ -37,14 +39,9 @@ def use_shared_stages(context: TrainingContext, recipe: Recipe, folder: RunFolde
     if context.folder.process.is_first:
         for stage in sorted(_part(context, recipe).checkpoints.glob("*")):
             link = folder.checkpoints / stage.name
-            if not link.exists():
+            if not link.is_symlink():
                 link.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    link.symlink_to(os.path.relpath(stage, link.parent), target_is_directory=True)
-                except (
-                    OSError
-                ):  # a file system without links, or Windows without the right to make them
-                    shutil.copytree(stage, link, dirs_exist_ok=True)
+                link.symlink_to(os.path.relpath(stage, link.parent), target_is_directory=True)
     wait(context.folder.process)
 
 

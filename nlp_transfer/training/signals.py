@@ -12,10 +12,7 @@ from typing import Any
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.logging import logger
 
-# Windows has no SIGUSR1.
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)
-)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @dataclass

@@ -34,15 +34,16 @@ from nlp_transfer.training.arguments import epochs_between
 from nlp_transfer.training.best_epoch import BestEpoch, ValidationResult
 from nlp_transfer.training.callbacks import FiniteLoss, SavesAndStops, StageProgress
 from nlp_transfer.training.class_weights import weigh_labels
+from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.history import StageHistory
-from nlp_transfer.training.losses import Loss, find_loss, losses_of_rows
+from nlp_transfer.training.losses import Loss, losses_of_rows
 from nlp_transfer.training.objective import objective_of
 from nlp_transfer.training.plan import count_parameters
 from nlp_transfer.training.signals import stop_error
 from nlp_transfer.training.target_scaling import TargetScaler
 from nlp_transfer.training.trainer import Outcome, StageTrainer, descend
 from nlp_transfer.utils.distributed import ProcessContext
-from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.logging import in_notebook, logger
 
 COMPARED_ROWS = 16  # before and after adapters are merged
 
@@ -60,6 +61,7 @@ class StageRun:
     process: ProcessContext
     arguments: TrainingArguments
     labels_seen: bool = True  # by an earlier stage
+    extensions: Extensions = NO_EXTENSIONS
 
     @property
     def has_validation(self) -> bool:
@@ -69,7 +71,7 @@ class StageRun:
     @property
     def loss(self) -> Loss:
         """What this stage minimises."""
-        return loss_of(self.stage, self.config, self.metrics.problem)
+        return loss_of(self.stage, self.config, self.metrics.problem, self.extensions)
 
     def measure(self, encoded: Encoded, model: PreTrainedModel) -> ValidationResult:
         """Validation metrics and losses of the model as it is now.
@@ -95,13 +97,15 @@ class StageRun:
         return weigh_labels(references, labels, problem, self.config.training.class_weights)
 
 
-def loss_of(stage: Stage, config: Config, problem: Problem) -> Loss:
+def loss_of(
+    stage: Stage, config: Config, problem: Problem, extensions: Extensions = NO_EXTENSIONS
+) -> Loss:
     """The loss that a stage names, or that of the run.
 
     Raises:
         UserError: there is none of this name, it is not for this problem, or not for this stage.
     """
-    loss = find_loss(stage.loss or config.training.loss, problem)
+    loss = extensions.find_loss(stage.loss, config.training.loss, problem)
     if (loss.reads != "logits") is stage.head:
         needs = f"reads {loss.reads}: the head has nothing to learn from it"
         if not stage.head:
@@ -188,7 +192,7 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
             best_epoch=_best_epoch(run),
             process=process,
             compute_loss_func=finite,
-            callbacks=[finite, *_progress(run), stops],
+            callbacks=[finite, *_progress(run), stops, *run.extensions.callbacks],
             **_validation(run, encoded),
         )
         outcome = descend(trainer, objective.batches, objective.rows.inputs.lengths)
@@ -222,10 +226,8 @@ def _validation(run: StageRun, encoded: Encoded) -> dict[str, Any]:
 def _progress(run: StageRun) -> list[TrainerCallback]:
     """The progress of the stage, and its early end where it no longer gets better."""
     training = run.config.training
-    in_terminal = training.progress and sys.stderr.isatty()
-    callbacks: list[TrainerCallback] = [
-        StageProgress(run.stage.name, run.metrics.best, in_terminal)
-    ]
+    shows_bar = training.progress and (sys.stderr.isatty() or in_notebook())
+    callbacks: list[TrainerCallback] = [StageProgress(run.stage.name, run.metrics.best, shows_bar)]
     if training.early_stopping is not None and run.has_validation:
         rows, held_out = (len(run.encoded.splits[n].labels) for n in ("train", "validation"))
         between = epochs_between(run.stage, rows, held_out)  # two looks; it counts looks

@@ -108,7 +108,13 @@ class StageTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float | None]:
         """Validation metrics through the one forward loop of this package."""
-        assert self._measure is not None, "without validation nothing asks for it"
+        if self._measure is None:
+            raise UserError(
+                ExitCode.CONFIG,
+                "A callback asked for an evaluation, and this training has no validation split: "
+                "with few rows, cross-validation measures instead. Give a validation split, and "
+                "evaluation.folds=0.",
+            )
         start = time.perf_counter()
         result = self._measure(self.model)
         chosen_by = self.args.metric_for_best_model

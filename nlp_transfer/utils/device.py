@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nlp_transfer.config.schema import Precision
 from nlp_transfer.errors import ExitCode, UserError
@@ -68,7 +67,7 @@ def _give_memory_back() -> None:
 
     Batches of ever different lengths fragment its heap: a fifth of the peak, for no gain in speed.
     """
-    library = _c_library()
+    library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
             library.mallopt(parameter, LARGE_TENSOR)
@@ -76,14 +75,9 @@ def _give_memory_back() -> None:
 
 def trim_memory() -> None:
     """Give back what glibc still holds of tensors that are gone; milliseconds, once an epoch."""
-    library = _c_library()
+    library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
-
-
-def _c_library() -> Any:
-    """What this process is linked with; None on Windows."""
-    return None if os.name == "nt" else ctypes.CDLL(None)
 
 
 def _has_amx() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nlp_transfer.config.schema import TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.device import _give_memory_back
-from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.logging import logger, output
 
 if TYPE_CHECKING:
     import torch
@@ -196,7 +195,7 @@ def _set_up_logging(process: ProcessContext) -> None:
     import transformers
 
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = logging.StreamHandler(output())
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
