@@ -305,6 +305,15 @@ def test_a_pull_request_is_opened_once(hub: Hub, model: Path) -> None:
 # What is sent
 
 
+def test_a_dry_run_lists_the_files_and_asks_nobody(
+    hub: Hub, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["push", str(model), "--repository", "user/tiny", "--dry-run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[-1] for line in lines[1:]} == set(whole(model))
+    assert hub.requests == []
+
+
 def test_a_second_push_sends_nothing_and_a_changed_file_is_sent_alone(
     hub: Hub, model: Path
 ) -> None:

@@ -51,6 +51,7 @@ def _add_push(parser: Parser) -> None:
     parser.add_argument(
         "--examples", action="store_true", help="allow a card that shows rows of the data"
     )
+    parser.add_argument("--dry-run", action="store_true", help="list the files, upload nothing")
 
 
 def run_push(arguments: Namespace) -> None:
@@ -60,7 +61,7 @@ def run_push(arguments: Namespace) -> None:
 
     from nlp_transfer.config.schema import HubConfig
     from nlp_transfer.config.validation import impossible_hub
-    from nlp_transfer.hub.upload import push
+    from nlp_transfer.hub.upload import plan, push
     from nlp_transfer.inference.classifier import find_model
 
     logging.basicConfig(format="%(message)s")
@@ -68,7 +69,8 @@ def run_push(arguments: Namespace) -> None:
     hub = HubConfig(**{field.name: getattr(arguments, field.name) for field in fields(HubConfig)})
     if problems := list(impossible_hub(hub)):
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
-    print(push(find_model(arguments.folder), hub).describe())
+    model = find_model(arguments.folder)
+    print(plan(model, hub) if arguments.dry_run else push(model, hub).describe())
 
 
 EXPORT = Command(

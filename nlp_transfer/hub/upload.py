@@ -92,6 +92,20 @@ def check(hub: HubConfig, delays: Sequence[float] = DELAYS) -> None:
             _refuse_creating(api.whoami(), hub)
 
 
+def plan(folder: Path, hub: HubConfig) -> str:
+    """What `push` would upload, with sizes; asks nobody.
+
+    Raises:
+        UserError: if it would be refused here.
+    """
+    files = _checked_files(folder, hub)
+    sizes = {name: file.path.stat().st_size for name, file in files.items()}
+    lines = [f"  {size / 1e6:>9,.2f} MB  {name}" for name, size in sizes.items()]
+    total = f"{len(files)} files, {sum(sizes.values()) / 1e6:,.2f} MB"
+    where = f"{_name(hub)} ({hub.revision or MAIN})"
+    return "\n".join([f"Nothing was uploaded. {where} would get {total}:", *lines])
+
+
 def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Pushed:
     """Upload an exported folder as one commit, then read the hashes back.
 
@@ -101,6 +115,16 @@ def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Push
     Raises:
         UserError: it is not on the Hub as it is here; nothing here has changed.
     """
+    files = _checked_files(folder, hub)
+    try:
+        with asking(_name(hub), delays) as api:
+            return _push(api, hub, files, delays)
+    except UserError as error:
+        after = f"The model is whole in {folder}: the same command uploads what is missing."
+        raise UserError(error.code, f"{error} {after}") from error
+
+
+def _checked_files(folder: Path, hub: HubConfig) -> dict[str, _File]:
     files = _files(folder)
     check_exported(folder)
     if shows_examples(folder / "README.md") and not hub.examples:
@@ -109,12 +133,7 @@ def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Push
             "the card shows rows of the data without permission to publish them; add "
             "hub.examples=true (push: --examples), or take them off the card",
         )
-    try:
-        with asking(_name(hub), delays) as api:
-            return _push(api, hub, files, delays)
-    except UserError as error:
-        after = f"The model is whole in {folder}: the same command uploads what is missing."
-        raise UserError(error.code, f"{error} {after}") from error
+    return files
 
 
 def _push(api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[float]) -> Pushed:
