@@ -39,10 +39,10 @@ class Row:
     command: list[str]
     epochs: int
     threads: int = 0
-    found: list[dict[str, Any]] = field(default_factory=list)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
 
     def median(self, what: str) -> float:
-        return statistics.median(found[what] for found in self.found)
+        return statistics.median(measurements[what] for measurements in self.measurements)
 
 
 def main() -> None:
@@ -71,15 +71,15 @@ def parse() -> argparse.Namespace:
 def write_data(data: Path | None, rows: int, folder: Path) -> None:
     """The splits that every row reads: drawn from `data`, or the reviews, repeated."""
     for split, share in SHARES.items():
-        wanted = round(rows * share)
+        count = round(rows * share)
         if data is None:
             file = resources.files("nlp_transfer.reviews").joinpath(f"{split}.csv")
             whole = load_dataset("csv", data_files={split: str(file)})[split]
         else:
             whole = load_dataset("parquet", data_files={split: str(data / f"{split}.parquet")})
             whole = whole[split].shuffle(seed=0)
-        chosen = whole.select([i % len(whole) for i in range(wanted)])
-        columns = {"text": chosen["text"], "label": [str(label) for label in chosen["label"]]}
+        part = whole.select([i % len(whole) for i in range(count)])
+        columns = {"text": part["text"], "label": [str(label) for label in part["label"]]}
         Dataset.from_dict(columns).to_parquet(folder / f"{split}.parquet")
 
 
@@ -110,11 +110,11 @@ def rival(name: str, script: str, folder: Path, epochs: int, *more: str) -> Row:
 
 def ours(name: str, folder: Path, epochs: int, *more: str) -> Row:
     files = [f"dataset.{split}={folder / split}.parquet" for split in SHARES]
-    kept = ["tokenization.folder=KEPT/tokens", "features.folder=KEPT/features"]
+    stores = ["tokenization.folder=KEPT/tokens", "features.folder=KEPT/features"]
     words = ["+task=classify", "checkpoint=minilm", "training.batch_size=32", "seed=SEED"]
     length = [f"strategy.epochs={epochs}"] if epochs else []
     script = str(HERE / "measured_run.py")
-    return Row(name, [script, *words, *files, *kept, *length, *more], epochs)
+    return Row(name, [script, *words, *files, *stores, *length, *more], epochs)
 
 
 def inference(folder: Path) -> list[Row]:
@@ -142,8 +142,8 @@ def take_turn(row: Row, seed: int, folder: Path) -> None:
     """Measure a row once; in the first round with one thread and with two."""
     tried = {}
     for threads in (row.threads,) if row.threads else (1, 2):
-        with tempfile.TemporaryDirectory(dir=folder) as kept:
-            swap = {"SEED": str(seed), "KEPT": kept}
+        with tempfile.TemporaryDirectory(dir=folder) as stores:
+            swap = {"SEED": str(seed), "KEPT": stores}
             words = [replaced(word, swap) for word in row.command]
             done = subprocess.run(
                 [sys.executable, *words],
@@ -155,7 +155,7 @@ def take_turn(row: Row, seed: int, folder: Path) -> None:
             )
         tried[threads] = json.loads(done.stdout.strip().splitlines()[-1])
     row.threads = min(tried, key=lambda threads: tried[threads]["total"])
-    row.found.append(tried[row.threads])
+    row.measurements.append(tried[row.threads])
     print(f"{row.name}: {tried[row.threads]['total']:.1f} s", file=sys.stderr, flush=True)
 
 
@@ -181,8 +181,8 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         epoch = f"{row.median('epoch'):.2f}" if row.epochs else "–"
         accuracy = "–"
-        if "accuracy" in row.found[0]:
-            mean = statistics.mean(found["accuracy"] for found in row.found)
+        if "accuracy" in row.measurements[0]:
+            mean = statistics.mean(measurement["accuracy"] for measurement in row.measurements)
             accuracy = f"{100 * mean:.1f}"
         epochs = row.epochs or "–"
         cells = [row.name, epochs, row.threads, f"{row.median('total'):.1f}", epoch, accuracy]
@@ -214,7 +214,7 @@ def comparisons(named: dict[str, Row]) -> list[str]:
     answers = named["8 ours/0"]
     for how in ("one by one", "batches of 32"):
         theirs = named[f"8 pipeline, {how}/0"]
-        labels = [r.found[0]["labels"] for r in (theirs, answers)]
+        labels = [r.measurements[0]["labels"] for r in (theirs, answers)]
         same = sum(a == b for a, b in zip(*labels, strict=True)) / len(labels[0])
         lines.append(
             f"- predictions against {how}: "

@@ -28,9 +28,9 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--text", default="text")
     parser.add_argument("--rows", type=int, default=100_000)
-    asked = parser.parse_args()
-    texts = [str(text) for text in read_files(asked.file, "file")[0].table[asked.text]]
-    corpus = made_of(texts, asked.rows)
+    options = parser.parse_args()
+    texts = [str(text) for text in read_files(options.file, "file")[0].table[options.text]]
+    corpus = made_of(texts, options.rows)
     tokenizer, longest = load_tokenizer(CheckpointConfig(EMBEDDED))
     start = time.perf_counter()
     tokens = {name: count_tokens(texts_of(rows), tokenizer) for name, rows in corpus.splits.items()}
@@ -38,7 +38,7 @@ def main() -> None:
     findings = find_all(corpus, tokens, longest, TokenizationConfig())
     checked = time.perf_counter()
     characters = sum(len(text) for rows in corpus.splits.values() for text in rows["text"][:])
-    print(f"{asked.rows:,} texts of {characters / asked.rows:.0f} characters on average")
+    print(f"{options.rows:,} texts of {characters / options.rows:.0f} characters on average")
     print(f"tokenization {tokenized - start:.1f} s, the checks {checked - tokenized:.1f} s")
     for finding in findings:
         print(f"{finding.level.value:<9}{finding.sentence}")

@@ -115,9 +115,9 @@ def print_others(rows: int, simulations: int) -> None:
         held = dict.fromkeys(names, 0)
         for _ in range(simulations):
             references, logits = draw(rows, generator)
-            found = metrics.intervals(metrics.compute(logits, references), logits, references)
+            intervals = metrics.intervals(metrics.compute(logits, references), logits, references)
             for name in names:
-                held[name] += found[name][0] <= truth[name] <= found[name][1]
+                held[name] += intervals[name][0] <= truth[name] <= intervals[name][1]
         for name in names:
             print(
                 f"{rows:>6} {problem.name:<12} {name:<18}{held[name] / simulations:.1%}", flush=True
@@ -178,8 +178,8 @@ def main() -> None:
         for setting, (share, apart) in SETTINGS.items():
             start = time.perf_counter()
             population = Population(share, apart, options.over)
-            found = coverage(population, names, rows, options.simulations)
-            values = "".join(f"{found[name]:>{len(name) + 2}.1%}" for name in names)
+            coverages = coverage(population, names, rows, options.simulations)
+            values = "".join(f"{coverages[name]:>{len(name) + 2}.1%}" for name in names)
             seconds = time.perf_counter() - start
             print(f"{rows:>6} {setting:<12}{values}  ({seconds:.0f} s)", flush=True)
 

@@ -75,8 +75,8 @@ def measured_run(
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = compose(*sys.argv[1:], f"run_dir={folder}/run")
-        found = measured_run(config, ("test",))
-    print(json.dumps({**found, "accuracy": found["test"]}))
+        figures = measured_run(config, ("test",))
+    print(json.dumps({**figures, "accuracy": figures["test"]}))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ trainer = Trainer(
     train_dataset=splits["train"],
     eval_dataset=splits["validation"],
     data_collator=DataCollatorWithPadding(tokenizer),
-    compute_metrics=lambda given: {"accuracy": np.mean(given[0].argmax(-1) == given[1])},
+    compute_metrics=lambda p: {"accuracy": np.mean(p[0].argmax(-1) == p[1])},
 )
 before = time.perf_counter()
 trainer.train()

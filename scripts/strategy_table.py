@@ -114,9 +114,9 @@ def table(lines: list[dict[str, Any]]) -> str:
     ]
     for strategy in dict.fromkeys(line["strategy"] for line in lines):
         mine = [line for line in lines if line["strategy"] == strategy]
-        found = [[line for line in mine if line["rows"] == size] for size in sizes]
-        shown = " | ".join(show(part, split) for part in found)
-        out.append(f"| `{strategy}` | {shown} | {mine[-1]['parameters']:,} |")
+        by_size = [[line for line in mine if line["rows"] == size] for size in sizes]
+        cells = " | ".join(show(part, split) for part in by_size)
+        out.append(f"| `{strategy}` | {cells} | {mine[-1]['parameters']:,} |")
     return "\n".join(out)
 
 

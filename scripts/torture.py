@@ -72,13 +72,13 @@ def write_checkpoint(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def command(strategy: str, folder: Path, run: Path, kept: Path) -> list[str]:
+def command(strategy: str, folder: Path, run: Path, stores: Path) -> list[str]:
     words = ["+task=sentiment", f"checkpoint.name={folder / 'tiny'}", f"strategy={strategy}"]
     if strategy in ("top_layers", "gradual_unfreezing"):
         words.append("strategy.top_layers=1")
     # The last weights count, and a checkpoint is written whenever a quarter of a second has gone.
     words += ["training.keep_best=false", "training.checkpoint_minutes=0.004", "strategy.epochs=3"]
-    words += [word.replace("KEPT", str(kept)) for word in KEPT]
+    words += [word.replace("KEPT", str(stores)) for word in KEPT]
     return [sys.executable, "-m", "nlp_transfer.train", *words, f"run_dir={run}"]
 
 
@@ -95,12 +95,12 @@ def start(words: list[str]) -> subprocess.Popen[str]:
 
 def run_whole(strategy: str, folder: Path) -> tuple[float, dict[str, bytes]]:
     """Seconds, and what the unbroken run ends in."""
-    run, kept = folder / f"unbroken-{strategy}", folder / f"kept-{strategy}"
+    run, stores = folder / f"unbroken-{strategy}", folder / f"kept-{strategy}"
     begun = time.monotonic()
-    process = start(command(strategy, folder, run, kept))
-    _, said = process.communicate()
+    process = start(command(strategy, folder, run, stores))
+    _, output = process.communicate()
     if process.returncode:
-        raise SystemExit(said)
+        raise SystemExit(output)
     return time.monotonic() - begun, result_of(run)
 
 
@@ -112,27 +112,27 @@ def torture(
     strategy: str, moments: list[float], expected: dict[str, bytes], folder: Path
 ) -> tuple[int, int, bool]:
     """Kill at each moment, then let it end: kills, checkpoints lost, whether the end is equal."""
-    run, kept = folder / "run", folder / "kept"
+    run, stores = folder / "run", folder / "kept"
     killed = 0
-    said = ""
+    output = ""
     for moment in [*moments, None]:
-        process = start(command(strategy, folder, run, kept))
+        process = start(command(strategy, folder, run, stores))
         try:
             _, more = process.communicate(timeout=moment)
-            said += more
+            output += more
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             _, more = process.communicate()
-            said += more
+            output += more
             killed += 1
             continue
         if process.returncode:
             raise SystemExit(more)
     same = result_of(run) == expected
-    lost = said.count("is damaged")
+    damaged = output.count("is damaged")
     shutil.rmtree(run)
-    shutil.rmtree(kept)
-    return killed, lost, same
+    shutil.rmtree(stores)
+    return killed, damaged, same
 
 
 if __name__ == "__main__":

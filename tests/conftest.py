@@ -96,7 +96,7 @@ def make_rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
     return rows
 
 
-ASKED = [text for text, _ in make_rows(60, seed=7)]
+SAMPLE_TEXTS = [text for text, _ in make_rows(60, seed=7)]
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
@@ -122,7 +122,7 @@ def make_tokenizer(family: str, segments: bool = False) -> PreTrainedTokenizerFa
         special_tokens=ids,
     )
     names = {"bert": ("[PAD]", "[MASK]"), "roberta": ("<pad>", "<mask>")}[family]
-    told = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token=unknown,
@@ -131,7 +131,7 @@ def make_tokenizer(family: str, segments: bool = False) -> PreTrainedTokenizerFa
         sep_token=last,
         mask_token=names[1],
         model_max_length=64,
-        model_input_names=told,
+        model_input_names=input_names,
     )
 
 
@@ -194,7 +194,7 @@ def save_classifier(encoder: Path, folder: Path) -> Path:
     with torch.no_grad():
         last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
         last.weight.mul_(50)
-        batch = tokenizer(ASKED, padding=True, return_tensors="pt")
+        batch = tokenizer(SAMPLE_TEXTS, padding=True, return_tensors="pt")
         last.bias.sub_(model.eval()(**batch).logits.mean(dim=0))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -210,8 +210,8 @@ def exported(
     from nlp_transfer.export.onnx_parity import Questions
 
     home = tmp_path_factory.mktemp("onnx")
-    references = np.arange(len(ASKED)) % 3
-    questions = Questions(ASKED, references, "made-up texts")
+    references = np.arange(len(SAMPLE_TEXTS)) % 3
+    questions = Questions(SAMPLE_TEXTS, references, "made-up texts")
 
     @functools.cache
     def export(architecture: str) -> Any:

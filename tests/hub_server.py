@@ -65,7 +65,7 @@ class Repo:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RecordedRequest:
     """One request: what was asked, and how many bytes of body came."""
 
     route: str
@@ -95,7 +95,7 @@ class Hub:
         self.objects: dict[str, bytes] = {}
         self.announced: dict[str, int] = {}
         self.parts: dict[str, dict[int, bytes]] = {}
-        self.seen: list[Seen] = []
+        self.requests: list[RecordedRequest] = []
         self.faults: dict[int, str] = {}  # number of the request: kind
         self.failing: dict[str, list[str]] = {}  # route: kinds, one for each request to come
         self.retry_after = "0"
@@ -104,16 +104,16 @@ class Hub:
         self.lock = threading.Lock()
         self.endpoint = ""
 
-    def sent(self, route: str) -> list[Seen]:
+    def sent(self, route: str) -> list[RecordedRequest]:
         """The requests to one route, in their order."""
-        return [seen for seen in self.seen if seen.route == route]
+        return [request for request in self.requests if request.route == route]
 
-    def arrived(self, seen: Seen) -> str | None:
+    def arrived(self, request: RecordedRequest) -> str | None:
         """Note a request; what is to go wrong with it, if anything."""
         with self.lock:
-            self.seen.append(seen)
-            kinds = self.failing.get(seen.route)
-            return kinds.pop(0) if kinds else self.faults.pop(len(self.seen) - 1, None)
+            self.requests.append(request)
+            kinds = self.failing.get(request.route)
+            return kinds.pop(0) if kinds else self.faults.pop(len(self.requests) - 1, None)
 
     def files(self, repository: str, revision: str = MAIN) -> dict[str, bytes]:
         """The content of every file."""
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: the tests look at `Hub.seen`."""
+        """Nothing: the tests look at `Hub.requests`."""
 
     def do_GET(self) -> None:  # noqa: N802 (the names are those of http.server)
         self._handle()
@@ -174,9 +174,11 @@ class _Handler(BaseHTTPRequestHandler):
         known = self._route(url.path)
         if known is None:
             return self._answer(404, {"error": f"{self.command} {url.path} is not served"}, False)
-        route, call, found = known
+        route, call, match = known
         size = int(self.headers.get("Content-Length", 0))
-        fault = self.hub.arrived(Seen(route, url.path, size, "authorization" in self.headers))
+        fault = self.hub.arrived(
+            RecordedRequest(route, url.path, size, "authorization" in self.headers)
+        )
         if fault in ("drop", "half_body"):
             self.rfile.read(0 if fault == "drop" else size // 2)
             return self._cut()
@@ -191,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if fault in STATUS_FAULTS:
                 raise Refused(STATUS_FAULTS[fault], f"a fault of kind {fault}")
-            status, answer = 200, call(body, *found)
+            status, answer = 200, call(body, *match)
         except Refused as refused:
             status, answer = refused.status, {"error": refused.message, **refused.more}
             self.extra = {"X-Error-Code": refused.code, "X-Error-Message": refused.message}
@@ -254,8 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
             (r"/storage/([0-9a-f]{64})/complete", "lfs_complete"),
             (rf"/{name}/resolve/([^/]+)/(.+)", "resolve"),
         ):
-            if found := re.fullmatch(pattern, path):
-                groups = tuple(unquote(group or "") for group in found.groups())
+            if match := re.fullmatch(pattern, path):
+                groups = tuple(unquote(group or "") for group in match.groups())
                 return route, getattr(self, f"_{route}"), groups
         return None
 
@@ -305,14 +307,14 @@ class _Handler(BaseHTTPRequestHandler):
     # Repositories and what points at commits
 
     def _create(self, body: bytes) -> Any:
-        asked = json.loads(body)
-        repository = f"{asked['organization'] or self._user()[0]}/{asked['name']}"
+        wish = json.loads(body)
+        repository = f"{wish['organization'] or self._user()[0]}/{wish['name']}"
         self._writer(repository)
         answer = {"url": f"{self.hub.endpoint}/{repository}", "name": repository}
         with self.hub.lock:
             if repository in self.hub.repos:
                 raise Refused(409, "You already created this model repo", more=answer)
-            repo = self.hub.repos[repository] = Repo(asked.get("visibility") == "private")
+            repo = self.hub.repos[repository] = Repo(wish.get("visibility") == "private")
             repo.branches[MAIN] = repo.add({".gitattributes": Blob(b"*.safetensors lfs\n")}, None)
         return answer
 
@@ -418,8 +420,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._repo(repository)
         return {"objects": [self._instruction(o) for o in json.loads(body)["objects"]]}
 
-    def _instruction(self, asked: dict[str, Any]) -> dict[str, Any]:
-        oid, size = asked["oid"], asked["size"]
+    def _instruction(self, blob: dict[str, Any]) -> dict[str, Any]:
+        oid, size = blob["oid"], blob["size"]
         if oid in self.hub.objects:
             return {"oid": oid, "size": size}
         self.hub.announced[oid] = size
@@ -451,16 +453,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _lfs_complete(self, body: bytes, oid: str) -> Any:
         parts = self.hub.parts.get(oid, {})
-        said = json.loads(body)["parts"]
-        for i, part in enumerate(said, 1):
+        uploaded_parts = json.loads(body)["parts"]
+        for i, part in enumerate(uploaded_parts, 1):
             if part["partNumber"] != i or part["etag"] != hashlib.md5(parts[i]).hexdigest():
                 raise Refused(400, "The parts are not in order")
-        return self._lfs_upload(b"".join(parts[i] for i in range(1, len(said) + 1)), oid)
+        return self._lfs_upload(b"".join(parts[i] for i in range(1, len(uploaded_parts) + 1)), oid)
 
     def _lfs_verify(self, body: bytes) -> Any:
-        asked = json.loads(body)
-        content = self.hub.objects.get(asked["oid"])
-        if content is None or len(content) != asked["size"]:
+        blob = json.loads(body)
+        content = self.hub.objects.get(blob["oid"])
+        if content is None or len(content) != blob["size"]:
             raise Refused(404, "This object is not there")
         return {}
 
@@ -477,9 +479,11 @@ class _Handler(BaseHTTPRequestHandler):
             if lines[0]["value"].get("parentCommit", parent) != parent:
                 raise Refused(412, "The branch has moved on")
             gone = {line["value"]["path"] for line in lines if line["key"] == "deletedFile"}
-            kept = {name: blob for name, blob in repo.commits[parent].items() if name not in gone}
-            given = [line for line in lines[1:] if line["key"] != "deletedFile"]
-            files = {**kept, **dict(map(self._file, given))}
+            unchanged = {
+                name: blob for name, blob in repo.commits[parent].items() if name not in gone
+            }
+            operations = [line for line in lines[1:] if line["key"] != "deletedFile"]
+            files = {**unchanged, **dict(map(self._file, operations))}
             oid = repo.add(files, parent)
             if pull:
                 repo.pulls.append((lines[0]["value"]["summary"], oid))

@@ -39,8 +39,8 @@ class Prepared:
         """Train the stages (all of them by default) in a run folder of their own."""
         with open_run(self.config, self.corpus.fingerprint, join(self.config.training)) as folder:
             chosen = self.stages if stages is None else stages
-            given = (self.pretrained, self.encoded, chosen, self.metrics, self.config, folder)
-            return train(*given).history
+            arguments = (self.pretrained, self.encoded, chosen, self.metrics, self.config, folder)
+            return train(*arguments).history
 
     def logits(self, split: str) -> np.ndarray:
         """Of the model as it is now."""

@@ -31,14 +31,14 @@ class Server:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers or {})
         try:
             with urllib.request.urlopen(request, timeout=30) as reply:
-                status, said = reply.status, reply.read()
+                status, body_read = reply.status, reply.read()
         except urllib.error.HTTPError as error:
             with error:
-                status, said = error.code, error.read()
+                status, body_read = error.code, error.read()
         try:
-            return status, json.loads(said)
+            return status, json.loads(body_read)
         except ValueError:
-            return status, said.decode()
+            return status, body_read.decode()
 
 
 @contextmanager
@@ -50,10 +50,10 @@ def served(folder: Path, *more: str) -> Iterator[Server]:
     )
     assert process.stderr is not None
     try:
-        said = process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
-        assert found, said + process.stderr.read()
-        yield Server(process, int(found[1]))
+        line = process.stderr.readline()
+        match = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        assert match, line + process.stderr.read()
+        yield Server(process, int(match[1]))
     finally:
         process.kill()
         process.wait()

@@ -42,8 +42,8 @@ def load(folder: Path, train: bytes, kind: str, test: bytes | None = None, **key
     (folder / f"test.{kind}").write_bytes(train if test is None else test)
     files = {"train": f"{folder}/train.{kind}", "validation": f"{folder}/train.{kind}"}
     corpus = load_corpus(DatasetConfig(**files, test=f"{folder}/test.{kind}", **keys), seed=0)
-    found = corpus.splits["train"]
-    return [(r["text"], corpus.labels[r["label"]]) for r in found]
+    rows = corpus.splits["train"]
+    return [(r["text"], corpus.labels[r["label"]]) for r in rows]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +88,7 @@ class Mistake:
 
     kind: str
     train: bytes
-    said: str
+    message: str
     line: int | None = None
     test: bytes | None = None  # where it is that one that is wrong
     keys: dict[str, Any] = field(default_factory=dict)
@@ -118,8 +118,8 @@ def mistakes(kind: str) -> Iterator[Mistake]:
         return
     mark = LINED[kind]
     for row in (f'"never{mark}good', f'never{mark}"good'):
-        said = f"a quote that opens on line {next_one} is not closed"
-        yield Mistake(kind, clean + f"{row}\nx{mark}bad\n".encode(), said, next_one)
+        message = f"a quote that opens on line {next_one} is not closed"
+        yield Mistake(kind, clean + f"{row}\nx{mark}bad\n".encode(), message, next_one)
     yield Mistake(kind, clean + f'"closed" late{mark}good\n'.encode(), "quote", next_one)
     yield Mistake(kind, clean + f"a{mark}b{mark}c\n".encode(), "found 3", next_one)
     yield Mistake(kind, content(kind, scores), "label 'high'", 4)
@@ -135,7 +135,7 @@ def mistakes(kind: str) -> Iterator[Mistake]:
 MISTAKES = [mistake for kind in KINDS for mistake in mistakes(kind)]
 
 
-@pytest.mark.parametrize("made", MISTAKES, ids=[f"{m.kind}-{m.said or 'NUL'}" for m in MISTAKES])
+@pytest.mark.parametrize("made", MISTAKES, ids=[f"{m.kind}-{m.message or 'NUL'}" for m in MISTAKES])
 def test_a_mistake_is_one_error_that_names_the_file_and_the_line(
     tmp_path: Path, made: Mistake
 ) -> None:
@@ -145,7 +145,7 @@ def test_a_mistake_is_one_error_that_names_the_file_and_the_line(
     assert caught.value.code is ExitCode.DATA
     wrong = "train" if made.test is None else "test"
     assert str(tmp_path / f"{wrong}.{made.kind}") in message
-    assert made.said in message, message
+    assert made.message in message, message
     assert made.line is None or f"line {made.line}" in message.lower(), message
     assert len(message) < 1000  # no whole file in it
 

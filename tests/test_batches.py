@@ -118,8 +118,8 @@ def test_what_all_processes_see_in_a_step_is_the_global_batch(
         steps = steps_of_all_ranks(rows, batch_size, world_size, accumulation, epoch)
         assert len(steps) == len(plan)
         for batch, micro_batches in zip(plan, steps, strict=True):
-            seen = [pair for micro in micro_batches for pair in micro]
-            assert [row for row, counts in seen if counts] == batch.tolist()
+            pairs = [pair for micro in micro_batches for pair in micro]
+            assert [row for row, counts in pairs if counts] == batch.tolist()
             sizes = [sum(counts for _, counts in micro) for micro in micro_batches]
             assert max(sizes) - min(sizes) <= 1
             # A filler stands only where a micro-batch would be empty, and is a row of the batch.

@@ -73,8 +73,8 @@ def answers(over: float, rows: int = 300, labels: int = 3) -> tuple[np.ndarray, 
 @pytest.mark.parametrize("over", [0.4, 1.0, 3.0])
 def test_the_temperature_is_the_one_of_scikit_learn(over: float) -> None:
     logits, references = answers(over)
-    given = FrozenEstimator(Given().fit(logits, references))
-    theirs = CalibratedClassifierCV(given, method="temperature").fit(logits, references)
+    frozen = FrozenEstimator(Given().fit(logits, references))
+    theirs = CalibratedClassifierCV(frozen, method="temperature").fit(logits, references)
     ours = fit_temperature(logits, references)
     assert ours is not None
     np.testing.assert_allclose(softmax(logits / ours), theirs.predict_proba(logits), atol=1e-4)
@@ -118,7 +118,7 @@ def classifier(architecture: str) -> Any:
     return transformers.AutoModelForSequenceClassification.from_config(config)
 
 
-def told(model: Any, over: float) -> tuple[Encoded, list[str]]:
+def overconfident_split(model: Any, over: float) -> tuple[Encoded, list[str]]:
     """Validation whose references are drawn from logits that the model gives `over` times."""
     tokenizer = make_tokenizer("bert")
     texts = [text for text, _ in make_rows(120)]
@@ -138,30 +138,30 @@ def test_a_plain_pipeline_gives_the_calibrated_probabilities_and_the_same_answer
     architecture: str, tmp_path: Path
 ) -> None:
     model = classifier(architecture)
-    encoded, texts = told(model, 3.0)
+    encoded, texts = overconfident_split(model, 3.0)
     validation = encoded.splits["validation"]
     before = predict_logits(model, validation.inputs, encoded.collator)
-    found = calibrate(model, encoded, EvaluationConfig(), ALONE)
-    assert found.left_out is None
-    assert 2 < found.temperature < 4.5
+    calibration = calibrate(model, encoded, EvaluationConfig(), ALONE)
+    assert calibration.left_out is None
+    assert 2 < calibration.temperature < 4.5
     after = predict_logits(model, validation.inputs, encoded.collator)
-    np.testing.assert_allclose(found.before(after), before, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(calibration.before(after), before, rtol=1e-5, atol=1e-5)
     assert (after.argmax(axis=1) == before.argmax(axis=1)).all()
     losses = [log_losses(validation.labels, softmax(x)).mean() for x in (after, before)]
     assert losses[0] < losses[1]
     export(model, make_tokenizer("bert"), "tiny", 64, tmp_path / "model")
     classify = transformers.pipeline("text-classification", str(tmp_path / "model"), top_k=None)
-    expected_rows = softmax(before / found.temperature)[:20]
+    expected_rows = softmax(before / calibration.temperature)[:20]
     for answers_of_text, expected in zip(classify(texts[:20]), expected_rows, strict=True):
         answer = {row["label"]: row["score"] for row in answers_of_text}
-        given = [answer[f"LABEL_{i}"] for i in range(3)]
-        np.testing.assert_allclose(given, expected, atol=1e-5)
+        probabilities = [answer[f"LABEL_{i}"] for i in range(3)]
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("bent", ["tanh", "shifted", "no layer"])
 def test_a_model_whose_last_layer_does_not_give_the_logits_stays_as_it_is(bent: str) -> None:
     model = classifier("bert")
-    encoded, _ = told(model, 3.0)
+    encoded, _ = overconfident_split(model, 3.0)
     if bent == "tanh":
         model.classifier = torch.nn.Sequential(model.classifier, torch.nn.Tanh())
     elif bent == "shifted":
@@ -170,14 +170,14 @@ def test_a_model_whose_last_layer_does_not_give_the_logits_stays_as_it_is(bent: 
         model.classifier = torch.nn.Sequential(torch.nn.Linear(32, 6), torch.nn.GLU())
     before = {name: p.clone() for name, p in model.state_dict().items()}
     inputs = encoded.splits["validation"].inputs
-    found = apply_calibration(model, Calibration(3.0, None), inputs, encoded.collator, ALONE)
-    assert found == Calibration(1.0, "the logits are not the output of a last linear layer")
+    calibration = apply_calibration(model, Calibration(3.0, None), inputs, encoded.collator, ALONE)
+    assert calibration == Calibration(1.0, "the logits are not the output of a last linear layer")
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
 
 
 def test_what_would_not_help_is_left_out_and_said() -> None:
     model = classifier("bert")
-    encoded, _ = told(model, 1.0)
+    encoded, _ = overconfident_split(model, 1.0)
     split = encoded.splits["validation"]
     logits = predict_logits(model, split.inputs, encoded.collator)
     before = {name: p.clone() for name, p in model.state_dict().items()}
@@ -227,16 +227,19 @@ def test_what_is_measured_exported_and_answered_is_one_calibrated_model(
     learns = ("strategy.learning_rate=1e-3", "strategy.epochs=12", "training.keep_best=false")
     names = "evaluation.metrics=[accuracy,log_loss,ece]"
     result = run(compose(*typed(*files, *learns, names, "run_dir=on")))
-    said = json.loads(Path("on/run.json").read_text())["calibration"]
-    assert said["left_out"] is None
-    assert abs(np.log(said["temperature"])) > 0.1
-    assert said["validation"]["after"]["log_loss"] < said["validation"]["before"]["log_loss"]
+    calibration = json.loads(Path("on/run.json").read_text())["calibration"]
+    assert calibration["left_out"] is None
+    assert abs(np.log(calibration["temperature"])) > 0.1
+    assert (
+        calibration["validation"]["after"]["log_loss"]
+        < calibration["validation"]["before"]["log_loss"]
+    )
     for split in ("validation", "test"):
         measured = result.metrics[split]["metrics"]
-        assert said[split]["after"]["log_loss"] == pytest.approx(measured["log_loss"])
-        assert said[split]["after"]["ece"] == pytest.approx(measured["ece"])
+        assert calibration[split]["after"]["log_loss"] == pytest.approx(measured["log_loss"])
+        assert calibration[split]["after"]["ece"] == pytest.approx(measured["ece"])
     printed = capsys.readouterr().out
-    assert f"temperature {said['temperature']:.3f}" in printed
+    assert f"temperature {calibration['temperature']:.3f}" in printed
     low, high = result.metrics["test"]["intervals"]["accuracy"]
     value = result.metrics["test"]["metrics"]["accuracy"]
     assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in printed
@@ -247,7 +250,7 @@ def test_what_is_measured_exported_and_answered_is_one_calibrated_model(
     classify = transformers.pipeline("text-classification", str(result.model), top_k=None)
     losses = []
     for row, answer in zip(rows, classify([row["text"] for row in rows]), strict=True):
-        scores = {found["label"]: found["score"] for found in answer}
+        scores = {entry["label"]: entry["score"] for entry in answer}
         losses.append(-np.log(scores[row["label"]]))
     measured = result.metrics["test"]["metrics"]["log_loss"]
     assert np.mean(losses) == pytest.approx(measured, abs=1e-6)

@@ -47,9 +47,9 @@ def finished(typed: list[str]) -> Carded:
 def carded(typed: Typed, tmp_path_factory: pytest.TempPathFactory) -> Carded:
     """Of a tiny checkpoint on files."""
     folder = tmp_path_factory.mktemp("carded")
-    asked = ("strategy=feature_extraction", "strategy.epochs=1", *MEASURED)
-    kept = (f"tokenization.folder={folder / 'tokens'}", f"features.folder={folder / 'features'}")
-    return finished(typed(*asked, *kept, f"run_dir={folder / 'run'}"))
+    options = ("strategy=feature_extraction", "strategy.epochs=1", *MEASURED)
+    stores = (f"tokenization.folder={folder / 'tokens'}", f"features.folder={folder / 'features'}")
+    return finished(typed(*options, *stores, f"run_dir={folder / 'run'}"))
 
 
 def written(carded: Carded) -> dict[str, Any]:
@@ -64,8 +64,8 @@ def test_the_numbers_are_those_of_metrics_json_to_the_last_digit(carded: Carded)
     measured = json.loads((carded.folder / "metrics.json").read_text(encoding="utf-8"))
     assert on_card == {
         (split, name): value
-        for split, found in measured.items()
-        for name, value in found["metrics"].items()
+        for split, figures in measured.items()
+        for name, value in figures["metrics"].items()
     }
     assert {r.metric_type for r in results} == {
         "accuracy",
@@ -73,13 +73,14 @@ def test_the_numbers_are_those_of_metrics_json_to_the_last_digit(carded: Carded)
         "matthews_correlation",
         "log_loss",
     }
-    for found in measured.values():
+    for figures in measured.values():
+        intervals = figures["intervals"]
         cells = [
-            f"{value:.4f} [{found['intervals'][name][0]:.4f}, {found['intervals'][name][1]:.4f}]"
-            for name, value in found["metrics"].items()
+            f"{value:.4f} [{intervals[name][0]:.4f}, {intervals[name][1]:.4f}]"
+            for name, value in figures["metrics"].items()
         ]
         row = " | ".join(cells)
-        assert f"| {found['rows']} | {row} |" in carded.text
+        assert f"| {figures['rows']} | {row} |" in carded.text
 
 
 def test_the_metadata_say_what_the_hub_sorts_by_and_no_path_of_this_machine(carded: Carded) -> None:
@@ -184,8 +185,8 @@ def test_strange_labels_cut_texts_and_a_missing_test_split_are_said(typed: Typed
     names = {"positive": "a | b", "negative": "<script> `x`: - #"}
     file = write_csv(Path("strange.csv"), [(text, names[label]) for text, label in make_rows(60)])
     splits = (f"dataset.train={file}", f"dataset.validation={file}", "dataset.test=null")
-    asked = ("strategy=feature_extraction", "strategy.epochs=1", "tokenization.max_length=8")
-    carded = finished(typed(*asked, *splits))
+    options = ("strategy=feature_extraction", "strategy.epochs=1", "tokenization.max_length=8")
+    carded = finished(typed(*options, *splits))
     tables = [line for line in carded.text.splitlines() if line.startswith("| a \\| b |")]
     assert len(tables) == 1
     assert "<script>" not in carded.text

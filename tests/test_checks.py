@@ -58,7 +58,7 @@ def report_on(corpus: Corpus, max_tokens: int = 64, **tokenization: Any) -> dict
     return data_report.make(corpus, TOKENIZER, max_tokens, TokenizationConfig(**tokenization))
 
 
-def found(report: dict[str, Any], check: str) -> dict[str, Any]:
+def finding_of(report: dict[str, Any], check: str) -> dict[str, Any]:
     """The one finding of a check."""
     [finding] = [one for one in report["findings"] if one["check"] == check]
     return finding
@@ -160,13 +160,13 @@ def test_leaks_are_named_by_row_in_each_held_out_split(tmp_path: Path) -> None:
         tmp_path, train=rows[:40], validation=rows[40:50], test=[*rows[50:], again, nearly]
     )
     report = report_on(corpus)
-    leak = found(report, "leak")
+    leak = finding_of(report, "leak")
     assert leak["level"] == "problem"
     assert "1 of the 12 rows of test (8.3%) are in train, too" in leak["sentence"]
     place = f"test: row 11 of {tmp_path / 'test.csv'} = train: row 4 of {tmp_path / 'train.csv'}"
     assert leak["rows"] == [place]
     assert leak["examples"][0].split(" = ")[0][:20] == again[0][:20]
-    near = found(report, "near leak")
+    near = finding_of(report, "near leak")
     assert near["level"] == "warning"
     assert near["rows"][0].startswith("test: row 12")
     assert near["rows"][0].endswith(f"train: row 6 of {tmp_path / 'train.csv'}")
@@ -180,7 +180,7 @@ def test_the_same_text_with_different_labels_is_a_contradiction_in_any_splits(
     rows = distinct(30)
     other = [(rows[4][0].upper(), "b"), (rows[6][0], "a"), (rows[9][0], "a")]
     corpus = corpus_of(tmp_path, train=[*rows, *other[:2]], validation=[*distinct(5, 50), other[2]])
-    contradictions = found(report_on(corpus), "contradictions")
+    contradictions = finding_of(report_on(corpus), "contradictions")
     assert contradictions["level"] == "problem"
     assert "In 4 rows the same text has different labels (2 texts)" in contradictions["sentence"]
     train, validation = (tmp_path / f"{split}.csv" for split in ("train", "validation"))
@@ -197,14 +197,14 @@ def test_duplicates_of_one_split_are_no_leaks(tmp_path: Path) -> None:
     train = [*rows[:40], rows[2], rows[2], (f"{rows[7][0]}x", "b")]
     report = report_on(corpus_of(tmp_path, train=train, validation=rows[40:]))
     assert levels(report)["leak"] == "good"
-    duplicates = found(report, "duplicates")
+    duplicates = finding_of(report, "duplicates")
     assert "2 of the 43 rows of train (4.7%) repeat an earlier one" in duplicates["sentence"]
     assert [row.split(" of ")[0] for row in duplicates["rows"]] == [
         "train: row 41",
         "train: row 42",
     ]
     assert all(" = train: row 3 of " in row for row in duplicates["rows"])
-    near = found(report, "near duplicates")
+    near = finding_of(report, "near duplicates")
     assert "2 of the 43 rows" in near["sentence"]
     assert [row.split(" of ")[0] for row in near["rows"]] == ["train: row 8", "train: row 43"]
 
@@ -216,12 +216,12 @@ def test_rows_of_several_files_and_of_splits_that_are_cut_keep_their_places(
     write_csv(tmp_path / "part-1.csv", rows[:120])
     write_csv(tmp_path / "part-2.csv", [*rows[120:], *rows[:60]])
     corpus = load_corpus(DatasetConfig(train=str(tmp_path / "part-*.csv")), seed=0)
-    given = {f"{tmp_path / f'part-{n}.csv'}": [] for n in (1, 2)}
-    given[f"{tmp_path / 'part-1.csv'}"] = rows[:120]
-    given[f"{tmp_path / 'part-2.csv'}"] = [*rows[120:], *rows[:60]]
+    rows_by_file = {f"{tmp_path / f'part-{n}.csv'}": [] for n in (1, 2)}
+    rows_by_file[f"{tmp_path / 'part-1.csv'}"] = rows[:120]
+    rows_by_file[f"{tmp_path / 'part-2.csv'}"] = [*rows[120:], *rows[:60]]
     for split in corpus.splits.values():
         for row in split:
-            assert given[row["source"]][row["row"] - 1][0] == row["text"]
+            assert rows_by_file[row["source"]][row["row"] - 1][0] == row["text"]
     assert levels(report_on(corpus))["leak"] == "problem"
 
 
@@ -229,7 +229,7 @@ def test_texts_that_are_cut_are_counted_with_what_they_lose(tmp_path: Path) -> N
     rows = [*distinct(30), (sentence(100, 98), "a"), (sentence(101, 198), "b")]
     corpus = corpus_of(tmp_path, train=rows, validation=distinct(10, 200))
     report = report_on(corpus, max_length=50)
-    cut = found(report, "cut")
+    cut = finding_of(report, "cut")
     total = 40 * 20 + 100 + 200
     assert cut["level"] == "warning"
     assert "2 of 42 texts (4.8%) are longer than 50 tokens and lose their end" in cut["sentence"]
@@ -240,16 +240,16 @@ def test_texts_that_are_cut_are_counted_with_what_they_lose(tmp_path: Path) -> N
     assert all(len(example) <= 200 for example in cut["examples"])
     tokens = report["splits"]["train"]["tokens"]
     assert (tokens["longer"], tokens["beyond"], tokens["max_length"]) == (2, 200, 50)
-    ends = found(report_on(corpus, max_length=50, long_text=LongText.head_tail), "cut")
+    ends = finding_of(report_on(corpus, max_length=50, long_text=LongText.head_tail), "cut")
     assert "lose their middle" in ends["sentence"]
-    whole = found(report_on(corpus, max_length=50, long_text=LongText.windows), "cut")
+    whole = finding_of(report_on(corpus, max_length=50, long_text=LongText.windows), "cut")
     assert (whole["level"], whole["rows"]) == ("good", [])
     assert "2 texts longer than 50 tokens: read in windows" in whole["sentence"]
 
 
 def test_texts_the_tokenizer_cannot_read_are_named(tmp_path: Path) -> None:
     rows = [*distinct(20), ("völlig fremde wörter", "a"), ("the film völlig", "b")]
-    unknown = found(report_on(corpus_of(tmp_path, train=rows, validation=rows[:4])), "unknown")
+    unknown = finding_of(report_on(corpus_of(tmp_path, train=rows, validation=rows[:4])), "unknown")
     assert unknown["level"] == "warning"
     assert unknown["rows"] == [f"train: row 21 of {tmp_path / 'train.csv'}"]
     assert unknown["examples"] == ["völlig fremde wörter"]
@@ -259,8 +259,8 @@ def test_rare_labels_and_labels_of_two_kinds_are_named(tmp_path: Path) -> None:
     labels = ["a"] * 20 + ["b"] * 9 + ["7"]
     rows = [(text, label) for (text, _), label in zip(distinct(30), labels, strict=True)]
     report = report_on(corpus_of(tmp_path, train=rows, validation=distinct(4, 50)))
-    said = [one["sentence"] for one in report["findings"] if one["check"] == "labels"]
-    assert said == [
+    sentences = [one["sentence"] for one in report["findings"] if one["check"] == "labels"]
+    assert sentences == [
         "Fewer than 10 rows of train have the label 7 (1), b (9).",
         "Some labels are numbers (7), others are names.",
     ]
@@ -269,7 +269,7 @@ def test_rare_labels_and_labels_of_two_kinds_are_named(tmp_path: Path) -> None:
 def test_findings_stay_small_on_a_split_that_repeats_itself(tmp_path: Path) -> None:
     rows = distinct(20) * 100
     report = report_on(corpus_of(tmp_path, train=rows, validation=distinct(4, 50)))
-    duplicates = found(report, "duplicates")
+    duplicates = finding_of(report, "duplicates")
     assert "1,980 of the 2,000 rows" in duplicates["sentence"]
     assert len(duplicates["rows"]) == 1000
     assert len(duplicates["examples"]) == 5
@@ -292,13 +292,13 @@ def test_of_pairs_both_texts_count(tmp_path: Path) -> None:
     keys = {"train": str(tmp_path / "train.csv"), "validation": str(tmp_path / "test.csv")}
     config = DatasetConfig(**keys, text="first", text_pair="second")
     report = report_on(load_corpus(config, 0))
-    leak = found(report, "leak")
+    leak = finding_of(report, "leak")
     assert "1 of the 2 rows of validation" in leak["sentence"]
     assert leak["rows"][0].startswith("validation: row 2 ")
     assert " | " in leak["examples"][0]
     assert levels(report)["duplicates"] == "good"
     assert "contradictions" in levels(report)
-    long = found(report_on(load_corpus(config, 0), max_length=30), "cut")
+    long = finding_of(report_on(load_corpus(config, 0), max_length=30), "cut")
     assert "windows" not in long["sentence"]  # pairs have none
 
 
@@ -308,7 +308,7 @@ def test_several_labels_are_counted_one_by_one(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, train=rows, validation=rows[3:8], delimiter="|")
     report = report_on(corpus)
     assert report["splits"]["train"]["labels"]["x"] == {"rows": 21, "share": 0.6774}
-    assert "x, y" in " ".join(found(report, "contradictions")["rows"])
+    assert "x, y" in " ".join(finding_of(report, "contradictions")["rows"])
     assert "none" not in report["splits"]["train"]["labels"]
 
 
@@ -320,7 +320,7 @@ def test_scores_have_a_range_and_contradict_where_they_are_far_apart(tmp_path: P
     assert report["splits"]["train"]["labels"] == {}
     assert report["splits"]["train"]["scores"]["highest"] == 3.9
     assert "labels" not in levels(report)
-    assert found(report, "contradictions")["sentence"].startswith(
+    assert finding_of(report, "contradictions")["sentence"].startswith(
         "In 2 rows the same text has different scores (one text)"
     )
     assert any("scores from 0 to 3.9" in line for line in data_report.table(report))
@@ -342,8 +342,8 @@ def test_leaks_are_dropped_from_train_and_make_it_another_corpus(tmp_path: Path)
     warned = corpus_of(tmp_path, **splits)
     dropped = corpus_of(tmp_path, **splits, on_leak=OnLeak.drop)
     assert len(warned.splits["train"]) == 40
-    kept = [row for i, row in enumerate(warned.splits["train"]["text"]) if i not in (0, 9)]
-    assert list(dropped.splits["train"]["text"]) == kept
+    remaining = [row for i, row in enumerate(warned.splits["train"]["text"]) if i not in (0, 9)]
+    assert list(dropped.splits["train"]["text"]) == remaining
     for split in ("validation", "test"):
         assert list(dropped.splits[split]["text"]) == list(warned.splits[split]["text"])
     assert dropped.fingerprint != warned.fingerprint
@@ -369,9 +369,9 @@ def test_leaks_are_refused_where_that_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         corpus_of(tmp_path, **leaking(), on_leak=OnLeak.error)
     assert caught.value.code is ExitCode.DATA
-    said = str(caught.value)
-    assert "2 of the 40 rows of train" in said
-    assert f"row 10 of {tmp_path / 'train.csv'}" in said
+    message = str(caught.value)
+    assert "2 of the 40 rows of train" in message
+    assert f"row 10 of {tmp_path / 'train.csv'}" in message
     rows = distinct(20)
     with pytest.raises(UserError, match="leaves nothing to train on"):
         corpus_of(tmp_path, train=rows, validation=rows, on_leak=OnLeak.drop)
@@ -393,22 +393,22 @@ def test_check_prints_the_report_and_needs_no_weights(
         for split, part in files.items()
     ]
     main(["check", *typed])
-    said = capsys.readouterr().out
-    assert "a 50.0%, b 50.0%" in said
-    assert "good     No text of validation is in train, too, or nearly so." in said
-    assert "problem" not in said
+    output = capsys.readouterr().out
+    assert "a 50.0%, b 50.0%" in output
+    assert "good     No text of validation is in train, too, or nearly so." in output
+    assert "problem" not in output
     write_csv(tmp_path / "validation.csv", [*rows[40:], rows[7]])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         main(["check", *typed])
-    assert left.value.code == ExitCode.DATA
+    assert exit_info.value.code == ExitCode.DATA
     out, err = capsys.readouterr()
     assert "problem  1 of the 21 rows of validation (4.8%) are in train, too" in out
     assert f"validation: row 21 of {tmp_path / 'validation.csv'} = train: row 8 of" in out
     assert err.endswith("Error: The data have one problem: see above.\n")
     assert list(Path.cwd().iterdir()) == []  # it leaves nothing behind
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         main(["check", *typed, "dataset.on_leek=drop"])
-    assert left.value.code == ExitCode.CONFIG
+    assert exit_info.value.code == ExitCode.CONFIG
     assert "the nearest one is dataset.on_leak" in capsys.readouterr().err
 
 
@@ -428,15 +428,15 @@ def test_the_tokenizer_alone_knows_how_long_an_input_may_be(
 def test_a_run_that_goes_on_keeps_its_report(typed: Callable[..., list[str]]) -> None:
     config = compose(*typed("run_dir=run"))
     corpus, process = load_corpus(config.dataset, config.seed), join(config.training)
-    given = (corpus, TOKENIZER, 64, config.tokenization)
+    arguments = (corpus, TOKENIZER, 64, config.tokenization)
     for _ in range(2):
         with open_run(config, corpus.fingerprint, process) as folder:
-            data_report.keep(folder, *given)
+            data_report.keep(folder, *arguments)
             stamp = folder.data_report.stat().st_mtime_ns
             written = json.loads(folder.data_report.read_text())
-            data_report.keep(folder, *given)
+            data_report.keep(folder, *arguments)
             assert folder.data_report.stat().st_mtime_ns == stamp
-    assert written == json.loads(json.dumps(data_report.make(*given)))
+    assert written == json.loads(json.dumps(data_report.make(*arguments)))
     config = compose(*typed("run_dir=run", "overwrite=true"))
     with open_run(config, corpus.fingerprint, process) as folder:
         assert not folder.data_report.exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ASKED, LABELS, QUIETLY, save_classifier
+from conftest import LABELS, QUIETLY, SAMPLE_TEXTS, save_classifier
 from omegaconf import OmegaConf
 
 from nlp_transfer import Classifier
@@ -176,8 +176,8 @@ for arguments in {typed!r}:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "run is finished" in done.stderr
     assert done.stdout.endswith("Report: run/report.html\n")
-    told = [line for line in done.stderr.splitlines() if line.startswith("imported")]
-    assert told == [f"imported [] {arguments}" for arguments in typed], done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("imported")]
+    assert lines == [f"imported [] {arguments}" for arguments in typed], done.stderr
 
 
 def test_without_a_network_a_name_of_the_hub_is_one_message_and_leaves_no_folder(
@@ -200,13 +200,16 @@ def test_without_a_network_a_name_of_the_hub_is_one_message_and_leaves_no_folder
 
 
 def test_sentences_are_answered_at_once(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = [answer.label for answer in Classifier.load(model).predict(ASKED[:2])]
+    expected = [answer.label for answer in Classifier.load(model).predict(SAMPLE_TEXTS[:2])]
     capsys.readouterr()
-    main(["predict", str(model), *ASKED[:2]])
+    main(["predict", str(model), *SAMPLE_TEXTS[:2]])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == expected
-    assert [line.endswith(text) for line, text in zip(lines, ASKED, strict=False)] == [True, True]
-    main(["predict", str(model), "--probabilities", "--threads", "1", ASKED[0], ""])
+    assert [line.endswith(text) for line, text in zip(lines, SAMPLE_TEXTS, strict=False)] == [
+        True,
+        True,
+    ]
+    main(["predict", str(model), "--probabilities", "--threads", "1", SAMPLE_TEXTS[0], ""])
     first, second = capsys.readouterr().out.splitlines()
     assert [f"{label} 0." in first or f"{label} 1." in first for label in LABELS] == [True] * 3
     assert second.strip() == "(no text)"
@@ -216,7 +219,7 @@ def test_sentences_are_answered_at_once(model: Path, capsys: pytest.CaptureFixtu
 
 def columns() -> Iterator[tuple[str, object]]:
     """The same three texts as columns of many kinds; `filtered` has an index of its own."""
-    texts = ASKED[:3]
+    texts = SAMPLE_TEXTS[:3]
     yield "list", texts
     yield "generator", (text for text in texts)
     yield "array", np.array(texts)
@@ -227,11 +230,11 @@ def columns() -> Iterator[tuple[str, object]]:
 
 def test_texts_may_be_a_column_of_any_library_and_blank_ones_have_no_answer(model: Path) -> None:
     classifier = Classifier.load(model)
-    expected = classifier.predict(ASKED[:3])
+    expected = classifier.predict(SAMPLE_TEXTS[:3])
     assert len({type(answer) for answer in expected}) == 1
     for kind, column in columns():
         assert classifier.predict(column) == expected, kind  # type: ignore[arg-type]
-    blank = [None, ASKED[0], "", "  ", float("nan"), pd.NA, ASKED[1]]
+    blank = [None, SAMPLE_TEXTS[0], "", "  ", float("nan"), pd.NA, SAMPLE_TEXTS[1]]
     answers = classifier.predict(blank)
     assert [answer is None for answer in answers] == [True, False, True, True, True, True, False]
     assert [answers[1].label, answers[6].label] == [a.label for a in expected[:2]]  # type: ignore[union-attr]
@@ -240,7 +243,7 @@ def test_texts_may_be_a_column_of_any_library_and_blank_ones_have_no_answer(mode
     with pytest.raises(TypeError, match=r"\[text\]"):
         classifier.predict("one text")
     with pytest.raises(TypeError, match=r'table\["text"\]'):
-        classifier.predict(pd.DataFrame({"text": ASKED}))
+        classifier.predict(pd.DataFrame({"text": SAMPLE_TEXTS}))
     with pytest.raises(UserError, match="found list"):
         classifier.predict([["a", "list"]])
     assert repr(classifier) == (

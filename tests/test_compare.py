@@ -37,23 +37,23 @@ def variant(finished: Path) -> Variant:
         generator = np.random.default_rng(int(settings.get("seed", 0)))
         measured = json.loads((folder / "metrics.json").read_text())
         metrics = load_metrics(compose("+task=sentiment").evaluation, ("negative", "positive"))
-        for split, found in measured.items():
+        for split, figures in measured.items():
             logits, references = read_predictions(folder, split)
             logits = (logits + noise * generator.normal(size=logits.shape)).astype(np.float32)
             file = folder / "predictions" / f"{split}.npz"
             np.savez(file, logits=logits, references=references)
-            found |= metrics.of_rows(logits, references)
+            figures |= metrics.of_rows(logits, references)
         (folder / "metrics.json").write_text(json.dumps(measured))
         return folder
 
     return make
 
 
-def told(folder: Path, **entries: Any) -> Path:
+def edit_run(folder: Path, **entries: Any) -> Path:
     """What `run.json` says, changed; None takes an entry out."""
     file = folder / "run.json"
-    said = {**json.loads(file.read_text()), **entries}
-    file.write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
+    content = {**json.loads(file.read_text()), **entries}
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
     return folder
 
 
@@ -64,21 +64,34 @@ def refused(code: ExitCode, *folders: Path, metric: str | None = None) -> str:
     return str(caught.value)
 
 
-def names(found: Comparison) -> list[str]:
-    return [entry.name for entry in found.entries]
+def names(comparison: Comparison) -> list[str]:
+    return [entry.name for entry in comparison.entries]
 
 
 def test_a_run_ties_with_itself_and_with_a_copy(finished: Path, variant: Variant) -> None:
     copy = variant("copy")
     for folders in ([finished, finished], [finished, copy]):
-        found = compare(folders)
-        (pair,) = found.pairs
+        comparison = compare(folders)
+        (pair,) = comparison.pairs
         assert pair.tie
         assert (pair.difference.value, pair.difference.interval) == (0.0, (0.0, 0.0))
         assert (pair.difference.p, pair.mcnemar) == (1.0, 1.0)
-        assert names(found) == [str(folder) for folder in folders]
-        assert "a tie" in table(found)
-    assert (found.split, found.rows, found.metric) == ("test", ROWS, "accuracy")
+        assert names(comparison) == [str(folder) for folder in folders]
+        assert "a tie" in table(comparison)
+    assert (comparison.split, comparison.rows, comparison.metric) == ("test", ROWS, "accuracy")
+
+
+def test_a_cross_validated_run_has_no_time_a_text(finished: Path, variant: Variant) -> None:
+    copy = variant("copy")
+    file = copy / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "ms_per_text": None}))
+    found = compare([finished, copy])
+    times = [entry["ms_per_text"] for entry in json.loads(as_json(found))["entries"]]
+    assert sorted(time is None for time in times) == [False, True]
+    (line,) = [
+        line for line in table(found).splitlines() if line.startswith("copy ") and " s" in line
+    ]
+    assert "–" in line
 
 
 def test_a_worse_run_is_told_apart_and_the_table_says_what_each_costs(
@@ -86,48 +99,48 @@ def test_a_worse_run_is_told_apart_and_the_table_says_what_each_costs(
 ) -> None:
     worse = variant("worse", noise=9.0, strategy__name="guess")
     main(["compare", str(worse), str(finished), "--out", "found.json"])
-    said = capsys.readouterr().out
-    found = json.loads(Path("found.json").read_text())
-    best, other = found["entries"]
+    output = capsys.readouterr().out
+    content = json.loads(Path("found.json").read_text())
+    best, other = content["entries"]
     assert best["name"] == "strategy=full"
     assert other["name"] == "strategy=guess"
     measured = json.loads((finished / "metrics.json").read_text())["test"]
     assert best["score"] == pytest.approx(measured["metrics"]["accuracy"], abs=1e-12)
     low, high = measured["intervals"]["accuracy"]
-    assert f"{best['score']:.3f} [{low:.3f}, {high:.3f}]" in said
+    assert f"{best['score']:.3f} [{low:.3f}, {high:.3f}]" in output
     about = json.loads((finished / "run.json").read_text())
     assert best["parameters"] == best["learns"] == about["stages"][0]["parameters"]
     weights = (finished / "model" / "model.safetensors").stat().st_size
     assert best["megabytes"] == weights / 1e6
     assert best["ms_per_text"] == about["ms_per_text"] > 0
-    (pair,) = found["pairs"]
+    (pair,) = content["pairs"]
     assert not pair["tie"]
     assert pair["difference"]["value"] == pytest.approx(best["score"] - other["score"])
     assert pair["difference"]["interval"][0] > 0
     assert max(pair["difference"]["p"], pair["mcnemar"]) < 0.05
-    assert "told apart from all others" in said
+    assert "told apart from all others" in output
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_row(variant: Variant) -> None:
     good = [variant(f"good-{seed}", 0.2, seed=seed) for seed in (1, 2, 3)]
     bad = [variant(f"bad-{seed}", 9.0, seed=seed, strategy__name="bad") for seed in (3, 1, 2)]
     again = variant("good-again", 0.2, seed=3)
-    found = compare([*bad, *good, again])
-    assert names(found)[-1] == "strategy=bad"
-    rows = {entry.contender.seeds: entry for entry in found.entries}
-    assert {len(entry.runs) for entry in found.entries} == {3, 1}
+    comparison = compare([*bad, *good, again])
+    assert names(comparison)[-1] == "strategy=bad"
+    rows = {entry.contender.seeds: entry for entry in comparison.entries}
+    assert {len(entry.runs) for entry in comparison.entries} == {3, 1}
     assert set(rows) == {(1, 2, 3), (3,)}  # the same seed twice is no spread
-    worst = found.entries[-1]
+    worst = comparison.entries[-1]
     assert [run.folder.name for run in worst.runs] == ["bad-1", "bad-2", "bad-3"]
     measured = [run.measured["test"]["metrics"]["accuracy"] for run in worst.runs]
     assert worst.contender.score == pytest.approx(np.mean(measured))
     assert worst.contender.spread == pytest.approx(np.std(measured, ddof=1))
-    assert f"{np.mean(measured):.3f} ± {np.std(measured, ddof=1):.3f}" in table(found)
-    apart = [pair.mcnemar for pair in found.pairs]
+    assert f"{np.mean(measured):.3f} ± {np.std(measured, ddof=1):.3f}" in table(comparison)
+    apart = [pair.mcnemar for pair in comparison.pairs]
     assert apart == [None] * 3  # it is for two single runs
-    assert "tell it from" in table(found)
-    assert [pair["tie"] for pair in json.loads(as_json(found))["pairs"]] == [
-        pair.tie for pair in found.pairs
+    assert "tell it from" in table(comparison)
+    assert [pair["tie"] for pair in json.loads(as_json(comparison))["pairs"]] == [
+        pair.tie for pair in comparison.pairs
     ]
     alone = compare(good)
     assert names(alone) == ["3 seeds"]
@@ -141,8 +154,8 @@ def test_runs_that_differ_only_in_the_fold_are_one_row_without_pairs(
 ) -> None:
     def fold(name: str, number: int, **settings: Any) -> Path:
         """One of four parts of the test split, as if each run had been tested on its own."""
-        asked = {"dataset__folds": 4, "dataset__fold": number, **settings}
-        folder = variant(name, 1.0, **asked)
+        options = {"dataset__folds": 4, "dataset__fold": number, **settings}
+        folder = variant(name, 1.0, **options)
         file = folder / "predictions" / "test.npz"
         logits, references = (part[number::4] for part in read_predictions(folder, "test"))
         np.savez(file, logits=logits, references=references)
@@ -151,12 +164,17 @@ def test_runs_that_differ_only_in_the_fold_are_one_row_without_pairs(
         measured["test"] |= {"rows": 100, **metrics.of_rows(logits, references)}
         (folder / "metrics.json").write_text(json.dumps(measured))
         digests = json.loads((folder / "run.json").read_text())["predictions"]
-        return told(folder, predictions={**digests, "test": f"{number}" * 64})
+        return edit_run(folder, predictions={**digests, "test": f"{number}" * 64})
 
     folds = [fold(f"fold-{number}", number) for number in (2, 0, 3, 1)]
-    found = compare(folds)
-    (entry,) = found.entries
-    assert (found.over, found.rows, found.pairs, found.notes) == ("folds", ROWS, [], [])
+    comparison = compare(folds)
+    (entry,) = comparison.entries
+    assert (comparison.over, comparison.rows, comparison.pairs, comparison.notes) == (
+        "folds",
+        ROWS,
+        [],
+        [],
+    )
     measured = [json.loads((f / "metrics.json").read_text())["test"]["metrics"] for f in folds]
     accuracies = [metrics["accuracy"] for metrics in measured]
     assert entry.contender.score == pytest.approx(np.mean(accuracies))
@@ -164,34 +182,34 @@ def test_runs_that_differ_only_in_the_fold_are_one_row_without_pairs(
     assert entry.contender.spread == pytest.approx(spread) != 0
     losses = [metrics["log_loss"] for metrics in measured]
     main(["compare", *map(str, folds)])
-    said = capsys.readouterr().out
-    assert "4 folds" in said
-    assert f"{np.mean(accuracies):.3f} ± {spread:.3f}" in said
-    assert f"{np.mean(losses):.3f} ± {np.std(losses, ddof=1):.3f}" in said
-    assert "Several folds: their mean" in said
+    output = capsys.readouterr().out
+    assert "4 folds" in output
+    assert f"{np.mean(accuracies):.3f} ± {spread:.3f}" in output
+    assert f"{np.mean(losses):.3f} ± {np.std(losses, ddof=1):.3f}" in output
+    assert "Several folds: their mean" in output
     # Two methods: a row each, and which folds are missing.
     others = [fold(f"other-{number}", number, strategy__name="other") for number in (0, 1)]
-    found = compare([*folds, *others])
-    assert sorted(names(found)) == ["strategy=full", "strategy=other"]
-    assert found.pairs == []
-    assert "strategy=other: of 4 folds there is no run of 2, 3" in table(found)
-    assert json.loads(as_json(found))["entries"][0]["folds"]
+    comparison = compare([*folds, *others])
+    assert sorted(names(comparison)) == ["strategy=full", "strategy=other"]
+    assert comparison.pairs == []
+    assert "strategy=other: of 4 folds there is no run of 2, 3" in table(comparison)
+    assert json.loads(as_json(comparison))["entries"][0]["folds"]
     # The same fold is compared as any two runs on the same rows are.
     (pair,) = compare([folds[1], others[0]]).pairs
     assert pair.mcnemar is not None
     digests = {"validation": "1" * 64, "test": "7" * 64}
-    elsewhere = told(fold("elsewhere", 1), predictions=digests)
+    elsewhere = edit_run(fold("elsewhere", 1), predictions=digests)
     assert "in fold 1 differ" in refused(ExitCode.DATA, *folds, elsewhere)
 
 
 def test_any_metric_of_ours_can_be_compared_by(finished: Path, variant: Variant) -> None:
     worse = variant("worse", noise=9.0)
-    found = compare([worse, finished], "log_loss")
-    assert found.entries[0].runs[0].folder == finished  # the lower the better
-    assert found.pairs[0].difference.value < 0
-    found = compare([worse, finished], "matthews")  # which the runs did not measure
-    assert "matthews" in table(found)
-    assert "[" in table(found).splitlines()[1].split("  ")[-6]
+    comparison = compare([worse, finished], "log_loss")
+    assert comparison.entries[0].runs[0].folder == finished  # the lower the better
+    assert comparison.pairs[0].difference.value < 0
+    comparison = compare([worse, finished], "matthews")  # which the runs did not measure
+    assert "matthews" in table(comparison)
+    assert "[" in table(comparison).splitlines()[1].split("  ")[-6]
     message = refused(ExitCode.CONFIG, finished, worse, metric="f2")
     assert "roc_auc" in message
     other = variant("other", evaluation__best="f1_macro")
@@ -200,24 +218,24 @@ def test_any_metric_of_ours_can_be_compared_by(finished: Path, variant: Variant)
 
 def test_runs_of_other_rows_are_refused(finished: Path, variant: Variant) -> None:
     digests = json.loads((finished / "run.json").read_text())["predictions"]
-    other = told(variant("other"), predictions={**digests, "test": "0" * 64})
+    other = edit_run(variant("other"), predictions={**digests, "test": "0" * 64})
     message = refused(ExitCode.DATA, finished, other)
     assert "the rows of test differ" in message
     assert "000000" in message
-    labels = told(variant("labels"), labels=["bad", "good"])
+    labels = edit_run(variant("labels"), labels=["bad", "good"])
     assert "negative, positive" in refused(ExitCode.DATA, finished, labels)
     # What has no test split is compared on validation, which is said.
-    untested = told(variant("untested"), predictions={"validation": digests["validation"]})
-    found = compare([finished, untested])
-    assert found.split == "validation"
-    assert "also chose the epochs" in table(found)
+    untested = edit_run(variant("untested"), predictions={"validation": digests["validation"]})
+    comparison = compare([finished, untested])
+    assert comparison.split == "validation"
+    assert "also chose the epochs" in table(comparison)
 
 
 def test_what_is_no_finished_run_is_refused(finished: Path, variant: Variant) -> None:
     assert "is no run" in refused(ExitCode.RUN_FOLDER, finished, finished / "model")
-    unfinished = told(variant("unfinished"), state="unfinished")
+    unfinished = edit_run(variant("unfinished"), state="unfinished")
     assert "is not finished" in refused(ExitCode.RUN_FOLDER, finished, unfinished)
-    older = told(variant("older"), predictions=None)
+    older = edit_run(variant("older"), predictions=None)
     assert "overwrite=true" in refused(ExitCode.RUN_FOLDER, finished, older)
     assert "not two" in refused(ExitCode.CONFIG, finished)
 
@@ -234,20 +252,20 @@ def test_a_file_that_cannot_be_written_or_would_be_lost_is_refused_first(
         "compare": [str(finished), str(finished)],
         "learning-curve": typed(),
     }[command]
-    kept = Path("kept.json")
-    kept.write_text("mine")
-    for out, why in (("nowhere/x.json", "no folder nowhere"), (str(kept), "Add --force")):
+    file = Path("kept.json")
+    file.write_text("mine")
+    for out, why in (("nowhere/x.json", "no folder nowhere"), (str(file), "Add --force")):
         with pytest.raises(SystemExit) as caught:
             main([command, *words, "--out", out])
         assert caught.value.code == ExitCode.CONFIG
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert why in said.err
-    assert kept.read_text() == "mine"
-    assert [*Path().iterdir()] == [kept]  # nothing was begun
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert why in output.err
+    assert file.read_text() == "mine"
+    assert [*Path().iterdir()] == [file]  # nothing was begun
     if command != "learning-curve":
-        main([command, *words, "--out", str(kept), "--force"])
-        assert json.loads(kept.read_text())
+        main([command, *words, "--out", str(file), "--force"])
+        assert json.loads(file.read_text())
 
 
 def test_the_runs_of_a_sweep_are_found_and_the_others_named(
@@ -256,16 +274,16 @@ def test_the_runs_of_a_sweep_are_found_and_the_others_named(
     sweep = Path("runs/sweep-1")
     sweep.mkdir(parents=True)
     folders = [variant(f"runs/{seed}", 0.5, seed=seed) for seed in (1, 2)]
-    told(variant("runs/3"), state="unfinished")
+    edit_run(variant("runs/3"), state="unfinished")
     jobs: list[dict[str, Any]] = [{"run": str(folder), "overrides": []} for folder in folders]
     jobs += [jobs[0], {"run": "runs/3", "overrides": []}]
     jobs += [{"error": "no", "overrides": ["seed=4"]}]
     for i, job in enumerate(jobs):
         (sweep / f"job-{i:04d}.json").write_text(json.dumps(job))
     main(["compare", str(sweep)])
-    said = capsys.readouterr().out
-    assert "2 seeds" in said
-    assert "runs/3 is not finished" in said
-    assert "it failed: seed=4" in said
+    output = capsys.readouterr().out
+    assert "2 seeds" in output
+    assert "runs/3 is not finished" in output
+    assert "it failed: seed=4" in output
     shutil.move("runs", "elsewhere")
     assert names(compare([Path("elsewhere/sweep-1")])) == ["2 seeds"]

@@ -43,8 +43,8 @@ def test_the_loss_is_that_of_the_paper() -> None:
         expected.append(-sum(shares) / len(alike) if alike else torch.tensor(0.0))
     options = LossOptions(temperature=0.2, problem=problem_named("single_label"))
     answers = torch.tensor(ids, dtype=torch.float32)[:, None]
-    found = contrastive(3 * z.float(), answers, options)
-    assert found.tolist() == pytest.approx([float(e) for e in expected], abs=1e-5)
+    loss = contrastive(3 * z.float(), answers, options)
+    assert loss.tolist() == pytest.approx([float(e) for e in expected], abs=1e-5)
     several = torch.tensor([[1.0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]])
     shared = likeness(several, problem_named("multi_label"))
     assert shared[0].tolist() == [1, 0.5, 0, 0]
@@ -67,8 +67,8 @@ def test_batches_have_balanced_labels_and_depend_on_nothing_but_the_seed() -> No
     few = list(plan_groups(groups, 4, 10, seed=1))  # two labels a batch, taking turns
     assert all(sorted(np.unique(labels[batch], return_counts=True)[1]) == [2, 2] for batch in few)
     several = np.array([[1, 0], [1, 1], [0, 0], [0, 1]])
-    found = groups_of(several, problem_named("multi_label"), 8)
-    assert [rows.tolist() for rows in found] == [[0, 1], [1, 3], [2]]
+    label_groups = groups_of(several, problem_named("multi_label"), 8)
+    assert [rows.tolist() for rows in label_groups] == [[0, 1], [1, 3], [2]]
     scores = groups_of(np.array([3.0, 1.0, 2.0, 0.0]), problem_named("regression"), 4)
     assert [rows.tolist() for rows in scores] == [[3, 1], [2, 0]]
 
@@ -89,12 +89,12 @@ def test_the_stage_changes_the_layers_alone_and_goes_on_where_it_was_stopped(
     logged = [entry["loss"] for entry in history[0].log]
     assert len(logged) == 20
     assert sum(logged[-5:]) < sum(logged[:5]) - 0.1
-    told = prepare(typed(*WORDS), tmp_path / "told")
-    layer, steps = told.pretrained.model.bert.encoder.layer[0], iter(range(1, 100))
+    interrupted = prepare(typed(*WORDS), tmp_path / "told")
+    layer, steps = interrupted.pretrained.model.bert.encoder.layer[0], iter(range(1, 100))
     stop = lambda *_: os.kill(os.getpid(), signal.SIGTERM) if next(steps) == 7 else None  # noqa: E731
     layer.register_forward_hook(stop)
     with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 7"):
-        told.train()
+        interrupted.train()
     again = prepare(typed(*WORDS), tmp_path / "told", overwrite=False)
     again.train()
     weights = again.weights()
@@ -115,7 +115,9 @@ def test_a_loss_of_another_package_is_used_by_its_name(
     typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = "from nlp_transfer.training.losses import cross_entropy, register_loss\n"
-    module += "@register_loss('twice')\ndef twice(*given):\n    return 2 * cross_entropy(*given)\n"
+    module += (
+        "@register_loss('twice')\ndef twice(*inputs):\n    return 2 * cross_entropy(*inputs)\n"
+    )
     (tmp_path / "their_losses.py").write_text(module)
     about = tmp_path / "their_losses-1.0.dist-info"
     about.mkdir()
@@ -124,13 +126,13 @@ def test_a_loss_of_another_package_is_used_by_its_name(
     monkeypatch.syspath_prepend(tmp_path)
     losses._load_entry_points.cache_clear()
     words = ("strategy.learning_rate=1e-12", "strategy.epochs=1", "checkpoint.dropout=0")
-    seen = []
+    calls = []
     for more in ((), ("training.loss=twice",)):
         log = prepare(typed(*words, *more), tmp_path / "run").train()[0].log
-        seen.append([entry["loss"] for entry in log if "loss" in entry])
-        seen[-1] += [entry["eval_loss"] for entry in log if "eval_loss" in entry]
-    assert len(seen[0]) == 8
-    assert [2 * value for value in seen[0]] == pytest.approx(seen[1], rel=1e-4)
+        calls.append([entry["loss"] for entry in log if "loss" in entry])
+        calls[-1] += [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert len(calls[0]) == 8
+    assert [2 * value for value in calls[0]] == pytest.approx(calls[1], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -35,14 +35,14 @@ def patients(rows: int, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def load(rows: Sequence[dict[str, Any]], seed: int = 42, **asked: Any) -> Corpus:
+def load(rows: Sequence[dict[str, Any]], seed: int = 42, **settings: Any) -> Corpus:
     """A corpus of one file, its splits cut from it."""
     file = Path("rows.csv")
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return load_corpus(DatasetConfig(train=str(file), **asked), seed)
+    return load_corpus(DatasetConfig(train=str(file), **settings), seed)
 
 
 def sides(corpus: Corpus, column: str = "row") -> dict[str, set[Any]]:
@@ -90,9 +90,9 @@ def test_groups_of_many_sizes_are_dealt_close_to_the_shares() -> None:
 
 @given(st.lists(st.text(max_size=5), max_size=20), st.lists(st.text(max_size=5), max_size=20))
 def test_a_hash_is_of_the_text_alone(some: list[str], more: list[str]) -> None:
-    found = hashed([*some, *more], "test")
-    assert found[: len(some)].tolist() == hashed(some, "test").tolist()
-    assert ((found >= 0) & (found < 1)).all()
+    hashes = hashed([*some, *more], "test")
+    assert hashes[: len(some)].tolist() == hashed(some, "test").tolist()
+    assert ((hashes >= 0) & (hashes < 1)).all()
 
 
 def test_hashes_stay_what_they_are_from_version_to_version() -> None:
@@ -113,14 +113,14 @@ def test_splits_part_the_file_and_groups_stay_whole(
     tested: list[int] = []
     for fold in range(folds or 1):
         corpus = load(rows, cut=cut, group=group, folds=folds, fold=fold)
-        found = sides(corpus)
-        assert sorted(found) == ["test", "train", "validation"]
-        assert sorted(row for side in found.values() for row in side) == list(range(1, 241))
+        by_split = sides(corpus)
+        assert sorted(by_split) == ["test", "train", "validation"]
+        assert sorted(row for side in by_split.values() for row in side) == list(range(1, 241))
         if group is not None:
             groups = sides(corpus, "group")
             assert sum(map(len, groups.values())) == len({row["patient"] for row in rows})
-        tested += found["test"]
-        share = len(found["validation"]) / 240
+        tested += by_split["test"]
+        share = len(by_split["validation"]) / 240
         assert share == pytest.approx(0.1, abs=0.01 if cut is Cut.stratified else 0.08)
     if folds is not None:
         assert sorted(tested) == list(range(1, 241))
@@ -147,12 +147,12 @@ def test_equal_texts_have_one_side_by_hash() -> None:
 def test_a_label_that_is_cut_off_whole_is_said() -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "who": str(i // 10)} for i in range(100)]
     rows += [{"text": f"rare {i}", "label": "c", "who": "rare"} for i in range(10)]
-    said = [load(rows, group="who", folds=5, fold=fold).notes for fold in range(5)]
-    assert sum("train has no row labelled c" in " ".join(notes) for notes in said) >= 1
+    notes_by_fold = [load(rows, group="who", folds=5, fold=fold).notes for fold in range(5)]
+    assert sum("train has no row labelled c" in " ".join(notes) for notes in notes_by_fold) >= 1
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "message"),
     [
         ({"group": "patient", "folds": 9}, "9 groups, and dataset.group has 4.*take fewer folds"),
         ({"group": "ward"}, "2 groups, and dataset.group has 1.*or give dataset.test a file"),
@@ -163,13 +163,13 @@ def test_a_label_that_is_cut_off_whole_is_said() -> None:
         ({"folds": 2, "validation_fraction": 0.6}, "no validation split can be cut"),
     ],
 )
-def test_cuts_that_cannot_be_are_refused(asked: dict[str, Any], said: str) -> None:
+def test_cuts_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     rows = [
         {"text": f"t{i}", "label": "ab"[i % 2], "patient": i % 4, "ward": 1, "nurse": "x" * (i % 9)}
         for i in range(40)
     ]
-    with pytest.raises(UserError, match=said) as refusal:
-        load(rows, **asked)
+    with pytest.raises(UserError, match=message) as refusal:
+        load(rows, **options)
     assert refusal.value.code is ExitCode.DATA
 
 
@@ -182,7 +182,7 @@ def test_groups_on_two_sides_of_given_files_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (("dataset.folds=1",), "at least 2"),
         (("dataset.folds=5", "dataset.fold=5"), "must be 0 to 4"),
@@ -193,7 +193,7 @@ def test_groups_on_two_sides_of_given_files_are_refused() -> None:
         (("dataset.cut=random",), "stratified"),
     ],
 )
-def test_impossible_folds_are_refused(typed: tuple[str, ...], said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_impossible_folds_are_refused(typed: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         compose("+task=classify", "dataset.train=rows.csv", *typed)
     assert caught.value.code is ExitCode.CONFIG

@@ -601,18 +601,18 @@ def test_a_limit_takes_a_stratified_seeded_part_and_keeps_validation(tmp_path: P
 def test_a_stratified_part_has_its_size_all_labels_and_their_shares(seed: int) -> None:
     generator = np.random.default_rng(seed)
     labels = generator.choice(5, size=300, p=[0.5, 0.25, 0.15, 0.08, 0.02])
-    found, counts = np.unique(labels, return_counts=True)
+    distinct, counts = np.unique(labels, return_counts=True)
     for size in (1, 4, 5, 17, 100, 299, 300):
         part = stratified_part(labels, size, seed)
         assert len(np.unique(part)) == len(part) == size
         assert (np.diff(part) > 0).all()
-        taken = np.array([(labels[part] == label).sum() for label in found])
+        sizes = np.array([(labels[part] == label).sum() for label in distinct])
         quota = counts * size / len(labels)
-        assert (taken <= counts).all()
-        if size >= len(found):
-            assert (taken >= 1).all()
+        assert (sizes <= counts).all()
+        if size >= len(distinct):
+            assert (sizes >= 1).all()
         if (quota >= 1).all():
-            assert (np.abs(taken - quota) < 1).all()
+            assert (np.abs(sizes - quota) < 1).all()
 
 
 # The fingerprint ----------------------------------------------------------------------------------
@@ -654,9 +654,9 @@ def test_the_fingerprint_sees_every_split(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", make_rows(20))
     changed = write(tmp_path / "changed.csv", _other_text(make_rows(20)))
     splits = {"train": path, "validation": path, "test": path}
-    found = {load(**splits).fingerprint}
-    found |= {load(**splits | {split: changed}).fingerprint for split in splits}
-    assert len(found) == 4
+    fingerprints = {load(**splits).fingerprint}
+    fingerprints |= {load(**splits | {split: changed}).fingerprint for split in splits}
+    assert len(fingerprints) == 4
 
 
 def test_rows_of_a_class_label_without_an_agreed_label_are_left_out_and_counted(
@@ -666,8 +666,8 @@ def test_rows_of_a_class_label_without_an_agreed_label_are_left_out_and_counted(
     train = write_classes(tmp_path / "train.parquet", labelled(["a", -1, "b", "a", -1]), names)
     corpus = load(train=train, validation=train)
     assert texts_of(corpus, "train") == ["text 0", "text 2", "text 3"]
-    said = "2 of the 5 rows"
-    assert any(said in note and "train.parquet (train)" in note for note in corpus.notes)
+    count = "2 of the 5 rows"
+    assert any(count in note and "train.parquet (train)" in note for note in corpus.notes)
 
 
 # Whatever the labels are --------------------------------------------------------------------------
@@ -708,11 +708,11 @@ def test_any_set_of_labels_comes_back_as_it_was_written(
         path = write(Path(folder) / "rows.parquet", labelled(labels))
         corpus = load(train=path, validation=path)
     assert set(corpus.labels) == set(classes)
-    found = [
+    names = [
         sorted(name for name, has in zip(corpus.labels, row, strict=True) if has)
         for row in corpus.references("train")
     ]
-    assert found == labels
+    assert names == labels
 
 
 @settings(deadline=None, max_examples=50)
@@ -734,7 +734,7 @@ def test_files_behind_a_url_are_read_and_named_by_it() -> None:
     assert sum(len(rows) for rows in corpus.splits.values()) == 40
     assert {*corpus.splits["train"]["source"]} == {f"memory://texts/{n}.csv" for n in "ab"}
     remote.pipe("/texts/c.csv", b"text,label\nfine,yes\n,no\n")
-    for where, said in (
+    for where, message in (
         ("memory://texts/c.csv", "memory://texts/c.csv"),  # an empty text
         ("memory://texts/none*.csv", "there is no such file"),
         ("memory://texts/none.csv", "none.csv"),
@@ -743,7 +743,7 @@ def test_files_behind_a_url_are_read_and_named_by_it() -> None:
         with pytest.raises(UserError) as refused:
             load_corpus(DatasetConfig(train=where), 0)
         assert refused.value.code is ExitCode.DATA
-        assert said in str(refused.value)
+        assert message in str(refused.value)
 
 
 def test_what_datasets_has_saved_is_opened_with_the_order_of_its_labels() -> None:

@@ -41,7 +41,7 @@ def labels(count: int) -> tuple[str, ...]:
     return NAMES[:count]
 
 
-def asked(metrics: list[str], count: int, positive: str | None = None) -> Metrics:
+def metrics_for(metrics: list[str], count: int, positive: str | None = None) -> Metrics:
     return load_metrics(
         EvaluationConfig(metrics, metrics[0], positive_label=positive), labels(count)
     )
@@ -98,11 +98,11 @@ def test_every_metric_we_have_is_compared_below() -> None:
 def test_metrics_are_those_of_scikit_learn(count: int) -> None:
     names = [name for name in EXPECTED if count == 2 or name not in BINARY]
     logits, references = answers(count)
-    found = asked(names, count).compute(logits, references)
-    assert set(found) == set(names)
+    values = metrics_for(names, count).compute(logits, references)
+    assert set(values) == set(names)
     predicted, probabilities = logits.argmax(axis=1), special.softmax(logits.astype(float), axis=1)
     for name in names:
-        assert found[name] == pytest.approx(EXPECTED[name](references, predicted, probabilities))
+        assert values[name] == pytest.approx(EXPECTED[name](references, predicted, probabilities))
 
 
 @pytest.mark.parametrize(("positive", "number"), [(None, 1), ("b", 1), ("a", 0)])
@@ -111,19 +111,19 @@ def test_binary_metrics_are_of_the_positive_label(positive: str | None, number: 
     logits, references = answers(2)
     logits[:, 0] += 0.7
     predicted = logits.argmax(axis=1)
-    found = asked(["f1", "precision", "recall"], 2, positive).compute(logits, references)
+    values = metrics_for(["f1", "precision", "recall"], 2, positive).compute(logits, references)
     for name, score in (
         ("f1", sk.f1_score),
         ("precision", sk.precision_score),
         ("recall", sk.recall_score),
     ):
-        assert found[name] == pytest.approx(score(references, predicted, pos_label=number))
-        assert found[name] != pytest.approx(score(references, predicted, pos_label=1 - number))
+        assert values[name] == pytest.approx(score(references, predicted, pos_label=number))
+        assert values[name] != pytest.approx(score(references, predicted, pos_label=1 - number))
 
 
 def test_a_positive_label_that_is_no_label_is_an_error() -> None:
     with pytest.raises(UserError) as caught:
-        asked(["f1"], 2, "spam")
+        metrics_for(["f1"], 2, "spam")
     assert caught.value.code is ExitCode.CONFIG
     assert "evaluation.positive_label='spam'" in str(caught.value)
     assert "a, b" in str(caught.value)
@@ -132,7 +132,7 @@ def test_a_positive_label_that_is_no_label_is_an_error() -> None:
 @pytest.mark.parametrize("name", BINARY)
 def test_a_binary_metric_of_three_labels_is_refused_before_training(name: str) -> None:
     with pytest.raises(UserError) as caught:
-        asked([name], 3)
+        metrics_for([name], 3)
     assert caught.value.code is ExitCode.CONFIG
     assert f"{name}_macro" in str(caught.value)
 
@@ -140,7 +140,7 @@ def test_a_binary_metric_of_three_labels_is_refused_before_training(name: str) -
 @pytest.mark.parametrize("name", ["accurracy", "glue-of-nowhere"])
 def test_an_unknown_metric_is_one_error_that_lists_ours(name: str) -> None:
     with pytest.raises(UserError) as caught:
-        asked(["accuracy", name], 2)
+        metrics_for(["accuracy", name], 2)
     assert caught.value.code is ExitCode.CONFIG
     assert repr(name) in str(caught.value)
     assert ", ".join(OURS) in str(caught.value)
@@ -151,7 +151,7 @@ def test_an_unknown_metric_is_one_error_that_lists_ours(name: str) -> None:
 def test_the_metric_that_chooses_the_epoch_knows_which_way_is_better(name: str) -> None:
     logits, references = answers(2)
     right = np.where(np.eye(2)[references] == 1, 30.0, -30.0)
-    metrics = asked([name], 2)
+    metrics = metrics_for([name], 2)
     gained = metrics.compute(right, references)[name] - metrics.compute(logits, references)[name]
     assert metrics.greater_is_better is (gained > 0)
     assert greater_is_better(name) is (gained > 0)
@@ -167,7 +167,7 @@ def test_choosing_by_what_is_not_measured_is_an_error() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_split_of_one_class_gives_a_number_or_none_and_no_warning(name: str, count: int) -> None:
     asked_for = f"{name}_macro" if name in BINARY and count > 2 else name
-    metrics = asked([asked_for], count)
+    metrics = metrics_for([asked_for], count)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # All of it right, then some of it wrong.
@@ -185,23 +185,23 @@ def test_roc_auc_of_many_labels_is_averaged_over_those_that_the_split_has() -> N
     logits, references = logits[here], references[here]
     probabilities = special.softmax(logits.astype(float), axis=1)
     each = [sk.roc_auc_score(references == i, probabilities[:, i]) for i in (0, 1, 2, 4)]
-    assert asked(["roc_auc"], 5).compute(logits, references)["roc_auc"] == pytest.approx(
+    assert metrics_for(["roc_auc"], 5).compute(logits, references)["roc_auc"] == pytest.approx(
         np.mean(each)
     )
 
 
 def test_a_label_that_is_nowhere_is_left_out_of_a_macro_average_as_in_scikit_learn() -> None:
     names = ["f1_macro", "precision_macro", "recall_macro", "log_loss"]
-    metrics = asked(names, 4)
+    metrics = metrics_for(names, 4)
     # The label 3 is neither here nor answered; the label 2 is only answered.
     logits, references = 4 * np.eye(4)[[0, 1, 2]], np.array([0, 1, 0])
-    found = metrics.compute(logits, references)
+    values = metrics.compute(logits, references)
     scores = (sk.f1_score, sk.precision_score, sk.recall_score)
     for name, score in zip(names, scores, strict=False):
         expected = score(references, logits.argmax(axis=1), average="macro", zero_division=0)
-        assert found[name] == pytest.approx(expected)
+        assert values[name] == pytest.approx(expected)
     losses = -special.log_softmax([[4.0, 0, 0, 0], [0, 0, 4.0, 0]], axis=1)[:, 0]
-    assert found["log_loss"] == pytest.approx((2 * losses[0] + losses[1]) / 3)
+    assert values["log_loss"] == pytest.approx((2 * losses[0] + losses[1]) / 3)
     # One row that is right is all right, and the figures say over how many labels they are.
     one = metrics.of_rows(logits[:1], references[:1])
     assert one["metrics"]["f1_macro"] == 1
@@ -217,7 +217,7 @@ def test_a_label_that_is_nowhere_is_left_out_of_a_macro_average_as_in_scikit_lea
 
 def test_fewer_than_ten_rows_have_no_intervals_and_no_calibration_error() -> None:
     logits, references = answers(2, rows=10)
-    metrics = asked(["accuracy", "log_loss", "ece"], 2)
+    metrics = metrics_for(["accuracy", "log_loss", "ece"], 2)
     ten = evaluate_split(logits, references, metrics, labels(2))
     assert set(ten.intervals) == {"accuracy", "log_loss", "ece"}
     assert ten.notes == ()
@@ -266,7 +266,7 @@ def test_the_table_by_class_is_that_of_scikit_learn() -> None:
     here = references != 2
     logits, references = logits[here], references[here]
     logits[:, 1:3] = -100
-    found = evaluate_split(logits, references, asked(["accuracy"], 5), labels(5))
+    evaluation = evaluate_split(logits, references, metrics_for(["accuracy"], 5), labels(5))
     report = sk.classification_report(
         references,
         logits.argmax(axis=1),
@@ -275,15 +275,15 @@ def test_the_table_by_class_is_that_of_scikit_learn() -> None:
         output_dict=True,
         zero_division=0.0,
     )
-    assert [row["label"] for row in found.per_class] == list(labels(5))
-    for row in found.per_class:
+    assert [row["label"] for row in evaluation.per_class] == list(labels(5))
+    for row in evaluation.per_class:
         expected = report[row["label"]]
         for ours, theirs in (("f1", "f1-score"), *((n, n) for n in ("precision", "recall"))):
             assert row[ours] == pytest.approx(expected[theirs])
         assert row["support"] == expected["support"]
     theirs = sk.confusion_matrix(references, logits.argmax(axis=1), labels=range(5))
-    assert found.confusion.tolist() == theirs.tolist()
-    assert found.metrics == asked(["accuracy"], 5).compute(logits, references)
+    assert evaluation.confusion.tolist() == theirs.tolist()
+    assert evaluation.metrics == metrics_for(["accuracy"], 5).compute(logits, references)
 
 
 @pytest.mark.parametrize("size", [1.0, 1e3, 1e30])

@@ -124,11 +124,11 @@ def test_a_test_split_that_is_left_alone_is_not_said_to_be_missing(
 ) -> None:
     words = typed("strategy=feature_extraction", "evaluation.test=false", "export.verify_rows=2")
     done = run(compose(*words))
-    said = "The test split was not used (evaluation.test=false): these figures come from "
+    sentence = "The test split was not used (evaluation.test=false): these figures come from "
     files = [(done.folder / name).read_text() for name in ("metrics.json", "report.html")]
-    for told in (" ".join(capsys.readouterr().out.split()), *files):
-        assert said in told
-        assert "no labelled test split" not in told
+    for text in (" ".join(capsys.readouterr().out.split()), *files):
+        assert sentence in text
+        assert "no labelled test split" not in text
     assert set(done.metrics) == {"validation"}
 
 
@@ -138,12 +138,12 @@ def test_a_finished_run_is_reported_and_not_trained_again(
 ) -> None:
     config = compose(*typed("strategy=feature_extraction", "dataset.test=null"))
     first = run(config)
-    told, selected = (
+    lines, selected = (
         " ".join(capsys.readouterr().out.split()),
         "from validation, which also chose the epochs",
     )
-    assert "a new process predicted 32 texts" in told
-    assert f"There is no labelled test split: these figures come {selected}." in told
+    assert "a new process predicted 32 texts" in lines
+    assert f"There is no labelled test split: these figures come {selected}." in lines
     assert selected in (first.folder / "metrics.json").read_text()
     decided = json.loads((first.folder / "run.json").read_text())["decisions"]
     assert decided["pooling"] in ("mean", "first")
@@ -152,9 +152,9 @@ def test_a_finished_run_is_reported_and_not_trained_again(
     again = run(config)
     assert (again.model, again.metrics) == (first.model, first.metrics)
     assert (first.model / "model.safetensors").stat().st_mtime_ns == weights
-    said = capsys.readouterr().out
-    assert "Training\n" in said
-    assert "Calibration" in said
+    output = capsys.readouterr().out
+    assert "Training\n" in output
+    assert "Calibration" in output
     assert not first.folder.is_absolute()
     assert not (first.folder / "checkpoints").exists()
 

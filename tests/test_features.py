@@ -92,10 +92,10 @@ def test_every_boundary_is_split_exactly_and_the_frozen_part_never_runs_in_train
         before = {n: p.clone() for n, p in model.named_parameters()}
         process = join(prepared.config.training)
         features = prepared.config.features
-        given = trained_on_features(
+        stored = trained_on_features(
             pretrained, prepared.encoded, stage_of(frozen), features, process
         )
-        with given as inside:
+        with stored as inside:
             assert "inputs_embeds" in inside.splits["train"].inputs.flat, "it was not split"
         calls.clear()
         prepared.train([stage_of(frozen)])
@@ -115,8 +115,8 @@ def test_every_boundary_is_split_exactly_and_the_frozen_part_never_runs_in_train
 def test_a_split_differs_by_rounding_only(any_architecture: Prepared) -> None:
     for layers in (3, 2, 1, 0):
         prefix = Prefix(layers, first_token=False, dtype=np.dtype(np.float32))
-        found = difference(any_architecture.pretrained, any_architecture.encoded, prefix)
-        assert found < 1e-5
+        error = difference(any_architecture.pretrained, any_architecture.encoded, prefix)
+        assert error < 1e-5
 
 
 @pytest.mark.parametrize("frozen", [2, 1])
@@ -145,10 +145,10 @@ def test_only_the_first_token_is_stored_where_nothing_else_matters(
         (1, int(prepared.encoded.splits["train"].inputs.offsets[-1])),
     ):
         features = FeaturesConfig(cache=Cache.on)
-        given = trained_on_features(
+        stored = trained_on_features(
             prepared.pretrained, prepared.encoded, stage_of(frozen), features, process
         )
-        with given as inside:
+        with stored as inside:
             assert inside.splits["train"].inputs.flat["inputs_embeds"].shape == (vectors, 32)
             assert set(inside.splits) == {"train", "validation", "test"}
             assert "input_ids" in inside.splits["test"].inputs.flat
@@ -233,12 +233,12 @@ def test_two_runs_at_once_want_the_same_store_and_neither_spoils_it(
         )
         for name, rate in (("one", "1e-3"), ("two", "2e-3"))
     ]
-    found = 0
+    hits = 0
     for process in runs:
-        said, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, said
-        found += said.count("found in")
-    assert found == 1  # the one that came second, or waited
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+        hits += output.count("found in")
+    assert hits == 1  # the one that came second, or waited
     assert [PART in store.name for store in (tmp_path / "stores").iterdir()] == [False]
     one, two = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("one", "two"))
     assert one == two
@@ -270,8 +270,8 @@ def test_each_stage_of_gradual_unfreezing_stores_what_is_below_its_own_boundary(
     prepared = prepare(words, tmp_path / "run")
     with caplog.at_level("INFO", logger="nlp_transfer"):
         prepared.train()
-    said = [line for line in caplog.messages if "the frozen part runs once" in line]
-    assert [line.split(":")[0] for line in said] == ["stage head", "stage top"]
+    lines = [line for line in caplog.messages if "the frozen part runs once" in line]
+    assert [line.split(":")[0] for line in lines] == ["stage head", "stage top"]
     assert len(list(Path("runs/.features").iterdir())) == 2
 
 

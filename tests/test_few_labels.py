@@ -26,8 +26,8 @@ def few(typed: Typed, tmp_path: Path) -> Callable[..., list[str]]:
     file = write_csv(tmp_path / "few.csv", make_rows(24))
 
     def words(*more: str) -> list[str]:
-        kept = [w for w in typed(*more) if not w.startswith(("dataset.", "evaluation.folds"))]
-        return [*kept, f"dataset.train={file}"]
+        others = [w for w in typed(*more) if not w.startswith(("dataset.", "evaluation.folds"))]
+        return [*others, f"dataset.train={file}"]
 
     return words
 
@@ -41,8 +41,8 @@ def test_nothing_is_withheld_and_the_figures_are_out_of_fold(few: Callable[..., 
     assert written["rows"] == {"train": 24}
     assert written["folds"] == 4
     assert written["verified"]["split"] == "train"
-    with np.load("run/predictions/cross_validation.npz") as kept:
-        logits, references = kept["logits"], kept["references"]
+    with np.load("run/predictions/cross_validation.npz") as arrays:
+        logits, references = arrays["logits"], arrays["references"]
     assert logits.shape == (24, 2)
     accuracy = float((logits.argmax(axis=1) == references).mean())
     assert result.metrics["cross_validation"]["metrics"]["accuracy"] == pytest.approx(accuracy)
@@ -106,9 +106,9 @@ def test_folds_are_made_where_validation_could_not_decide(
 
 def test_rows_too_few_for_folds_are_refused(typed: Typed, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "two.csv", make_rows(2))
-    kept = [word for word in typed() if not word.startswith(("dataset.", "evaluation.folds"))]
+    words = [word for word in typed() if not word.startswith(("dataset.", "evaluation.folds"))]
     with pytest.raises(UserError, match="too few for 2 folds"):
-        run(compose(*kept, f"dataset.train={file}", "run_dir=run"))
+        run(compose(*words, f"dataset.train={file}", "run_dir=run"))
 
 
 def test_label_names_are_texts_only_where_they_are_words() -> None:

@@ -74,8 +74,8 @@ class Finished:
 def finished(typed: Typed, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A tiny classifier, trained while the token is in the environment."""
     folder = tmp_path_factory.mktemp("finished")
-    kept = (f"tokenization.folder={folder / 'tokens'}", f"features.folder={folder / 'features'}")
-    words = typed(*ONE_STAGE, *kept, f"run_dir={folder / 'run'}")
+    stores = (f"tokenization.folder={folder / 'tokens'}", f"features.folder={folder / 'features'}")
+    words = typed(*ONE_STAGE, *stores, f"run_dir={folder / 'run'}")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HF_TOKEN", TOKEN)
         return Finished(words, run(compose(*words)))
@@ -117,14 +117,14 @@ def hub(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:  # noqa
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """Everything that any library logs, however small."""
-    said = io.StringIO()
-    handler = logging.StreamHandler(said)
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
     loggers = [logging.getLogger(name) for name in ("", "nlp_transfer", "huggingface_hub")]
     before = [one.level for one in loggers]
     for one in loggers:
         one.addHandler(handler)
         one.setLevel(logging.DEBUG)
-    yield said
+    yield stream
     for one, level in zip(loggers, before, strict=True):
         one.removeHandler(handler)
         one.setLevel(level)
@@ -143,20 +143,20 @@ def on(hub: Hub, revision: str = "main", repository: str = "user/tiny") -> dict[
     return files
 
 
-def refused(call: Callable[[], object], *said: str, code: ExitCode = ExitCode.HUB) -> str:
+def refused(call: Callable[[], object], *words: str, code: ExitCode = ExitCode.HUB) -> str:
     """The message with which an upload is refused."""
     with pytest.raises(UserError) as caught:
         call()
     message = str(caught.value)
     assert caught.value.code is code, message
-    assert [part for part in said if part not in message] == [], message
+    assert [part for part in words if part not in message] == [], message
     assert TOKEN not in message
     return message
 
 
 def routes(hub: Hub) -> list[str]:
     """What was asked, in its order."""
-    return [seen.route for seen in hub.seen]
+    return [request.route for request in hub.requests]
 
 
 # A run that is pushed
@@ -170,9 +170,9 @@ def test_a_run_is_pushed_and_the_hub_s_model_gives_the_same_logits_in_a_fresh_pr
     again = run(compose(*finished.typed, "hub.repository=user/tiny", "hub.private=true"))
     assert again == finished.result
     assert (again.model / "model.safetensors").stat().st_mtime_ns == weights
-    said = capfd.readouterr()
-    assert f"On the Hub: {hub.endpoint}/user/tiny" in said.out
-    assert "5 files are new, all hashes are equal" in said.out
+    output = capfd.readouterr()
+    assert f"On the Hub: {hub.endpoint}/user/tiny" in output.out
+    assert "5 files are new, all hashes are equal" in output.out
     assert hub.repos["user/tiny"].private
     assert on(hub) == whole(again.model)
     assert hub.history("user/tiny") == 1
@@ -188,8 +188,8 @@ def test_a_run_is_pushed_and_the_hub_s_model_gives_the_same_logits_in_a_fresh_pr
         "HF_TOKEN": TOKEN,
     }
     command = [sys.executable, "-c", ASK_THE_HUB]
-    asked = json.dumps(texts)
-    done = subprocess.run(command, input=asked, env=environment, capture_output=True, text=True)
+    content = json.dumps(texts)
+    done = subprocess.run(command, input=content, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     classifier = Classifier.load(again.model)
     batch = classifier.engine.tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
@@ -228,15 +228,15 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_done(
 
 def test_a_name_that_cannot_be_and_wishes_that_exclude_one_another_are_refused() -> None:
     def composed(*overrides: str) -> str:
-        given = ("+task=sentiment", *overrides)
-        return refused(lambda: compose(*given), "hub.", code=ExitCode.CONFIG)
+        overrides_given = ("+task=sentiment", *overrides)
+        return refused(lambda: compose(*overrides_given), "hub.", code=ExitCode.CONFIG)
 
     for name in ("tiny", "user/tiny/more", "user/ti ny", "user/-tiny", f"user/{'x' * 100}"):
         assert "must be user/name" in composed(f"'hub.repository=\"{name}\"'"[1:-1])
     assert "hub.tag=v1 needs hub.repository" in composed("hub.tag=v1")
     for name in ("v 1", "a..b", "-x", "x/", "x.lock", "a~1"):
-        said = composed("hub.repository=user/tiny", f"'hub.revision=\"{name}\"'"[1:-1])
-        assert "is no name that git takes" in said
+        refusal = composed("hub.repository=user/tiny", f"'hub.revision=\"{name}\"'"[1:-1])
+        assert "is no name that git takes" in refusal
     assert compose("+task=sentiment", "hub.repository=user/tiny", "hub.tag=v1.0/red_2")
     both = ("hub.repository=user/tiny", "hub.pull_request=true", "hub.tag=v1")
     assert "leave out hub.tag" in composed(*both)
@@ -280,14 +280,14 @@ def test_an_existing_repository_has_to_be_writable_and_as_private_as_asked(
 
 
 def test_a_branch_and_a_tag_are_made(hub: Hub, model: Path) -> None:
-    asked = HubConfig("user/tiny", revision="next", tag="v1")
-    pushed = push(model, asked, QUICKLY)
+    hub_config = HubConfig("user/tiny", revision="next", tag="v1")
+    pushed = push(model, hub_config, QUICKLY)
     assert on(hub, "next") == on(hub, "v1") == whole(model)
     assert on(hub, "main") == {}
-    assert push(model, asked, QUICKLY) == Pushed(pushed.url, pushed.revision, ())
+    assert push(model, hub_config, QUICKLY) == Pushed(pushed.url, pushed.revision, ())
     (model / "config.json").write_text((model / "config.json").read_text() + "\n")
-    hub.seen.clear()
-    refused(lambda: push(model, asked, QUICKLY), "the tag v1 exists and names another model")
+    hub.requests.clear()
+    refused(lambda: push(model, hub_config, QUICKLY), "the tag v1 exists and names another model")
     assert "commit" not in routes(hub)
 
 
@@ -319,7 +319,7 @@ def test_a_second_push_sends_nothing_and_a_changed_file_is_sent_alone(
 ) -> None:
     first = push(model, HubConfig("user/tiny"), QUICKLY)
     assert set(first.new) == set(whole(model))
-    hub.seen.clear()
+    hub.requests.clear()
     second = push(model, HubConfig("user/tiny"), QUICKLY)
     assert second.new == () and second.revision == first.revision
     assert not {"preupload", "lfs_batch", "lfs_upload", "commit"} & set(routes(hub))
@@ -351,9 +351,9 @@ def test_only_what_a_model_is_made_of_is_sent(hub: Hub, model: Path, log: io.Str
         (model / aside).write_bytes(b"not proved")
     push(model, HubConfig("user/tiny"), QUICKLY)
     assert on(hub) == is_sent
-    left = "answers.csv, answers.json, checkpoint-5/model.safetensors, data/README.md, "
-    left += "onnx.part/model.onnx, rows.txt, training_args.bin"
-    assert f"not uploaded: {left}" in log.getvalue()
+    skipped = "answers.csv, answers.json, checkpoint-5/model.safetensors, data/README.md, "
+    skipped += "onnx.part/model.onnx, rows.txt, training_args.bin"
+    assert f"not uploaded: {skipped}" in log.getvalue()
 
 
 def test_a_graph_of_earlier_weights_leaves_the_hub_with_them(hub: Hub, model: Path) -> None:
@@ -399,9 +399,9 @@ SCENARIOS = {
 }
 
 
-def pushed_after(hub: Hub, asked: HubConfig, model: Path) -> None:
+def pushed_after(hub: Hub, hub_config: HubConfig, model: Path) -> None:
     """Everything is there, once."""
-    if asked.pull_request:
+    if hub_config.pull_request:
         assert len(hub.repos["user/tiny"].pulls) == 1
         assert on(hub, "refs/pr/1") == whole(model)
     else:
@@ -409,9 +409,9 @@ def pushed_after(hub: Hub, asked: HubConfig, model: Path) -> None:
         assert hub.history("user/tiny", "next") == 1
 
 
-def begun(hub: Hub, asked: HubConfig) -> None:
+def begun(hub: Hub, hub_config: HubConfig) -> None:
     """A pull request needs a repository that exists."""
-    if asked.pull_request:
+    if hub_config.pull_request:
         hub.repos["user/tiny"] = repo = Repo(private=False)
         repo.branches["main"] = repo.add({".gitattributes": Blob(b"")}, None)
 
@@ -427,14 +427,14 @@ def begun(hub: Hub, asked: HubConfig) -> None:
 def test_a_fault_that_passes_at_any_request_costs_nothing(
     scenario: str, kind: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = SCENARIOS[scenario]
+    hub_config = SCENARIOS[scenario]
     at = 0
     while True:
         with a_hub(monkeypatch, part_size=70_000) as failing:
-            begun(failing, asked)
+            begun(failing, hub_config)
             failing.faults[at] = kind
-            assert set(push(model, asked, QUICKLY).new) == set(whole(model)), at
-            pushed_after(failing, asked, model)
+            assert set(push(model, hub_config, QUICKLY).new) == set(whole(model)), at
+            pushed_after(failing, hub_config, model)
             if failing.faults:  # there were fewer requests
                 break
         at += 1
@@ -447,19 +447,19 @@ def test_a_fault_that_passes_at_any_request_costs_nothing(
 def test_a_refusal_at_any_request_is_not_argued_with_and_the_same_command_finishes(
     scenario: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = SCENARIOS[scenario]
+    hub_config = SCENARIOS[scenario]
     for at, route in enumerate(REQUESTS[scenario]):
         with a_hub(monkeypatch, part_size=70_000) as failing:
-            begun(failing, asked)
+            begun(failing, hub_config)
             failing.faults[at] = "403"
-            said = ("403: this token may not do that", f"The model is whole in {model}")
-            refused(lambda: push(model, asked, QUICKLY), *said)
+            words = ("403: this token may not do that", f"The model is whole in {model}")
+            refused(lambda: push(model, hub_config, QUICKLY), *words)
             assert route not in routes(failing)[at + 1 :]
             assert {"preupload", "commit", "tag"}.isdisjoint(routes(failing)[at + 1 :])
             uploaded = len(failing.objects)
-            failing.seen.clear()
-            push(model, asked, QUICKLY)
-            pushed_after(failing, asked, model)
+            failing.requests.clear()
+            push(model, hub_config, QUICKLY)
+            pushed_after(failing, hub_config, model)
             assert bool(failing.sent("lfs_part")) == (not uploaded), route
 
 
@@ -482,8 +482,8 @@ def test_delays_grow_and_what_the_hub_asks_for_is_kept(
 ) -> None:
     hub.failing["info"] = ["500", "drop", "500"]
     push(model, HubConfig("user/tiny"), (0.01, 0.02, 0.03))
-    said = [line for line in log.getvalue().splitlines() if line.startswith("the Hub: GET")]
-    assert [line.rsplit("again in ")[1] for line in said] == ["0.01 s", "0.02 s", "0.03 s"]
+    lines = [line for line in log.getvalue().splitlines() if line.startswith("the Hub: GET")]
+    assert [line.rsplit("again in ")[1] for line in lines] == ["0.01 s", "0.02 s", "0.03 s"]
     hub.retry_after = "1"
     (model / "config.json").write_text((model / "config.json").read_text() + "\n")
     hub.failing["commit"] = ["429"]
@@ -521,14 +521,14 @@ def test_a_signal_does_not_wait_for_the_hub(
     logger = logging.getLogger("nlp_transfer")
     monkeypatch.setattr(logger, "handlers", [*logger.handlers, Tells()])
     with handle_signals():
-        said = ("Stopped by SIGTERM", f"The model is whole in {model}")
-        refused(lambda: push(model, HubConfig("user/tiny"), (60.0,)), *said, code=ExitCode.STOPPED)
+        words = ("Stopped by SIGTERM", f"The model is whole in {model}")
+        refused(lambda: push(model, HubConfig("user/tiny"), (60.0,)), *words, code=ExitCode.STOPPED)
     assert push(model, HubConfig("user/tiny"), QUICKLY).new
 
 
 def test_a_byte_that_is_flipped_on_the_way_is_caught(hub: Hub, model: Path) -> None:
-    def fails(*said: str) -> None:
-        refused(lambda: push(model, HubConfig("user/tiny"), QUICKLY), *said)
+    def fails(*words: str) -> None:
+        refused(lambda: push(model, HubConfig("user/tiny"), QUICKLY), *words)
 
     hub.failing["lfs_upload"] = ["flip"]
     fails("answered 400", "another sha256")  # the Hub looks at what it stores
@@ -557,7 +557,7 @@ def test_killed_in_mid_upload_the_same_command_finishes_and_sends_the_rest(
         assert killed.wait() == -signal.SIGKILL
     hub.go_on.set()
     assert on(hub) == {}
-    hub.seen.clear()
+    hub.requests.clear()
     with typed_push(hub, model) as again:
         out, err = again.communicate(timeout=30)
     assert again.returncode == 0, err
@@ -611,12 +611,12 @@ def test_the_token_is_in_nothing_that_is_written(
     run(config)
     assert on(hub, "v1") == whole(finished.result.model)
     # A store of large objects needs no token, and is given none.
-    assert not any(seen.token for seen in hub.seen if seen.route == "lfs_upload")
-    assert all(seen.token for seen in hub.seen if seen.path.startswith("/api/"))
-    said = capfd.readouterr()
+    assert not any(request.token for request in hub.requests if request.route == "lfs_upload")
+    assert all(request.token for request in hub.requests if request.path.startswith("/api/"))
+    output = capfd.readouterr()
     traceback = str(caught.getrepr(chain=True))
     assert "403" in traceback and "again in" in log.getvalue()
-    assert not any(TOKEN in text for text in (said.out, said.err, log.getvalue(), traceback))
+    assert not any(TOKEN in text for text in (output.out, output.err, log.getvalue(), traceback))
     written = [
         file
         for folder in (Path.cwd(), finished.result.folder.parent)
@@ -644,27 +644,27 @@ def test_push_uploads_a_run_and_refuses_what_it_cannot_upload(
             cli.main()
         except SystemExit as leaving:
             code = int(leaving.code or 0)
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        output = capsys.readouterr()
+        return code, output.out + output.err
 
     folder = str(finished.result.folder)
     to = ("--repository", "user/tiny")
-    code, said = enter("push", folder, *to, "--private", "--tag", "v1", "--revision", "next")
-    assert (code, "5 files are new" in said) == (0, True), said
+    code, output = enter("push", folder, *to, "--private", "--tag", "v1", "--revision", "next")
+    assert (code, "5 files are new" in output) == (0, True), output
     assert on(hub, "v1") == whole(finished.result.model)
-    code, said = enter("push", folder, *to, "--pull-request")
-    assert (code, "refs/pr/1" in said) == (0, True), said
-    code, said = enter("push", folder, *to, "--pull-request", "--tag", "v2")
-    assert (code, "leave out hub.tag" in said) == (ExitCode.CONFIG, True)
-    code, said = enter("push", "nowhere", *to)
-    assert (code, "nowhere cannot be opened" in said) == (ExitCode.CHECKPOINT, True)
+    code, output = enter("push", folder, *to, "--pull-request")
+    assert (code, "refs/pr/1" in output) == (0, True), output
+    code, output = enter("push", folder, *to, "--pull-request", "--tag", "v2")
+    assert (code, "leave out hub.tag" in output) == (ExitCode.CONFIG, True)
+    code, output = enter("push", "nowhere", *to)
+    assert (code, "nowhere cannot be opened" in output) == (ExitCode.CHECKPOINT, True)
     Path("unfinished").mkdir()
     Path("unfinished/run.json").write_text('{"state": "unfinished"}')
-    code, said = enter("push", "unfinished", *to)
-    assert (code, "not finished" in said) == (ExitCode.RUN_FOLDER, True)
+    code, output = enter("push", "unfinished", *to)
+    assert (code, "not finished" in output) == (ExitCode.RUN_FOLDER, True)
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    code, said = enter("push", folder, *to)
-    assert (code, "does not know this token" in said) == (ExitCode.HUB, True)
+    code, output = enter("push", folder, *to)
+    assert (code, "does not know this token" in output) == (ExitCode.HUB, True)
 
 
 @pytest.mark.usefixtures("hub")

@@ -43,14 +43,14 @@ def answers(rows: int, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return references, logits.round(1).astype(np.float32)
 
 
-def asked(names: list[str], labels: int) -> Metrics:
+def metrics_for(names: list[str], labels: int) -> Metrics:
     return load_metrics(EvaluationConfig(names, names[0]), NAMES[:labels])
 
 
 def between(
     names: list[str], references: np.ndarray, logits: np.ndarray
 ) -> dict[str, tuple[float, float]]:
-    metrics = asked(names, logits.shape[1])
+    metrics = metrics_for(names, logits.shape[1])
     return metrics.intervals(metrics.compute(logits, references), logits, references)
 
 
@@ -159,20 +159,20 @@ def test_the_interval_of_a_mean_of_many_rows_is_the_normal_one(name: str) -> Non
 def test_intervals_enclose_every_metric_and_come_out_the_same_again(labels: int) -> None:
     names = [name for name in OURS if labels == 2 or not OURS[name].binary]
     references, logits = answers(60, labels)
-    values = asked(names, labels).compute(logits, references)
-    found = between(names, references, logits)
-    assert set(found) == set(names)
-    for name, (low, high) in found.items():
+    values = metrics_for(names, labels).compute(logits, references)
+    intervals = between(names, references, logits)
+    assert set(intervals) == set(names)
+    for name, (low, high) in intervals.items():
         assert low <= values[name] <= high
         assert low < high
-    assert found == between(names, references, logits)
+    assert intervals == between(names, references, logits)
 
 
 def test_all_right_is_not_certain() -> None:
     references = np.arange(33) % 2
     logits = np.where(np.eye(2)[references] == 1, 6.0, -6.0)
-    found = between(["accuracy", "f1", "roc_auc"], references, logits)
-    for low, high in found.values():
+    intervals = between(["accuracy", "f1", "roc_auc"], references, logits)
+    for low, high in intervals.values():
         assert high == 1
         assert 0.8 < low < 0.97
 
@@ -201,8 +201,8 @@ def test_a_model_that_is_calibrated_may_have_no_calibration_error() -> None:
 def test_intervals_hold_the_truth_in_95_of_100_samples(setting: str) -> None:
     share, apart = SETTINGS[setting]
     names = ("accuracy", "f1_macro", "log_loss", "brier", "ece")
-    found = coverage(Population(share, apart, 1.5), names, rows=300, simulations=120)
+    shares = coverage(Population(share, apart, 1.5), names, rows=300, simulations=120)
     # The script makes 2,000; the share of 120 may itself be off by 4 points.
-    for name, share_held in found.items():
+    for name, share_held in shares.items():
         assert share_held >= 0.91, name
-    assert np.mean(list(found.values())) < 0.985
+    assert np.mean(list(shares.values())) < 0.985

@@ -21,11 +21,11 @@ FEW = st.lists(NAMES, min_size=2, max_size=5, unique=True)
 quickly = settings(max_examples=40, deadline=None)
 
 
-def corpus_of(cells: list[Any], problem: str, **asked: Any) -> Corpus:
+def corpus_of(cells: list[Any], problem: str, **settings: Any) -> Corpus:
     """Every split is the same file."""
     pq.write_table(pa.table({"text": ["a text"] * len(cells), "label": cells}), "rows.parquet")
     splits = dict.fromkeys(("train", "validation", "test"), str(Path("rows.parquet")))
-    return load_corpus(DatasetConfig(**splits, problem=problem, **asked), 0)
+    return load_corpus(DatasetConfig(**splits, problem=problem, **settings), 0)
 
 
 @quickly
@@ -61,8 +61,8 @@ def test_several_labels_a_text_come_back_however_they_are_written(
         corpus = corpus_of(written.pop("cells"), "multi_label", **written)
         assert sorted(corpus.labels) == sorted(names)
         for split in corpus.splits:
-            found = corpus.references(split)
-            back = [{corpus.labels[i] for i in np.flatnonzero(row)} for row in found]
+            references = corpus.references(split)
+            back = [{corpus.labels[i] for i in np.flatnonzero(row)} for row in references]
             assert back == [set(cell) for cell in cells]
 
 

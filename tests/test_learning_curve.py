@@ -32,12 +32,12 @@ def test_each_part_has_all_rows_of_the_one_before_whatever_the_labels(tmp_path: 
         config = DatasetConfig(train=str(file))
         whole = load_corpus(config, sample)
         sizes = parts(len(whole.splits["train"]), len(whole.labels))
-        found = [load_corpus(replace(config, limit=size), sample).splits for size in sizes]
-        texts = [set(splits["train"]["text"]) for splits in found]
+        splits_by_size = [load_corpus(replace(config, limit=size), sample).splits for size in sizes]
+        texts = [set(splits["train"]["text"]) for splits in splits_by_size]
         assert [len(part) for part in texts] == sizes
         assert texts[0] < texts[1] < texts[2] < texts[3] == set(whole.splits["train"]["text"])
         for split in ("validation", "test"):
-            assert len({tuple(splits[split]["text"]) for splits in found}) == 1
+            assert len({tuple(splits[split]["text"]) for splits in splits_by_size}) == 1
 
 
 def test_too_few_rows_are_refused() -> None:
@@ -57,34 +57,34 @@ def test_what_a_curve_does_not_do_is_refused(typed: Typed, monkeypatch: pytest.M
 
 def test_the_verdict_is_that_of_the_last_doubling() -> None:
     def curve(metric: str, value: float, low: float, high: float, p: float) -> str:
-        told: dict[str, Any] = {"rows": 99, "metrics": {metric: 0.8}, "intervals": {}}
+        figures: dict[str, Any] = {"rows": 99, "metrics": {metric: 0.8}, "intervals": {}}
         steps = [
-            Step(50, "a", told, None),
-            Step(100, "b", told, Difference(value, (low, high), p, 0.0)),
+            Step(50, "a", figures, None),
+            Step(100, "b", figures, Difference(value, (low, high), p, 0.0)),
         ]
         return str(Curve("test", metric, steps))
 
     assert "More labels would probably help" in curve("accuracy", 0.1, 0.05, 0.15, 0.001)
     assert "More labels did harm" in curve("accuracy", -0.1, -0.15, -0.05, 0.001)
     assert "More labels would probably help" in curve("log_loss", -0.1, -0.15, -0.05, 0.001)
-    said = curve("accuracy", 0.01, -0.02, 0.04, 0.4)
-    assert "The data cannot tell" in said
-    assert "from 50 to 100 rows accuracy changed by +0.010 [-0.020, +0.040]" in said
+    text = curve("accuracy", 0.01, -0.02, 0.04, 0.4)
+    assert "The data cannot tell" in text
+    assert "from 50 to 100 rows accuracy changed by +0.010 [-0.020, +0.040]" in text
     for value, p in ((0.0, 1.0), (0.1, 0.0)):  # of an interval without width, nothing is certain
-        said = curve("accuracy", value, value, value, p)
-        assert "The data cannot tell" in said
-        assert "no certainty: these 99 rows" in said
-        assert "probably help" not in said
+        text = curve("accuracy", value, value, value, p)
+        assert "The data cannot tell" in text
+        assert "no certainty: these 99 rows" in text
+        assert "probably help" not in text
 
 
 def test_points_for_which_auto_chose_otherwise_are_named() -> None:
-    told: dict[str, Any] = {"rows": 99, "metrics": {"accuracy": 0.8}, "intervals": {}}
+    figures: dict[str, Any] = {"rows": 99, "metrics": {"accuracy": 0.8}, "intervals": {}}
     gain = Difference(0.1, (0.05, 0.15), 0.001, 0.0)
     chosen = [{"strategy": "probe", "precision": "fp32"}, {"strategy": "full", "precision": "fp32"}]
-    steps = [Step(50, "a", told, None, chosen[0]), Step(1000, "b", told, gain, chosen[1])]
-    said = str(Curve("test", "accuracy", steps))
-    assert "strategy is chosen by the data (50 rows: probe, 1,000 rows: full)" in said
-    assert "precision" not in said
+    steps = [Step(50, "a", figures, None, chosen[0]), Step(1000, "b", figures, gain, chosen[1])]
+    text = str(Curve("test", "accuracy", steps))
+    assert "strategy is chosen by the data (50 rows: probe, 1,000 rows: full)" in text
+    assert "precision" not in text
 
 
 @pytest.mark.slow
@@ -93,13 +93,13 @@ def test_a_curve_is_four_runs_that_are_found_again(
 ) -> None:
     words = typed("strategy=feature_extraction", "run_dir=mine")
     main(["learning-curve", *words, "--out", "curve.json"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     curve = json.loads(Path("curve.json").read_text())
     folders = [Path(step["folder"]) for step in curve["steps"]]
     assert [folder.name for folder in folders] == ["mine-12", "mine-24", "mine-48", "mine"]
     rows = [json.loads((f / "run.json").read_text())["rows"] for f in folders]
-    assert [found["train"] for found in rows] == [12, 24, 48, 101]
-    assert [found["test"] for found in rows] == [33] * 4
+    assert [counts["train"] for counts in rows] == [12, 24, 48, 101]
+    assert [counts["test"] for counts in rows] == [33] * 4
     assert curve["steps"][0]["gain"] is None
     for step, folder in zip(curve["steps"], folders, strict=True):
         assert step["measured"] == json.loads((folder / "metrics.json").read_text())["test"]
@@ -107,5 +107,5 @@ def test_a_curve_is_four_runs_that_are_found_again(
     main(["learning-curve", *words])
     again = capsys.readouterr().out
     assert [(folder / "metrics.json").stat().st_mtime_ns for folder in folders] == times
-    assert again[again.index("rows of train") :] == said[said.index("rows of train") :]
+    assert again[again.index("rows of train") :] == output[output.index("rows of train") :]
     assert compose(*words).dataset.limit is None

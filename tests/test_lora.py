@@ -85,11 +85,11 @@ def test_the_best_epoch_is_handed_back_with_its_adapters_and_its_head(
     best = ("evaluation.best=log_loss", "training.schedule=constant", "training.batch_size=8")
     prepared = prepare(typed(*more, *best), tmp_path / "run")
     history = prepared.train()[0]
-    seen = [entry["eval_log_loss"] for entry in history.log if "eval_log_loss" in entry]
+    losses = [entry["eval_log_loss"] for entry in history.log if "eval_log_loss" in entry]
     labels = prepared.encoded.splits["validation"].labels
     now = prepared.metrics.compute(prepared.logits("validation"), labels)["log_loss"]
-    assert history.best == min(seen)
-    assert now == pytest.approx(min(seen), abs=1e-6)
+    assert history.best == min(losses)
+    assert now == pytest.approx(min(losses), abs=1e-6)
 
 
 def test_adapters_in_the_top_layers_only_train_on_stored_features(
@@ -121,8 +121,8 @@ def test_a_merge_that_changes_the_logits_is_refused(typed: Typed, tmp_path: Path
 def test_an_error_while_adapters_are_in_leaves_a_plain_model(typed: Typed, tmp_path: Path) -> None:
     prepared = prepare(typed(*FAST), tmp_path / "run")
     before = prepared.weights()
-    given = (prepared.pretrained.model, prepared.stages[0], prepared.pretrained.anatomy)
-    with pytest.raises(RuntimeError, match="power cut"), adapted(*given):
+    arguments = (prepared.pretrained.model, prepared.stages[0], prepared.pretrained.anatomy)
+    with pytest.raises(RuntimeError, match="power cut"), adapted(*arguments):
         raise RuntimeError("power cut")
     after = prepared.weights()
     assert set(after) == set(before)
@@ -140,8 +140,8 @@ def test_without_peft_the_strategy_says_what_to_install(
 
 def test_the_plan_counts_the_adapters(typed: Typed, capsys: pytest.CaptureFixture[str]) -> None:
     run(compose(*typed("strategy=lora", "dry_run=true")))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     # Rank 8 beside six maps in each of two layers: four 32x32, one 32x64, one 64x32.
     adapters = 2 * 8 * (4 * (32 + 32) + 2 * (32 + 64))
     head = 32 * 32 + 32 + 2 * 32 + 2
-    assert f"{adapters + head:,} of" in said
+    assert f"{adapters + head:,} of" in output

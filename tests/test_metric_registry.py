@@ -165,9 +165,9 @@ def test_what_the_registry_says_of_a_metric_holds_for_every_kind_of_labels() -> 
     assert not greater_is_better("log_loss") and greater_is_better("of_nobody")
     assert bounds_of("matthews") == (-1, 1)
     assert bounds_of("log_loss") == (0, np.inf) == bounds_of("mse")
-    taken = metrics_of("single_label")["accuracy"]
+    accuracy = metrics_of("single_label")["accuracy"]
     with pytest.raises(ValueError, match="exists already"):
-        register(taken)
+        register(accuracy)
     kind = Kind("of_nobody", Predictions.decisions, Form.plain)
     with pytest.raises(ValueError, match="other greater_is_better"):
         register(Metric("accuracy", kind, lambda *_: 0.0, greater_is_better=False))

@@ -174,9 +174,11 @@ def test_damaged_embedded_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_the_last_linear_layer_gives_the_logits(checkpoints: dict[str, Path]) -> None:
     for folder in checkpoints.values():
         model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-        seen: list[torch.Tensor] = []
-        last_linear(model).register_forward_hook(lambda _, __, out, seen=seen: seen.append(out))
-        assert torch.equal(ask(model), seen[0])
+        outputs: list[torch.Tensor] = []
+        last_linear(model).register_forward_hook(
+            lambda _, __, out, outputs=outputs: outputs.append(out)
+        )
+        assert torch.equal(ask(model), outputs[0])
 
 
 def test_damaged_weights_and_weights_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, ASKED, LABELS, save_classifier, slow_but, write_csv
+from conftest import ARCHITECTURES, LABELS, SAMPLE_TEXTS, save_classifier, slow_but, write_csv
 from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import Classifier, compose, run
@@ -39,16 +39,16 @@ def test_onnx_answers_what_torch_does_from_raw_text(
     folder = exported(architecture).folder
     by_torch, by_onnx = (Classifier.load(folder, backend) for backend in ("torch", "onnx"))
     assert by_onnx.labels == by_torch.labels == LABELS
-    asked = [*ASKED, *ODD]
+    texts = [*SAMPLE_TEXTS, *ODD]
     np.testing.assert_allclose(
-        by_onnx.probabilities(asked), by_torch.probabilities(asked), atol=1e-5
+        by_onnx.probabilities(texts), by_torch.probabilities(texts), atol=1e-5
     )
-    answers = by_onnx.predict(asked)
-    assert [text for text, answer in zip(asked, answers, strict=True) if answer is None] == [""]
+    answers = by_onnx.predict(texts)
+    assert [text for text, answer in zip(texts, answers, strict=True) if answer is None] == [""]
     assert len({answer.label for answer in answers if answer is not None}) > 1
-    pairs = [*reversed(asked)]
-    alone, paired = by_onnx.probabilities(asked), by_onnx.probabilities(asked, pairs)
-    np.testing.assert_allclose(paired, by_torch.probabilities(asked, pairs), atol=1e-5)
+    pairs = [*reversed(texts)]
+    alone, paired = by_onnx.probabilities(texts), by_onnx.probabilities(texts, pairs)
+    np.testing.assert_allclose(paired, by_torch.probabilities(texts, pairs), atol=1e-5)
     assert np.abs(paired - alone).max() > 1e-3
 
 
@@ -64,16 +64,16 @@ def test_batch_and_length_are_free(
     with torch.no_grad():
         expected = model(torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
     types = np.zeros(shape, dtype=np.int64)
-    found = engine.run({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    logits = engine.run({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 def test_an_int8_answer_does_not_depend_on_its_neighbours(
     exported: Callable[[str], Exported],
 ) -> None:
     classifier = Classifier.load(exported("bert").folder, "int8", threads=1)
-    together = classifier.probabilities(ASKED)
-    apart = np.concatenate([classifier.probabilities([text]) for text in ASKED])
+    together = classifier.probabilities(SAMPLE_TEXTS)
+    apart = np.concatenate([classifier.probabilities([text]) for text in SAMPLE_TEXTS])
     assert (together == apart).all()
 
 
@@ -85,7 +85,7 @@ def test_the_report_says_what_the_export_is_worth(exported: Callable[[str], Expo
         "model_int8.onnx",
     ]
     written = json.loads((result.folder / "onnx" / "export.json").read_text())
-    assert written["data"] == {"source": "made-up texts", "rows": len(ASKED)}
+    assert written["data"] == {"source": "made-up texts", "rows": len(SAMPLE_TEXTS)}
     assert set(written["backends"]) == {"torch", "onnx", "int8"}
     onnx, int8 = written["backends"]["onnx"], written["backends"]["int8"]
     assert onnx["difference"] <= 1e-4
@@ -105,7 +105,7 @@ def test_a_graph_that_differs_is_not_written(
     folder = save_classifier(checkpoints["bert"], tmp_path / "model")
     monkeypatch.setattr("nlp_transfer.export.onnx_parity.TOLERANCE", -1.0)
     with pytest.raises(UserError, match="does not answer what torch does") as refused:
-        export_onnx(folder, Questions(ASKED, None, "texts"))
+        export_onnx(folder, Questions(SAMPLE_TEXTS, None, "texts"))
     assert refused.value.code is ExitCode.EXPORT
     assert not any(path.name.startswith("onnx") for path in folder.iterdir())
 
@@ -127,11 +127,11 @@ def test_a_graph_of_other_weights_answers_for_nobody(
     weights.unlink()  # as in an image that has no torch
     assert Classifier.load(folder, "onnx").labels == LABELS
     for damaged in ("tokenizer.json", "onnx/export.json"):
-        kept = (folder / damaged).read_bytes()
-        (folder / damaged).write_bytes(kept[:20])
+        original = (folder / damaged).read_bytes()
+        (folder / damaged).write_bytes(original[:20])
         with pytest.raises(UserError, match=f"{damaged} (is damaged|cannot be read)"):
             Classifier.load(folder, "onnx")
-        (folder / damaged).write_bytes(kept)
+        (folder / damaged).write_bytes(original)
     weights.write_bytes(content[:1000])
     with pytest.raises(UserError, match="cannot be opened as a classifier"):
         Classifier.load(folder)
@@ -151,8 +151,8 @@ def test_a_reference_that_is_none_is_refused_with_its_line(checkpoints: dict[str
 def test_int8_is_refused_where_its_accuracy_leaves_the_interval() -> None:
     float32 = Measured(0.0, 1.0, 0.9, (0.88, 0.92), 90.0, {})
     int8 = Measured(0.5, 0.99, 0.87, None, 23.0, {})
-    said = int8_refusal({"onnx": float32, "int8": int8}, SINGLE_LABEL)
-    assert said == (
+    message = int8_refusal({"onnx": float32, "int8": int8}, SINGLE_LABEL)
+    assert message == (
         "its accuracy 0.8700 is outside the 95% interval of float32's, 0.8800 to 0.9200"
     )
     assert int8_refusal({"onnx": float32, "int8": replace(int8, worth=0.88)}, SINGLE_LABEL) is None
@@ -163,12 +163,12 @@ def test_texts_of_a_file_may_be_pairs_and_the_report_does_not_say_where_it_lay(
 ) -> None:
     folder = save_classifier(checkpoints["bert"], Path("model"))
     config = json.loads((folder / "config.json").read_text())
-    second = [*reversed(ASKED)]
-    file = write_csv(Path("pairs.csv"), list(zip(ASKED, second, strict=True))).resolve()
+    second = [*reversed(SAMPLE_TEXTS)]
+    file = write_csv(Path("pairs.csv"), list(zip(SAMPLE_TEXTS, second, strict=True))).resolve()
     assert of_file(folder, str(file), "text", None, text_pair="label").pairs == second
     typed = ["export", "model", "--onnx", "--data", str(file)]
     main([*typed, "--text-pair", "label"])
-    assert f"Compared on {len(ASKED)} texts of pairs.csv." in capsys.readouterr().out
+    assert f"Compared on {len(SAMPLE_TEXTS)} texts of pairs.csv." in capsys.readouterr().out
     assert str(file.parent) not in (folder / "onnx" / "export.json").read_text()
     for paired, more in ((True, []), (False, ["--text-pair", "label"])):
         (folder / "config.json").write_text(json.dumps({**config, PAIRS: paired}))
@@ -215,7 +215,7 @@ def refused_line(code: int, capsys: pytest.CaptureFixture[str], *typed: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("typed", "code", "said"),
+    ("typed", "code", "message"),
     [
         (["export", "model", "--int8"], ExitCode.CONFIG, "--onnx"),
         (["export", "nowhere", "--onnx"], ExitCode.CHECKPOINT, "found neither"),
@@ -240,7 +240,7 @@ def refused_line(code: int, capsys: pytest.CaptureFixture[str], *typed: str) -> 
 def test_what_cannot_be_exported_is_one_clear_error(
     typed: list[str],
     code: ExitCode,
-    said: str,
+    message: str,
     checkpoints: dict[str, Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -251,7 +251,7 @@ def test_what_cannot_be_exported_is_one_clear_error(
     capsys.readouterr()  # the bars of what was loaded just now
     error = refused_line(code, capsys, *typed).err
     assert error.startswith("Error: ")
-    assert said in error
+    assert message in error
 
 
 def test_a_fresh_process_answers_by_onnx_without_what_training_needs(
@@ -267,8 +267,8 @@ for backend in ("onnx", "int8"):
 heavy = ("torch", "transformers", "datasets", "hydra", "omegaconf", "sklearn", "scipy", "pyarrow")
 print([name for name in heavy if name in sys.modules])
 # A table needs pyarrow, and its first answer should not wait for what is large.
-asked = ["--backend", "onnx", "--text", "t", "--format", "jsonl"]
-nlp_transfer.cli.main.main(["predict", sys.argv[1], *asked])
+options = ["--backend", "onnx", "--text", "t", "--format", "jsonl"]
+nlp_transfer.cli.main.main(["predict", sys.argv[1], *options])
 print([name for name in (*heavy[:-1], "pandas") if name in sys.modules])
 """
     folder = exported("bert").folder
@@ -283,7 +283,7 @@ print([name for name in (*heavy[:-1], "pandas") if name in sys.modules])
         Classifier.load(folder, backend).predict(["the cold soup"])[0].label
         for backend in ("torch", "int8")
     ]
-    *said, answered, loaded = done.stdout.splitlines()
-    assert said == [*expected, "[]"]
+    *printed, answered, loaded = done.stdout.splitlines()
+    assert printed == [*expected, "[]"]
     assert json.loads(answered)["label"] == expected[0]
     assert loaded == "[]"

@@ -61,13 +61,13 @@ def test_every_config_composes_from_the_wheel_outside_the_checkout(installed: Pa
     code = f"import sys; sys.path.insert(0, {str(installed)!r})\n{COMPOSE_EVERYTHING}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["home"].startswith(str(installed))
+    content = json.loads(done.stdout)
+    assert content["home"].startswith(str(installed))
     in_checkout = {
         f"{path.parent.name}/{path.stem}" for path in (CHECKOUT / "conf").glob("*/*.yaml")
     }
-    assert set(said["composed"]) == in_checkout
-    assert set(said["rows"]) == {"train", "validation", "test"}
+    assert set(content["composed"]) == in_checkout
+    assert set(content["rows"]) == {"train", "validation", "test"}
 
 
 def test_the_wheel_carries_the_commands_and_what_they_show(installed: Path) -> None:

@@ -83,8 +83,8 @@ def test_pairs_are_made_of_the_texts_and_described_by_their_separate_embeddings(
     tokenizer = pretrained.tokenizer
     rows = make_pairs(12, 0)
     texts = list(dict.fromkeys(text for one, two, _ in rows for text in (one, two)))
-    given = Pairs([one for one, _, _ in rows], [two for _, two, _ in rows])
-    train = EncodedSplit(encode_texts(given, tokenizer, 64), np.zeros(12, int), 0)
+    labelled_pairs = Pairs([one for one, _, _ in rows], [two for _, two, _ in rows])
+    train = EncodedSplit(encode_texts(labelled_pairs, tokenizer, 64), np.zeros(12, int), 0)
     assert distinct_texts(train.inputs, tokenizer) == texts
     arguments = (pretrained, train, collator_of(tokenizer))
     made = distillation_split(*arguments, pairs=200, max_length=64, seed=1)
@@ -142,17 +142,17 @@ def test_the_stage_changes_the_layers_alone_and_goes_on_where_it_was_stopped(
     assert [stage.steps for stage in history] == [STEPS, 0]
     logged = [entry["loss"] for entry in history[0].log]
     assert sum(logged[-10:]) < 0.8 * sum(logged[:10])
-    told = prepare(typed, tmp_path / "told")
-    seen = []
+    interrupted = prepare(typed, tmp_path / "told")
+    targets = []
 
     def stop(module: torch.nn.Module, *_: object) -> None:
-        seen.append(module.training)
-        if sum(seen) == 7:  # of two micro-batches a step
+        targets.append(module.training)
+        if sum(targets) == 7:  # of two micro-batches a step
             os.kill(os.getpid(), signal.SIGTERM)
 
-    told.pretrained.model.bert.encoder.layer[0].register_forward_hook(stop)
+    interrupted.pretrained.model.bert.encoder.layer[0].register_forward_hook(stop)
     with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 4"):
-        told.train()
+        interrupted.train()
     again = prepare(typed, tmp_path / "told", overwrite=False)
     again.train()
     weights = again.weights()
@@ -166,9 +166,11 @@ def test_auto_takes_it_for_few_pairs_and_warms_up_once_for_all_folds(
     with file.open("w", newline="") as stream:
         scored = [(one, two, len({*one.split()} & {*two.split()})) for one, two, _ in ROWS]
         csv.writer(stream).writerows([("text", "text_b", "label"), *scored])
-    kept = [w for w in typed("strategy=auto") if not w.startswith(("dataset.", "evaluation.folds"))]
-    given = [*kept, f"dataset.train={file}", "dataset.text_pair=text_b"]
-    given.append("dataset.problem=regression")
+    words = [
+        w for w in typed("strategy=auto") if not w.startswith(("dataset.", "evaluation.folds"))
+    ]
+    overrides = [*words, f"dataset.train={file}", "dataset.text_pair=text_b"]
+    overrides.append("dataset.problem=regression")
     made: list[int] = []
 
     def counted(*arguments: Any, **named: Any) -> EncodedSplit:
@@ -176,7 +178,7 @@ def test_auto_takes_it_for_few_pairs_and_warms_up_once_for_all_folds(
         return distillation_split(*arguments, **named)
 
     monkeypatch.setattr("nlp_transfer.training.objective.distillation_split", counted)
-    whole = run(compose(*given, "run_dir=whole"))
+    whole = run(compose(*overrides, "run_dir=whole"))
     written = json.loads(Path("whole/run.json").read_text())
     assert written["decisions"]["strategy"] == "pair_similarity"
     assert [stage["steps"] for stage in written["stages"]] == [300, 0]
@@ -186,8 +188,8 @@ def test_auto_takes_it_for_few_pairs_and_warms_up_once_for_all_folds(
     with monkeypatch.context() as patch:
         patch.setattr("nlp_transfer.pipeline.train", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            run(compose(*given, "run_dir=killed"))
-    again = run(compose(*given, "run_dir=killed"))
+            run(compose(*overrides, "run_dir=killed"))
+    again = run(compose(*overrides, "run_dir=killed"))
     assert len(made) == 2
     assert again.metrics == whole.metrics
     one, two = (Path(r.model, "model.safetensors").read_bytes() for r in (whole, again))

@@ -62,9 +62,9 @@ def contenders(metric: str, references: np.ndarray, *logits: np.ndarray) -> list
 def test_the_interval_is_that_of_scipy_and_narrower_than_without_pairs(metric: str) -> None:
     references, *logits = answers()
     one, other = contenders(metric, references, *logits)
-    found, score = difference(one, other), EXPECTED[metric]
+    estimate, score = difference(one, other), EXPECTED[metric]
     value = score(references, logits[0]) - score(references, logits[1])
-    assert found.value == pytest.approx(value, abs=1e-6)
+    assert estimate.value == pytest.approx(value, abs=1e-6)
     theirs = stats.bootstrap(
         (np.arange(250),),
         lambda rows: (
@@ -76,14 +76,14 @@ def test_the_interval_is_that_of_scipy_and_narrower_than_without_pairs(metric: s
         rng=1,
     )
     spread = theirs.standard_error
-    np.testing.assert_allclose(found.interval, theirs.confidence_interval, atol=spread / 4)
+    np.testing.assert_allclose(estimate.interval, theirs.confidence_interval, atol=spread / 4)
     apart = np.hypot(one.draws.std(), other.draws.std())
-    assert found.interval[1] - found.interval[0] < 0.9 * 2 * 1.96 * apart
+    assert estimate.interval[1] - estimate.interval[0] < 0.9 * 2 * 1.96 * apart
 
 
 def test_accuracy_is_paired_as_in_scipy() -> None:
     references, *logits = answers(400)
-    found = difference(*contenders("accuracy", references, *logits))
+    estimate = difference(*contenders("accuracy", references, *logits))
     right = [(x.argmax(axis=1) == references).astype(float) for x in logits]
     theirs = stats.bootstrap(
         right,
@@ -93,11 +93,11 @@ def test_accuracy_is_paired_as_in_scipy() -> None:
         method="percentile",
         rng=1,
     )
-    np.testing.assert_allclose(found.interval, theirs.confidence_interval, atol=0.004)
+    np.testing.assert_allclose(estimate.interval, theirs.confidence_interval, atol=0.004)
     # A mean of so many differences is normal.
     apart = right[0] - right[1]
     normal = 2 * stats.norm.sf(abs(apart.mean()) / (apart.std() / np.sqrt(400)))
-    assert found.p == pytest.approx(normal, abs=0.02)
+    assert estimate.p == pytest.approx(normal, abs=0.02)
 
 
 def test_every_metric_of_one_label_is_drawn_and_the_draws_are_the_same_documents() -> None:
@@ -120,19 +120,19 @@ def test_several_labels_and_scores_are_drawn_too() -> None:
     assert scores[0] == pytest.approx(expected)
     low, high = np.percentile(drawn[0], [2.5, 97.5])
     assert low < expected < high
-    wanted = generator.normal(size=120).astype(np.float32)
-    guesses = (wanted + generator.normal(size=120))[:, None].astype(np.float32)
-    scores, drawn = draw_scores("mse", Rows(CLASSES, wanted), [of(guesses, REGRESSION)])
-    errors = (wanted - guesses[:, 0]) ** 2
+    targets = generator.normal(size=120).astype(np.float32)
+    guesses = (targets + generator.normal(size=120))[:, None].astype(np.float32)
+    scores, drawn = draw_scores("mse", Rows(CLASSES, targets), [of(guesses, REGRESSION)])
+    errors = (targets - guesses[:, 0]) ** 2
     assert scores[0] == pytest.approx(errors.mean(), rel=1e-5)
     assert drawn[0].std() == pytest.approx(errors.std() / np.sqrt(120), rel=0.1)
 
 
 def test_a_model_ties_with_itself() -> None:
     references, logits, _ = answers()
-    found = difference(*contenders("f1_macro", references, logits, logits.copy()))
-    assert (found.value, found.interval, found.p) == (0.0, (0.0, 0.0), 1.0)
-    assert found.by_seeds == 0
+    estimate = difference(*contenders("f1_macro", references, logits, logits.copy()))
+    assert (estimate.value, estimate.interval, estimate.p) == (0.0, (0.0, 0.0), 1.0)
+    assert estimate.by_seeds == 0
 
 
 def test_mcnemar_is_the_binomial_test_of_the_rows_that_changed() -> None:
@@ -154,22 +154,22 @@ def test_many_comparisons_together_are_held_by_holm() -> None:
 
 def seeded(scores: list[float], seeds: tuple[int, ...]) -> Contender:
     """As if all documents were alike: nothing varies but the seed."""
-    given = np.array(scores)
-    return Contender(seeds, given, np.repeat(given[:, None], 10_000, axis=1))
+    values = np.array(scores)
+    return Contender(seeds, values, np.repeat(values[:, None], 10_000, axis=1))
 
 
 def test_seeds_are_a_t_test_where_documents_do_not_matter() -> None:
     ours, theirs = [0.86, 0.84, 0.87], [0.81, 0.80, 0.84]
     one = seeded(ours, (1, 2, 3))
     assert one.spread == pytest.approx(np.std(ours, ddof=1))
-    found = difference(one, seeded(theirs, (1, 2, 3)))
+    estimate = difference(one, seeded(theirs, (1, 2, 3)))
     paired = stats.ttest_rel(ours, theirs)
-    np.testing.assert_allclose(found.interval, paired.confidence_interval(), atol=0.004)
-    assert found.p == pytest.approx(paired.pvalue, abs=0.005)
-    assert found.by_seeds == 1
+    np.testing.assert_allclose(estimate.interval, paired.confidence_interval(), atol=0.004)
+    assert estimate.p == pytest.approx(paired.pvalue, abs=0.005)
+    assert estimate.by_seeds == 1
     # Of other seeds there is nothing to pair, and less to be sure of.
     apart = difference(one, seeded(theirs, (4, 5, 6)))
-    assert apart.value == pytest.approx(found.value)
+    assert apart.value == pytest.approx(estimate.value)
     welch = stats.ttest_ind(ours, theirs, equal_var=False)
     np.testing.assert_allclose(apart.interval, welch.confidence_interval(), atol=0.004)
     assert apart.p == pytest.approx(welch.pvalue, abs=0.01)
@@ -178,19 +178,19 @@ def test_seeds_are_a_t_test_where_documents_do_not_matter() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "f1_macro", "log_loss"])
 def test_equal_models_are_told_apart_in_five_of_a_hundred_samples_at_most(metric: str) -> None:
-    told = 0
+    rejections = 0
     for sample in range(400):
         generator = np.random.default_rng([sample, 1])
         references = generator.integers(0, 3, 200)
         shared = generator.normal(size=(200, 3)) + np.eye(3)[references]
         pair = [(shared + generator.normal(size=(200, 3))).astype(np.float32) for _ in range(2)]
-        told += difference(*contenders(metric, references, *pair)).p < 0.05
-    assert 0.025 < told / 400 < 0.08
+        rejections += difference(*contenders(metric, references, *pair)).p < 0.05
+    assert 0.025 < rejections / 400 < 0.08
 
 
 @pytest.mark.slow
 def test_three_seeds_of_equal_methods_are_told_apart_in_five_of_a_hundred_samples_at_most() -> None:
-    told = 0
+    rejections = 0
     for sample in range(400):
         generator = np.random.default_rng([sample, 2])
         references = generator.integers(0, 3, 200)
@@ -203,5 +203,5 @@ def test_three_seeds_of_equal_methods_are_told_apart_in_five_of_a_hundred_sample
         scores, drawn = draw_scores("accuracy", rows, [of(x) for x in logits])
         one = Contender((1, 2, 3), scores[:3], drawn[:3])
         other = Contender((4, 5, 6), scores[3:], drawn[3:])
-        told += difference(one, other).p < 0.05
-    assert told / 400 < 0.06
+        rejections += difference(one, other).p < 0.05
+    assert rejections / 400 < 0.06

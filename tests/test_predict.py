@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ASKED, LABELS, make_rows, slow_but
+from conftest import LABELS, SAMPLE_TEXTS, make_rows, slow_but
 
 from nlp_transfer import Classifier
 from nlp_transfer.cli.main import main
@@ -47,15 +47,18 @@ def predict(model: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Predict:
             main(["predict", str(model), "--backend", backend, "--threads", "1", *typed])
         except SystemExit as leaving:
             code = int(leaving.code or 0)
-        said = capfdbinary.readouterr()
-        return code, said.out.decode(), said.err.decode()
+        output = capfdbinary.readouterr()
+        return code, output.out.decode(), output.err.decode()
 
     return enter
 
 
-def rows_of(count: int = len(ASKED)) -> list[dict[str, str]]:
+def rows_of(count: int = len(SAMPLE_TEXTS)) -> list[dict[str, str]]:
     """A table with cells that a careless reader would change."""
-    texts = [*ASKED, *(text for text, _ in make_rows(max(count - len(ASKED), 0), seed=3))][:count]
+    texts = [
+        *SAMPLE_TEXTS,
+        *(text for text, _ in make_rows(max(count - len(SAMPLE_TEXTS), 0), seed=3)),
+    ][:count]
     odd = ["NA", "007", 'say "no",\nthen\tleave', "", "a\rlone return", "Ünïcode"]
     rows = [{"id": odd[i % len(odd)], "review": text} for i, text in enumerate(texts)]
     rows[BLANK]["review"] = " "
@@ -97,18 +100,18 @@ def test_every_row_keeps_its_columns_and_gets_its_answer(
 ) -> None:
     rows = rows_of()
     write_table(Path(f"texts.{kind}"), rows)
-    asked = ("--file", f"texts.{kind}", "--text", "review", "--out", f"answers.{into}")
-    code, out, err = predict(*asked, "--probabilities")
+    options = ("--file", f"texts.{kind}", "--text", "review", "--out", f"answers.{into}")
+    code, out, err = predict(*options, "--probabilities")
     assert (code, out) == (0, ""), err
     assert "60 rows, 1 of them without a text and an answer" in err
-    found = read_table(Path(f"answers.{into}"))
+    table = read_table(Path(f"answers.{into}"))
     names = [*rows[0], "label", "score", *(f"probability_{label}" for label in LABELS)]
-    assert list(found[0]) == names
-    assert [{name: row[name] for name in rows[0]} for row in found] == rows
+    assert list(table[0]) == names
+    assert [{name: row[name] for name in rows[0]} for row in table] == rows
     nothing = "" if into in ("csv", "tsv") else None
-    assert [found[BLANK][name] for name in names[2:]] == [nothing] * 5
+    assert [table[BLANK][name] for name in names[2:]] == [nothing] * 5
     expected = Classifier.load(model, "onnx").predict([row["review"] for row in rows])
-    for i, (row, answer) in enumerate(zip(found, expected, strict=True)):
+    for i, (row, answer) in enumerate(zip(table, expected, strict=True)):
         if i != BLANK:
             assert row["label"] == answer.label
             assert float(row["score"]) == pytest.approx(answer.score, abs=1e-6)
@@ -121,8 +124,8 @@ def test_every_backend_answers(predict: Predict) -> None:
     answers = {}
     for backend in ("torch", "onnx", "int8"):
         out = Path(f"{backend}.jsonl")
-        asked = ("--file", "texts.csv", "--text", "review", "--out", str(out))
-        assert predict(*asked, backend=backend)[0] == 0
+        options = ("--file", "texts.csv", "--text", "review", "--out", str(out))
+        assert predict(*options, backend=backend)[0] == 0
         answers[backend] = [row["label"] for row in read_table(out)]
     assert answers["torch"] == answers["onnx"]
     assert set(answers["int8"]) <= {*LABELS, None}
@@ -133,17 +136,17 @@ def test_every_backend_answers(predict: Predict) -> None:
 def test_a_stream_goes_through(
     kind: str, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = write_table(Path(f"texts.{kind}"), rows_of())
-    asked = ("--file", str(given), "--text", "review")
-    assert predict(*asked, "--out", f"answers.{kind}")[0] == 0
+    table = write_table(Path(f"texts.{kind}"), rows_of())
+    options = ("--file", str(table), "--text", "review")
+    assert predict(*options, "--out", f"answers.{kind}")[0] == 0
     expected = Path(f"answers.{kind}").read_bytes().decode()
-    assert predict(*asked)[1] == expected
+    assert predict(*options)[1] == expected
     for out in ("-", f"again.{kind}"):
-        stream = io.TextIOWrapper(io.BytesIO(given.read_bytes()))
+        stream = io.TextIOWrapper(io.BytesIO(table.read_bytes()))
         monkeypatch.setattr(sys, "stdin", stream)
-        code, said, _ = predict("--text", "review", "--format", kind, "--out", out)
+        code, output, _ = predict("--text", "review", "--format", kind, "--out", out)
         assert code == 0
-        assert (said if out == "-" else Path(out).read_bytes().decode()) == expected
+        assert (output if out == "-" else Path(out).read_bytes().decode()) == expected
 
 
 def command(model: Path, source: Path, out: Path) -> list[str]:
@@ -166,9 +169,9 @@ def test_a_killed_run_continues_and_gives_the_same_file(kind: str, model: Path) 
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    kept = sum(path.name.isdecimal() for path in home.iterdir())
+    finished_windows = sum(path.name.isdecimal() for path in home.iterdir())
     done = subprocess.run(command(model, source, out), check=True, capture_output=True, text=True)
-    assert f"{kept} windows were there" in done.stderr
+    assert f"{finished_windows} windows were there" in done.stderr
     assert out.read_bytes() == unbroken.read_bytes()
     assert not home.exists()
 
@@ -185,10 +188,10 @@ def test_two_workers_give_the_file_of_one(model: Path) -> None:
         )
         for rank in (0, 1)
     ]
-    said = [worker.communicate(timeout=60)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
-    assert "9,000 rows" in said[0]
-    assert said[1] == ""
+    outputs = [worker.communicate(timeout=60)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    assert "9,000 rows" in outputs[0]
+    assert outputs[1] == ""
     assert Path("two.parquet").read_bytes() == Path("one.parquet").read_bytes()
     assert not Path("two.parquet.part").exists()
 
@@ -199,28 +202,28 @@ def test_unfinished_answers_to_another_question_are_left_alone(predict: Predict)
     home.mkdir()
     (home / "about.json").write_text(json.dumps({"backend": "torch"}))
     (home / "00000000").write_text("hours of work")
-    asked = ("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
-    code, _, err = predict(*asked)
+    options = ("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
+    code, _, err = predict(*options)
     assert code == ExitCode.CONFIG
     assert "unfinished answers to another question" in err
     assert (home / "00000000").read_text() == "hours of work"
     (home / "about.json").unlink()
-    code, _, err = predict(*asked)
+    code, _, err = predict(*options)
     assert code == ExitCode.CONFIG
     assert "is in the way" in err
     # As a process that was killed, or another worker, may leave it.
     (home / "00000000").rename(home / "about.json.123")
-    assert predict(*asked)[0] == 0
+    assert predict(*options)[0] == 0
 
 
 def test_a_mistake_leaves_nothing_behind(predict: Predict) -> None:
     write_table(Path("texts.csv"), rows_of())
-    asked = ("--file", "texts.csv", "--out", "answers.csv")
-    code, _, err = predict(*asked, "--text", "text")
+    options = ("--file", "texts.csv", "--out", "answers.csv")
+    code, _, err = predict(*options, "--text", "text")
     assert code == ExitCode.DATA
     assert "it has id, review" in err
     assert [path.name for path in Path.cwd().iterdir()] == ["texts.csv"]
-    assert predict(*asked, "--text", "review")[0] == 0
+    assert predict(*options, "--text", "review")[0] == 0
 
 
 def test_json_lines_may_differ_in_shape_where_the_answers_are_json_lines(predict: Predict) -> None:
@@ -228,12 +231,12 @@ def test_json_lines_may_differ_in_shape_where_the_answers_are_json_lines(predict
     rows += [{"review": "the cold soup", "tags": ["x"], "n": 1.5}, {"n": None}]
     source = Path("texts.jsonl")
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = ("--file", str(source), "--text", "review", "--out")
-    assert predict(*asked, "answers.jsonl")[0] == 0
-    found = read_table(Path("answers.jsonl"))
-    assert [{k: v for k, v in row.items() if k not in ("label", "score")} for row in found] == rows
-    assert found[-1]["label"] is None
-    code, _, err = predict(*asked, "answers.parquet")
+    options = ("--file", str(source), "--text", "review", "--out")
+    assert predict(*options, "answers.jsonl")[0] == 0
+    table = read_table(Path("answers.jsonl"))
+    assert [{k: v for k, v in row.items() if k not in ("label", "score")} for row in table] == rows
+    assert table[-1]["label"] is None
+    code, _, err = predict(*options, "answers.parquet")
     assert code == ExitCode.DATA
     assert "'tags', which none of the first" in err
     assert not Path("answers.parquet").exists()
@@ -252,8 +255,8 @@ def test_what_json_has_no_number_for_is_null(predict: Predict) -> None:
     rows = {"review": ["a film"] * 2, "n": [float("nan"), 1.5], "m": [[float("inf")], [2.0]]}
     Path("t.parquet").write_bytes(parquet(pa.table(rows)))
     assert predict("--file", "t.parquet", "--text", "review", "--out", "answers.jsonl")[0] == 0
-    found = read_table(Path("answers.jsonl"))
-    assert [(row["n"], row["m"]) for row in found] == [(None, [None]), (1.5, [2.0])]
+    answers = read_table(Path("answers.jsonl"))
+    assert [(row["n"], row["m"]) for row in answers] == [(None, [None]), (1.5, [2.0])]
     assert "NaN" not in Path("answers.jsonl").read_text()
 
 
@@ -261,11 +264,11 @@ def test_rows_without_a_text_are_counted_also_where_they_were_answered_before(
     predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_table(Path("texts.csv"), rows_of(4100))
-    asked = ("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
+    options = ("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
     with monkeypatch.context() as broken:
         broken.setattr("nlp_transfer.inference.table_prediction.write_part", stops_after_one())
-        assert predict(*asked)[0] == 130
-    code, _, err = predict(*asked)
+        assert predict(*options)[0] == 130
+    code, _, err = predict(*options)
     assert code == 0
     assert "4,100 rows, 1 of them without a text" in err
     assert "1 windows were there" in err
@@ -313,7 +316,7 @@ def test_a_worker_that_no_launcher_has_started_does_not_wait_for_others(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("t.csv", b"review,label\na,b\n", "--prefix"),
         ("t.csv", b"review,review\na,b\n", "'review' more than once"),
@@ -334,19 +337,19 @@ def test_a_worker_that_no_launcher_has_started_does_not_wait_for_others(
     ],
 )
 def test_a_table_that_cannot_be_read_is_one_clear_error(
-    name: str, content: bytes, said: str, predict: Predict
+    name: str, content: bytes, message: str, predict: Predict
 ) -> None:
     Path(name).write_bytes(content)
     code, out, err = predict("--file", name, "--text", "review", "--out", "answers.csv")
     assert code in (ExitCode.DATA, ExitCode.CONFIG)
     assert out == ""
     assert err.startswith("Error: ")
-    assert said in err
+    assert message in err
     assert [path.name for path in Path.cwd().iterdir()] == [name]
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (["--file", "no.csv", "--text", "review"], "no such file"),
         (["--text", "review"], "Standard input needs --format"),
@@ -360,14 +363,14 @@ def test_a_table_that_cannot_be_read_is_one_clear_error(
     ],
 )
 def test_what_cannot_be_asked_is_one_clear_error(
-    typed: list[str], said: str, predict: Predict
+    typed: list[str], message: str, predict: Predict
 ) -> None:
     Path("t.csv").write_text("review\nthe cold soup\n")
     Path("t.parquet").write_bytes(b"")
     code, out, err = predict(*typed)
     assert code in (ExitCode.DATA, ExitCode.CONFIG)
     assert (out, err[:7]) == ("", "Error: ")
-    assert said in err
+    assert message in err
     assert Path("t.csv").read_text() == "review\nthe cold soup\n"
 
 

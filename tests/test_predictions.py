@@ -27,9 +27,9 @@ def test_the_metrics_of_a_run_are_those_of_the_answers_it_keeps(finished: Path) 
     corpus = load_corpus(config.dataset, config.seed)
     metrics = load_metrics(config.evaluation, corpus.labels)
     measured = json.loads((finished / "metrics.json").read_text())
-    kept = json.loads((finished / "run.json").read_text())["predictions"]
-    assert set(kept) == set(measured) == {"validation", "test"}
-    for split, digest in kept.items():
+    digests = json.loads((finished / "run.json").read_text())["predictions"]
+    assert set(digests) == set(measured) == {"validation", "test"}
+    for split, digest in digests.items():
         logits, references = read_predictions(finished, split)
         assert logits.dtype == np.float32
         assert references.tolist() == corpus.references(split).tolist()

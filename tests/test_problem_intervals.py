@@ -45,7 +45,7 @@ def scores(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return references, (references + generator.normal(size=rows)).astype(np.float32)[:, None]
 
 
-def asked(problem: Problem, labels: int, *names: str) -> Metrics:
+def metrics_for(problem: Problem, labels: int, *names: str) -> Metrics:
     config = EvaluationConfig(list(names or (SEVERAL if problem is MULTI_LABEL else SCORES)))
     return load_metrics(config, tuple("abcdefghijklmnopqrstuvwxyzäö"[:labels]), problem)
 
@@ -119,9 +119,9 @@ def test_every_metric_over_many_weightings_at_once_is_theirs(name: str) -> None:
         rows = EvaluatedRows(references, probabilities, (probabilities > 0.5).astype(int), CLASSES)
         predictions = rows.predictions(SEVERAL[name].kind.predictions)
     ours = {**SEVERAL, **SCORES}[name].on(rows)
-    found = ours(weights)
-    assert found.shape == (5,)
-    for value, drawn in zip(found, weights, strict=True):
+    values = ours(weights)
+    assert values.shape == (5,)
+    for value, drawn in zip(values, weights, strict=True):
         expected = THEIRS[name](references, predictions, sample_weight=drawn)
         assert value == pytest.approx(expected, abs=1e-6)
     once = ours(np.ones(150))
@@ -136,7 +136,7 @@ def test_every_metric_over_many_weightings_at_once_is_theirs(name: str) -> None:
 def test_intervals_are_those_of_scipy(name: str) -> None:
     problem = REGRESSION if name in SCORES else MULTI_LABEL
     references, logits = scores(400) if name in SCORES else several(400)
-    metrics = asked(problem, logits.shape[1], name)
+    metrics = metrics_for(problem, logits.shape[1], name)
     low, high = between(metrics, references, logits)[name]
     theirs = stats.bootstrap(
         (np.arange(400),),
@@ -156,15 +156,15 @@ def test_the_interval_of_an_error_of_many_rows_is_the_normal_one(name: str) -> N
     if name == "log_loss":
         references, logits = several(4000)
         losses = np.logaddexp(0, np.where(references > 0, -logits, logits)).mean(axis=1)
-        metrics = asked(MULTI_LABEL, 4, name)
+        metrics = metrics_for(MULTI_LABEL, 4, name)
     else:
         references, logits = scores(4000)
         losses = np.abs(references - logits[:, 0]) ** (2 if name == "mse" else 1)
-        metrics = asked(REGRESSION, 1, name)
+        metrics = metrics_for(REGRESSION, 1, name)
     error = losses.std() / np.sqrt(4000)
     expected = losses.mean() + 1.96 * error * np.array([-1, 1])
-    found = between(metrics, references, logits)[name]
-    np.testing.assert_allclose(found, expected, atol=error / 4)
+    intervals = between(metrics, references, logits)[name]
+    np.testing.assert_allclose(intervals, expected, atol=error / 4)
 
 
 def test_intervals_enclose_every_metric_and_come_out_the_same_again() -> None:
@@ -172,31 +172,36 @@ def test_intervals_enclose_every_metric_and_come_out_the_same_again() -> None:
         (MULTI_LABEL, several(60)),
         (REGRESSION, scores(60)),
     ):
-        metrics = asked(problem, logits.shape[1])
-        values, found = metrics.compute(logits, references), between(metrics, references, logits)
-        assert set(found) == set(values)
-        for name, (low, high) in found.items():
+        metrics = metrics_for(problem, logits.shape[1])
+        values, intervals = (
+            metrics.compute(logits, references),
+            between(metrics, references, logits),
+        )
+        assert set(intervals) == set(values)
+        for name, (low, high) in intervals.items():
             assert low <= values[name] <= high
             assert low < high
-        assert found == between(metrics, references, logits)
+        assert intervals == between(metrics, references, logits)
         assert between(metrics, references[:1], logits[:1]) == {}
 
 
 def test_all_right_is_not_certain_and_nothing_there_is_undefined() -> None:
     references = several(33)[0]
     sure = np.where(references > 0, 5.0, -5.0).astype(np.float32)
-    found = between(asked(MULTI_LABEL, 4, "f1_micro", "f1_macro", "accuracy"), references, sure)
-    for low, high in found.values():
+    intervals = between(
+        metrics_for(MULTI_LABEL, 4, "f1_micro", "f1_macro", "accuracy"), references, sure
+    )
+    for low, high in intervals.values():
         assert high == 1
         assert 0.7 < low < 0.99
     none = np.zeros_like(references)
-    values = asked(MULTI_LABEL, 4).compute(sure, none)
+    values = metrics_for(MULTI_LABEL, 4).compute(sure, none)
     assert values["average_precision"] is None
     assert values["ranking_precision"] == 1
     same = np.ones((20, 1), dtype=np.float32)
-    values = asked(REGRESSION, 1).compute(same, scores(20)[0])
+    values = metrics_for(REGRESSION, 1).compute(same, scores(20)[0])
     assert values["pearson"] is None and values["spearman"] is None
-    assert set(between(asked(REGRESSION, 1), scores(20)[0], same)) == {"mse", "mae"}
+    assert set(between(metrics_for(REGRESSION, 1), scores(20)[0], same)) == {"mse", "mae"}
 
 
 @pytest.mark.slow
@@ -209,7 +214,7 @@ def test_intervals_hold_the_truth_in_95_of_100_samples() -> None:
         (REGRESSION, scores(200_000, seed=10)),
     ):
         names = [name for name in held if name in (SCORES if references.ndim == 1 else SEVERAL)]
-        metrics = asked(problem, logits.shape[1], *names)
+        metrics = metrics_for(problem, logits.shape[1], *names)
         truth |= metrics.compute(logits, references)
         for sample in range(many):
             rows = slice(300 * sample, 300 * (sample + 1))
@@ -224,13 +229,13 @@ def test_the_temperature_of_several_labels_is_the_one_of_least_log_loss() -> Non
     generator = np.random.default_rng(0)
     right = generator.normal(size=(400, 5)) * 2 - 1
     references = (generator.random(right.shape) < special.expit(right)).astype(np.float32)
-    found = fit_temperature(3 * right, references, MULTI_LABEL)
-    assert found == pytest.approx(3, rel=0.15)
+    fitted = fit_temperature(3 * right, references, MULTI_LABEL)
+    assert fitted == pytest.approx(3, rel=0.15)
 
     def loss(temperature: float) -> float:
         return sk.log_loss(references.ravel(), special.expit(3 * right / temperature).ravel())
 
-    assert loss(found) < min(loss(found * 1.01), loss(found / 1.01))
+    assert loss(fitted) < min(loss(fitted * 1.01), loss(fitted / 1.01))
     # Where every answer is right the log loss has no minimum: the prior keeps it above the limit.
     assert 0.05 <= fit_temperature(right, (right > 0).astype(np.float32), MULTI_LABEL) < 1
     assert fit_temperature(right, (right < 0).astype(np.float32), MULTI_LABEL) is None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ASKED, LABELS, make_rows, save_classifier, write_csv
+from conftest import LABELS, SAMPLE_TEXTS, make_rows, save_classifier, write_csv
 from datasets import ClassLabel, Dataset
 from omegaconf import OmegaConf
 from scipy import special, stats
@@ -24,13 +24,13 @@ from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import Classifier
 
-Told = Callable[..., Path]
+MakeFolder = Callable[..., Path]
 
 
 def measured(folder: Path, data: str | Path, split: str = "test", **columns: str) -> dict[str, Any]:
-    found = remeasure(folder, LabelledTexts(str(data), split, **columns)).measured
-    assert list(found) == [split]
-    return found[split]
+    figures = remeasure(folder, LabelledTexts(str(data), split, **columns)).measured
+    assert list(figures) == [split]
+    return figures[split]
 
 
 def refused(folder: Path, data: str | Path, **columns: str) -> str:
@@ -45,7 +45,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def asked_so(run: Path, into: Path, **dataset: Any) -> Path:
+def copy_with_dataset(run: Path, into: Path, **dataset: Any) -> Path:
     """A copy of a run, as if its data had been asked for in other words."""
     shutil.copytree(run, into)
     tree = OmegaConf.load(into / "config.yaml")
@@ -56,7 +56,7 @@ def asked_so(run: Path, into: Path, **dataset: Any) -> Path:
 
 
 @pytest.fixture
-def told(checkpoints: dict[str, Path], tmp_path: Path) -> Told:
+def make_folder(checkpoints: dict[str, Path], tmp_path: Path) -> MakeFolder:
     """A classifier with random weights and the configuration that a test wants."""
 
     def make(labels: tuple[str, ...], **config: Any) -> Path:
@@ -65,12 +65,12 @@ def told(checkpoints: dict[str, Path], tmp_path: Path) -> Told:
             "id2label": dict(enumerate(labels)),
             "label2id": {n: i for i, n in enumerate(labels)},
         }
-        given = AutoConfig.from_pretrained(
+        model_config = AutoConfig.from_pretrained(
             checkpoints["bert"], num_labels=len(labels), **names, **config
         )
-        given.initializer_range = 1.0
+        model_config.initializer_range = 1.0
         folder = tmp_path / "told"
-        AutoModelForSequenceClassification.from_config(given).save_pretrained(folder)
+        AutoModelForSequenceClassification.from_config(model_config).save_pretrained(folder)
         AutoTokenizer.from_pretrained(checkpoints["bert"]).save_pretrained(folder)
         return folder
 
@@ -93,10 +93,10 @@ def test_a_run_on_its_own_test_file_gives_the_numbers_of_metrics_json(
         assert after["intervals"][name] == pytest.approx(between, abs=1e-5)
     assert after["confusion"] == before["confusion"]
     assert after["per_class"] == before["per_class"]
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     accuracy = before["metrics"]["accuracy"]
-    assert f"{accuracy:.3f} [" in said
-    assert "selection" not in said
+    assert f"{accuracy:.3f} [" in output
+    assert "selection" not in output
     # The exported folder alone knows no less.
     assert measured(finished / "model", finished.parent / "test.csv") == after
 
@@ -105,15 +105,15 @@ def test_a_folder_of_other_origin_is_measured_as_a_pipeline_answers(
     checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = save_classifier(checkpoints["roberta"], tmp_path / "foreign")
-    rows = [(text, LABELS[i % 3]) for i, text in enumerate(ASKED)]
-    found = measured(folder, write_csv(tmp_path / "rows.csv", rows))
+    rows = [(text, LABELS[i % 3]) for i, text in enumerate(SAMPLE_TEXTS)]
+    figures = measured(folder, write_csv(tmp_path / "rows.csv", rows))
     classify = pipeline("text-classification", str(folder))
-    answers = [answer["label"] for answer in classify(ASKED, truncation=True)]
+    answers = [answer["label"] for answer in classify(SAMPLE_TEXTS, truncation=True)]
     right = [label for _, label in rows]
-    assert found["metrics"]["accuracy"] == pytest.approx(sk.accuracy_score(right, answers))
+    assert figures["metrics"]["accuracy"] == pytest.approx(sk.accuracy_score(right, answers))
     expected = sk.f1_score(right, answers, labels=LABELS, average="macro")
-    assert found["metrics"]["f1_macro"] == pytest.approx(expected)
-    assert [row["label"] for row in found["per_class"]] == list(LABELS)
+    assert figures["metrics"]["f1_macro"] == pytest.approx(expected)
+    assert [row["label"] for row in figures["per_class"]] == list(LABELS)
 
 
 def test_labels_are_aligned_by_name_and_never_in_part() -> None:
@@ -140,9 +140,9 @@ def test_labels_are_aligned_by_name_and_never_in_part() -> None:
 
 
 def test_labels_of_another_spelling_are_said_to_be_matched(
-    told: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = told(("LABEL_0", "LABEL_1"))
+    folder = make_folder(("LABEL_0", "LABEL_1"))
     rows = [{"text": text, "label": int(label == "positive")} for text, label in make_rows(30)]
     data = write_rows(tmp_path / "rows.jsonl", rows)
     main(["evaluate", str(folder), "--data", str(data)])
@@ -155,8 +155,8 @@ def test_labels_of_another_spelling_are_said_to_be_matched(
     assert measured(folder, some)["per_class"][0]["support"] == 0
 
 
-def test_what_cannot_be_measured_is_refused(told: Told, tmp_path: Path) -> None:
-    folder = told(("bad", "good"))
+def test_what_cannot_be_measured_is_refused(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder = make_folder(("bad", "good"))
     rows = [{"body": "a", "stars": ["bad"]}, {"body": "b", "stars": ["good"]}]
     data = write_rows(tmp_path / "rows.jsonl", rows)
     assert "Set --text and --label to one of them" in refused(folder, data)
@@ -167,7 +167,9 @@ def test_what_cannot_be_measured_is_refused(told: Told, tmp_path: Path) -> None:
     assert "great is not among its 2 labels (bad, good)" in refused(folder, partly)
 
 
-def test_pairs_several_labels_and_windows_are_measured(told: Told, tmp_path: Path) -> None:
+def test_pairs_several_labels_and_windows_are_measured(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
     texts = [text for text, _ in make_rows(40, seed=3)]
     generator = np.random.default_rng(0)
     answers = generator.random((40, 3)) < 0.5
@@ -176,67 +178,72 @@ def test_pairs_several_labels_and_windows_are_measured(told: Told, tmp_path: Pat
         for text, other, (x, y, z) in zip(texts, texts[::-1], answers, strict=True)
     ]
     data = write_rows(tmp_path / "rows.jsonl", rows)
-    folder = told(("z", "y", "x"), problem_type="multi_label_classification")
+    folder = make_folder(("z", "y", "x"), problem_type="multi_label_classification")
     file = folder / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "text_pairs": True}))
-    found = measured(folder, data, text="a", text_pair="b", label="x,y,z")
-    asked = Classifier.load(folder)
-    said = asked.probabilities(texts, texts[::-1])
-    expected = sk.f1_score(answers[:, ::-1], said > 0.5, average="macro", zero_division=0)
-    assert found["metrics"]["f1_macro"] == pytest.approx(expected)
+    figures = measured(folder, data, text="a", text_pair="b", label="x,y,z")
+    classifier = Classifier.load(folder)
+    probabilities = classifier.probabilities(texts, texts[::-1])
+    expected = sk.f1_score(answers[:, ::-1], probabilities > 0.5, average="macro", zero_division=0)
+    assert figures["metrics"]["f1_macro"] == pytest.approx(expected)
     assert "needs both texts" in refused(folder, data, text="a", label="x,y,z")
     windows = {"how": "windows", "stride": 2, "pooling": "max"}
     stored = {**json.loads(file.read_text()), "text_pairs": False, "long_text": windows}
     file.write_text(json.dumps(stored))
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "model_max_length": 8}))
-    found = measured(folder, data, text="a", label="x,y,z")
+    figures = measured(folder, data, text="a", label="x,y,z")
     engine = Classifier.load(folder).engine
     inputs = engine.encode(texts, None)
     assert len(inputs) > 40
-    said = special.expit(engine.logits(inputs))
-    expected = sk.f1_score(answers[:, ::-1], said > 0.5, average="micro", zero_division=0)
-    assert found["metrics"]["f1_micro"] == pytest.approx(expected)
+    probabilities = special.expit(engine.logits(inputs))
+    expected = sk.f1_score(answers[:, ::-1], probabilities > 0.5, average="micro", zero_division=0)
+    assert figures["metrics"]["f1_micro"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("problem_type", ["regression", None])
 def test_scores_are_measured_also_where_the_folder_does_not_say_so(
-    told: Told, tmp_path: Path, problem_type: str | None
+    make_folder: MakeFolder, tmp_path: Path, problem_type: str | None
 ) -> None:
-    folder = told(("LABEL_0",), problem_type=problem_type)
+    folder = make_folder(("LABEL_0",), problem_type=problem_type)
     texts = [text for text, _ in make_rows(40, seed=4)]
-    wanted = np.random.default_rng(0).normal(size=40).round(2)
-    rows = [{"text": t, "label": float(w)} for t, w in zip(texts, wanted, strict=True)]
-    found = measured(folder, write_rows(tmp_path / "rows.jsonl", rows))
+    scores = np.random.default_rng(0).normal(size=40).round(2)
+    rows = [{"text": t, "label": float(w)} for t, w in zip(texts, scores, strict=True)]
+    figures = measured(folder, write_rows(tmp_path / "rows.jsonl", rows))
     engine = Classifier.load(folder).engine
-    said = engine.logits(engine.encode(texts, None))[:, 0]
-    assert found["metrics"]["pearson"] == pytest.approx(stats.pearsonr(wanted, said)[0], abs=1e-6)
+    predicted = engine.logits(engine.encode(texts, None))[:, 0]
+    assert figures["metrics"]["pearson"] == pytest.approx(
+        stats.pearsonr(scores, predicted)[0], abs=1e-6
+    )
 
 
 def test_a_run_cut_by_group_is_measured_on_data_without_that_column(
     finished: Path, tmp_path: Path
 ) -> None:
-    run = asked_so(finished, tmp_path / "run", group="patient")
+    run = copy_with_dataset(finished, tmp_path / "run", group="patient")
     before = json.loads((run / "metrics.json").read_text())["test"]["metrics"]
-    found = measured(run, finished.parent / "test.csv")["metrics"]
-    assert found == pytest.approx(before, abs=1e-6)
+    figures = measured(run, finished.parent / "test.csv")["metrics"]
+    assert figures == pytest.approx(before, abs=1e-6)
 
 
 def test_numbers_that_name_a_class_label_are_understood(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = {"0": "negative", "1": "positive"}
-    run = asked_so(finished, tmp_path / "run", label_names=names)
+    run = copy_with_dataset(finished, tmp_path / "run", label_names=names)
     rows = make_rows(400, seed=9)  # the run's own test split
     table = Dataset.from_dict(
-        {"text": [text for text, _ in rows], "label": [int(said == "positive") for _, said in rows]}
+        {
+            "text": [text for text, _ in rows],
+            "label": [int(label == "positive") for _, label in rows],
+        }
     )
     file = tmp_path / "test.parquet"
     table.cast_column("label", ClassLabel(names=["neg", "pos"])).to_parquet(file)
     before = json.loads((run / "metrics.json").read_text())["test"]
-    found = measured(run, file)
-    assert found["metrics"] == pytest.approx(before["metrics"], abs=1e-6)
-    assert found["confusion"] == before["confusion"]
+    figures = measured(run, file)
+    assert figures["metrics"] == pytest.approx(before["metrics"], abs=1e-6)
+    assert figures["confusion"] == before["confusion"]
     main(["evaluate", str(run), "--data", str(file)])
     assert "neg is negative, pos is positive" in capsys.readouterr().out
     # Without a `ClassLabel` numbers name nothing: "neg" is not 0.
@@ -244,8 +251,8 @@ def test_numbers_that_name_a_class_label_are_understood(
     assert "neg, pos are not among its 2 labels" in refused(run, plain)
 
 
-def test_one_column_of_yes_and_no_is_no_score(told: Told, tmp_path: Path) -> None:
-    model = told(("toxic",), problem_type="multi_label_classification")
+def test_one_column_of_yes_and_no_is_no_score(make_folder: MakeFolder, tmp_path: Path) -> None:
+    model = make_folder(("toxic",), problem_type="multi_label_classification")
     run = tmp_path / "run"
     shutil.copytree(model, run / "model")
     (run / "run.json").write_text(json.dumps({"state": "finished"}))
@@ -256,14 +263,14 @@ def test_one_column_of_yes_and_no_is_no_score(told: Told, tmp_path: Path) -> Non
     texts = [text for text, _ in make_rows(60, seed=5)]
     answers = np.random.default_rng(0).random(60) < 0.5
     rows = [{"text": t, "toxic": int(a)} for t, a in zip(texts, answers, strict=True)]
-    found = measured(run, write_rows(tmp_path / "rows.jsonl", rows))
+    figures = measured(run, write_rows(tmp_path / "rows.jsonl", rows))
     sure = Classifier.load(run).probabilities(texts)[:, 0]
     expected = sk.average_precision_score(answers, sure)
-    assert found["metrics"]["average_precision"] == pytest.approx(expected)
-    assert [row["label"] for row in found["per_class"]] == ["toxic"]
+    assert figures["metrics"]["average_precision"] == pytest.approx(expected)
+    assert [row["label"] for row in figures["per_class"]] == ["toxic"]
 
 
-def test_our_datasets_are_found_by_name(told: Told) -> None:
-    folder = told(("negative", "positive"))
+def test_our_datasets_are_found_by_name(make_folder: MakeFolder) -> None:
+    folder = make_folder(("negative", "positive"))
     assert measured(folder, "reviews")["rows"] == 188
     assert measured(folder, "reviews", "validation")["rows"] == 180

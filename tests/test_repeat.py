@@ -32,16 +32,16 @@ def test_a_run_repeats_to_the_last_digit_and_what_differs_is_named(
     logger.removeHandler(caplog.handler)
     assert "is unfinished" not in caplog.text  # it is new
     assert "epoch 1" in caplog.text
-    said = capsys.readouterr().out
-    assert "every metric is the same to the last digit" in said
-    assert "largest difference of a logit: 0" in said
+    output = capsys.readouterr().out
+    assert "every metric is the same to the last digit" in output
+    assert "largest difference of a logit: 0" in output
     one, other = (json.loads((f / "metrics.json").read_text()) for f in (finished, Path("again")))
     assert one == other
     for split in ("validation", "test"):
-        kept = [
+        files = [
             np.load(f / f"predictions/{split}.npz")["logits"] for f in (finished, Path("again"))
         ]
-        np.testing.assert_array_equal(*kept)
+        np.testing.assert_array_equal(*files)
     about = [json.loads((f / "run.json").read_text()) for f in (finished, Path("again"))]
     for name in ("decisions", "versions", "machine", "checkpoint", "corpus", "predictions"):
         assert about[0][name] == about[1][name], name
@@ -57,27 +57,27 @@ def test_a_run_repeats_to_the_last_digit_and_what_differs_is_named(
     with pytest.raises(SystemExit) as leaving:
         main(["repeat", "other", "--out", "again"])
     assert leaving.value.code == ExitCode.DIFFERENT
-    said = capsys.readouterr().out
-    assert f"versions torch: 1.0 there, {about[0]['versions']['torch']} here" in said
-    assert f"test accuracy: 2 there, {one['test']['metrics']['accuracy']} here" in said
+    output = capsys.readouterr().out
+    assert f"versions torch: 1.0 there, {about[0]['versions']['torch']} here" in output
+    assert f"test accuracy: 2 there, {one['test']['metrics']['accuracy']} here" in output
 
 
 def test_what_auto_decided_is_read(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Path(shutil.copytree(finished, "before"))
     decided = {"precision": "bf16", "strategy": "full"}
     changed(before, decisions=decided)
-    seen: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
 
     def looked_at(*_: Any) -> None:
-        seen.append(json.loads(Path("before-repeat/run.json").read_text()))
+        records.append(json.loads(Path("before-repeat/run.json").read_text()))
         raise UserError(ExitCode.STOPPED, "seen enough")
 
     monkeypatch.setattr("nlp_transfer.analysis.reproduce.run", looked_at)
     for _ in range(2):  # interrupted, it goes on with the same
         with pytest.raises(UserError, match="seen enough"):
             repeat(before)
-    assert [said["decisions"] for said in seen] == [decided, decided]
-    assert {said["state"] for said in seen} == {"unfinished"}
+    assert [record["decisions"] for record in records] == [decided, decided]
+    assert {record["state"] for record in records} == {"unfinished"}
 
 
 def test_other_data_or_another_checkpoint_are_refused_before_anything_is_trained(

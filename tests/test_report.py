@@ -103,7 +103,7 @@ class Page(HTMLParser):
         if self.open and self.open[-1] != "style":
             self.text += data
 
-    def said(self) -> str:
+    def visible_text(self) -> str:
         """Its text in one line."""
         return " ".join(self.text.split())
 
@@ -136,12 +136,12 @@ def made(  # noqa: PLR0913
     folder.mkdir()
     metrics = load_metrics(EvaluationConfig(), labels, problem)
     slices = {"text length": {"short": np.arange(0, len(logits), 2)}}
-    found = evaluate_split(logits, references, metrics, labels, slices)
-    evaluations = {"validation": found, "test": found}
+    evaluation = evaluate_split(logits, references, metrics, labels, slices)
+    evaluations = {"validation": evaluation, "test": evaluation}
     config = compose("+task=classify", "dataset.train=mine.csv", "strategy=two_phase")
     OmegaConf.save(OmegaConf.create(as_dict(config)), folder / "config.yaml")
     write_json(folder / "metrics.json", measured(evaluations))
-    selected = mistakes("test", found, texts, labels, origins(len(logits)))
+    selected = mistakes("test", evaluation, texts, labels, origins(len(logits)))
     write_json(folder / "mistakes.json", selected)
     write_json(folder / "run.json", run_of(labels, problem, evaluations, metrics.best))
     (folder / "predictions").mkdir()
@@ -213,14 +213,14 @@ def test_one_label_of_few_and_of_many(count: int, tmp_path: Path) -> None:
     logits, references = answered(count)
     texts = [f"text {i} " * (1 + i % 30) for i in range(len(references))]
     page = read(made(tmp_path / "run", labels, logits, references, texts))
-    said = page.said()
+    page_text = page.visible_text()
     titles = ("Summary", "Stages", "Training", "By label", "Calibration", "Error by text length")
     for title in titles:
-        assert (title in said) or (title == "By label" and "The weakest labels" in said)
+        assert (title in page_text) or (title == "By label" and "The weakest labels" in page_text)
     accuracy = (logits.argmax(axis=1) == references).mean()
-    assert f"accuracy {accuracy:.3f}" in said
+    assert f"accuracy {accuracy:.3f}" in page_text
     wrong = int((logits.argmax(axis=1) != references).sum())
-    assert f"{wrong} of {len(references)} test rows are wrong" in said
+    assert f"{wrong} of {len(references)} test rows are wrong" in page_text
     # Curves of loss and metric, reliability, coverage, length; a map where a table is too large.
     assert page.tags.count("svg") == 5 + (count == 77)
     if count == 77:
@@ -232,16 +232,16 @@ def test_one_label_of_few_and_of_many(count: int, tmp_path: Path) -> None:
         )
         assert {kind for x, y, kind in cells if x == y} == {"right"}
     if count > 2:
-        assert "Most often confused" in said
-    assert "before calibration" in said
+        assert "Most often confused" in page_text
+    assert "before calibration" in page_text
 
 
 def test_more_labels_than_a_map_can_show_have_their_worst_pairs() -> None:
     counts = np.eye(250, dtype=int) * 9
     counts[3, 4], counts[7, 200] = 5, 8
-    found = confusions_of(counts.tolist(), [str(i) for i in range(250)])
-    assert found.table is found.cells is None
-    assert [(p["label"], p["answer"], p["rows"]) for p in found.worst] == [
+    confusions = confusions_of(counts.tolist(), [str(i) for i in range(250)])
+    assert confusions.table is confusions.cells is None
+    assert [(p["label"], p["answer"], p["rows"]) for p in confusions.worst] == [
         ("7", "200", 8),
         ("3", "4", 5),
     ]
@@ -254,12 +254,12 @@ def test_several_labels(tmp_path: Path) -> None:
     logits = (generator.normal(size=(300, 28)) * 2 - 3.5 + 4 * references).astype(np.float32)
     texts = [f"text {i}" for i in range(300)]
     kind = MULTI_LABEL
-    said = read(made(tmp_path / "run", labels, logits, references, texts, kind)).said()
-    assert "any number of 28 labels" in said
-    assert "All 28 labels" in said
-    assert "nlp-transfer predict" in said
-    assert "false positive" in said
-    assert "false negative (missed)" in said
+    page_text = read(made(tmp_path / "run", labels, logits, references, texts, kind)).visible_text()
+    assert "any number of 28 labels" in page_text
+    assert "All 28 labels" in page_text
+    assert "nlp-transfer predict" in page_text
+    assert "false positive" in page_text
+    assert "false negative (missed)" in page_text
 
 
 def test_scores(tmp_path: Path) -> None:
@@ -269,14 +269,14 @@ def test_scores(tmp_path: Path) -> None:
     texts = Pairs([f"one {i}" for i in range(3000)], [f"two {i}" * (i % 7) for i in range(3000)])
     kind = REGRESSION
     page = read(made(tmp_path / "run", ("score",), logits, references, texts, kind))
-    said = page.said()
-    assert "pearson" in said
-    assert "Scores on test" in said
+    page_text = page.visible_text()
+    assert "pearson" in page_text
+    assert "Scores on test" in page_text
     worst = int(np.abs(logits[:, 0] - references).argmax())
     assert f">one {worst}<" in page.html
     place = f"row {worst + 2} of my.csv"
     scores = f"true {references[worst]:.4g}, predicted {logits[worst, 0]:.4g}"
-    assert f"{place} · {scores}" in said
+    assert f"{place} · {scores}" in page_text
 
 
 def test_what_the_data_holds_is_shown_as_text(tmp_path: Path) -> None:
@@ -287,11 +287,13 @@ def test_what_the_data_holds_is_shown_as_text(tmp_path: Path) -> None:
     write_json(tmp_path / "run/data_report.json", DATA_REPORT)
     write_report(tmp_path / "run")
     page = read(report)
-    assert page.said().count(EVIL) > 10
+    assert page.visible_text().count(EVIL) > 10
     assert page.text.count(RIGHT_TO_LEFT) > 5
     assert ("dir", "auto") in page.attributes
-    assert "A problem in the data:" in page.said()
-    assert page.said().index("alert") < page.said().index("all well")  # what is worse comes first
+    assert "A problem in the data:" in page.visible_text()
+    assert page.visible_text().index("alert") < page.visible_text().index(
+        "all well"
+    )  # what is worse comes first
     assert "half a pair: ?" in page.text
     assert f"{RIGHT_TO_LEFT}test, row 8" in page.text
     assert max(map(len, re.findall("(?:a )+", page.text))) <= LONGEST + 1
@@ -305,26 +307,28 @@ def test_the_surest_mistakes_of_the_most_frequent_kind_come_first() -> None:
     logits[np.arange(8), [1, 1, 1, 1, 1, 1, 2, 2]] = [1, 6, 2, 5, 3, 4, 9, 9]
     logits[8, 2] = 1
     labels, texts = ("a", "b", "c"), [f"text {i}" for i in range(9)]
-    found = evaluate_split(logits, references, load_metrics(EvaluationConfig(), labels), labels)
-    said = mistakes("test", found, texts, labels, origins(9))
-    assert said["wrong"] == 8
-    kinds = [(kind["label"], kind["answer"], kind["rows"]) for kind in said["kinds"]]
+    evaluation = evaluate_split(
+        logits, references, load_metrics(EvaluationConfig(), labels), labels
+    )
+    report = mistakes("test", evaluation, texts, labels, origins(9))
+    assert report["wrong"] == 8
+    kinds = [(kind["label"], kind["answer"], kind["rows"]) for kind in report["kinds"]]
     assert kinds == [("a", "b", 6), ("a", "c", 1), ("b", "c", 1)]
-    assert [row["row"] for row in said["kinds"][0]["examples"]] == [3, 5, 7, 6, 4][:EACH]
-    assert said["kinds"][0]["examples"][0]["confidence"] == pytest.approx(0.9951, abs=1e-4)
+    assert [row["row"] for row in report["kinds"][0]["examples"]] == [3, 5, 7, 6, 4][:EACH]
+    assert report["kinds"][0]["examples"][0]["confidence"] == pytest.approx(0.9951, abs=1e-4)
 
 
 def test_a_label_with_a_threshold_of_its_own_is_given_above_it() -> None:
     labels, logits = ("no", "yes"), np.log(np.array([[0.6, 0.4], [0.9, 0.1]], dtype=np.float32))
     references = np.array([0, 1])
     metrics = replace(load_metrics(EvaluationConfig(), labels), thresholds={"yes": 0.3})
-    found = evaluate_split(logits, references, metrics, labels)
-    said = mistakes("test", found, ["a", "b"], labels, origins(2))
-    assert {(kind["label"], kind["answer"]) for kind in said["kinds"]} == {
+    evaluation = evaluate_split(logits, references, metrics, labels)
+    report = mistakes("test", evaluation, ["a", "b"], labels, origins(2))
+    assert {(kind["label"], kind["answer"]) for kind in report["kinds"]} == {
         ("no", "yes"),
         ("yes", "no"),
     }
-    assert said["kinds"][0]["examples"][0]["confidence"] == pytest.approx(0.4)
+    assert report["kinds"][0]["examples"][0]["confidence"] == pytest.approx(0.4)
 
 
 # Real runs ------------------------------------------------------------------------------------
@@ -351,8 +355,8 @@ def test_a_run_has_a_report_and_no_row_of_the_data_in_its_model(
 ) -> None:
     rows = [(f"unmistakable{i} {text}", label) for i, (text, label) in enumerate(make_rows(40, 9))]
     test = write_csv(tmp_path / "test.csv", rows)
-    asked = ("strategy.epochs=1", "training.precision=bf16", "run_dir=run")
-    words = typed(*asked, f"dataset.test={test}")
+    options = ("strategy.epochs=1", "training.precision=bf16", "run_dir=run")
+    words = typed(*options, f"dataset.test={test}")
     monkeypatch.setattr(device, "_has_amx", lambda: False)
     results: list[Result] = []
     lines = lines_of(lambda: results.append(run(compose(*words))))
@@ -360,7 +364,7 @@ def test_a_run_has_a_report_and_no_row_of_the_data_in_its_model(
     result = results[0]
     page = read(result.folder / "report.html")
     assert "Report: run/report.html" in capsys.readouterr().out
-    assert f"accuracy {result.metrics['test']['metrics']['accuracy']:.3f}" in page.said()
+    assert f"accuracy {result.metrics['test']['metrics']['accuracy']:.3f}" in page.visible_text()
     assert "unmistakable" in page.text
     # Each row is named by its place in the person's own file.
     kinds = json.loads((result.folder / "mistakes.json").read_text())["kinds"]
@@ -393,31 +397,31 @@ def test_a_run_that_stopped_in_its_second_stage_has_a_report_of_what_is_there(
 ) -> None:
     words = typed("strategy=two_phase", "strategy.epochs=2", "strategy.learning_rate=5e-4")
     folder = tmp_path / "run"
-    told = prepare(words, folder)
-    tell_at_step(told, 14 + 9, signal.SIGTERM)
+    interrupted = prepare(words, folder)
+    tell_at_step(interrupted, 14 + 9, signal.SIGTERM)
     with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 9"):
-        told.train()
+        interrupted.train()
     main(["report", str(folder)])
-    said = read(folder / "report.html").said()
-    assert "This run is not finished" in said
-    assert "Stage all has a checkpoint at step 9 of 14." in said
-    assert "accuracy on validation" in said
-    assert "Training" in said
-    assert "Use it" not in said
+    page_text = read(folder / "report.html").visible_text()
+    assert "This run is not finished" in page_text
+    assert "Stage all has a checkpoint at step 9 of 14." in page_text
+    assert "accuracy on validation" in page_text
+    assert "Training" in page_text
+    assert "Use it" not in page_text
     assert "**This run is not finished**" in (folder / "report.md").read_text(encoding="utf-8")
     run(compose(*words, f"run_dir={folder}"))
     page = read(folder / "report.html")
-    assert "This run is not finished" not in page.said()
+    assert "This run is not finished" not in page.visible_text()
     stages = json.loads((folder / "run.json").read_text())["stages"]
     for stage in stages:
-        assert f"{stage['name']} {stage['learns']}" in page.said()
+        assert f"{stage['name']} {stage['learns']}" in page.visible_text()
     assert page.html.count(">head</text>") == page.html.count(">all</text>") == 2  # both figures
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         main(["report", str(tmp_path)])
-    assert left.value.code == 6
+    assert exit_info.value.code == 6
     assert "is not the folder of a run: it has no run.json" in capsys.readouterr().err
 
 
@@ -480,29 +484,29 @@ def test_elsewhere_there_is_a_line_for_each_epoch_and_no_bar(
 def test_of_many_labels_the_summary_shows_the_weakest(tmp_path: Path) -> None:
     labels = tuple(f"label {i:02}" for i in range(77))
     logits, references = answered(77)
-    found = {
+    figures = {
         "test": evaluate_split(logits, references, load_metrics(EvaluationConfig(), labels), labels)
     }
-    run_json = run_of(labels, SINGLE_LABEL, found, "accuracy")
-    shown = summary(run_json, measured(found), tmp_path)
-    weakest = sorted(found["test"].per_class, key=lambda row: row["f1"])[:10]
+    run_json = run_of(labels, SINGLE_LABEL, figures, "accuracy")
+    shown = summary(run_json, measured(figures), tmp_path)
+    weakest = sorted(figures["test"].per_class, key=lambda row: row["f1"])[:10]
     assert re.findall(r"label \d\d", shown) == [row["label"] for row in weakest]
     assert "the other 67 labels too" in shown
 
 
 def test_columns_are_as_wide_as_their_figures() -> None:
     def split(rows: int, mse: float, low: float, high: float) -> dict[str, Any]:
-        found = {"rows": rows, "metrics": {"mse": mse}, "intervals": {"mse": [low, high]}}
-        return {**found, "per_class": [], "slices": {}}
+        figures = {"rows": rows, "metrics": {"mse": mse}, "intervals": {"mse": [low, high]}}
+        return {**figures, "per_class": [], "slices": {}}
 
-    said = metric_table(
+    table = metric_table(
         {
             "validation": split(40, 2921.474, 2032.345, 3966.534),
             "test": split(60, 12345.678, 10000.5, 14000.25),
         }
     ).splitlines()
-    assert said[0] == "       validation (40 rows)           test (60 rows)"
-    assert said[1] == "  mse  2921.474 [2032.345, 3966.534]  12345.678 [10000.500, 14000.250]"
+    assert table[0] == "       validation (40 rows)           test (60 rows)"
+    assert table[1] == "  mse  2921.474 [2032.345, 3966.534]  12345.678 [10000.500, 14000.250]"
 
 
 @pytest.mark.parametrize(
@@ -563,7 +567,7 @@ def cross_validated(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_cross_validation_alone_is_reported_everywhere(tmp_path: Path) -> None:
     run_json, metrics = cross_validated(tmp_path / "run")
     screen = summary(run_json, metrics, tmp_path / "run")
-    page = read(tmp_path / "run/report.html").said()
+    page = read(tmp_path / "run/report.html").visible_text()
     markdown = (tmp_path / "run/report.md").read_text(encoding="utf-8")
     card = model_card(compose("+task=classify", "dataset.train=mine.csv"), run_json, metrics)
     accuracy = str(metrics["cross_validation"]["metrics"]["accuracy"])[:4]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_rows, write_csv
-from killing import start
 from prepared_runs import Prepared, prepare
 from safetensors.torch import load_file
+from training_process import start
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.loading import read_config
@@ -79,13 +79,13 @@ def test_a_stage_that_is_told_to_stop_saves_leaves_and_goes_on(
     by: signal.Signals, typed: Typed, tmp_path: Path
 ) -> None:
     words = typed("strategy.epochs=2", "strategy.learning_rate=5e-4", "training.keep_best=false")
-    told = prepare(words, tmp_path / "run")
-    tell_at_step(told, 9, by)
+    interrupted = prepare(words, tmp_path / "run")
+    tell_at_step(interrupted, 9, by)
     with (
         handle_signals(),
         pytest.raises(UserError, match=f"{by.name} after step 9. The same") as stopped,
     ):
-        told.train()
+        interrupted.train()
     assert stopped.value.code is ExitCode.STOPPED
     assert [path.name for path in (tmp_path / "run/checkpoints/0-all").iterdir()] == [
         "checkpoint-9"
@@ -100,12 +100,12 @@ def test_a_stage_that_is_told_to_stop_saves_leaves_and_goes_on(
 
 def tell_at_step(prepared: Prepared, step: int, number: signal.Signals) -> None:
     """Send this process a signal in the given training step."""
-    seen = 0
+    steps = 0
 
     def hook(module: torch.nn.Module, *_: object) -> None:
-        nonlocal seen
-        seen += module.training
-        if module.training and seen == step:
+        nonlocal steps
+        steps += module.training
+        if module.training and steps == step:
             os.kill(os.getpid(), number)
 
     prepared.pretrained.model.classifier.register_forward_hook(hook)
@@ -134,10 +134,13 @@ def test_a_command_that_is_told_to_stop_leaves_with_a_code_of_its_own(
     typed: Typed, tmp_path: Path
 ) -> None:
     words = [*typed("strategy.epochs=2", "training.keep_best=false"), "run_dir=mine"]
-    told = start(words, tmp_path, DIE_AT="9", BY="SIGTERM")
-    assert told.returncode == ExitCode.STOPPED, told.stderr
-    assert "Stopped by SIGTERM after step 9. The same command goes on from there." in told.stderr
-    assert "Traceback" not in told.stderr
+    interrupted = start(words, tmp_path, DIE_AT="9", BY="SIGTERM")
+    assert interrupted.returncode == ExitCode.STOPPED, interrupted.stderr
+    assert (
+        "Stopped by SIGTERM after step 9. The same command goes on from there."
+        in interrupted.stderr
+    )
+    assert "Traceback" not in interrupted.stderr
     result = run(compose(*words))
     unbroken = run(compose(*words[:-1], "run_dir=unbroken"))
     assert difference(result.folder, unbroken.folder) == 0.0
@@ -207,10 +210,10 @@ def test_with_the_newest_checkpoint_damaged_the_one_before_gives_the_same_weight
     words = typed(*SLOWLY, "strategy=full", "strategy.epochs=2")
     unbroken = prepare(words, tmp_path / "unbroken")
     unbroken.train()
-    told = prepare(words, tmp_path / "run")
-    tell_at_step(told, 2 * 9, signal.SIGTERM)
+    interrupted = prepare(words, tmp_path / "run")
+    tell_at_step(interrupted, 2 * 9, signal.SIGTERM)
     with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 9"):
-        told.train()
+        interrupted.train()
     home = tmp_path / "run/checkpoints/0-all"
     assert {path.name for path in home.iterdir()} == {"checkpoint-8", "checkpoint-9"}
     damage(home / "checkpoint-9/optimizer.pt")
@@ -254,10 +257,10 @@ def test_the_best_epoch_survives_a_kill_and_no_epoch_writes_a_checkpoint(
     assert not written
     looks = [entry["eval_log_loss"] for entry in history.log if "eval_log_loss" in entry]
     assert history.best < looks[-1]
-    told = prepare(words, tmp_path / "run")
-    tell_at_step(told, 90, signal.SIGTERM)
+    interrupted = prepare(words, tmp_path / "run")
+    tell_at_step(interrupted, 90, signal.SIGTERM)
     with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 90"):
-        told.train()
+        interrupted.train()
     again = prepare(words, tmp_path / "run", overwrite=False)
     assert again.train()[0].best == history.best
     one, two = again.weights(), unbroken.weights()
@@ -321,8 +324,8 @@ def test_a_signal_while_the_report_is_drawn_stops_a_run_that_would_upload(
     published = []
     monkeypatch.setattr("nlp_transfer.pipeline.publish", lambda *_: published.append(1))
     with monkeypatch.context() as patch:
-        told = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-        patch.setattr("nlp_transfer.reporting.html.page", told)
+        send_signal = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+        patch.setattr("nlp_transfer.reporting.html.page", send_signal)
         with handle_signals(), pytest.raises(UserError, match="Stopped by SIGTERM") as stopped:
             run(config)
         assert stopped.value.code is ExitCode.STOPPED

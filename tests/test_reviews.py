@@ -41,15 +41,15 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+(?:['’]\w+)*", text.lower())
 
 
-def told_twice(texts: list[str], length: int) -> dict[str, list[str]]:
+def repeated(texts: list[str], length: int) -> dict[str, list[str]]:
     """Runs of so many words that two texts share, with the openings of those texts."""
-    found: dict[str, list[str]] = {}
+    places: dict[str, list[str]] = {}
     for text in texts:
-        said = words(text)
-        runs = {" ".join(said[i : i + length]) for i in range(len(said) - length + 1)}
+        tokens = words(text)
+        runs = {" ".join(tokens[i : i + length]) for i in range(len(tokens) - length + 1)}
         for run in runs:
-            found.setdefault(run, []).append(text[:40])
-    return {run: where for run, where in found.items() if len(where) > 1}
+            places.setdefault(run, []).append(text[:40])
+    return {run: where for run, where in places.items() if len(where) > 1}
 
 
 def test_the_splits_are_large_enough_and_half_positive_half_negative(reviews: Reviews) -> None:
@@ -75,11 +75,11 @@ def test_the_dataset_that_ships_is_the_corpus_that_loads(reviews: Reviews) -> No
 def test_there_are_many_domains_and_none_gives_the_label_away(reviews: Reviews) -> None:
     assert len({row["domain"] for row in reviews["train"]}) >= 8
     for split, rows in reviews.items():
-        found = Counter((row["domain"], row["label"]) for row in rows)
-        domains = {domain for domain, _ in found}
+        counts = Counter((row["domain"], row["label"]) for row in rows)
+        domains = {domain for domain, _ in counts}
         assert domains == {row["domain"] for row in reviews["train"]}, split
         for domain in domains:
-            good, bad = found[domain, "positive"], found[domain, "negative"]
+            good, bad = counts[domain, "positive"], counts[domain, "negative"]
             assert min(good, bad) >= (good + bad) / 4, (split, domain)
 
 
@@ -108,7 +108,7 @@ def test_no_two_reviews_open_alike(texts: list[str]) -> None:
 
 
 def test_no_six_words_in_a_row_are_in_two_reviews(texts: list[str]) -> None:
-    assert told_twice(texts, 6) == {}
+    assert repeated(texts, 6) == {}
 
 
 def test_single_words_tell_some_labels_but_not_most(reviews: Reviews) -> None:

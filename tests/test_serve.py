@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ASKED, LABELS
+from conftest import LABELS, SAMPLE_TEXTS
 from fastapi.testclient import TestClient
 from serving_process import Server, served, until
 
@@ -46,27 +46,29 @@ def server(folder: Path) -> Iterator[Server]:
 
 def test_many_clients_at_once_get_each_their_own_answer(server: Server, folder: Path) -> None:
     classifier = Classifier.load(folder, "onnx", threads=1)
-    expected = classifier.predict(ASKED)
+    expected = classifier.predict(SAMPLE_TEXTS)
     with ThreadPoolExecutor(16) as clients:
-        found = list(clients.map(lambda text: server.ask("/classify", {"text": text}), ASKED * 4))
-    for (status, said), answer in zip(found, expected * 4, strict=True):
+        replies = list(
+            clients.map(lambda text: server.ask("/classify", {"text": text}), SAMPLE_TEXTS * 4)
+        )
+    for (status, reply), answer in zip(replies, expected * 4, strict=True):
         assert status == 200
-        assert said["label"] == answer.label
-        assert said["score"] == pytest.approx(answer.score, abs=1e-5)
-        assert said["probabilities"] == pytest.approx(answer.probabilities, abs=1e-5)
-    status, said = server.ask("/classify", {"texts": ASKED[:MOST]})
-    assert [p["label"] for p in said["predictions"]] == [a.label for a in expected[:MOST]]
-    pairs = ASKED[1 : MOST + 1]
-    status, said = server.ask("/classify", {"texts": ASKED[:MOST], "text_pairs": pairs})
-    expected = classifier.predict(ASKED[:MOST], pairs)
-    for found_one, answer in zip(said["predictions"], expected, strict=True):
+        assert reply["label"] == answer.label
+        assert reply["score"] == pytest.approx(answer.score, abs=1e-5)
+        assert reply["probabilities"] == pytest.approx(answer.probabilities, abs=1e-5)
+    status, reply = server.ask("/classify", {"texts": SAMPLE_TEXTS[:MOST]})
+    assert [p["label"] for p in reply["predictions"]] == [a.label for a in expected[:MOST]]
+    pairs = SAMPLE_TEXTS[1 : MOST + 1]
+    status, reply = server.ask("/classify", {"texts": SAMPLE_TEXTS[:MOST], "text_pairs": pairs})
+    expected = classifier.predict(SAMPLE_TEXTS[:MOST], pairs)
+    for found_one, answer in zip(reply["predictions"], expected, strict=True):
         assert found_one["probabilities"] == pytest.approx(answer.probabilities, abs=1e-5)
-    single = server.ask("/classify", {"text": ASKED[0], "text_pair": pairs[0]})[1]
+    single = server.ask("/classify", {"text": SAMPLE_TEXTS[0], "text_pair": pairs[0]})[1]
     assert single["probabilities"] == pytest.approx(expected[0].probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         ({}, 422, 'either "text" or "texts"'),
         ({"text": "a", "texts": ["b"]}, 422, 'either "text" or "texts"'),
@@ -89,10 +91,12 @@ def test_many_clients_at_once_get_each_their_own_answer(server: Server, folder: 
         (b"[" * 15_000, 422, "Invalid JSON"),
     ],
 )
-def test_what_is_not_answered_says_why(body: Any, status: int, said: str, server: Server) -> None:
-    found, reason = server.ask("/classify", body)
-    assert found == status, reason
-    assert said in reason["detail"]
+def test_what_is_not_answered_says_why(
+    body: Any, status: int, message: str, server: Server
+) -> None:
+    actual, reason = server.ask("/classify", body)
+    assert actual == status, reason
+    assert message in reason["detail"]
 
 
 def test_a_body_that_does_not_say_its_size_is_measured(server: Server) -> None:
@@ -109,7 +113,7 @@ def test_a_body_that_does_not_say_its_size_is_measured(server: Server) -> None:
 def test_broken_bodies_are_never_a_fault_of_ours(server: Server) -> None:
     generator = random.Random(0)
     whole = json.dumps({"texts": ["fïne", "soup"], "text_pairs": ["a", "b"]}).encode()
-    seen = set()
+    statuses = set()
     for _ in range(300):
         body = bytearray(whole)
         for _ in range(generator.randint(1, 6)):
@@ -123,9 +127,9 @@ def test_broken_bodies_are_never_a_fault_of_ours(server: Server) -> None:
                     body[at:at] = generator.choice([b"{", b"]", b'"', b"null", b"1e999", b"\\u"])
             body = body or bytearray(b"x")
         status, _ = server.ask("/classify", bytes(body))
-        seen.add(status)
-    assert 422 in seen
-    assert seen <= {200, 413, 422}
+        statuses.add(status)
+    assert 422 in statuses
+    assert statuses <= {200, 413, 422}
     assert server.ask("/classify", {"text": "the cold soup"})[0] == 200
 
 
@@ -197,12 +201,12 @@ def test_what_is_queued_together_runs_together_but_int8_alone(folder: Path) -> N
     for backend, runs in (("onnx", 1), ("int8", 5)):
         classifier, metrics = Classifier.load(folder, backend, threads=1), ServerMetrics()
         batcher = Batcher(classifier, Limits(), metrics)
-        waiting = [batcher.submit([text], None) for text in ASKED[:5]]
+        waiting = [batcher.submit([text], None) for text in SAMPLE_TEXTS[:5]]
         assert batcher.waiting == 5
         batcher.start()
         batcher.stop()  # answers what is queued first
-        found = [future.result(0)[0] for future in waiting]
-        for row, text in zip(found, ASKED, strict=False):
+        answers = [future.result(0)[0] for future in waiting]
+        for row, text in zip(answers, SAMPLE_TEXTS, strict=False):
             assert row == pytest.approx(classifier.probabilities([text])[0], abs=1e-6)
         sample = metrics.registry.get_sample_value
         assert sample("classify_texts_together_count") == runs
@@ -247,7 +251,7 @@ def test_a_full_server_says_so_and_when_to_come_again(folder: Path) -> None:
             assert (third.status_code, third.headers["retry-after"]) == (503, "1")
             assert "2 texts are waiting, at most 2 may" in third.json()["detail"]
             going.set()
-            assert [found.result(20).status_code for found in (first, second)] == [200, 200]
+            assert [future.result(20).status_code for future in (first, second)] == [200, 200]
         assert client.get("/readyz").status_code == 200
         assert 'classify_requests_total{status="503"} 1.0' in client.get("/metrics").text
         # A long one counts as several: alone it is more than may wait.
@@ -257,8 +261,8 @@ def test_a_full_server_says_so_and_when_to_come_again(folder: Path) -> None:
 def test_a_port_that_is_taken_is_one_clear_error(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as refused:
-        main(["serve", str(folder), "--backend", "onnx", "--port", str(taken.getsockname()[1])])
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(SystemExit) as refused:
+        main(["serve", str(folder), "--backend", "onnx", "--port", str(listener.getsockname()[1])])
     assert refused.value.code == ExitCode.MACHINE
     assert "cannot be listened on" in capsys.readouterr().err
 
@@ -272,7 +276,7 @@ def test_a_package_that_is_missing_is_named(
     with pytest.raises(SystemExit) as refused:
         main(["serve", str(folder), "--backend", "onnx"])
     assert refused.value.code == ExitCode.MACHINE
-    said = capsys.readouterr().err
-    assert said == "Error: This needs fastapi, which is not installed. " + (
+    output = capsys.readouterr().err
+    assert output == "Error: This needs fastapi, which is not installed. " + (
         "Type pip install 'nlp_transfer[serve]'\n"
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ASKED
+from conftest import SAMPLE_TEXTS
 from fastapi.testclient import TestClient
 from serving_process import Server, served, until
 
@@ -54,13 +54,13 @@ def client(folder: Path, access: Access) -> TestClient:
 
 
 def test_nothing_is_answered_without_a_key(server: Server) -> None:
-    body = {"text": ASKED[0]}
+    body = {"text": SAMPLE_TEXTS[0]}
     wrong = [{}, {"Authorization": "Bearer no"}, {"Authorization": f"Basic {KEY}"}]
     wrong += [{"X-API-Key": KEY[:-1]}, {"Authorization": f"Bearer {KEY}x"}, {"X-API-Key": ""}]
     for path in EVERY_PATH:
         for headers in wrong:
-            for asked in (None, body):
-                status, reason = server.ask(path, asked, headers)
+            for content in (None, body):
+                status, reason = server.ask(path, content, headers)
                 assert status == 401, (path, headers)
                 assert "expected an API key" in reason["detail"]
     for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-API-Key": OTHER}):
@@ -90,16 +90,16 @@ def test_a_key_file_that_protects_nothing_is_refused(
 def test_a_page_of_another_site_cannot_use_the_server_by_its_own_name(folder: Path) -> None:
     access = Access(hosts=("models.example.org",), origins=("https://good.example",))
     with client(folder, access) as page:
-        body = {"text": ASKED[0]}
+        body = {"text": SAMPLE_TEXTS[0]}
         for host in ("localhost:8000", "127.0.0.1", "[::1]:80", "10.1.2.3", "Models.Example.org"):
             assert page.post("/classify", json=body, headers={"host": host}).status_code == 200
         for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", ""):
             assert page.post("/classify", json=body, headers={"host": host}).status_code == 421
         assert page.get("/healthz", headers={"host": "10-1-2-3.pod"}).status_code == 200
-        asked = {"origin": "https://good.example", "access-control-request-method": "POST"}
-        good = page.options("/classify", headers=asked)
+        preflight = {"origin": "https://good.example", "access-control-request-method": "POST"}
+        good = page.options("/classify", headers=preflight)
         assert good.headers["access-control-allow-origin"] == "https://good.example"
-        bad = page.options("/classify", headers={**asked, "origin": "https://evil.example"})
+        bad = page.options("/classify", headers={**preflight, "origin": "https://evil.example"})
         assert "access-control-allow-origin" not in bad.headers
     with client(folder, Access(hosts=("*",))) as page:
         assert page.get("/model", headers={"host": "any.example"}).status_code == 200
@@ -109,9 +109,9 @@ def test_a_page_of_another_site_cannot_use_the_server_by_its_own_name(folder: Pa
 
 def test_a_client_has_its_number_of_requests_a_minute(folder: Path) -> None:
     with client(folder, Access(requests_per_minute=3)) as page:
-        found = [page.get("/model") for _ in range(5)]
-        assert [reply.status_code for reply in found] == [200, 200, 200, 429, 429]
-        assert 1 <= int(found[-1].headers["retry-after"]) <= 21
+        replies = [page.get("/model") for _ in range(5)]
+        assert [reply.status_code for reply in replies] == [200, 200, 200, 429, 429]
+        assert 1 <= int(replies[-1].headers["retry-after"]) <= 21
         assert page.get("/healthz").status_code == 200
 
 
@@ -157,19 +157,19 @@ def test_a_newer_model_replaces_the_old_one_only_once_it_answers(
 ) -> None:
     headers = {"X-API-Key": KEY}
     weights = folder / "onnx/model.onnx"
-    before = server.ask("/classify", {"text": ASKED[0]}, headers)
+    before = server.ask("/classify", {"text": SAMPLE_TEXTS[0]}, headers)
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     status, reason = server.ask("/-/reload", {}, headers)
     assert status == 409, reason
     assert "the old model stays" in reason["detail"]
-    assert server.ask("/classify", {"text": ASKED[0]}, headers) == before
+    assert server.ask("/classify", {"text": SAMPLE_TEXTS[0]}, headers) == before
     weights.write_bytes(whole)
     assert server.ask("/-/reload", {}, headers) == (200, {"status": "reloaded"})
-    assert server.ask("/classify", {"text": ASKED[0]}, headers) == before
+    assert server.ask("/classify", {"text": SAMPLE_TEXTS[0]}, headers) == before
     os.kill(server.process.pid, signal.SIGHUP)
     for _ in range(20):
-        assert server.ask("/classify", {"text": ASKED[0]}, headers) == before
+        assert server.ask("/classify", {"text": SAMPLE_TEXTS[0]}, headers) == before
     assert server.process.poll() is None
 
 

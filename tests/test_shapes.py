@@ -168,25 +168,25 @@ def test_swapping_the_two_texts_changes_the_answer(of_pairs: Claim) -> None:
 
 def test_a_model_of_pairs_wants_pairs_and_as_many_of_both(of_pairs: Claim) -> None:
     classifier = Classifier.load(of_pairs.folder)
-    for texts, second, said in (
+    for texts, second, message in (
         (["one"], None, "needs both"),
         (["one", "two"], ["one"], "2 texts and 1 second"),
     ):
-        with pytest.raises(UserError, match=said) as caught:
+        with pytest.raises(UserError, match=message) as caught:
             classifier.predict(texts, second)
         assert caught.value.code is ExitCode.DATA
 
 
 @pytest.mark.parametrize(
-    ("second", "said"),
+    ("second", "message"),
     [(" ", "an empty second text.*line 2, row 1"), (None, "'other' is not a column")],
 )
 def test_a_second_text_that_is_not_there_is_an_error(
-    tmp_path: Path, second: str | None, said: str
+    tmp_path: Path, second: str | None, message: str
 ) -> None:
     rows = [{"text": "a", "label": label} | ({"other": second} if second else {}) for label in "ab"]
     file = str(write_rows(tmp_path / "rows.csv", rows))
-    with pytest.raises(UserError, match=f"(?s){said}") as caught:
+    with pytest.raises(UserError, match=f"(?s){message}") as caught:
         load_corpus(DatasetConfig(train=file, validation=file, text_pair="other"), 0)
     assert caught.value.code is ExitCode.DATA
 
@@ -258,11 +258,11 @@ def of_several(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, 
 def test_a_regression_learns_scores_and_says_them_as_they_are(of_scores: Any) -> None:
     prepared, claim = of_scores
     references = prepared.corpus.references("validation")
-    found = prepared.metrics.compute(claim.logits, references)
-    assert set(found) == {"pearson", "spearman", "mse"}
-    assert found["pearson"] == pytest.approx(np.corrcoef(claim.logits[:, 0], references)[0, 1])
-    assert found["mse"] == pytest.approx(np.mean((claim.logits[:, 0] - references) ** 2))
-    assert found["pearson"] > 0.6
+    figures = prepared.metrics.compute(claim.logits, references)
+    assert set(figures) == {"pearson", "spearman", "mse"}
+    assert figures["pearson"] == pytest.approx(np.corrcoef(claim.logits[:, 0], references)[0, 1])
+    assert figures["mse"] == pytest.approx(np.mean((claim.logits[:, 0] - references) ** 2))
+    assert figures["pearson"] > 0.6
     config = AutoModelForSequenceClassification.from_pretrained(claim.folder).config
     assert (config.problem_type, config.num_labels) == ("regression", 1)
     answers = Classifier.load(claim.folder).predict(claim.texts)
@@ -275,17 +275,17 @@ def test_several_labels_are_learned_each_for_itself(of_several: Any) -> None:
     prepared, claim = of_several
     references = prepared.corpus.references("validation")
     probabilities = special.expit(claim.logits.astype(float))
-    found = prepared.metrics.compute(claim.logits, references)
-    assert found["f1_macro"] == pytest.approx(
+    figures = prepared.metrics.compute(claim.logits, references)
+    assert figures["f1_macro"] == pytest.approx(
         sk.f1_score(references, probabilities > 0.5, average="macro", zero_division=0.0)
     )
-    assert found["ranking_precision"] == pytest.approx(
+    assert figures["ranking_precision"] == pytest.approx(
         sk.label_ranking_average_precision_score(references, probabilities)
     )
-    assert found["average_precision"] == pytest.approx(
+    assert figures["average_precision"] == pytest.approx(
         sk.average_precision_score(references, probabilities, average="macro")
     )
-    assert found["f1_micro"] > 0.7
+    assert figures["f1_micro"] > 0.7
     config = AutoModelForSequenceClassification.from_pretrained(claim.folder).config
     assert config.problem_type == "multi_label_classification"
     assert config.id2label == {0: "nice", 1: "nasty", 2: "thing"}
@@ -331,9 +331,9 @@ def test_the_head_is_solved_for_every_problem(
     typed = shaped(tmp_path, checkpoints["bert"], rows, *more)
     solved = [o for o in typed if not o.startswith("strategy")] + ["strategy=feature_extraction"]
     prepared = prepare([*solved, "checkpoint.pooling=mean"], tmp_path / "run")
-    found = prepared.train()[0]
-    assert found.steps == 0
-    assert found.best > least
+    history = prepared.train()[0]
+    assert history.steps == 0
+    assert history.best > least
     assert choose_pooling(prepared.pretrained, prepared.encoded, 0) is Pooling.mean
 
 
@@ -361,7 +361,7 @@ def test_epochs_whose_metric_has_no_value_are_never_the_best(
 
 
 @pytest.mark.parametrize(
-    ("rows", "more", "said"),
+    ("rows", "more", "message"),
     [
         (scores, ("training.class_weights=balanced",), "nothing to weigh: the rows have scores"),
         (scores, ("training.label_smoothing=0.1",), "is for labels"),
@@ -375,16 +375,16 @@ def test_what_does_not_fit_the_problem_is_refused_before_training(
     tmp_path: Path,
     rows: Callable[[int], Any],
     more: tuple[str, ...],
-    said: str,
+    message: str,
 ) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         run(compose(*shaped(tmp_path, checkpoints["bert"], rows, *more)))
     assert caught.value.code is ExitCode.CONFIG
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         ("dataset.label=[]", "dataset.label"),
         ("dataset.problem=several", "dataset.problem"),
@@ -395,9 +395,9 @@ def test_what_does_not_fit_the_problem_is_refused_before_training(
         ("dataset.label_names={a: b}", "nothing to name"),
     ],
 )
-def test_impossible_shapes_are_refused(typed: str, said: str) -> None:
+def test_impossible_shapes_are_refused(typed: str, message: str) -> None:
     more = ["dataset.problem=regression"] if "names" in typed else []
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         compose("+task=classify", "dataset.train=rows.csv", typed, *more)
     assert caught.value.code is ExitCode.CONFIG
 
@@ -445,14 +445,14 @@ def test_windows_hold_every_token_in_order_and_share_the_stride(
     tokens: int, room: int, data: st.DataObject
 ) -> None:
     stride = data.draw(st.integers(0, room - 1))
-    found = spans(tokens, room, stride)
-    joined = list(range(*found[0]))
-    for (start, end), (_, before) in zip(found[1:], found, strict=False):
+    windows = spans(tokens, room, stride)
+    joined = list(range(*windows[0]))
+    for (start, end), (_, before) in zip(windows[1:], windows, strict=False):
         assert before - start == stride
         joined += range(before, end)
     assert joined == list(range(tokens))
-    assert all(end - start == room for start, end in found[:-1])
-    assert found[-1][1] - found[-1][0] <= room
+    assert all(end - start == room for start, end in windows[:-1])
+    assert windows[-1][1] - windows[-1][0] <= room
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=20))
@@ -460,9 +460,9 @@ def test_joining_windows_is_the_mean_or_maximum_of_each_document(sizes: list[int
     documents = np.repeat(np.arange(len(sizes)), sizes)
     values = np.random.default_rng(0).normal(size=(len(documents), 3)).astype(np.float32)
     for pooling, of in ((WindowPooling.mean, np.mean), (WindowPooling.max, np.max)):
-        found = Windows(documents, pooling).join(values)
+        joined = Windows(documents, pooling).join(values)
         expected = [of(values[documents == d], axis=0) for d in range(len(sizes))]
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(joined, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_windows_are_those_of_the_library(of_windows: Any) -> None:
@@ -492,8 +492,8 @@ def test_a_document_has_one_answer_from_every_command(of_windows: Any) -> None:
             by_hand = model(**rows).logits.amax(0).numpy()
         np.testing.assert_allclose(logits, by_hand, atol=1e-5)
     answers = Classifier.load(claim.folder).predict(texts)
-    found = np.array([list(answer.probabilities.values()) for answer in answers])
-    np.testing.assert_allclose(found, special.softmax(claim.logits, axis=1), atol=1e-5)
+    probabilities = np.array([list(answer.probabilities.values()) for answer in answers])
+    np.testing.assert_allclose(probabilities, special.softmax(claim.logits, axis=1), atol=1e-5)
     # All of a document is read, not only where it begins.
     begun = Classifier.load(claim.folder)
     begun.engine.long_text = LongTextPolicy()
@@ -506,12 +506,12 @@ def test_the_beginning_and_the_end_are_kept(of_ends: Any) -> None:
     split, texts = prepared.encoded.splits["train"], prepared.corpus.splits["train"]["text"]
     for row, text in enumerate(texts):
         whole = prepared.pretrained.tokenizer(text)["input_ids"]
-        found = split.inputs[row]["input_ids"].tolist()
-        assert found == (whole if len(whole) <= 24 else [*whole[:12], *whole[-12:]])
+        actual = split.inputs[row]["input_ids"].tolist()
+        assert actual == (whole if len(whole) <= 24 else [*whole[:12], *whole[-12:]])
     assert split.cut == sum(len(prepared.pretrained.tokenizer(t)["input_ids"]) > 24 for t in texts)
     answers = Classifier.load(claim.folder).predict(claim.texts)
-    found = np.array([list(answer.probabilities.values()) for answer in answers])
-    np.testing.assert_allclose(found, special.softmax(claim.logits, axis=1), atol=1e-5)
+    actual = np.array([list(answer.probabilities.values()) for answer in answers])
+    np.testing.assert_allclose(actual, special.softmax(claim.logits, axis=1), atol=1e-5)
 
 
 @pytest.mark.parametrize(("world_size", "accumulation"), [(2, 1), (2, 2), (3, 1)])
@@ -543,18 +543,18 @@ def test_each_window_counts_the_share_of_its_document(of_windows: Any) -> None:
     assert len(rows) == 96
     windows = np.bincount(split.inputs.documents)
     batches = PlannedBatches(split.inputs.lengths, 16, 0, documents=split.inputs.documents)
-    seen = np.zeros(96)
+    shares = np.zeros(96)
     for batch in batches:
         labels = rows.__getitems__(batch)["labels"].numpy()
         for (row, _), (count, answer) in zip(batch, labels, strict=True):
             document = split.inputs.documents[row]
             assert count == pytest.approx(1 / windows[document])
             assert answer == split.labels[document]
-            seen[document] += count
+            shares[document] += count
         whole = {split.inputs.documents[row] for row, _ in batch}
         assert len(whole) == 16
         assert labels[:, 0].sum() == pytest.approx(16)
-    np.testing.assert_allclose(seen, 1, atol=1e-6)
+    np.testing.assert_allclose(shares, 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("stage", slow_but(["full"], ["full", "top_layers"]))
@@ -591,32 +591,32 @@ def test_the_head_is_solved_on_documents_not_on_windows(
 def test_the_poolings_are_compared_on_the_first_windows(
     checkpoints: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said = []
+    answers = []
     for more in (WINDOWS, ("tokenization.max_length=24",)):
         typed = shaped(tmp_path, checkpoints["bert"], long_texts, *more)
         prepared = prepare(typed, tmp_path / "run")
         with caplog.at_level("INFO", logger="nlp_transfer"):
             choose_pooling(prepared.pretrained, prepared.encoded, 0)
-        said.append(caplog.messages[-1])
-    assert "cross-validated accuracy" in said[0]
-    assert said[0] == said[1]
+        answers.append(caplog.messages[-1])
+    assert "cross-validated accuracy" in answers[0]
+    assert answers[0] == answers[1]
 
 
 def test_tokens_of_windows_are_found_again(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     typed = shaped(tmp_path, checkpoints["bert"], long_texts, *WINDOWS)
     prepared = prepare(typed, tmp_path / "run")
     alone = join(prepared.config.training)
-    given = (prepared.corpus, prepared.pretrained.tokenizer, 64, prepared.config.tokenization)
+    arguments = (prepared.corpus, prepared.pretrained.tokenizer, 64, prepared.config.tokenization)
     for _ in range(2):
-        found = encode(*given, alone).splits["train"].inputs
+        inputs = encode(*arguments, alone).splits["train"].inputs
         expected = prepared.encoded.splits["train"].inputs
-        assert found.documents.tolist() == expected.documents.tolist()
-        assert found.offsets.tolist() == expected.offsets.tolist()
-        assert found.flat["input_ids"].tolist() == expected.flat["input_ids"].tolist()
+        assert inputs.documents.tolist() == expected.documents.tolist()
+        assert inputs.offsets.tolist() == expected.offsets.tolist()
+        assert inputs.flat["input_ids"].tolist() == expected.flat["input_ids"].tolist()
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("tokenization.stride=5",), "needs tokenization.long_text=windows"),
         (("tokenization.window_pooling=max",), "needs tokenization.long_text=windows"),
@@ -624,8 +624,8 @@ def test_tokens_of_windows_are_found_again(checkpoints: dict[str, Path], tmp_pat
         (("tokenization.long_text=windows", "tokenization.stride=-1"), "not negative"),
     ],
 )
-def test_impossible_windows_are_refused(more: tuple[str, ...], said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_impossible_windows_are_refused(more: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         compose("+task=classify", "dataset.train=rows.csv", *more)
     assert caught.value.code is ExitCode.CONFIG
 
@@ -648,8 +648,8 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpt2")
     inner = make_tokenizer("bert").backend_tokenizer
     inner.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
-    told = {"unk_token": "[UNK]", "eos_token": "[SEP]", "model_max_length": 64}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **told)
+    special_tokens = {"unk_token": "[UNK]", "eos_token": "[SEP]", "model_max_length": 64}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **special_tokens)
     assert tokenizer.pad_token is None
     tokenizer.padding_side = "left"
     tokenizer.save_pretrained(folder)
@@ -690,10 +690,12 @@ def test_a_decoder_answers_the_same_however_its_batches_are_padded(of_decoder: A
         with torch.no_grad():
             alone = model(input_ids=ids).logits[0].numpy()
             # From the left: positions have to be said, or they would count the padding.
-            left = torch.nn.functional.pad(ids, (5, 0), value=tokenizer.pad_token_id)
+            padded_left = torch.nn.functional.pad(ids, (5, 0), value=tokenizer.pad_token_id)
             mask = torch.cat([torch.zeros(1, 5), torch.ones(1, n)], dim=1).long()
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-            answer = model(input_ids=left, attention_mask=mask, position_ids=positions).logits[0]
+            answer = model(
+                input_ids=padded_left, attention_mask=mask, position_ids=positions
+            ).logits[0]
         np.testing.assert_allclose(logits, alone, atol=1e-5)
         np.testing.assert_allclose(logits, answer.numpy(), atol=1e-5)
 
@@ -716,8 +718,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     end = ("</s>", inner.token_to_id("</s>"))
     template = {"single": "$A </s>", "pair": "$A </s> $B </s>", "special_tokens": [end]}
     inner.post_processor = processors.TemplateProcessing(**template)
-    told = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=64, **told)
+    special_tokens = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, model_max_length=64, **special_tokens
+    )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     shape = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2, "num_layers": 2}
@@ -774,8 +778,10 @@ def test_what_looks_like_the_end_of_a_text_is_none_by_onnx_neither(of_both: Any)
     folder = of_both[1].folder
     odd = ["lovely </s> film", "a film", "</s>", "a <pad> film"]
     export_onnx(folder, Questions(odd, None, "here"), threads=1)
-    found = [Classifier.load(folder, by, threads=1).probabilities(odd) for by in ("torch", "onnx")]
-    np.testing.assert_allclose(*found, atol=1e-5)
+    probabilities = [
+        Classifier.load(folder, by, threads=1).probabilities(odd) for by in ("torch", "onnx")
+    ]
+    np.testing.assert_allclose(*probabilities, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -803,8 +809,8 @@ def test_what_t5_cannot_is_refused(both: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(both, tmp_path / "endless"))
     inner = AutoTokenizer.from_pretrained(both).backend_tokenizer
     inner.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
-    told = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
-    PreTrainedTokenizerFast(tokenizer_object=inner, **told).save_pretrained(folder)
+    special_tokens = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, **special_tokens).save_pretrained(folder)
     with pytest.raises(UserError, match="answers at the token that ends a text") as refusal:
         load_pretrained(CheckpointConfig(str(folder)), ("a", "b"), 0)
     assert refusal.value.code is ExitCode.CHECKPOINT
@@ -822,8 +828,8 @@ def test_every_shape_is_answered_the_same_by_a_fresh_process(
     of_decoder: Any,
     of_both: Any,
 ) -> None:
-    found = (of_scores, of_several, of_windows, of_ends, of_decoder, of_both)
-    learned = [claim for _, claim in found]
+    claims = (of_scores, of_several, of_windows, of_ends, of_decoder, of_both)
+    learned = [claim for _, claim in claims]
     assert max(verify([of_pairs, *learned])) <= 5e-5
 
 
@@ -833,9 +839,9 @@ def shipped(
 ) -> dict[str, tuple[Claim, Exported]]:
     """Every shape with ONNX beside torch; some with int8, whatever it is worth."""
     claims = {"pairs": of_pairs, "scores": of_scores[1], "several": of_several[1]}
-    found = {}
+    folders = {}
     for shape, claim in (claims | {"windows": of_windows[1]}).items():
-        first, second = asked_of(claim)
+        first, second = texts_of_claim(claim)
         references = None
         if shape == "several":
             references = of_several[0].corpus.references("validation")
@@ -844,15 +850,15 @@ def shipped(
         questions = Questions(first, references, "here", second)
         int8 = shape in INT8
         exported = export_onnx(claim.folder, questions, int8=int8, force=True, threads=1)
-        found[shape] = (claim, exported)
-    return found
+        folders[shape] = (claim, exported)
+    return folders
 
 
 SHAPES = ("pairs", "scores", "several", "windows")
 INT8 = ("scores", "several")
 
 
-def asked_of(claim: Claim) -> tuple[list[str], list[str] | None]:
+def texts_of_claim(claim: Claim) -> tuple[list[str], list[str] | None]:
     """Texts, and of pairs the second ones."""
     texts = claim.texts
     return (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
@@ -863,12 +869,14 @@ def test_onnx_answers_every_shape_as_torch_does(
     shape: str, shipped: dict[str, tuple[Claim, Exported]]
 ) -> None:
     claim, exported = shipped[shape]
-    asked = asked_of(claim)
+    texts = texts_of_claim(claim)
     answers = {b: Classifier.load(claim.folder, b, threads=1) for b in ("torch", "onnx")}
     expected = claim.problem.probabilities(claim.logits)
     for by in answers.values():
-        found = by.probabilities(*asked)
-        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+        probabilities = by.probabilities(*texts)
+        np.testing.assert_allclose(
+            probabilities, expected, atol=1e-5 * max(1, np.abs(expected).max())
+        )
     assert exported.measured["onnx"].agreement == pytest.approx(1)
     if shape == "pairs":
         with pytest.raises(UserError, match="needs both"):
@@ -880,9 +888,9 @@ def test_a_folder_of_pairs_opens_as_a_cross_encoder(of_pairs: Claim) -> None:
 
     encoder = CrossEncoder(str(of_pairs.folder), device="cpu")
     texts = list(zip(of_pairs.texts.first, of_pairs.texts.second, strict=True))
-    found = encoder.predict(texts, apply_softmax=True, show_progress_bar=False)
+    probabilities = encoder.predict(texts, apply_softmax=True, show_progress_bar=False)
     expected = special.softmax(of_pairs.logits, axis=1)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     assert encoder.model.config.label2id == {n: i for i, n in enumerate(of_pairs.labels)}
 
 
@@ -893,15 +901,17 @@ def test_int8_is_measured_by_what_its_shape_answers(
     claim, exported = shipped[shape]
     expected, int8 = claim.problem.probabilities(claim.logits), exported.measured["int8"]
     by_int8 = Classifier.load(claim.folder, "int8", threads=1)
-    found = by_int8.probabilities(claim.texts)
-    assert (found[:3] == by_int8.probabilities(claim.texts[:3])).all()  # whoever else is there
+    probabilities = by_int8.probabilities(claim.texts)
+    assert (
+        probabilities[:3] == by_int8.probabilities(claim.texts[:3])
+    ).all()  # whoever else is there
     if shape == "scores":
-        correlation = np.corrcoef(found[:, 0], expected[:, 0])[0, 1]
+        correlation = np.corrcoef(probabilities[:, 0], expected[:, 0])[0, 1]
         assert int8.agreement == pytest.approx(correlation, abs=1e-3)
         assert "correlation" in table(exported)
         assert "pearson" in table(exported)
     else:
-        assert int8.agreement == ((found > 0.5) == (expected > 0.5)).mean()
+        assert int8.agreement == ((probabilities > 0.5) == (expected > 0.5)).mean()
         assert "f1_micro" in table(exported)
     assert exported.measured["onnx"].worth == pytest.approx(
         exported.measured["torch"].worth, abs=2e-3
@@ -916,7 +926,7 @@ def test_the_beginning_and_the_end_are_kept_by_onnx_too(
     rows = []
     for engine in engines:
         engine.long_text = LongTextPolicy(LongText.head_tail)
-        rows.append(engine.encode(asked_of(claim)[0], None))
+        rows.append(engine.encode(texts_of_claim(claim)[0], None))
     assert rows[0].offsets.tolist() == rows[1].offsets.tolist()
     for name, flat in rows[1].flat.items():
         assert flat.tolist() == rows[0].flat[name].tolist()
@@ -924,13 +934,13 @@ def test_the_beginning_and_the_end_are_kept_by_onnx_too(
 
 def typed_into_a_table(claim: Claim, *typed: str) -> None:
     """The texts as a table, answered by ONNX."""
-    first, second = asked_of(claim)
+    first, second = texts_of_claim(claim)
     more = [{}] * len(first) if second is None else [{"other": text} for text in second]
     rows = [{"text": text} | other for text, other in zip(first, more, strict=True)]
     write_rows(Path("texts.csv"), [*rows, dict.fromkeys(rows[0], "")])
     pair = () if second is None else ("--text-pair", "other")
-    given = ("--file", "texts.csv", "--text", "text", "--backend", "onnx", "--threads", "1")
-    main(["predict", str(claim.folder), *given, *pair, *typed])
+    arguments = ("--file", "texts.csv", "--text", "text", "--backend", "onnx", "--threads", "1")
+    main(["predict", str(claim.folder), *arguments, *pair, *typed])
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -938,7 +948,7 @@ def test_a_table_gets_the_columns_of_its_shape(
     shape: str, shipped: dict[str, tuple[Claim, Exported]]
 ) -> None:
     claim, _ = shipped[shape]
-    expected = Classifier.load(claim.folder).predict(*asked_of(claim))
+    expected = Classifier.load(claim.folder).predict(*texts_of_claim(claim))
     probabilities = () if shape == "scores" else ("--probabilities",)
     typed_into_a_table(claim, "--out", "answers.parquet", *probabilities)
     table = pq.read_table("answers.parquet")
@@ -970,14 +980,14 @@ def test_several_labels_in_one_cell_are_joined_as_they_can_be_read_again(
         with Path("answers.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))[:-1]
         assert [row["labels"] for row in rows] == [delimiter.join(names) for names in expected]
-    for shape, said, more in (
+    for shape, message, more in (
         ("several", "'nice' holds the --delimiter 'i'", ("--delimiter", "i")),
         ("scores", "no --probabilities", ("--probabilities",)),
     ):
         with pytest.raises(SystemExit) as caught:
             typed_into_a_table(shipped[shape][0], "--out", "other.csv", *more)
         assert caught.value.code == ExitCode.CONFIG
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -985,26 +995,26 @@ def test_a_server_answers_every_shape_without_torch(
     shape: str, shipped: dict[str, tuple[Claim, Exported]]
 ) -> None:
     claim, _ = shipped[shape]
-    first, second = asked_of(claim)
+    first, second = texts_of_claim(claim)
     expected = Classifier.load(claim.folder).predict(first[:4], second and second[:4])
     body = {"texts": first[:4]} | ({} if second is None else {"text_pairs": second[:4]})
     with served(claim.folder) as server:
-        status, said = server.ask("/classify", body)
+        status, reply = server.ask("/classify", body)
         model, api = server.ask("/model")[1], server.ask("/openapi.json")[1]
         assert "torch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
-    assert status == 200, said
+    assert status == 200, reply
     fields = {"scores": {"score"}, "several": {"labels", "probabilities"}}
     names = fields.get(shape, {"label", "score", "probabilities"})
     assert set(api["components"]["schemas"]["Answer"]["properties"]) == names
     assert (model["problem"], model["labels"]) == (claim.problem.name, list(claim.labels))
     assert model["paired"] == (shape == "pairs")
-    for found, answer in zip(said["predictions"], expected, strict=True):
-        assert set(found) == names
-        assert found.get("labels", list(answer.labels)) == list(answer.labels)
-        assert found.get("label", answer.label) == answer.label
-        assert found.get("score", answer.score) == pytest.approx(answer.score, abs=1e-4)
+    for prediction, answer in zip(reply["predictions"], expected, strict=True):
+        assert set(prediction) == names
+        assert prediction.get("labels", list(answer.labels)) == list(answer.labels)
+        assert prediction.get("label", answer.label) == answer.label
+        assert prediction.get("score", answer.score) == pytest.approx(answer.score, abs=1e-4)
         if "probabilities" in names:
-            assert found["probabilities"] == pytest.approx(answer.probabilities, abs=1e-5)
+            assert prediction["probabilities"] == pytest.approx(answer.probabilities, abs=1e-5)
 
 
 def test_the_windows_of_a_long_document_run_a_few_at_a_time(
@@ -1038,7 +1048,7 @@ def test_texts_are_tokenized_in_portions_that_hold_every_row_once(lengths: list[
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rows", "more", "metric", "said"),
+    ("rows", "more", "metric", "message"),
     [
         (pairs, ("dataset.text_pair=other",), "accuracy", "a pair of texts with one of 2 labels"),
         (scores, (), "pearson", "a text with a score"),
@@ -1053,7 +1063,7 @@ def test_one_command_does_every_shape_and_finds_it_finished(  # noqa: PLR0913
     rows: Callable[[int], Any],
     more: tuple[str, ...],
     metric: str,
-    said: str,
+    message: str,
 ) -> None:
     sliced = "evaluation.slices=[text]"
     typed = shaped(tmp_path, checkpoints["bert"], rows, *more, "strategy.epochs=1", sliced)
@@ -1072,7 +1082,7 @@ def test_one_command_does_every_shape_and_finds_it_finished(  # noqa: PLR0913
     assert again.best == result.best
     assert again.previous_state == "finished"
     card = (result.model / "README.md").read_text(encoding="utf-8")
-    assert said in card
+    assert message in card
     assert "Examples from the data" in card
     assert "nlp-transfer predict FOLDER" in card
     assert "--onnx" in card

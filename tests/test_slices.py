@@ -36,13 +36,13 @@ def test_every_row_is_in_one_part_of_each_cut() -> None:
     texts = [text for text, _ in make_rows(101)]
     sources = ["web"] * 60 + ["mail"] * 41
     rows = Dataset.from_dict({"text": texts, f"{KEPT}source": sources})
-    found = slices_of(rows, ["source"])
-    assert list(found) == [LENGTH, "source"]
-    for parts in found.values():
+    slices = slices_of(rows, ["source"])
+    assert list(slices) == [LENGTH, "source"]
+    for parts in slices.values():
         assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(101))
-    assert {value: len(part) for value, part in found["source"].items()} == {"web": 60, "mail": 41}
-    assert len(found[LENGTH]) == 4
-    for name, part in found[LENGTH].items():
+    assert {value: len(part) for value, part in slices["source"].items()} == {"web": 60, "mail": 41}
+    assert len(slices[LENGTH]) == 4
+    for name, part in slices[LENGTH].items():
         low, high = name.removesuffix(" characters").split("-")
         assert {int(low) <= len(texts[i]) <= int(high) for i in part} == {True}
         assert 20 <= len(part) <= 31
@@ -58,10 +58,10 @@ def test_texts_of_one_length_are_one_part() -> None:
 def test_a_column_of_many_values_keeps_the_frequent_ones() -> None:
     values = ["often"] * 5 + [f"value {i}" for i in range(100)]
     rows = Dataset.from_dict({"text": ["a"] * 105, f"{KEPT}id": values})
-    found = slices_of(rows, ["id"])["id"]
-    assert len(found) == MOST
-    assert len(found["often"]) == 5
-    assert len(found["(82 rarer values)"]) == 82
+    by_value = slices_of(rows, ["id"])["id"]
+    assert len(by_value) == MOST
+    assert len(by_value["often"]) == 5
+    assert len(by_value["(82 rarer values)"]) == 82
 
 
 def test_a_part_has_the_metrics_of_its_rows() -> None:
@@ -72,8 +72,8 @@ def test_a_part_has_the_metrics_of_its_rows() -> None:
     rows = Dataset.from_dict({"text": texts, f"{KEPT}half": ["first"] * 45 + ["second"] * 45})
     metrics = load_metrics(EvaluationConfig(["accuracy", "log_loss"]), ("a", "b"))
     slices = slices_of(rows, ["half"])
-    found = evaluate_split(logits, references, metrics, ("a", "b"), slices).slices
-    first = found["half"][0]
+    evaluation = evaluate_split(logits, references, metrics, ("a", "b"), slices).slices
+    first = evaluation["half"][0]
     accuracy = sk.accuracy_score(references[:45], logits[:45].argmax(axis=1))
     assert first["value"] == "first"
     assert first["rows"] == 45

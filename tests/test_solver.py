@@ -77,8 +77,8 @@ def test_the_added_layer_is_the_mean_of_the_real_tokens(
     split = prepared.encoded.splits["validation"]
     batch = prepared.encoded.collator.pad(split.inputs, np.arange(len(split.inputs)))
     with torch.no_grad():
-        found = pooled.model.base_model.eval()(**batch).last_hidden_state[:, 0].numpy()
-    assert np.abs(found - expected).max() < 0.02  # the residual's share is 1/1024
+        pooled_states = pooled.model.base_model.eval()(**batch).last_hidden_state[:, 0].numpy()
+    assert np.abs(pooled_states - expected).max() < 0.02  # the residual's share is 1/1024
 
 
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, "electra"])
@@ -91,8 +91,8 @@ def test_a_solved_head_is_the_regression_of_scikit_learn(
     prepared = electra(prepared) if architecture == "electra" else prepared
     pretrained = with_pooling(prepared.pretrained, pooling)
     splits, collator = prepared.encoded.splits, prepared.encoded.collator
-    given = (pretrained, splits["train"], splits["validation"], collator, 512)
-    strength = solve_head(*given, join(prepared), 0)
+    arguments = (pretrained, splits["train"], splits["validation"], collator, 512)
+    strength = solve_head(*arguments, join(prepared), 0)
     assert strength is not None
     features = {}
     for name in ("train", "test"):
@@ -104,11 +104,11 @@ def test_a_solved_head_is_the_regression_of_scikit_learn(
     oracle.fit(features["train"], splits["train"].labels)
     margin = oracle.decision_function(features["test"])
     logits = Prepared(**{**vars(prepared), "pretrained": pretrained}).logits("test")
-    found = logits[:, 1] - logits[:, 0]
+    margins = logits[:, 1] - logits[:, 0]
     # The curve of the head bends the features by a thousandth or so.
-    assert np.abs(found - margin).max() < 0.02 * np.abs(margin).max()
+    assert np.abs(margins - margin).max() < 0.02 * np.abs(margin).max()
     sure = np.abs(margin) > 0.02 * np.abs(margin).max()
-    assert ((found > 0) == (margin > 0))[sure].all()
+    assert ((margins > 0) == (margin > 0))[sure].all()
 
 
 def join(prepared: Prepared) -> object:
@@ -125,8 +125,8 @@ def test_more_labels_than_two_and_one_that_train_has_not(typed: Typed, tmp_path:
     splits = dict(prepared.encoded.splits)
     labels = np.arange(101) % 3
     splits["train"] = type(splits["train"])(splits["train"].inputs, labels, 0)
-    given = (prepared.pretrained, splits["train"], splits["validation"])
-    assert solve_head(*given, prepared.encoded.collator, 512, join(prepared), 0) is not None
+    arguments = (prepared.pretrained, splits["train"], splits["validation"])
+    assert solve_head(*arguments, prepared.encoded.collator, 512, join(prepared), 0) is not None
     assert set(prepared.logits("test").argmax(axis=1)) <= {0, 1, 2}
     assert prepared.logits("test")[:, 3].max() < -50
 
@@ -139,16 +139,16 @@ def made_up(rows: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
     """Features, and how much each label wants them."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(rows, 8))
-    wanted = x @ generator.normal(size=(8, labels)) + generator.normal(size=(rows, labels))
-    return x, wanted
+    targets = x @ generator.normal(size=(8, labels)) + generator.normal(size=(rows, labels))
+    return x, targets
 
 
 def test_several_labels_are_as_many_regressions_of_scikit_learn() -> None:
-    x, wanted = made_up(200, 3)
-    answers = (wanted > 0).astype(np.int64)
+    x, targets = made_up(200, 3)
+    answers = (targets > 0).astype(np.int64)
     never = np.concatenate([answers, np.zeros((200, 1), np.int64)], axis=1)
-    strength, found = solve(MULTI_LABEL, 4, table(x, never), table(x, never), seed=0)
-    logits = x @ found.weight.T + found.bias
+    strength, solution = solve(MULTI_LABEL, 4, table(x, never), table(x, never), seed=0)
+    logits = x @ solution.weight.T + solution.bias
     for label in range(3):
         oracle = LogisticRegression(C=strength, tol=1e-8).fit(x, answers[:, label])
         assert np.abs(logits[:, label] - oracle.decision_function(x)).max() < 1e-2
@@ -156,32 +156,32 @@ def test_several_labels_are_as_many_regressions_of_scikit_learn() -> None:
 
 
 def test_scores_are_a_ridge_of_scikit_learn() -> None:
-    x, wanted = made_up(200, 1)
-    given = table(x, wanted[:, 0])
-    strength, found = solve(REGRESSION, 1, given, given, seed=0)
-    oracle = Ridge(alpha=1 / strength).fit(x, wanted[:, 0])
-    assert found.weight.shape == (1, 8)
-    assert np.allclose(x @ found.weight[0] + found.bias[0], oracle.predict(x))
+    x, targets = made_up(200, 1)
+    rows = table(x, targets[:, 0])
+    strength, solution = solve(REGRESSION, 1, rows, rows, seed=0)
+    oracle = Ridge(alpha=1 / strength).fit(x, targets[:, 0])
+    assert solution.weight.shape == (1, 8)
+    assert np.allclose(x @ solution.weight[0] + solution.bias[0], oracle.predict(x))
 
 
 def test_rows_count_as_much_as_their_label_says() -> None:
-    x, wanted = made_up(300, 1)
-    labels = (wanted[:, 0] > 1.5).astype(np.int64)
+    x, targets = made_up(300, 1)
+    labels = (targets[:, 0] > 1.5).astype(np.int64)
     counts = np.where(labels == 1, 5.0, 0.5)
-    given = table(x, labels, counts)
-    strength, found = solve(SINGLE_LABEL, 2, given, given, seed=0)
+    rows = table(x, labels, counts)
+    strength, solution = solve(SINGLE_LABEL, 2, rows, rows, seed=0)
     oracle = LogisticRegression(C=strength, tol=1e-8).fit(x, labels, counts)
-    logits = x @ found.weight.T + found.bias
+    logits = x @ solution.weight.T + solution.bias
     assert np.abs(logits[:, 1] - logits[:, 0] - oracle.decision_function(x)).max() < 1e-2
     even = LogisticRegression(C=strength, tol=1e-8).fit(x, labels)
     assert np.abs(logits[:, 1] - logits[:, 0] - even.decision_function(x)).max() > 0.5
 
 
 def test_the_strength_is_the_one_with_the_lowest_cross_validated_loss() -> None:
-    x, wanted = made_up(60, 1)
-    labels = (wanted[:, 0] > 0).astype(np.int64)
-    given = table(x, labels)
-    strength, _ = solve(SINGLE_LABEL, 2, given, given, seed=3)
+    x, targets = made_up(60, 1)
+    labels = (targets[:, 0] > 0).astype(np.int64)
+    rows = table(x, labels)
+    strength, _ = solve(SINGLE_LABEL, 2, rows, rows, seed=3)
     folds = StratifiedKFold(5, shuffle=True, random_state=3)
     losses = {
         c: -cross_val_score(
@@ -211,8 +211,8 @@ def test_a_head_that_cannot_hold_a_linear_function_is_left_as_it_was(
     prepared.pretrained.model.bert.pooler.activation = torch.nn.Threshold(1e6, 0.0)
     before = prepared.weights()
     splits = prepared.encoded.splits
-    given = (prepared.pretrained, splits["train"], splits["validation"])
-    assert solve_head(*given, prepared.encoded.collator, 512, join(prepared), 0) is None
+    arguments = (prepared.pretrained, splits["train"], splits["validation"])
+    assert solve_head(*arguments, prepared.encoded.collator, 512, join(prepared), 0) is None
     after = prepared.weights()
     assert all(torch.equal(before[name], after[name]) for name in before)
 

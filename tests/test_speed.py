@@ -94,7 +94,7 @@ def test_the_trial_of_auto_keeps_what_training_keeps(
     words = ("strategy.epochs=1", "training.batch_size=16", "training.micro_batch_size=auto")
     prepared = prepare(typed(*words, *more), tmp_path / "run")
     model = prepared.pretrained.model
-    with kept_for_backward(model) as steps:
+    with saved_tensors(model) as steps:
         learned = prepared.train()[0].parameters
     trial, *steps = (step for step in steps if step)
     # Beside it a gradient and two moments of what learns; in the trial, everything does.
@@ -106,20 +106,20 @@ def test_the_trial_of_auto_keeps_what_training_keeps(
 
 
 @contextmanager
-def kept_for_backward(model: torch.nn.Module) -> Iterator[list[int]]:
+def saved_tensors(model: torch.nn.Module) -> Iterator[list[int]]:
     """Bytes that each forward pass keeps for its backward pass, but for the weights themselves."""
     weights = {parameter.data_ptr() for parameter in model.parameters()}
     steps: list[int] = []
-    seen: set[int] = set()
+    pointers: set[int] = set()
 
     def begin(*_: object) -> None:
-        seen.clear()
+        pointers.clear()
         steps.append(0)
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights | seen:
-            seen.add(storage.data_ptr())
+        if storage.data_ptr() not in weights | pointers:
+            pointers.add(storage.data_ptr())
             steps[-1] += storage.nbytes()
         return tensor
 
@@ -179,15 +179,15 @@ def test_texts_are_tokenized_once_and_read_ever_after(
     prepared = prepare(typed(), tmp_path / "run")
     process, tokenizer = join(prepared.config.training), prepared.pretrained.tokenizer
     config = TokenizationConfig(folder=str(tmp_path / "tokens"))
-    given = (prepared.corpus, tokenizer, 64, config)
-    plain, first = encode(*given), encode(*given, process)
+    arguments = (prepared.corpus, tokenizer, 64, config)
+    plain, first = encode(*arguments), encode(*arguments, process)
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("tokenized again")
 
     with monkeypatch.context() as patch:
         patch.setattr(type(tokenizer), "__call__", forbidden)
-        again = encode(*given, process)
+        again = encode(*arguments, process)
         with pytest.raises(AssertionError, match="tokenized again"):
             encode(prepared.corpus, tokenizer, 12, config, process)
     for name, split in plain.splits.items():
@@ -209,8 +209,10 @@ def test_cut_texts_are_counted_also_where_their_tokens_are_read(
     corpus: Corpus = prepared.corpus
     config = TokenizationConfig(folder=str(tmp_path / "tokens"))
     process = join(prepared.config.training)
-    given = (corpus, prepared.pretrained.tokenizer, 12, config, process)
-    cuts = [{name: split.cut for name, split in encode(*given).splits.items()} for _ in range(2)]
+    arguments = (corpus, prepared.pretrained.tokenizer, 12, config, process)
+    cuts = [
+        {name: split.cut for name, split in encode(*arguments).splits.items()} for _ in range(2)
+    ]
     assert cuts[0] == cuts[1]
     assert all(cuts[0].values())
 

@@ -53,9 +53,9 @@ def test_the_rules_are_in_order_and_the_last_has_no_end() -> None:
 
 def test_what_is_typed_beside_auto_stays() -> None:
     typed = compose("+task=sentiment", "strategy.epochs=7", "strategy.learning_rate=3e-5").strategy
-    found = resolve(typed, 100_000, 2, at_once)
-    assert found.stages
-    assert (found.epochs, found.learning_rate) == (7, 3e-5)
+    strategy = resolve(typed, 100_000, 2, at_once)
+    assert strategy.stages
+    assert (strategy.epochs, strategy.learning_rate) == (7, 3e-5)
 
 
 def test_a_strategy_that_was_named_is_left_alone() -> None:
@@ -79,9 +79,9 @@ def test_the_plan_of_a_dry_run_is_that_of_the_choice(
     typed: Typed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(compose(*typed("strategy=auto", "dry_run=true")))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for stage in compose("+task=sentiment", f"strategy={choose(101, 2)}").strategy.stages:
-        assert f"Stage {stage}: " in said
+        assert f"Stage {stage}: " in output
 
 
 def test_a_stage_of_an_automatic_strategy_cannot_be_set() -> None:

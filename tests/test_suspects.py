@@ -65,8 +65,8 @@ def mistaken(
     @functools.cache
     def made(strategy: str) -> Result:
         more = ("strategy.learning_rate=1e-3", "strategy.epochs=4") if strategy == "full" else ()
-        asked = typed(*data, f"strategy={strategy}", "checkpoint.pooling=mean", *more)
-        return run(compose(*asked, f"run_dir={folder}/{strategy}"))
+        options = typed(*data, f"strategy={strategy}", "checkpoint.pooling=mean", *more)
+        return run(compose(*options, f"run_dir={folder}/{strategy}"))
 
     return file, wrong, made
 
@@ -80,13 +80,13 @@ def test_wrong_labels_come_first_with_the_label_they_should_have(
     main(["suspects", str(folder), "--all", "--threads", "1"])
     assert "another for" in capsys.readouterr().out
     with file.open(newline="") as lines:
-        given = list(csv.DictReader(lines))
+        rows = list(csv.DictReader(lines))
     with Path("suspects.csv").open(newline="") as lines:
         listed = list(csv.DictReader(lines))
-    assert sorted(int(row["row"]) for row in listed) == list(range(1, len(given) + 1))
+    assert sorted(int(row["row"]) for row in listed) == list(range(1, len(rows) + 1))
     for row in listed:
         assert row["source"] == str(file)
-        there = given[int(row["row"]) - 1]
+        there = rows[int(row["row"]) - 1]
         assert (row["text"], row["label"]) == (there["text"], there["label"])
     assert {row["text"] for row in listed[:WRONG]} == wrong
     assert all(row["suggested"] != row["label"] for row in listed[:WRONG])
@@ -106,10 +106,10 @@ def test_what_a_model_has_learned_is_not_asked(mistaken: Any) -> None:
 
 def test_neighbours_are_the_likest_others() -> None:
     x = directions(np.random.default_rng(0).normal(size=(1500, 6)).astype(np.float32))
-    found = nearest(x, 7, CPU)
+    indices = nearest(x, 7, CPU)
     search = NearestNeighbors(n_neighbors=7, metric="cosine").fit(x)
-    assert (found == search.kneighbors(return_distance=False)).mean() > 0.999
-    assert not (found == np.arange(1500)[:, None]).any()
+    assert (indices == search.kneighbors(return_distance=False)).mean() > 0.999
+    assert not (indices == np.arange(1500)[:, None]).any()
 
 
 def test_a_rare_label_is_believed_where_all_of_its_rows_are_neighbours() -> None:
@@ -153,21 +153,21 @@ def test_a_row_plays_no_part_in_its_own_probability() -> None:
 def test_of_a_document_in_windows_there_is_one_vector(typed: Typed, tmp_path: Path) -> None:
     from nlp_transfer.features.cache import mean_features
 
-    found = {}
+    features = {}
     windows = ("tokenization.long_text=windows", "tokenization.max_length=12")
     for name, more in {"whole": (), "windows": windows}.items():
         prepared = prepare(typed(*more), tmp_path / name)
         config, process = prepared.config, join(prepared.config.training)
-        given = (prepared.pretrained, prepared.encoded, config.features, process)
-        found[name] = mean_features(*given)
+        arguments = (prepared.pretrained, prepared.encoded, config.features, process)
+        features[name] = mean_features(*arguments)
         sizes = {split: len(rows) for split, rows in prepared.corpus.splits.items()}
-        assert {split: len(x) for split, x in found[name].items()} == sizes
+        assert {split: len(x) for split, x in features[name].items()} == sizes
     assert prepared.encoded.splits["train"].inputs.windows is not None
-    assert not np.allclose(found["whole"]["train"], found["windows"]["train"], atol=1e-2)
+    assert not np.allclose(features["whole"]["train"], features["windows"]["train"], atol=1e-2)
 
 
 @pytest.mark.parametrize(
-    ("typed_too", "said", "code"),
+    ("typed_too", "message", "code"),
     [
         (("--out", "nowhere/suspects.csv"), "no folder nowhere", ExitCode.CONFIG),
         (("--out", "suspects.doc"), "known kinds", ExitCode.CONFIG),
@@ -179,14 +179,14 @@ def test_what_cannot_be_is_refused_and_nothing_is_lost(
     mistaken: Any,
     capsys: pytest.CaptureFixture[str],
     typed_too: tuple[str, ...],
-    said: str,
+    message: str,
     code: ExitCode,
 ) -> None:
     Path("kept.csv").write_text("gone through already")
     with pytest.raises(SystemExit) as caught:
         main(["suspects", str(mistaken[2]("feature_extraction").folder), *typed_too])
     assert caught.value.code == code
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert [path.name for path in Path().iterdir()] == ["kept.csv"]
     assert Path("kept.csv").read_text() == "gone through already"
 
@@ -200,8 +200,8 @@ def test_folders_and_data_that_cannot_be_asked_are_refused(
     rows = [(text, f"{i / 7:.3f}") for i, (text, _) in enumerate(rows_with_mistakes(40)[0])]
     scores = write_csv(tmp_path / "scores.csv", rows)
     files = [f"dataset.{split}={scores}" for split in ("train", "validation", "test")]
-    asked = typed(*files, "strategy=feature_extraction", f"run_dir={tmp_path}/run")
-    done = run(compose(*asked))
+    options = typed(*files, "strategy=feature_extraction", f"run_dir={tmp_path}/run")
+    done = run(compose(*options))
     with pytest.raises(UserError, match="have scores") as refusal:
         find_suspects(done.folder)
     assert refusal.value.code is ExitCode.CONFIG

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from killing import start
+from training_process import start
 
 from nlp_transfer.analysis.compare import compare
 from nlp_transfer.cli.sweep import sweep_folder
@@ -45,10 +45,10 @@ def test_a_sweep_does_what_is_missing_shares_stores_and_says_what_each_job_gave(
     # One of the jobs cannot be; the others are not lost.
     varied = [*words, "seed=1,2", "strategy.stages.head.head_learning_rate=1e-3,-1"]
     assert sweep(varied, monkeypatch) == ExitCode.CONFIG
-    said = capsys.readouterr().out
-    assert "4 jobs, 0 were finished before, 2 failed" in said
+    output = capsys.readouterr().out
+    assert "4 jobs, 0 were finished before, 2 failed" in output
     assert len(list(Path("runs/.features").iterdir())) == 1
-    lines = said[said.index("Sweep runs/sweep-") :].splitlines()
+    lines = output[output.index("Sweep runs/sweep-") :].splitlines()
     assert [line.split()[-2] for line in lines[1:]] == ["seed=1", "seed=1", "seed=2", "seed=2"]
     noted = jobs(varied)
     runs = [Path(str(job["run"])) for job in noted if "run" in job]
@@ -73,10 +73,10 @@ def test_a_search_goes_by_validation_and_leaves_test_alone(
     words = [*typed("export.verify_rows=2"), "+search=rates"]
     few = [*words, "hydra.sweeper.n_trials=2"]
     assert sweep(few, monkeypatch) == 0
-    found = (sweep_folder(few) / "optimization_results.yaml").read_text(encoding="utf-8")
+    results = (sweep_folder(few) / "optimization_results.yaml").read_text(encoding="utf-8")
     noted = jobs(few)
     assert len(noted) == 2
-    assert f"best_value: {max(float(str(job['best'])) for job in noted)}" in found
+    assert f"best_value: {max(float(str(job['best'])) for job in noted)}" in results
     for job in noted:
         measured = json.loads((Path(str(job["run"])) / "metrics.json").read_text())
         assert set(measured) == {"validation"}
@@ -90,12 +90,12 @@ def test_a_sweep_that_is_told_to_stop_begins_no_further_job(
 
     step = Trainer.training_step
 
-    def told(self: Trainer, *arguments: object) -> object:
+    def stopping_step(self: Trainer, *arguments: object) -> object:
         if self.state.global_step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "training_step", told)
+    monkeypatch.setattr(Trainer, "training_step", stopping_step)
     assert sweep(words, monkeypatch) == ExitCode.STOPPED
     assert len([run for run in Path("runs").iterdir() if run.name.startswith("classify")]) == 1
 
@@ -105,9 +105,9 @@ def test_a_sweep_uploads_nothing(
 ) -> None:
     words = typed(*QUICKLY, "hub.repository=user/name", "seed=1,2")
     assert sweep(words, monkeypatch) == ExitCode.CONFIG
-    said = capsys.readouterr()
-    assert "nlp-transfer push RUN --repository user/name" in said.err
-    assert "2 jobs, 0 were finished before, 2 failed" in said.out
+    output = capsys.readouterr()
+    assert "nlp-transfer push RUN --repository user/name" in output.err
+    assert "2 jobs, 0 were finished before, 2 failed" in output.out
 
 
 @pytest.mark.slow

@@ -41,23 +41,23 @@ def column(rows: int, share: float, apart: float = 2.0) -> tuple[np.ndarray, np.
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
 def test_no_threshold_has_a_larger_f1(share: float) -> None:
     probabilities, right = column(400, share)
-    found = sk.f1_score(right, probabilities > for_f1(probabilities, right))
+    f1 = sk.f1_score(right, probabilities > for_f1(probabilities, right))
     precision, recall, _ = sk.precision_recall_curve(right, probabilities)
     best = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    assert found == pytest.approx(best.max())
+    assert f1 == pytest.approx(best.max())
     assert for_f1(probabilities, right) not in probabilities  # it lies between two of them
 
 
-@pytest.mark.parametrize("wanted", [0.3, 0.6, 0.9])
-def test_a_wanted_precision_keeps_as_much_recall_as_it_can(wanted: float) -> None:
+@pytest.mark.parametrize("precision", [0.3, 0.6, 0.9])
+def test_a_wanted_precision_keeps_as_much_recall_as_it_can(precision: float) -> None:
     probabilities, right = column(2000, 0.3)
-    threshold = for_precision(probabilities, right, wanted)
+    threshold = for_precision(probabilities, right, precision)
     assert threshold is not None
-    given = probabilities > threshold
-    assert sk.precision_score(right, given) >= wanted
+    decisions = probabilities > threshold
+    assert sk.precision_score(right, decisions) >= precision
     lower = [t for t in np.unique(probabilities) if t < threshold - 0.01]
     worse = [sk.precision_score(right, probabilities > t) for t in lower]
-    assert max(worse, default=0) < wanted
+    assert max(worse, default=0) < precision
 
 
 def test_too_few_rows_and_thresholds_that_would_not_help_leave_one_half() -> None:
@@ -84,11 +84,11 @@ def test_every_label_has_its_own_threshold_and_what_was_left_is_said() -> None:
     references = np.stack([right for _, right in columns], axis=1).astype(np.float32)
     logits = np.log(probabilities / (1 - probabilities))
     metrics = load_metrics(EvaluationConfig(), ("a", "b", "c"), MULTI_LABEL)
-    found = choose(logits, references, metrics, EvaluationConfig())
-    assert found.how == "f1"
-    assert set(found.left) == {"c"}
+    choice = choose(logits, references, metrics, EvaluationConfig())
+    assert choice.how == "f1"
+    assert set(choice.left) == {"c"}
     for i, label in enumerate("ab"):
-        assert found.thresholds[label] == pytest.approx(
+        assert choice.thresholds[label] == pytest.approx(
             for_f1(probabilities[:, i], references[:, i] > 0)
         )
     off = EvaluationConfig(thresholds=Thresholds.none)
@@ -99,8 +99,8 @@ def test_of_two_labels_one_has_a_threshold_and_else_the_other_is_given() -> None
     decoder = Decoder(("no", "yes"), thresholds={"yes": 0.2})
     rows = np.array([[0.9, 0.1], [0.7, 0.3], [0.1, 0.9]])
     assert decoder.decide(rows).tolist() == [0, 1, 1]
-    given = decoder.prediction(rows[1])
-    assert (given.label, given.score) == ("yes", 0.3)
+    prediction = decoder.prediction(rows[1])
+    assert (prediction.label, prediction.score) == ("yes", 0.3)
 
 
 def test_an_export_is_judged_by_the_labels_that_it_would_give() -> None:
@@ -135,14 +135,14 @@ def test_what_is_chosen_is_measured_exported_answered_and_said(
 ) -> None:
     sizes = {"train": 120, "validation": 90, "test": 80}
     files = {split: mixed(tmp_path / f"{split}.csv", size) for split, size in sizes.items()}
-    given = [f"dataset.{split}={file}" for split, file in files.items()]
+    overrides = [f"dataset.{split}={file}" for split, file in files.items()]
     learns = ("strategy.learning_rate=1e-3", "strategy.epochs=6", "dataset.label=[nice,nasty]")
-    result = run(compose(*typed(*given, *learns, "run_dir=several")))
+    result = run(compose(*typed(*overrides, *learns, "run_dir=several")))
     printed = capsys.readouterr().out
 
-    said = json.loads(Path("several/run.json").read_text())
-    assert said["thresholds"]["how"] == "f1"
-    thresholds = said["thresholds"]["thresholds"]
+    entries = json.loads(Path("several/run.json").read_text())
+    assert entries["thresholds"]["how"] == "f1"
+    thresholds = entries["thresholds"]["thresholds"]
     config = json.loads((result.model / "config.json").read_text())
     assert config["label_thresholds"] == thresholds
     assert thresholds["nice"] != 0.5
@@ -161,13 +161,13 @@ def test_what_is_chosen_is_measured_exported_answered_and_said(
     plain = test["at_one_half"]["metrics"]["f1_macro"]
     assert plain == pytest.approx(sk.f1_score(references, shares > 0.5, average="macro"))
     assert plain != test["metrics"]["f1_macro"]
-    for found in (test, test["at_one_half"]):
-        assert set(found["intervals"]) == set(test["metrics"])
-        for name, (low, high) in found["intervals"].items():
-            assert low <= found["metrics"][name] <= high
+    for figures in (test, test["at_one_half"]):
+        assert set(figures["intervals"]) == set(test["metrics"])
+        for name, (low, high) in figures["intervals"].items():
+            assert low <= figures["metrics"][name] <= high
     assert [row["threshold"] for row in test["per_class"]] == list(thresholds.values())
     for split in ("validation", "test"):
-        confidence = said["calibration"][split]["after"]["log_loss"]
+        confidence = entries["calibration"][split]["after"]["log_loss"]
         measured = sk.log_loss(references.ravel(), shares.ravel())
         assert split == "validation" or confidence == pytest.approx(measured, abs=1e-5)
 
@@ -210,51 +210,51 @@ def test_of_two_classes_the_positive_one_has_a_threshold_on_request(
             for text, label in make_rows(size, seed)
         ]
         files.append(f"dataset.{split}={write_csv(tmp_path / f'{split}.csv', rows)}")
-    asked = ("strategy=feature_extraction", "evaluation.metrics=[f1,accuracy]", "run_dir=two")
-    result = run(compose(*typed(*files, *asked, "evaluation.thresholds=f1")))
+    options = ("strategy=feature_extraction", "evaluation.metrics=[f1,accuracy]", "run_dir=two")
+    result = run(compose(*typed(*files, *options, "evaluation.thresholds=f1")))
     config = json.loads((result.model / "config.json").read_text())
     assert set(config["label_thresholds"]) == {"positive"}
     with (tmp_path / "test.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     answers = Classifier.load("two").predict([row["text"] for row in rows])
-    found = [answer.label for answer in answers]
+    labels = [answer.label for answer in answers]
     references = [row["label"] for row in rows]
     measured = result.metrics["test"]["metrics"]
-    assert measured["accuracy"] == pytest.approx(sk.accuracy_score(references, found))
-    assert measured["f1"] == pytest.approx(sk.f1_score(references, found, pos_label="positive"))
-    confusion = sk.confusion_matrix(references, found)
+    assert measured["accuracy"] == pytest.approx(sk.accuracy_score(references, labels))
+    assert measured["f1"] == pytest.approx(sk.f1_score(references, labels, pos_label="positive"))
+    confusion = sk.confusion_matrix(references, labels)
     assert result.metrics["test"]["confusion"] == confusion.tolist()
     low, high = result.metrics["test"]["intervals"]["f1"]
     assert low <= measured["f1"] <= high
 
 
 @pytest.mark.parametrize(
-    ("labels", "problem", "asked", "said"),
+    ("labels", "problem", "rule", "message"),
     [
         (("score",), REGRESSION, Thresholds.f1, "here are scores"),
         (("a", "b", "c"), SINGLE_LABEL, Thresholds.precision, "here are 3 labels"),
     ],
 )
 def test_thresholds_that_have_nothing_to_decide_are_refused(
-    labels: tuple[str, ...], problem: Problem, asked: Thresholds, said: str
+    labels: tuple[str, ...], problem: Problem, rule: Thresholds, message: str
 ) -> None:
-    config = EvaluationConfig(thresholds=asked)
+    config = EvaluationConfig(thresholds=rule)
     metrics = load_metrics(EvaluationConfig(), labels, problem)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         choose(np.zeros((4, len(labels))), np.zeros(4), metrics, config)
     assert caught.value.code is ExitCode.CONFIG
 
 
 @pytest.mark.parametrize(
-    ("typed_in", "said"),
+    ("typed_in", "message"),
     [
         ("evaluation.wanted_precision=0.8", "needs evaluation.thresholds=precision"),
         ("evaluation.wanted_precision=1.5", "at most 1"),
         ("evaluation.thresholds=recall", "evaluation.thresholds"),
     ],
 )
-def test_impossible_thresholds_are_refused(typed_in: str, said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_impossible_thresholds_are_refused(typed_in: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         compose("+task=classify", "dataset.train=rows.csv", typed_in)
     assert caught.value.code is ExitCode.CONFIG
 

@@ -50,11 +50,11 @@ def test_every_row_is_what_the_tokenizer_gives_for_its_text(family: str) -> None
     assert split.cut == 0
     for row, text in enumerate(TEXTS):
         expected = tokenizer(text, return_attention_mask=False)
-        found = split.inputs[row]
-        assert set(found) == set(expected)
-        for name, tokens in found.items():
+        ids = split.inputs[row]
+        assert set(ids) == set(expected)
+        for name, tokens in ids.items():
             assert tokens.tolist() == expected[name]
-        assert tokenizer.decode(found["input_ids"], skip_special_tokens=True) == text
+        assert tokenizer.decode(ids["input_ids"], skip_special_tokens=True) == text
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -50,15 +50,15 @@ class Outcome:
     code: int
     out: str
     err: str
-    left: set[str]  # files and folders that were not there before
+    new_files: set[str]  # files and folders that were not there before
 
-    def refused(self, code: ExitCode, *said: str) -> str:
+    def refused(self, code: ExitCode, *words: str) -> str:
         """The one message, checked: its code, its place, no traceback, and what it says."""
         assert self.code == code, self.err
         assert "Traceback" not in self.err + self.out
         assert [line.startswith("Error: ") for line in self.err.splitlines()].count(True) == 1
         message = self.err[self.err.index("Error: ") :]
-        assert [part for part in said if part not in message] == [], message
+        assert [part for part in words if part not in message] == [], message
         return message
 
 
@@ -85,8 +85,8 @@ def train(
         except SystemExit as leaving:
             assert leaving.code is None or isinstance(leaving.code, int)
             code = leaving.code or 0
-        said = capfd.readouterr()
-        return Outcome(code, said.out, said.err, tree(Path.cwd()) - before)
+        output = capfd.readouterr()
+        return Outcome(code, output.out, output.err, tree(Path.cwd()) - before)
 
     yield run_command
     logging.getLogger("nlp_transfer").handlers.clear()
@@ -128,13 +128,13 @@ def test_without_a_task_it_says_what_to_type() -> None:
     outcome = in_a_process("-m", "nlp_transfer.train")
     message = outcome.refused(ExitCode.CONFIG, "+task=sentiment", "--help")
     assert outcome.err == message  # nothing before it
-    assert outcome.left == set()
+    assert outcome.new_files == set()
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_lists_every_option_of_every_group(flag: str, train: Callable[..., Outcome]) -> None:
     outcome = train(flag)
-    assert (outcome.code, outcome.err, outcome.left) == (0, "", set())
+    assert (outcome.code, outcome.err, outcome.new_files) == (0, "", set())
     listed = [line.split()[0] for line in outcome.out.splitlines() if line.startswith("  ")]
     for group in GROUPS:
         files = Path(str(resources.files(CONFIG_MODULE).joinpath(group))).glob("*.yaml")
@@ -164,8 +164,8 @@ for arguments in {typed!r}:
     print("torch" in sys.modules, "transformers" in sys.modules, arguments, file=sys.stderr)
 """
     outcome = in_a_process("-c", script)
-    told = [line for line in outcome.err.splitlines() if line.startswith(("True ", "False "))]
-    assert told == [f"False False {arguments}" for arguments in typed]
+    lines = [line for line in outcome.err.splitlines() if line.startswith(("True ", "False "))]
+    assert lines == [f"False False {arguments}" for arguments in typed]
     assert outcome.err.count("Error: ") == len(typed) - 1
 
 
@@ -173,7 +173,7 @@ def test_the_whole_configuration_can_be_printed(train: Callable[..., Outcome]) -
     outcome = train(
         "+task=sentiment", "strategy=two_phase", "training.batch_size=7", "--cfg", "job"
     )
-    assert (outcome.code, outcome.err, outcome.left) == (0, "", set())
+    assert (outcome.code, outcome.err, outcome.new_files) == (0, "", set())
     for section, value in default_tree().items():
         assert re.search(rf"^{section}:", outcome.out, re.MULTILINE)
         for key in value if isinstance(value, dict) else ():
@@ -186,7 +186,7 @@ def test_an_unknown_task_lists_the_tasks(train: Callable[..., Outcome]) -> None:
     outcome = train("+task=sentimnt")
     message = outcome.refused(ExitCode.CONFIG, "task/sentimnt", "classify", "sentiment", "topic")
     assert "classify" in message
-    assert outcome.left == set()
+    assert outcome.new_files == set()
 
 
 @pytest.mark.parametrize("option", ["checkpoint", "dataset", "strategy"])
@@ -196,7 +196,7 @@ def test_an_option_that_is_no_name_is_one_clear_error(
 ) -> None:
     outcome = train("+task=sentiment", f"{option}={value}")
     outcome.refused(ExitCode.CONFIG, option)
-    assert outcome.left == set()
+    assert outcome.new_files == set()
 
 
 @pytest.mark.parametrize("override", ["seed=[", "dataset.train=my(1).csv"])
@@ -333,10 +333,10 @@ BEFORE_THE_RUN_FOLDER: dict[str, tuple[Callable[[], list[str]], ExitCode, tuple[
 def test_a_mistake_is_one_clear_error_and_leaves_nothing(
     mistake: str, typed: Typed, train: Callable[..., Outcome]
 ) -> None:
-    spoil, code, said = BEFORE_THE_RUN_FOLDER[mistake]
+    spoil, code, words = BEFORE_THE_RUN_FOLDER[mistake]
     outcome = train(*typed(*spoil()))
-    outcome.refused(code, *said)
-    assert outcome.left == set()
+    outcome.refused(code, *words)
+    assert outcome.new_files == set()
 
 
 # Found once the run has a folder, which stays, unfinished.
@@ -363,18 +363,18 @@ IN_THE_RUN_FOLDER: dict[str, tuple[list[str], ExitCode, tuple[str, ...]]] = {
 def test_a_mistake_found_late_is_one_clear_error_and_leaves_no_model(
     mistake: str, typed: Typed, train: Callable[..., Outcome]
 ) -> None:
-    spoiling, code, said = IN_THE_RUN_FOLDER[mistake]
+    spoiling, code, words = IN_THE_RUN_FOLDER[mistake]
     outcome = train(*typed(*spoiling, "run_dir=run"))
-    outcome.refused(code, *said)
-    assert outcome.left <= {"run", f"run/{LOCK_FILE}", "run/config.yaml", f"run/{RUN_FILE}"}
+    outcome.refused(code, *words)
+    assert outcome.new_files <= {"run", f"run/{LOCK_FILE}", "run/config.yaml", f"run/{RUN_FILE}"}
     # Said again, not reported as finished.
-    train(*typed(*spoiling, "run_dir=run")).refused(code, *said)
+    train(*typed(*spoiling, "run_dir=run")).refused(code, *words)
 
 
 def test_a_mistake_in_the_data_is_one_clear_error_in_a_process_of_its_own(typed: Typed) -> None:
     outcome = in_a_process("-m", "nlp_transfer.train", *typed("dataset.train=nowhere.csv"))
     assert outcome.err == outcome.refused(ExitCode.DATA, "nowhere.csv")
-    assert (outcome.out, outcome.left) == ("", set())
+    assert (outcome.out, outcome.new_files) == ("", set())
 
 
 def test_exit_codes_tell_failures_apart() -> None:
@@ -387,7 +387,7 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing(
     typed: Typed, train: Callable[..., Outcome]
 ) -> None:
     outcome = train(*typed("strategy=two_phase", "training.batch_size=10", "dry_run=true"))
-    assert (outcome.code, outcome.left) == (0, set())
+    assert (outcome.code, outcome.new_files) == (0, set())
     head, everything, disk, folder = outcome.out.splitlines()
     # 101 rows are 11 steps of 10; a head is a pooler of 32 × 32 and two rows of 32, with biases.
     assert "Stage head: the head learns" in head
@@ -431,7 +431,7 @@ def test_a_dry_run_names_the_folder_of_the_run(typed: Typed, train: Callable[...
 
 def test_several_dry_runs_leave_nothing(typed: Typed, train: Callable[..., Outcome]) -> None:
     outcome = train("--multirun", *typed("seed=1,2", "dry_run=true"))
-    assert (outcome.code, outcome.left) == (0, set())
+    assert (outcome.code, outcome.new_files) == (0, set())
     assert len(set(re.findall(r"Run folder: (\S+)\.", outcome.out))) == 2
 
 
@@ -440,7 +440,7 @@ def test_one_impossible_run_of_several_is_reported_and_the_others_are_not_lost(
 ) -> None:
     outcome = train("--multirun", *typed("training.batch_size=0,7", "dry_run=true"))
     outcome.refused(ExitCode.CONFIG, "training.batch_size=0 must be at least 1")
-    assert outcome.left == set()
+    assert outcome.new_files == set()
     assert "steps of 7 texts" in outcome.out
 
 
@@ -448,8 +448,8 @@ def test_a_folder_for_tokens_that_cannot_be_written_is_one_clear_error(
     typed: Typed, train: Callable[..., Outcome]
 ) -> None:
     Path("taken").write_text("a file, not a folder", encoding="utf-8")
-    said = train(*typed("tokenization.folder=taken", "run_dir=mine"))
-    said.refused(ExitCode.RUN_FOLDER, "taken cannot be written", "tokenization.folder")
+    message = train(*typed("tokenization.folder=taken", "run_dir=mine"))
+    message.refused(ExitCode.RUN_FOLDER, "taken cannot be written", "tokenization.folder")
 
 
 def test_a_second_run_on_the_same_folder_is_refused(
@@ -462,7 +462,7 @@ def test_a_second_run_on_the_same_folder_is_refused(
         fcntl.flock(lock, fcntl.LOCK_EX)
         outcome = train(*typed())
     outcome.refused(ExitCode.RUN_FOLDER, "Another process", str(path))
-    assert outcome.left == set()
+    assert outcome.new_files == set()
 
 
 HOLD = """
@@ -538,13 +538,13 @@ def test_a_folder_of_a_run_of_other_weights_is_refused_naming_them(
     checkpoints: dict[str, Path],
 ) -> None:
     shutil.copytree(checkpoints["bert"], "mine")
-    asked = (*SAME, "checkpoint.name=mine")
+    options = (*SAME, "checkpoint.name=mine")
     for _ in range(2):
-        with opened(*asked) as state:
+        with opened(*options) as state:
             pass
     assert state is State.unfinished
     shutil.copy(checkpoints["distilbert"] / "model.safetensors", "mine/model.safetensors")
-    assert "the weights in mine (they have changed)" in refused_run(*asked)
+    assert "the weights in mine (they have changed)" in refused_run(*options)
 
 
 def test_a_full_disk_at_the_end_is_one_clear_error(
@@ -574,7 +574,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_was(
     before = contents()
     outcome = train(*typed("run_dir=mine", "dataset.limit=20", "strategy.epochs=1", *more))
     assert contents() == before
-    assert outcome.left == set()
+    assert outcome.new_files == set()
     outcome.refused(ExitCode.RUN_FOLDER, "mine", "config.yaml", "Set run_dir to a new folder")
 
 

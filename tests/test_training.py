@@ -64,13 +64,13 @@ def test_each_stage_changes_exactly_what_it_says(
             for name, _ in prepared.pretrained.model.named_parameters()
             if anatomy.depth(name) in expected_depths[stage.name]
         }
-        found = changed(before, prepared.weights())
+        changes = changed(before, prepared.weights())
         if stage.solver is Solver.exact:
             # A new dense layer's bias is zero, and may be just what the solution wants.
-            assert found <= learned
-            assert {name for name in learned if name.endswith("weight")} <= found
+            assert changes <= learned
+            assert {name for name in learned if name.endswith("weight")} <= changes
         else:
-            assert found == learned
+            assert changes == learned
 
 
 @pytest.mark.slow
@@ -220,12 +220,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_at_which_step(
 
 def spoil_at_step(prepared: Prepared, step: int) -> None:
     """Make the logits infinite in the given training step, as an exploding model would."""
-    seen = 0
+    steps = 0
 
     def hook(module: torch.nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
-        nonlocal seen
-        seen += module.training
-        return output * float("inf") if module.training and seen == step else output
+        nonlocal steps
+        steps += module.training
+        return output * float("inf") if module.training and steps == step else output
 
     prepared.pretrained.model.classifier.register_forward_hook(hook)
 
@@ -240,12 +240,12 @@ def test_the_best_epoch_is_handed_back_not_the_last(typed: Typed, tmp_path: Path
     )
     prepared = prepare(overrides, tmp_path / "run")
     history = prepared.train()[0]
-    seen = [entry["eval_log_loss"] for entry in history.log if "eval_log_loss" in entry]
-    assert len(seen) == 5
+    losses = [entry["eval_log_loss"] for entry in history.log if "eval_log_loss" in entry]
+    assert len(losses) == 5
     validation = prepared.encoded.splits["validation"]
     now = prepared.metrics.compute(prepared.logits("validation"), validation.labels)["log_loss"]
-    assert history.best == min(seen)
-    assert now == pytest.approx(min(seen), abs=1e-6)
+    assert history.best == min(losses)
+    assert now == pytest.approx(min(losses), abs=1e-6)
 
 
 def test_without_a_validation_split_the_last_weights_are_kept(
@@ -313,8 +313,8 @@ def test_class_weights_are_one_on_average_and_do_not_depend_on_accumulation(
 ) -> None:
     labels = np.array([0] * 90 + [1] * 10)
     balanced, halfway, named = (
-        weigh_labels(labels, ("a", "b", "c"), SINGLE_LABEL, asked)
-        for asked in ("balanced", "sqrt", {"b": 3, "a": 1, "c": 7})
+        weigh_labels(labels, ("a", "b", "c"), SINGLE_LABEL, setting)
+        for setting in ("balanced", "sqrt", {"b": 3, "a": 1, "c": 7})
     )
     assert balanced is not None
     assert halfway is not None

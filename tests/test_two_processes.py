@@ -37,10 +37,10 @@ step = Trainer.training_step
 def reporting_step(self, *arguments):
     with open(os.environ["REPORT"] + os.environ["RANK"], "a") as file:
         labels = arguments[1]["labels"]
-        said = {"rank": dist.get_rank(), "world_size": dist.get_world_size(), "pid": os.getpid()}
-        said["rows"] = int(labels[:, 0].sum())  # that count
-        said["wrapped"] = type(arguments[0]).__name__
-        file.write(json.dumps(said) + chr(10))
+        entry = {"rank": dist.get_rank(), "world_size": dist.get_world_size(), "pid": os.getpid()}
+        entry["rows"] = int(labels[:, 0].sum())  # that count
+        entry["wrapped"] = type(arguments[0]).__name__
+        file.write(json.dumps(entry) + chr(10))
     return step(self, *arguments)
 Trainer.training_step = reporting_step
 
@@ -57,11 +57,11 @@ def test_two_processes_train_the_same_model_as_one(typed: Typed, tmp_path: Path)
     script = tmp_path / "reporting.py"
     script.write_text(REPORTING, encoding="utf-8")
     with serving(Hub()) as hub:
-        asked = (f"run_dir={tmp_path / 'two'}", "hub.repository=user/tiny")
+        options = (f"run_dir={tmp_path / 'two'}", "hub.repository=user/tiny")
         online = {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_right"}
         environment = {**os.environ, **online, "HF_ENDPOINT": hub.endpoint, "OMP_NUM_THREADS": "1"}
         two = subprocess.run(
-            [*TWO, str(script), *overrides, *asked],
+            [*TWO, str(script), *overrides, *options],
             env={**environment, "REPORT": f"{tmp_path}/rank-"},
             capture_output=True,
             text=True,
@@ -74,12 +74,12 @@ def test_two_processes_train_the_same_model_as_one(typed: Typed, tmp_path: Path)
         for rank in (0, 1)
     ]
     # 101 rows in batches of 16 are 7 steps, twice in each of two stages.
-    assert [len(said) for said in steps] == [28, 28]
-    assert {said["world_size"] for said in steps[0] + steps[1]} == {2}
-    assert [{said["rank"] for said in rank} for rank in steps] == [{0}, {1}]
+    assert [len(step) for step in steps] == [28, 28]
+    assert {step["world_size"] for step in steps[0] + steps[1]} == {2}
+    assert [{step["rank"] for step in rank} for rank in steps] == [{0}, {1}]
     assert steps[0][0]["pid"] != steps[1][0]["pid"]
-    assert {said["wrapped"] for said in steps[0]} == {"DistributedDataParallel"}
-    assert sum(said["rows"] for said in steps[0] + steps[1]) == 4 * 101
+    assert {step["wrapped"] for step in steps[0]} == {"DistributedDataParallel"}
+    assert sum(step["rows"] for step in steps[0] + steps[1]) == 4 * 101
 
     weights = [
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two")
@@ -152,13 +152,13 @@ def test_on_two_processes_each_stage_of_every_strategy_changes_exactly_what_it_s
         assert one["weights"] == two["weights"], about
         assert one["changed"] == two["changed"], about
         expected = {name for name in one["names"] if LEARNS[one["stage"]](name)}
-        found = set(one["changed"])
+        changes = set(one["changed"])
         if one["steps"]:
-            assert found == expected, about
+            assert changes == expected, about
         else:  # solved: a new dense layer's bias is zero, and may be just what the solution wants
-            assert {name for name in expected if name.endswith("weight")} <= found <= expected
-        for rank, said in enumerate((one, two)):
-            for step in said["steps"]:
+            assert {name for name in expected if name.endswith("weight")} <= changes <= expected
+        for rank, record in enumerate((one, two)):
+            for step in record["steps"]:
                 assert (step["rank"], step["world_size"]) == (rank, 2), about
                 assert step["wrapped"] == "DistributedDataParallel", about
                 pids.add((rank, step["pid"]))
@@ -199,14 +199,16 @@ def test_two_processes_that_are_told_to_stop_save_together_and_go_on(
     command = [*TWO, str(script), *overrides]
     environment = {**os.environ, "REPORT": f"{tmp_path}/rank-", "OMP_NUM_THREADS": "1"}
     report = tmp_path / "rank-1"
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as told:
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True
+    ) as interrupted:
         while not report.exists() or len(report.read_text().splitlines()) < 20:
-            assert told.poll() is None
+            assert interrupted.poll() is None
             time.sleep(0.05)
-        told.send_signal(signal.SIGTERM)
-        _, said = told.communicate(timeout=60)
-    assert told.returncode != 0
-    assert "The same command goes on from there" in said, said
+        interrupted.send_signal(signal.SIGTERM)
+        _, output = interrupted.communicate(timeout=60)
+    assert interrupted.returncode != 0
+    assert "The same command goes on from there" in output, output
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert again.returncode == 0, again.stderr
     assert "goes on from step" in again.stderr
@@ -276,11 +278,11 @@ def test_two_nodes_keep_their_stores_apart_and_train_the_same_model(
                 text=True,
             )
         )
-    said = [node.communicate(timeout=240)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
-    assert "2 processes on 2 nodes" in said[0]
+    outputs = [node.communicate(timeout=240)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert "2 processes on 2 nodes" in outputs[0]
     stores = [list((tmp_path / f"node-{node}/features").iterdir()) for node in (0, 1)]
-    assert [len(kept) for kept in stores] == [1, 1]
+    assert [len(names) for names in stores] == [1, 1]
     for name in ("train.npy", "validation.npy"):
         assert (stores[0][0] / name).read_bytes() == (stores[1][0] / name).read_bytes()
     weights = [load_file(Path(name) / "model/model.safetensors") for name in ("one", "two")]

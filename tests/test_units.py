@@ -59,8 +59,8 @@ def mse_of(prepared: Prepared) -> float:
         (FULL, 1000, 100),
         (PROBE, 1000, 100),
         *(
-            pytest.param(*given, marks=pytest.mark.slow)
-            for given in ((FULL, 50, 20), (PROBE, 50, 20), (LORA, 1000, 100))
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((FULL, 50, 20), (PROBE, 50, 20), (LORA, 1000, 100))
         ),
     ],
 )
@@ -83,8 +83,8 @@ def test_scores_of_any_size_are_learned_and_said_as_they_are(
         list(claim.texts), padding=True, return_tensors="pt"
     )
     with torch.no_grad():
-        said = model(**batch).logits.numpy()
-    np.testing.assert_allclose(said, claim.logits, rtol=1e-5)
+        scores = model(**batch).logits.numpy()
+    np.testing.assert_allclose(scores, claim.logits, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -109,10 +109,10 @@ def test_a_regression_that_was_stopped_ends_in_the_same_weights(
     words += ["checkpoint.dropout=0.1", "training.keep_best=false"]
     unbroken = prepare(words, tmp_path / "unbroken")
     unbroken.train()
-    told = prepare(words, tmp_path / "run")
-    tell_at_step(told, 17, signal.SIGTERM)
+    interrupted = prepare(words, tmp_path / "run")
+    tell_at_step(interrupted, 17, signal.SIGTERM)
     with handle_signals(), pytest.raises(UserError, match="SIGTERM after step 17"):
-        told.train()
+        interrupted.train()
     # Once from the middle of its last stage, and once more when all its stages are finished.
     for _ in range(2):
         again = prepare(words, tmp_path / "run", overwrite=False)

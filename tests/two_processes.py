@@ -16,13 +16,13 @@ from prepared_runs import prepare
 from transformers import Trainer
 
 step = Trainer.training_step
-seen: list[dict[str, object]] = []
+steps: list[dict[str, object]] = []
 
 
 def reporting_step(self: Trainer, *arguments: object) -> object:
     """Who takes this step, inside it."""
-    said = {"rank": dist.get_rank(), "world_size": dist.get_world_size(), "pid": os.getpid()}
-    seen.append({**said, "wrapped": type(arguments[0]).__name__})
+    entry = {"rank": dist.get_rank(), "world_size": dist.get_world_size(), "pid": os.getpid()}
+    steps.append({**entry, "wrapped": type(arguments[0]).__name__})
     return step(self, *arguments)
 
 
@@ -34,7 +34,7 @@ def main(folder: Path, strategies: dict[str, list[str]]) -> None:
     for name, words in strategies.items():
         prepared = prepare(words, folder / name)
         for stage in prepared.stages:
-            seen.clear()
+            steps.clear()
             before = prepared.weights()
             prepared.train([stage])
             after = prepared.weights()
@@ -48,7 +48,7 @@ def main(folder: Path, strategies: dict[str, list[str]]) -> None:
                     "names": list(after),
                     "changed": [name for name in after if not after[name].equal(before[name])],
                     "weights": digest.hexdigest(),
-                    "steps": list(seen),
+                    "steps": list(steps),
                 }
             )
     (folder / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(answers))

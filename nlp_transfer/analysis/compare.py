@@ -50,9 +50,11 @@ class Entry:
         """Whether there is a single seed or fold."""
         return len(self.runs) == 1
 
-    def mean(self, of: str) -> float:
-        """Over the runs: learns, parameters, megabytes, ms_per_text or seconds."""
-        return float(np.mean([costs(run)[of] for run in self.runs]))
+    def mean(self, of: str) -> float | None:
+        """Over the runs: learns, parameters, megabytes, ms_per_text or seconds; None: not known."""
+        values = [costs(run)[of] for run in self.runs]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if len(known) == len(values) else None
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,8 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     return Comparison(split, rows, metric, over, entries, pairs, notes)
 
 
-def costs(run: Finished) -> dict[str, float]:
-    """What a run's model weighs and takes."""
+def costs(run: Finished) -> dict[str, float | None]:
+    """What a run's model weighs and takes; a cross-validated run has no `ms_per_text`."""
     parameters = 0
     for file in run.weights:
         with safe_open(file, "np") as weights:

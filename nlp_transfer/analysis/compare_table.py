@@ -64,15 +64,20 @@ def _cost_lines(result: Comparison) -> Iterator[str]:
     rows = [
         [
             entry.name,
-            f"{entry.mean('learns'):,.0f}",
-            f"{entry.mean('parameters'):,.0f}",
-            f"{entry.mean('megabytes'):.1f}",
-            f"{entry.mean('ms_per_text'):.2f}",
-            f"{entry.mean('seconds'):.0f} s",
+            _cost(entry, "learns", ",.0f"),
+            _cost(entry, "parameters", ",.0f"),
+            _cost(entry, "megabytes", ".1f"),
+            _cost(entry, "ms_per_text", ".2f"),
+            _cost(entry, "seconds", ".0f") + " s",
         ]
         for entry in result.entries
     ]
     yield from aligned([["", "learns", "parameters", "MB", "ms a text", "training"], *rows])
+
+
+def _cost(entry: Entry, name: str, form: str) -> str:
+    mean = entry.mean(name)
+    return "–" if mean is None else f"{mean:{form}}"
 
 
 def _pair_lines(result: Comparison) -> Iterator[str]:
@@ -107,7 +112,7 @@ def _verdict(result: Comparison) -> Iterator[str]:
         if any(pair.difference.by_seeds > 0.5 for pair in ties):
             yield "Most of that doubt is between seeds: more of them would tell more."
         tied = [entry for entry in result.entries if entry.name in (best.name, *names)]
-        quickest = min(tied, key=lambda entry: entry.mean("seconds"))
+        quickest = min(tied, key=lambda entry: entry.mean("seconds") or 0.0)
         yield f"Of these, {quickest.name} was trained in the least time."
     else:
         yield f"{best_line}, told apart from all others."

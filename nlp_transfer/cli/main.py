@@ -13,6 +13,7 @@ from nlp_transfer.cli import check, compare, evaluate, export, options, predict,
 from nlp_transfer.cli.arguments import Command, fail, no_arguments
 from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
+from nlp_transfer.utils.terminal import replace_unprintable
 
 # Packages that a command may find missing, and what installs them.
 PACKAGES = {
@@ -71,6 +72,7 @@ class _Main(_Parser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit codes are those of `ExitCode`."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    replace_unprintable()
     try:
         if arguments[:1] == [TRAIN.name]:
             TRAIN.run(argparse.Namespace(rest=arguments[1:]))

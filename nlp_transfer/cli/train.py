@@ -32,6 +32,7 @@ from nlp_transfer.config.composition import (
     GROUPS,
     check_keys,
     group_options,
+    with_quotes,
     with_stage_keys,
 )
 from nlp_transfer.config.hints import unknown_flag, value_of_flag
@@ -39,6 +40,7 @@ from nlp_transfer.config.loading import to_config
 from nlp_transfer.config.schema import Config, HubConfig, plain
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 from nlp_transfer.network import refuse_unreachable_checkpoint
+from nlp_transfer.utils.terminal import replace_unprintable
 
 PROGRAM = "nlp-transfer train"
 # Hydra's own.
@@ -54,8 +56,9 @@ FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit codes are those of `ExitCode`."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = with_quotes(sys.argv[1:] if arguments is None else arguments)
     sys.argv[1:] = arguments  # where Hydra reads them
+    replace_unprintable()
     if "--help" in arguments or "-h" in arguments:
         print(help_text(_config_dir(arguments)))
         return

@@ -23,16 +23,15 @@ from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
 
 CONFIG_MODULE = "nlp_transfer.conf"
-
-
+SCHEMA = "nlp_transfer_schema"  # the store is shared with the program that calls `compose`
 GROUPS = ("task", "checkpoint", "dataset", "strategy", "search")
 
 
 ADDED_GROUPS = ("task", "search")  # they are not in the defaults list
+STRUCTURE = re.compile(r"[\[\]{}(),\"$]")  # signs with a meaning in Hydra's grammar
 
 # Untyped on purpose: Hydra would stop at the first wrong type, `to_config` reports them all.
-# Another program may have a `schema` of its own in the same store.
-ConfigStore.instance().store(name="nlp_transfer_schema", node=default_tree())
+ConfigStore.instance().store(name=SCHEMA, node=default_tree())
 
 
 def compose(
@@ -58,6 +57,7 @@ def compose(
     Traceback (most recent call last):
     nlp_transfer.errors.UserError: training.bach_size is not a key of the configuration; ...
     """
+    overrides = tuple(with_quotes(overrides))
     check_keys(overrides)
     overrides = tuple(with_stage_keys(overrides))
     search = []
@@ -101,8 +101,9 @@ def check_keys(arguments: Sequence[str]) -> None:
         except HydraException as error:
             reason = str(error).splitlines()[0]
             problems.append(
-                f"{argument!r} cannot be read: {reason}. Values with brackets, commas or equal "
-                "signs are quoted, as in 'dataset.train=\"my(1).csv\"'."
+                f"{argument!r} cannot be read: {reason}. A value with brackets, braces, commas or "
+                "quotes stands in double quotes, and the whole word in single ones: "
+                f"{_in_quotes(argument)!r}"
             )
             continue
         key = override.key_or_group
@@ -120,6 +121,37 @@ def check_keys(arguments: Sequence[str]) -> None:
             problems.append(unknown_key(key, nearest))
     if problems:
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
+
+
+def with_quotes(arguments: Sequence[str]) -> list[str]:
+    """Arguments as Hydra reads them: a value with signs that its grammar lacks stands in quotes.
+
+    Such are letters beyond ASCII, `~`, `#`, `;`, `&` and an equal sign. Values with brackets,
+    commas or quotes can mean more than one thing and stay as they are.
+    """
+    quoted = []
+    for argument in arguments:
+        _, equals, value = argument.partition("=")
+        plain_value = equals and not argument.startswith("-") and not STRUCTURE.search(value)
+        if plain_value and not _is_readable(argument) and _is_readable(_in_quotes(argument)):
+            argument = _in_quotes(argument)
+        quoted.append(argument)
+    return quoted
+
+
+def _in_quotes(argument: str) -> str:
+    """`key=value` with the value in double quotes."""
+    key, _, value = argument.partition("=")
+    escaped = value.replace('"', '\\"')
+    return f'{key}="{escaped}"'
+
+
+def _is_readable(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
 
 
 def with_stage_keys(arguments: Sequence[str]) -> list[str]:

@@ -18,6 +18,12 @@ from nlp_transfer.errors import ExitCode, UserError
 
 # Stands for a missing value while the rest is checked (all are texts; layers may be 0).
 FILLED_IN = "0"
+PATHS = (
+    ("", "run_dir"),
+    ("checkpoint", "name"),
+    ("tokenization", "folder"),
+    ("features", "folder"),
+)
 
 
 def default_tree() -> dict[str, Any]:
@@ -55,10 +61,20 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
         merged = OmegaConf.merge(merged, _nest(key, FILLED_IN))
     config = OmegaConf.to_object(merged)
     assert isinstance(config, Config)
+    _expand_home(config)
     problems += impossible(config, in_memory)
     if problems:
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
     return config
+
+
+def _expand_home(config: Config) -> None:
+    """Paths that begin with `~`: a shell leaves it in KEY=~/… as it is."""
+    for section, name in PATHS:
+        holder = getattr(config, section) if section else config
+        path = getattr(holder, name)
+        if path is not None and path.startswith("~"):
+            setattr(holder, name, str(Path(path).expanduser()))
 
 
 def read_config(file: Path) -> Config:

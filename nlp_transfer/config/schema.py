@@ -256,6 +256,13 @@ class DatasetConfig:
     fold: int = 0
     """The number of that fold, from 0."""
 
+    def __post_init__(self) -> None:
+        """A column may be called 0: YAML and the command line read a number."""
+        if isinstance(self.label, list):
+            self.label = [_column_name(name) for name in self.label]
+        else:
+            self.label = _column_name(self.label)
+
     @property
     def label_columns(self) -> list[str]:
         """One column, or one for each label."""
@@ -529,3 +536,7 @@ def plain(node: Any) -> dict[str, Any]:
     tree = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
+
+
+def _column_name(name: Any) -> Any:
+    return str(name) if isinstance(name, int | float) and not isinstance(name, bool) else name

@@ -153,8 +153,8 @@ def _leaks(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Finding]:
             sentence = f"{len(nearly):,} {rows} are nearly the same as a row of train."
             finding = Finding(Level.warning, "near leak", sentence)
             yield _repeats(corpus, (split, nearly), ("train", others), finding)
-    if clean:
-        names = " or ".join(split for split in keys.of if split != "train")
+    names = " or ".join(split for split in keys.of if split != "train")
+    if clean and names:
         yield Finding(Level.good, "leak", f"No text of {names} is in train, too, or nearly so.")
 
 

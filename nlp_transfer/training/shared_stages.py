@@ -7,6 +7,7 @@ together. The held-out rows take part in it by their texts, never by their label
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from itertools import takewhile
 
@@ -39,9 +40,14 @@ def use_shared_stages(context: TrainingContext, recipe: Recipe, folder: RunFolde
     if context.folder.process.is_first:
         for stage in sorted(_part(context, recipe).checkpoints.glob("*")):
             link = folder.checkpoints / stage.name
-            if not link.is_symlink():
+            if not link.exists():
                 link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(os.path.relpath(stage, link.parent), target_is_directory=True)
+                try:
+                    link.symlink_to(os.path.relpath(stage, link.parent), target_is_directory=True)
+                except (
+                    OSError
+                ):  # a file system without links, or Windows without the right to make them
+                    shutil.copytree(stage, link, dirs_exist_ok=True)
     wait(context.folder.process)
 
 

@@ -12,7 +12,10 @@ from typing import Any
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.logging import logger
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# Windows has no SIGUSR1.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)
+)
 
 
 @dataclass

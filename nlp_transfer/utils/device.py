@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 from nlp_transfer.config.schema import Precision
 from nlp_transfer.errors import ExitCode, UserError
@@ -67,7 +68,7 @@ def _give_memory_back() -> None:
 
     Batches of ever different lengths fragment its heap: a fifth of the peak, for no gain in speed.
     """
-    library = ctypes.CDLL(None)
+    library = _c_library()
     if hasattr(library, "mallopt"):
         for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
             library.mallopt(parameter, LARGE_TENSOR)
@@ -75,9 +76,14 @@ def _give_memory_back() -> None:
 
 def trim_memory() -> None:
     """Give back what glibc still holds of tensors that are gone; milliseconds, once an epoch."""
-    library = ctypes.CDLL(None)
+    library = _c_library()
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
+
+
+def _c_library() -> Any:
+    """What this process is linked with; None on Windows."""
+    return None if os.name == "nt" else ctypes.CDLL(None)
 
 
 def _has_amx() -> bool:

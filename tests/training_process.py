@@ -21,13 +21,13 @@ if os.environ.get("GROUPED"):  # what the plan is there for
         return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     batches.plan_epoch = grouped
 
-step, seen = Trainer.training_step, 0
+step, steps = Trainer.training_step, 0
 def counting_step(self, *arguments):
-    global seen
-    seen += 1
+    global steps
+    steps += 1
     with open(os.environ["REPORT"], "a") as file:
         file.write(f"{self.state.global_step}" + chr(10))
-    if seen == int(os.environ.get("DIE_AT", 0)):
+    if steps == int(os.environ.get("DIE_AT", 0)):
         os.kill(os.getpid(), getattr(signal, os.environ.get("BY", "SIGKILL")))
     return step(self, *arguments)
 Trainer.training_step = counting_step

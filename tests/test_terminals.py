@@ -1,0 +1,103 @@
+"""Words as people type them, and terminals as they have them."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from nlp_transfer import compose
+from nlp_transfer.cli.main import main
+from nlp_transfer.errors import ExitCode, UserError
+
+# Values that a shell hands over as they are, and that Hydra's grammar has no words for.
+PLAIN_VALUES = [
+    "größe.csv",
+    "日本.csv",
+    "notes#1.csv",
+    "a;b.csv",
+    "R&D.csv",
+    "new!.csv",
+    "a=b.csv",
+    "x^2.csv",
+    "it's.csv",
+    "a<b>.csv",
+    "two words.csv",
+    r"C:\data\reviews.csv",
+]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_a_terminal_cannot_show_is_replaced(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding))
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    print("0.9 ± 0.1 → \U0001f600")
+    sys.stdout.flush()
+    assert end.value.code == 0
+    shown = screen.getvalue().decode(encoding)
+    lines = {
+        "ascii": ("nlp-transfer COMMAND ...", "0.9 +- 0.1 -> ?"),
+        "cp1252": ("nlp-transfer COMMAND …", "0.9 ± 0.1 -> ?"),
+        "utf-8": ("nlp-transfer COMMAND …", "0.9 ± 0.1 → \U0001f600"),
+    }[encoding]
+    assert all(line in shown for line in lines)
+
+
+def test_a_program_without_a_console_has_no_terminal_to_fail_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", "nothing", "--wrong"])
+    assert end.value.code == ExitCode.CONFIG
+
+
+@pytest.mark.parametrize("value", PLAIN_VALUES)
+def test_a_file_name_needs_no_quotes_of_hydra(value: str) -> None:
+    assert compose("+task=classify", f"dataset.train={value}").dataset.train == value
+
+
+@pytest.mark.parametrize("value", ["my(1).csv", "a[1].csv", 'say "x".csv'])
+def test_a_value_that_could_mean_more_is_shown_in_the_quotes_that_it_needs(value: str) -> None:
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        compose("+task=classify", f"dataset.train={value}")
+    quoted = str(caught.value).rpartition(": ")[2].strip("'").replace("\\\\", "\\")
+    assert compose("+task=classify", quoted).dataset.train == value
+
+
+def test_columns_may_be_called_by_numbers() -> None:
+    files = ("+task=classify", "dataset.train=x.csv", "dataset.text=0")
+    assert compose(*files, "dataset.label=1").dataset.label == "1"
+    assert compose(*files, "dataset.label=[1,2]").dataset.label_columns == ["1", "2"]
+    with pytest.raises(UserError, match=r"dataset\.label=True must be a column"):
+        compose(*files, "dataset.label=true")
+
+
+def test_a_path_may_begin_with_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = compose("+task=sentiment", "run_dir=~/runs/one", "features.folder=~/stored")
+    assert config.run_dir == f"{tmp_path}/runs/one"
+    assert config.features.folder == f"{tmp_path}/stored"
+
+
+def test_a_program_that_uses_hydra_composes_and_keeps_its_own() -> None:
+    with hydra.initialize(version_base=None, config_path=None):
+        own = GlobalHydra.instance().hydra
+        for _ in range(2):
+            assert compose("+task=sentiment").task == "sentiment"
+        assert GlobalHydra.instance().hydra is own
+        with pytest.raises(UserError):
+            compose("+task=nothing")
+        assert GlobalHydra.instance().hydra is own
+    assert not GlobalHydra.instance().is_initialized()
