@@ -37,8 +37,8 @@ from nlp_transfer.models.recipes import candidates
 from nlp_transfer.models.stages import Stage, plan_stages
 from nlp_transfer.quality import report as data_report
 from nlp_transfer.reporting import console
+from nlp_transfer.reporting.card.card import write_card
 from nlp_transfer.reporting.drawing import draw_report
-from nlp_transfer.reporting.model_card import write_card
 from nlp_transfer.reporting.result import Result
 from nlp_transfer.runs.folder import (
     MISTAKES_FILE,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nlp_transfer.tokenization.model_inputs import plan_inference
-from nlp_transfer.training.batching import (
+from nlp_transfer.training.optimization.batching import (
     PlannedBatches,
     accumulation_steps,
     plan_epoch,

@@ -16,8 +16,8 @@ from huggingface_hub import ModelCard
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import Config
-from nlp_transfer.reporting.card_examples import shows_examples, with_examples
-from nlp_transfer.reporting.model_card import model_card
+from nlp_transfer.reporting.card.card import model_card
+from nlp_transfer.reporting.card.examples import shows_examples, with_examples
 from nlp_transfer.runs.folder import run_path
 
 Typed = Callable[..., list[str]]

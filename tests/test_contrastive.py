@@ -19,9 +19,14 @@ from nlp_transfer import compose, run
 from nlp_transfer.errors import UserError
 from nlp_transfer.problems import problem_named
 from nlp_transfer.training import losses
-from nlp_transfer.training.contrastive import contrastive, groups_of, likeness, plan_groups
 from nlp_transfer.training.losses import LossOptions
-from nlp_transfer.training.signals import handle_signals
+from nlp_transfer.training.objectives.contrastive import (
+    contrastive,
+    groups_of,
+    likeness,
+    plan_groups,
+)
+from nlp_transfer.training.optimization.signals import handle_signals
 
 Typed = Callable[..., list[str]]
 WORDS = ("strategy=contrastive", "checkpoint.pooling=mean", "training.checkpoint_minutes=0")

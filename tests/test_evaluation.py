@@ -18,7 +18,7 @@ from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.calibration import Calibration
 from nlp_transfer.evaluation.evaluator import Metrics, evaluate_split, load_metrics
-from nlp_transfer.evaluation.hub_metrics import as_evaluate_metric
+from nlp_transfer.evaluation.metrics.hub import as_evaluate_metric
 from nlp_transfer.evaluation.registry import (
     Classes,
     greater_is_better,

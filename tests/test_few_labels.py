@@ -11,7 +11,7 @@ import pytest
 from conftest import make_rows, write_csv
 
 from nlp_transfer import Classifier, compose, run
-from nlp_transfer.data.label_texts import label_texts
+from nlp_transfer.data.labels.descriptions import label_texts
 from nlp_transfer.data.splits import FoldRule, number_of_folds
 from nlp_transfer.errors import UserError
 from nlp_transfer.evaluation.row_losses import PairedDifference, row_errors, row_losses

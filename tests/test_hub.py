@@ -35,7 +35,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.hub import client as hub_client
 from nlp_transfer.hub.upload import Pushed, check, push
 from nlp_transfer.pipeline import Result
-from nlp_transfer.training.signals import handle_signals
+from nlp_transfer.training.optimization.signals import handle_signals
 
 Typed = Callable[..., list[str]]
 TOKEN = "hf_TheSecretOfTheseTests"

@@ -17,7 +17,11 @@ from sklearn import metrics as sk
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.evaluation.bootstrap import resampled, resampled_confusion
 from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
-from nlp_transfer.evaluation.metrics import brier_losses, confusion_matrix, log_losses
+from nlp_transfer.evaluation.metrics.classification import (
+    brier_losses,
+    confusion_matrix,
+    log_losses,
+)
 from nlp_transfer.evaluation.registry import (
     Classes,
     Counts,

@@ -18,7 +18,7 @@ from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.bootstrap import intervals
 from nlp_transfer.evaluation.evaluator import load_metrics
-from nlp_transfer.evaluation.ranking import (
+from nlp_transfer.evaluation.metrics.ranking import (
     _precision_influence,
     average_precision,
     interval_of_average_precision,
@@ -217,8 +217,8 @@ def test_many_labels_have_the_intervals_of_few(monkeypatch: pytest.MonkeyPatch) 
     of_kinds = ((rows, "multi_label"), (single, "single_label"))
     limits = {
         "nlp_transfer.evaluation.bootstrap.DENSE_LABELS": 0,
-        "nlp_transfer.evaluation.ranking.DENSE_LABELS": 0,
-        "nlp_transfer.evaluation.ranking.RANKED_CELLS": 0,
+        "nlp_transfer.evaluation.metrics.ranking.DENSE_LABELS": 0,
+        "nlp_transfer.evaluation.metrics.ranking.RANKED_CELLS": 0,
     }
 
     def measured(evaluated: EvaluatedRows, kind: str) -> tuple[dict, dict]:

@@ -27,7 +27,7 @@ from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.models.mean_pooling import with_pooling
 from nlp_transfer.tokenization.encoding import EncodedSplit, collator_of, encode_texts
 from nlp_transfer.tokenization.model_inputs import Pairs, joined
-from nlp_transfer.training.pair_distillation import (
+from nlp_transfer.training.objectives.pair_distillation import (
     REGRESSOR,
     PairTexts,
     distillation_split,
@@ -35,7 +35,7 @@ from nlp_transfer.training.pair_distillation import (
     edit,
     invent_pairs,
 )
-from nlp_transfer.training.signals import handle_signals
+from nlp_transfer.training.optimization.signals import handle_signals
 
 Typed = Callable[..., list[str]]
 STEPS = 60
@@ -177,7 +177,7 @@ def test_auto_takes_it_for_few_pairs_and_warms_up_once_for_all_folds(
         made.append(named["pairs"])
         return distillation_split(*arguments, **named)
 
-    monkeypatch.setattr("nlp_transfer.training.objective.distillation_split", counted)
+    monkeypatch.setattr("nlp_transfer.training.objectives.objective.distillation_split", counted)
     whole = run(compose(*overrides, "run_dir=whole"))
     written = json.loads(Path("whole/run.json").read_text())
     assert written["decisions"]["strategy"] == "pair_similarity"

@@ -39,12 +39,12 @@ from nlp_transfer.problems import Problem
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.regression import REGRESSION
 from nlp_transfer.problems.single_label import SINGLE_LABEL
+from nlp_transfer.reporting.card.card import model_card
 from nlp_transfer.reporting.conclusions import calibration_verdict
 from nlp_transfer.reporting.console import describe_calibration, measured, metric_table, summary
 from nlp_transfer.reporting.html import write_report
-from nlp_transfer.reporting.model_card import model_card
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
-from nlp_transfer.training.signals import handle_signals
+from nlp_transfer.training.optimization.signals import handle_signals
 from nlp_transfer.utils import device
 from nlp_transfer.utils.files import write_json
 from nlp_transfer.utils.logging import logger

@@ -20,9 +20,14 @@ from training_process import start
 from nlp_transfer import compose, run
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.training.checkpointing import is_whole, keep_newest, newest_whole, seal
-from nlp_transfer.training.signals import handle_signals
-from nlp_transfer.training.trainer import StageTrainer
+from nlp_transfer.training.optimization.checkpointing import (
+    is_whole,
+    keep_newest,
+    newest_whole,
+    seal,
+)
+from nlp_transfer.training.optimization.signals import handle_signals
+from nlp_transfer.training.optimization.trainer import StageTrainer
 
 Typed = Callable[..., list[str]]
 # Second stage, second epoch, in its middle: 7 steps an epoch, two micro-batches a step.

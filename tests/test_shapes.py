@@ -60,7 +60,7 @@ from nlp_transfer.tokenization.encoding import (
 )
 from nlp_transfer.tokenization.model_inputs import FEW_TOKENS, Pairs
 from nlp_transfer.tokenization.windows import LongTextPolicy, Windows, spans
-from nlp_transfer.training.batching import PlannedBatches
+from nlp_transfer.training.optimization.batching import PlannedBatches
 from nlp_transfer.utils.distributed import join
 
 FAST = ("strategy=full", "strategy.learning_rate=1e-3", "strategy.min_steps=0")

@@ -19,8 +19,8 @@ from nlp_transfer.config.schema import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tokenization.encoding import encode
-from nlp_transfer.training.batch_size_finder import largest_micro_batch
-from nlp_transfer.training.batching import PlannedBatches
+from nlp_transfer.training.optimization.batch_size_finder import largest_micro_batch
+from nlp_transfer.training.optimization.batching import PlannedBatches
 from nlp_transfer.utils.distributed import join
 
 Typed = Callable[..., list[str]]

@@ -19,7 +19,7 @@ from nlp_transfer.models.loading import Anatomy
 from nlp_transfer.models.stages import frozen_below, parameter_groups
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.single_label import SINGLE_LABEL
-from nlp_transfer.training.class_weights import weigh_labels
+from nlp_transfer.training.objectives.class_weights import weigh_labels
 
 STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
 STRATEGIES += ("probe_then_full",)

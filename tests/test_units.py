@@ -18,8 +18,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from nlp_transfer.errors import UserError
 from nlp_transfer.training.history import StageHistory
-from nlp_transfer.training.signals import handle_signals
-from nlp_transfer.training.target_scaling import AS_THEY_ARE, TargetScaler, fit_target_scaler
+from nlp_transfer.training.objectives.target_scaling import (
+    AS_THEY_ARE,
+    TargetScaler,
+    fit_target_scaler,
+)
+from nlp_transfer.training.optimization.signals import handle_signals
 from nlp_transfer.utils.distributed import join
 
 BEST = ("evaluation.best=mse", "checkpoint.dropout=0", "training.batch_size=8")

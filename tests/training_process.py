@@ -13,7 +13,7 @@ from transformers import Trainer
 
 if os.environ.get("GROUPED"):  # what the plan is there for
     import numpy as np
-    import nlp_transfer.training.batching as batches
+    import nlp_transfer.training.optimization.batching as batches
     from transformers.trainer_pt_utils import LengthGroupedSampler
     def grouped(lengths, batch_size, seed, epoch):
         order = list(LengthGroupedSampler(batch_size, lengths=[int(n) for n in lengths]))

@@ -14,8 +14,11 @@ from nlp_transfer.errors import ExitCode
 from nlp_transfer.export.exporters import EXPORTERS
 from nlp_transfer.inference.engines import ENGINES
 from nlp_transfer.problems import problems
-from nlp_transfer.training import contrastive, pair_distillation  # noqa: F401 (they register)
 from nlp_transfer.training.losses import LOSSES
+from nlp_transfer.training.objectives import (  # noqa: F401 (they register)
+    contrastive,
+    pair_distillation,
+)
 
 # What the interpreter and the shell use beside `ExitCode`.
 OTHERS = {

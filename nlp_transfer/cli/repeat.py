@@ -17,7 +17,7 @@ def _add_repeat(parser: Parser) -> None:
 def run_repeat(arguments: Namespace) -> None:
     """Run the configuration of a finished run again."""
     from nlp_transfer.analysis.reproduce import repeat
-    from nlp_transfer.training.signals import handle_signals
+    from nlp_transfer.training.optimization.signals import handle_signals
 
     with handle_signals():
         repetition = repeat(arguments.folder, arguments.out)
@@ -37,7 +37,7 @@ def _add_learning_curve(parser: Parser) -> None:
 def run_learning_curve(arguments: Namespace) -> None:
     """Train on parts of the labels."""
     from nlp_transfer.analysis.learning_curve import learning_curve
-    from nlp_transfer.training.signals import handle_signals
+    from nlp_transfer.training.optimization.signals import handle_signals
     from nlp_transfer.utils.files import write_text
 
     check_out(arguments.out, arguments.force)

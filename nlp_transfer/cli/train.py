@@ -163,7 +163,7 @@ def _compose_and_run(tree: DictConfig) -> float:
         refuse_unreachable_checkpoint(config.checkpoint.name, config.checkpoint.revision)
         # These import torch, which `--help` and a finished run need not wait for.
         from nlp_transfer.pipeline import run
-        from nlp_transfer.training.signals import handle_signals
+        from nlp_transfer.training.optimization.signals import handle_signals
 
         with handle_signals():
             result = run(config)
@@ -193,7 +193,7 @@ def _show_finished(config: Config) -> float | None:
         return None
     from nlp_transfer.analysis.finished_runs import find_finished
     from nlp_transfer.reporting import console
-    from nlp_transfer.reporting.card_examples import shows_examples
+    from nlp_transfer.reporting.card.examples import shows_examples
     from nlp_transfer.reporting.drawing import draw_report
 
     finished = find_finished(config)

@@ -15,10 +15,10 @@ import numpy as np
 from datasets import Dataset
 
 from nlp_transfer.config.schema import AUTO, Config, DatasetConfig
-from nlp_transfer.data.clean_labels import merge_labels
 from nlp_transfer.data.faults import Faults
-from nlp_transfer.data.label_lists import read_decimal_commas, read_label_lists
-from nlp_transfer.data.labels import parse, problem_of
+from nlp_transfer.data.labels.lists import read_decimal_commas, read_label_lists
+from nlp_transfer.data.labels.merging import merge_labels
+from nlp_transfer.data.labels.reading import parse, problem_of
 from nlp_transfer.data.memory import Tables, read_tables
 from nlp_transfer.data.sources import SPLITS, Source, read_splits
 from nlp_transfer.data.splits import (

@@ -11,7 +11,7 @@ from nlp_transfer.config.schema import DatasetConfig, OnUnusable
 from nlp_transfer.data.cells import blank_rows, is_blank, is_label, kind_of_cell, not_texts
 from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.faults import Faults, fault_of
-from nlp_transfer.data.labels import read_labels
+from nlp_transfer.data.labels.reading import read_labels
 from nlp_transfer.data.sources import Source
 from nlp_transfer.data.table import Table
 from nlp_transfer.errors import ExitCode, UserError

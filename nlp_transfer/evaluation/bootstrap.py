@@ -27,7 +27,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import ndtr, ndtri
 
-from nlp_transfer.evaluation.metrics import confusion_matrix
+from nlp_transfer.evaluation.metrics.classification import confusion_matrix
 from nlp_transfer.evaluation.registry import (
     MIN_ROWS,
     Counts,

@@ -12,8 +12,8 @@ import numpy as np
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.bootstrap import intervals
-from nlp_transfer.evaluation.hub_metrics import hub_metric, untrusted_metric
-from nlp_transfer.evaluation.metrics import confusion_matrix
+from nlp_transfer.evaluation.metrics.classification import confusion_matrix
+from nlp_transfer.evaluation.metrics.hub import hub_metric, untrusted_metric
 from nlp_transfer.evaluation.registry import (
     MIN_ROWS,
     Classes,

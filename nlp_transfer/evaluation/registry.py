@@ -29,8 +29,8 @@ from nlp_transfer.errors import ExitCode, UserError
 
 ENTRY_POINTS = "nlp_transfer.metrics"
 BUILT_IN = tuple(
-    f"nlp_transfer.evaluation.{module}"
-    for module in ("metrics", "ranking", "ordinal_metrics", "soft_metrics")
+    f"nlp_transfer.evaluation.metrics.{module}"
+    for module in ("classification", "ranking", "ordinal", "soft")
 )
 UNBOUNDED = (-np.inf, np.inf)
 MIN_ROWS = 10  # of fewer, intervals and calibration figures say nothing

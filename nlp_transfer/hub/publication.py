@@ -7,8 +7,8 @@ from pathlib import Path
 from nlp_transfer.config.schema import HubConfig
 from nlp_transfer.data.corpus import Corpus, answers_of
 from nlp_transfer.hub import upload
-from nlp_transfer.reporting.card_examples import one_of_each, shows_examples, with_examples
-from nlp_transfer.reporting.model_card import CARD_FILE
+from nlp_transfer.reporting.card.card import CARD_FILE
+from nlp_transfer.reporting.card.examples import one_of_each, shows_examples, with_examples
 from nlp_transfer.tokenization.encoding import texts_of
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.files import write_text

@@ -22,7 +22,7 @@ from nlp_transfer.config.schema import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.hub.client import DELAYS, Unanswered, asking, refusal, wait
 from nlp_transfer.inference.engines import check_exported, exported_files
-from nlp_transfer.reporting.card_examples import shows_examples
+from nlp_transfer.reporting.card.examples import shows_examples
 
 logger = logging.getLogger("nlp_transfer")
 MAIN = "main"

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from nlp_transfer.config.schema import Config, Pooling, StrategyConfig
 from nlp_transfer.data.corpus import Corpus
-from nlp_transfer.data.label_texts import label_texts
+from nlp_transfer.data.labels.descriptions import label_texts
 from nlp_transfer.data.splits import FEWEST_HELD_OUT
 from nlp_transfer.models.mean_pooling import PARTS
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.training.checkpointing import keep_newest, seal
+from nlp_transfer.training.optimization.checkpointing import keep_newest, seal
 from nlp_transfer.utils.files import read_json, write_json
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from nlp_transfer.training.trainer import Speed
+    from nlp_transfer.training.optimization.trainer import Speed
 
 AFTER = "after"  # in the stage's folder
 WEIGHTS = "model.safetensors"
@@ -64,7 +64,7 @@ def write_after(home: Path, model: nn.Module, history: StageHistory) -> None:
 
 def read_history(home: Path) -> StageHistory:
     """What the finished stage did."""
-    from nlp_transfer.training.trainer import Speed
+    from nlp_transfer.training.optimization.trainer import Speed
 
     entries = read_json(home / AFTER / HISTORY)
     speed = None if entries["speed"] is None else Speed(**entries["speed"])

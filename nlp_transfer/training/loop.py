@@ -16,14 +16,14 @@ from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.stages import Stage
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded
-from nlp_transfer.training.arguments import stage_arguments
-from nlp_transfer.training.batch_size_finder import largest_micro_batch
-from nlp_transfer.training.batching import accumulation_steps
-from nlp_transfer.training.checkpointing import is_whole
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.history import AFTER, StageHistory, load_after, read_history, write_after
+from nlp_transfer.training.objectives.target_scaling import fit_target_scaler
+from nlp_transfer.training.optimization.arguments import stage_arguments
+from nlp_transfer.training.optimization.batch_size_finder import largest_micro_batch
+from nlp_transfer.training.optimization.batching import accumulation_steps
+from nlp_transfer.training.optimization.checkpointing import is_whole
 from nlp_transfer.training.stage import StageRun, loss_of, recomputed, run_stage
-from nlp_transfer.training.target_scaling import fit_target_scaler
 from nlp_transfer.utils.device import decide_precision, say_if_slow
 from nlp_transfer.utils.distributed import (
     ProcessContext,

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from nlp_transfer.config.schema import TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.training.class_weights import weigh_labels
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
+from nlp_transfer.training.objectives.class_weights import weigh_labels
 
 
 def refuse_absent_trackers(report_to: list[str]) -> None:

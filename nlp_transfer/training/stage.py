@@ -30,18 +30,18 @@ from nlp_transfer.models.lora import adapted
 from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
 from nlp_transfer.problems import Problem
 from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
-from nlp_transfer.training.arguments import epochs_between
-from nlp_transfer.training.best_epoch import BestEpoch, ValidationResult
-from nlp_transfer.training.callbacks import FiniteLoss, SavesAndStops, StageProgress
-from nlp_transfer.training.class_weights import weigh_labels
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import Loss, losses_of_rows
-from nlp_transfer.training.objective import objective_of
+from nlp_transfer.training.objectives.class_weights import weigh_labels
+from nlp_transfer.training.objectives.objective import objective_of
+from nlp_transfer.training.objectives.target_scaling import TargetScaler
+from nlp_transfer.training.optimization.arguments import epochs_between
+from nlp_transfer.training.optimization.best_epoch import BestEpoch, ValidationResult
+from nlp_transfer.training.optimization.callbacks import FiniteLoss, SavesAndStops, StageProgress
+from nlp_transfer.training.optimization.signals import stop_error
+from nlp_transfer.training.optimization.trainer import Outcome, StageTrainer, descend
 from nlp_transfer.training.plan import count_parameters
-from nlp_transfer.training.signals import stop_error
-from nlp_transfer.training.target_scaling import TargetScaler
-from nlp_transfer.training.trainer import Outcome, StageTrainer, descend
 from nlp_transfer.utils.distributed import ProcessContext
 from nlp_transfer.utils.logging import in_notebook, logger
 

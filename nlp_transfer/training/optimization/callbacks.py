@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.training.signals import stop_request
+from nlp_transfer.training.optimization.signals import stop_request
 from nlp_transfer.utils.distributed import ProcessContext
 from nlp_transfer.utils.logging import logger, output
 

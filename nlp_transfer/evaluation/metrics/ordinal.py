@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from nlp_transfer.evaluation.metrics import UP_FROM_ZERO, accuracy, f1_macro, log_losses
+from nlp_transfer.evaluation.metrics.classification import (
+    UP_FROM_ZERO,
+    accuracy,
+    f1_macro,
+    log_losses,
+)
 from nlp_transfer.evaluation.registry import (
     Classes,
     Form,

@@ -12,8 +12,8 @@ from nlp_transfer.evaluation.evaluator import Metrics
 from nlp_transfer.models.stages import Stage, stage_steps
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded
-from nlp_transfer.training.batching import accumulation_steps
 from nlp_transfer.training.losses import Loss
+from nlp_transfer.training.optimization.batching import accumulation_steps
 
 LOGS_PER_STAGE = 50
 FEWEST_LOOKS = 5  # at validation, in a stage that has as many epochs

@@ -25,9 +25,9 @@ from transformers import (
 )
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.training.batching import PlannedBatches
-from nlp_transfer.training.best_epoch import BestEpoch, ValidationResult
-from nlp_transfer.training.checkpointing import STATE, keep_newest, newest_whole, seal
+from nlp_transfer.training.optimization.batching import PlannedBatches
+from nlp_transfer.training.optimization.best_epoch import BestEpoch, ValidationResult
+from nlp_transfer.training.optimization.checkpointing import STATE, keep_newest, newest_whole, seal
 from nlp_transfer.utils.device import trim_memory
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero, wait
 from nlp_transfer.utils.logging import logger

@@ -18,8 +18,8 @@ from torch import nn
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import reads_first_token
 from nlp_transfer.problems import Problem
-from nlp_transfer.training.batching import PlannedBatches
 from nlp_transfer.training.losses import LossOptions, register_loss
+from nlp_transfer.training.optimization.batching import PlannedBatches
 
 ROWS_OF_A_LABEL = 2  # in a batch, at least
 CLOSE = 0.5  # spreads of a score: so far apart two are 61% alike; neighbouring classes 14%

@@ -7,7 +7,12 @@ import functools
 import numpy as np
 from scipy.special import entr
 
-from nlp_transfer.evaluation.metrics import SMALLEST, UP_FROM_ZERO, accuracy, f1_macro
+from nlp_transfer.evaluation.metrics.classification import (
+    SMALLEST,
+    UP_FROM_ZERO,
+    accuracy,
+    f1_macro,
+)
 from nlp_transfer.evaluation.registry import Form, IntervalMethod, Predictions, metric
 
 KIND = "soft"

@@ -24,7 +24,7 @@ from nlp_transfer.config.schema import (
 from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.problems import problem_named
 from nlp_transfer.problems.decoder import THRESHOLDS
-from nlp_transfer.reporting.card_metadata import (
+from nlp_transfer.reporting.card.metadata import (
     CARD_FILE,
     TASK,
     base_metadata,
@@ -51,7 +51,7 @@ def write_card(folder: Path, config: Config, run: dict[str, Any], metrics: dict[
 def model_card(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> str:
     """The text of the card; its head is metadata that the Hub reads (`model-index`)."""
     base = base_metadata(config.checkpoint)
-    template = resources.files("nlp_transfer.reporting").joinpath(TEMPLATE).read_text("utf-8")
+    template = resources.files("nlp_transfer.reporting.card").joinpath(TEMPLATE).read_text("utf-8")
     card = ModelCard.from_template(
         metadata(config, metrics, base),
         template_str=template,

@@ -12,15 +12,19 @@ import torch
 
 from nlp_transfer.models.stages import stage_steps
 from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit, input_length
-from nlp_transfer.training.batching import PlannedBatches
-from nlp_transfer.training.contrastive import ContrastiveBatches, groups_of, read_embeddings
 from nlp_transfer.training.losses import LossOptions, document_loss
-from nlp_transfer.training.pair_distillation import (
+from nlp_transfer.training.objectives.contrastive import (
+    ContrastiveBatches,
+    groups_of,
+    read_embeddings,
+)
+from nlp_transfer.training.objectives.pair_distillation import (
     REGRESSOR_RATE,
     distillation_split,
     refuse_unfitting_model,
     regressing,
 )
+from nlp_transfer.training.optimization.batching import PlannedBatches
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The label column: how it is read, parsed, merged and described."""

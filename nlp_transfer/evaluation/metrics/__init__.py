@@ -1,0 +1,1 @@
+"""The metrics of every kind of label; each module registers its own."""

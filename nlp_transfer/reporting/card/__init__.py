@@ -1,0 +1,1 @@
+"""The model card: its text, its metadata and its examples."""

@@ -1,0 +1,1 @@
+"""One `Trainer.train()`: arguments, batches, callbacks, checkpoints and signals."""
