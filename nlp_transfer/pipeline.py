@@ -16,10 +16,9 @@ from nlp_transfer.data.corpus import Corpus, describe, load_run_corpus
 from nlp_transfer.data.memory import Tables, tables_by_split, with_tables
 from nlp_transfer.evaluation.calibration import Calibration, apply_calibration, fit_calibration
 from nlp_transfer.evaluation.error_analysis import mistakes
-from nlp_transfer.evaluation.evaluator import (
+from nlp_transfer.evaluation.evaluator import SplitEvaluation, evaluate_split
+from nlp_transfer.evaluation.metric_set import (
     Metrics,
-    SplitEvaluation,
-    evaluate_split,
     load_metrics,
     refuse_undefined_best,
     refuse_unknown_metrics,

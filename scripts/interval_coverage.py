@@ -21,13 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nlp_transfer.config.schema import EvaluationConfig
-from nlp_transfer.evaluation.bootstrap import intervals
-from nlp_transfer.evaluation.evaluator import load_metrics
-from nlp_transfer.evaluation.registry import (
-    Classes,
-    EvaluatedRows,
-    metrics_of,
-)
+from nlp_transfer.evaluation.intervals.bootstrap import intervals
+from nlp_transfer.evaluation.metric_set import load_metrics
+from nlp_transfer.evaluation.registry import metrics_of
+from nlp_transfer.evaluation.rows import Classes, EvaluatedRows
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.regression import REGRESSION
 from nlp_transfer.problems.single_label import SINGLE_LABEL

@@ -14,7 +14,7 @@ from typing import Any
 from nlp_transfer import compose
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import load_corpus
-from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.auto_strategy import resolve
 from nlp_transfer.models.loading import load_pretrained

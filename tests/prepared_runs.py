@@ -11,7 +11,7 @@ import torch
 from nlp_transfer import compose
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
-from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
+from nlp_transfer.evaluation.metric_set import Metrics, load_metrics
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import with_pooling

@@ -34,7 +34,7 @@ from nlp_transfer.evaluation.metrics.classification import log_losses
 from nlp_transfer.evaluation.reliability import COVERAGES, accuracy_by_coverage, reliability
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.inference.torch_engine import predict_logits
-from nlp_transfer.models.loading import last_linear
+from nlp_transfer.models.head import last_linear
 from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit, collator_of, encode_texts

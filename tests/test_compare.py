@@ -17,7 +17,7 @@ from nlp_transfer.analysis.compare import Comparison, as_json, compare
 from nlp_transfer.analysis.compare_table import table
 from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.runs.predictions import read_predictions
 
 Variant = Callable[..., Path]

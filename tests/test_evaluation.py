@@ -17,13 +17,11 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.calibration import Calibration
-from nlp_transfer.evaluation.evaluator import Metrics, evaluate_split, load_metrics
+from nlp_transfer.evaluation.evaluator import evaluate_split
+from nlp_transfer.evaluation.metric_set import Metrics, load_metrics
 from nlp_transfer.evaluation.metrics.hub import as_evaluate_metric
-from nlp_transfer.evaluation.registry import (
-    Classes,
-    greater_is_better,
-    metrics_of,
-)
+from nlp_transfer.evaluation.registry import greater_is_better, metrics_of
+from nlp_transfer.evaluation.rows import Classes
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.multi_label import MULTI_LABEL

@@ -19,8 +19,9 @@ from prepared_runs import Prepared, prepare
 
 from nlp_transfer.config.schema import Cache, FeaturesConfig
 from nlp_transfer.features.cache import trained_on_features
+from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.frozen_prefix import Prefix, difference
-from nlp_transfer.models.loading import Pretrained, find_anatomy
+from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.stages import Stage
 from nlp_transfer.tokenization.encoding import encode
 from nlp_transfer.utils.cache import PART

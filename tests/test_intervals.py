@@ -15,20 +15,15 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from nlp_transfer.config.schema import EvaluationConfig
-from nlp_transfer.evaluation.bootstrap import resampled, resampled_confusion
-from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
+from nlp_transfer.evaluation.intervals.resampling import resampled, resampled_confusion
+from nlp_transfer.evaluation.metric_set import Metrics, load_metrics
 from nlp_transfer.evaluation.metrics.classification import (
     brier_losses,
     confusion_matrix,
     log_losses,
 )
-from nlp_transfer.evaluation.registry import (
-    Classes,
-    Counts,
-    EvaluatedRows,
-    Form,
-    metrics_of,
-)
+from nlp_transfer.evaluation.registry import Form, metrics_of
+from nlp_transfer.evaluation.rows import Classes, Counts, EvaluatedRows
 from nlp_transfer.problems.base import softmax
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -128,7 +123,7 @@ def test_draws_are_distributed_as_those_of_scipy(
     if OURS[name].kind.form is Form.counts:
         confusion = confusion_matrix(references, predicted, 3)
         monkeypatch.setattr(
-            "nlp_transfer.evaluation.bootstrap.UNSEEN", 0
+            "nlp_transfer.evaluation.intervals.resampling.UNSEEN", 0
         )  # scipy draws only what was seen
         drawn = [Counts.of(c) for c in resampled_confusion(confusion, 4000)]
         ours = np.concatenate([OURS[name].weighted_fn(counts, classes) for counts in drawn])

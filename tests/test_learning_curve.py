@@ -18,7 +18,7 @@ from nlp_transfer.cli.main import main
 from nlp_transfer.config.schema import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.significance import Difference
+from nlp_transfer.evaluation.intervals.significance import Difference
 
 Typed = Callable[..., list[str]]
 

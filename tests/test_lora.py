@@ -14,7 +14,8 @@ from prepared_runs import Prepared, prepare
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.loading import Pretrained, find_anatomy
+from nlp_transfer.models.anatomy import find_anatomy
+from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted, targets
 
 Typed = Callable[..., list[str]]

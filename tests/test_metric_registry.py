@@ -16,8 +16,8 @@ from sklearn import metrics as sk
 
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.bootstrap import intervals
-from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.intervals.bootstrap import intervals
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.evaluation.metrics.ranking import (
     _precision_influence,
     average_precision,
@@ -26,17 +26,15 @@ from nlp_transfer.evaluation.metrics.ranking import (
     ranking_precisions,
 )
 from nlp_transfer.evaluation.registry import (
-    Classes,
-    EvaluatedRows,
     Form,
     Kind,
     Metric,
-    Predictions,
     bounds_of,
     greater_is_better,
     metrics_of,
     register,
 )
+from nlp_transfer.evaluation.rows import Classes, EvaluatedRows, Predictions
 
 PLUGIN = """
 import numpy as np
@@ -216,7 +214,8 @@ def test_many_labels_have_the_intervals_of_few(monkeypatch: pytest.MonkeyPatch) 
     )
     of_kinds = ((rows, "multi_label"), (single, "single_label"))
     limits = {
-        "nlp_transfer.evaluation.bootstrap.DENSE_LABELS": 0,
+        "nlp_transfer.evaluation.intervals.resampling.DENSE_LABELS": 0,
+        "nlp_transfer.evaluation.intervals.bootstrap.DENSE_LABELS": 0,
         "nlp_transfer.evaluation.metrics.ranking.DENSE_LABELS": 0,
         "nlp_transfer.evaluation.metrics.ranking.RANKED_CELLS": 0,
     }

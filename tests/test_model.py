@@ -18,7 +18,9 @@ from nlp_transfer import compose
 from nlp_transfer.config.schema import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models import loading
-from nlp_transfer.models.loading import find_anatomy, last_linear, load_pretrained
+from nlp_transfer.models.anatomy import find_anatomy
+from nlp_transfer.models.head import last_linear
+from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.runs.folder import run_path
 
 LABELS = ("negative", "neutral", "positive")

@@ -23,7 +23,7 @@ from nlp_transfer.cli.main import main
 from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import UserError
-from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.export.onnx import export_onnx
 from nlp_transfer.export.references import of_run
 from nlp_transfer.problems.decoder import Decoder

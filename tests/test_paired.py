@@ -11,8 +11,7 @@ from conftest import slow_but
 from scipy import stats
 from sklearn import metrics as sk
 
-from nlp_transfer.evaluation.registry import Classes, metrics_of
-from nlp_transfer.evaluation.significance import (
+from nlp_transfer.evaluation.intervals.significance import (
     Answers,
     Contender,
     Rows,
@@ -21,6 +20,8 @@ from nlp_transfer.evaluation.significance import (
     holm,
     mcnemar,
 )
+from nlp_transfer.evaluation.registry import metrics_of
+from nlp_transfer.evaluation.rows import Classes
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.decoder import Decoder

@@ -16,7 +16,7 @@ from nlp_transfer.config.loading import to_config
 from nlp_transfer.config.schema import plain
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.runs.predictions import read_predictions, rows_digest
 
 Typed = Callable[..., list[str]]

@@ -11,15 +11,11 @@ from scipy import special, stats
 from sklearn import metrics as sk
 
 from nlp_transfer.config.schema import EvaluationConfig
-from nlp_transfer.evaluation.bootstrap import resampled
 from nlp_transfer.evaluation.calibration import fit_temperature
-from nlp_transfer.evaluation.evaluator import Metrics, load_metrics
-from nlp_transfer.evaluation.registry import (
-    Classes,
-    EvaluatedRows,
-    Interval,
-    metrics_of,
-)
+from nlp_transfer.evaluation.intervals.resampling import resampled
+from nlp_transfer.evaluation.metric_set import Metrics, load_metrics
+from nlp_transfer.evaluation.registry import Interval, metrics_of
+from nlp_transfer.evaluation.rows import Classes, EvaluatedRows
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.regression import REGRESSION

@@ -33,7 +33,8 @@ from nlp_transfer.errors import UserError
 from nlp_transfer.evaluation.calibration import Calibration
 from nlp_transfer.evaluation.confusion import confusions_of
 from nlp_transfer.evaluation.error_analysis import EACH, LONGEST, mistakes
-from nlp_transfer.evaluation.evaluator import SplitEvaluation, evaluate_split, load_metrics
+from nlp_transfer.evaluation.evaluator import SplitEvaluation, evaluate_split
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.pipeline import Result
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.multi_label import MULTI_LABEL

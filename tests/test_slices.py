@@ -18,7 +18,8 @@ from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
 from nlp_transfer.data.corpus import SLICE_PREFIX as KEPT
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.evaluator import evaluate_split, load_metrics
+from nlp_transfer.evaluation.evaluator import evaluate_split
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.evaluation.slices import LENGTH, MOST, slices_of
 
 Typed = Callable[..., list[str]]

@@ -17,7 +17,7 @@ from nlp_transfer.analysis.evaluate import LabelledTexts, remeasure
 from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
 from nlp_transfer.data.corpus import answers_of, load_corpus
 from nlp_transfer.errors import UserError
-from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.export.references import of_file
 from nlp_transfer.features.linear_models import Table, solve
 from nlp_transfer.problems.soft import SOFT

@@ -19,7 +19,8 @@ from nlp_transfer.errors import UserError
 from nlp_transfer.export.checkpoint import Claim, export, verify
 from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.features.linear_models import STRENGTHS, Table, solve
-from nlp_transfer.models.loading import Pretrained, find_anatomy
+from nlp_transfer.models.anatomy import find_anatomy
+from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import choose_pooling, with_pooling
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.regression import REGRESSION

@@ -18,7 +18,7 @@ from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli.main import main
 from nlp_transfer.config.schema import EvaluationConfig, Thresholds
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.evaluation.thresholds import LEAST, NEVER, choose, for_f1, for_precision, of_label
 from nlp_transfer.export.onnx_parity import worth_of
 from nlp_transfer.problems import Problem

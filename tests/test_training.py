@@ -15,7 +15,7 @@ from nlp_transfer import compose, run
 from nlp_transfer.config.schema import Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.checkpoint import Claim, export, verify
-from nlp_transfer.models.loading import Anatomy
+from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.stages import frozen_below, parameter_groups
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.single_label import SINGLE_LABEL

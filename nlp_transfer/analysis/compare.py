@@ -14,12 +14,7 @@ from safetensors import safe_open
 
 from nlp_transfer.analysis.finished_runs import Finished, common_split, open_all
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.registry import (
-    Classes,
-    greater_is_better,
-    metrics_of,
-)
-from nlp_transfer.evaluation.significance import (
+from nlp_transfer.evaluation.intervals.significance import (
     LEVEL,
     Contender,
     Difference,
@@ -30,6 +25,8 @@ from nlp_transfer.evaluation.significance import (
     mcnemar,
     score_of,
 )
+from nlp_transfer.evaluation.registry import greater_is_better, metrics_of
+from nlp_transfer.evaluation.rows import Classes
 from nlp_transfer.runs.predictions import read_predictions
 
 SEEDS, FOLDS = "seeds", "folds"  # what a row of several runs is the mean of

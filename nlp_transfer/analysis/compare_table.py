@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from nlp_transfer.analysis.compare import Comparison, Entry, rows_of
-from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.evaluation.intervals.significance import LEVEL
+from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.evaluation.registry import Interval, metrics_of
-from nlp_transfer.evaluation.significance import LEVEL
 from nlp_transfer.reporting.console import INTERVALS
 from nlp_transfer.utils.text import aligned, with_interval
 

@@ -13,11 +13,13 @@ from omegaconf import OmegaConf
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
 from nlp_transfer.data.columns import require_columns
-from nlp_transfer.data.corpus import Corpus, load_labelled, named
+from nlp_transfer.data.corpus import Corpus, load_labelled
 from nlp_transfer.data.formats.registry import ReadOptions, is_table_name
+from nlp_transfer.data.labels.naming import named
 from nlp_transfer.data.sources import SPLITS, Source, read_files, read_splits
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.evaluator import evaluate_split, load_metrics
+from nlp_transfer.evaluation.evaluator import evaluate_split
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.evaluation.slices import slices_of
 from nlp_transfer.inference.classifier import Classifier, find_model
 from nlp_transfer.problems import Problem

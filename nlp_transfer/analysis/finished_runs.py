@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.significance import Answers
+from nlp_transfer.evaluation.intervals.significance import Answers
 from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.reporting.splits import reported_split

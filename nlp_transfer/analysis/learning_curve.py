@@ -15,14 +15,14 @@ from nlp_transfer.config.composition import compose
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.registry import greater_is_better
-from nlp_transfer.evaluation.significance import (
+from nlp_transfer.evaluation.intervals.significance import (
     LEVEL,
     Contender,
     Difference,
     difference,
     draw_scores,
 )
+from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.pipeline import run
 from nlp_transfer.utils.text import aligned, with_interval
 

@@ -19,17 +19,13 @@ from nlp_transfer.config.schema import (
     EvaluationConfig,
     HubConfig,
     LongText,
-    Solver,
-    StageConfig,
-    StrategyConfig,
     Thresholds,
     TrainingConfig,
     WindowPooling,
 )
+from nlp_transfer.config.strategy_validation import impossible_strategy
 from nlp_transfer.problems import problems
 
-# Above this rate a few steps are enough to wipe out what pretraining has learned.
-DESTRUCTIVE_LEARNING_RATE = 1e-3
 # Of a branch or a tag; git takes some more.
 GIT_NAME = r"(?!.*(\.\.|//|/\.|\.lock$))[A-Za-z0-9_][A-Za-z0-9_./-]*(?<![./])"
 LARGEST_SEED = 2**32 - 1  # that numpy takes
@@ -42,7 +38,7 @@ def impossible(config: Config, in_memory: bool = False) -> Iterator[str]:
         in_memory: data and metrics may be given from Python; else they must be named.
     """
     yield from _impossible_numbers(config)
-    yield from _impossible_strategy(config.strategy)
+    yield from impossible_strategy(config.strategy)
     for key, name in (("run_dir", config.run_dir), ("checkpoint.name", config.checkpoint.name)):
         if name == "":
             yield f"{key} is empty: give a name, or leave it out."
@@ -62,9 +58,9 @@ def impossible(config: Config, in_memory: bool = False) -> Iterator[str]:
                 )
     yield from _impossible_metrics(config, in_memory)
     yield from _impossible_thresholds(config.evaluation)
-    yield from _impossible_labels(dataset)
-    yield from _impossible_cuts(dataset)
-    yield from _impossible_long_texts(config)
+    yield from impossible_labels(dataset)
+    yield from impossible_cuts(dataset)
+    yield from impossible_long_texts(config)
     yield from _impossible_training(config.training)
     yield from impossible_hub(config.hub)
 
@@ -93,7 +89,7 @@ def _impossible_thresholds(evaluation: EvaluationConfig) -> Iterator[str]:
         yield f"evaluation.wanted_precision={precision} needs evaluation.thresholds=precision."
 
 
-def _impossible_long_texts(config: Config) -> Iterator[str]:
+def impossible_long_texts(config: Config) -> Iterator[str]:
     tokenization = config.tokenization
     how = tokenization.long_text
     if how is not LongText.truncate and config.dataset.text_pair is not None:
@@ -111,18 +107,18 @@ def _impossible_long_texts(config: Config) -> Iterator[str]:
                 yield f"tokenization.{key}={value} needs tokenization.long_text=windows."
 
 
-def _impossible_labels(dataset: DatasetConfig) -> Iterator[str]:
+def impossible_labels(dataset: DatasetConfig) -> Iterator[str]:
     names = dataset.label_columns
     if not names or not all(isinstance(name, str) and name for name in names):
         yield f"dataset.label={dataset.label!r} must be a column, or a list of columns."
-    yield from _impossible_problem(dataset)
+    yield from impossible_problem(dataset)
     if isinstance(dataset.label, list) and dataset.delimiter is not None:
         yield "dataset.delimiter is for labels in one cell; dataset.label has several columns."
     if dataset.delimiter == "":
         yield "dataset.delimiter is empty: name what stands between the labels of a cell."
 
 
-def _impossible_problem(dataset: DatasetConfig) -> Iterator[str]:
+def impossible_problem(dataset: DatasetConfig) -> Iterator[str]:
     name, kinds = dataset.problem, problems()
     if name != AUTO and name not in kinds:
         nearest = get_close_matches(name, kinds, n=1)
@@ -151,7 +147,7 @@ def _impossible_problem(dataset: DatasetConfig) -> Iterator[str]:
         )
 
 
-def _impossible_cuts(dataset: DatasetConfig) -> Iterator[str]:
+def impossible_cuts(dataset: DatasetConfig) -> Iterator[str]:
     folds = dataset.folds
     if folds is None:
         if dataset.fold != 0:
@@ -278,75 +274,3 @@ def _impossible_numbers(config: Config) -> Iterator[str]:
         yield f"seed={config.seed} must be at most {LARGEST_SEED}."
     if config.features.max_gb is not None and not config.features.max_gb >= 0:
         yield f"features.max_gb={config.features.max_gb} must be a number that is not negative."
-
-
-def _impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
-    if not strategy.stages and not strategy.is_auto:
-        yield f"strategy {strategy.name} has no stages; add strategy.stages.<name>.layers=all."
-    if strategy.top_layers is not None:
-        if strategy.top_layers < 1:
-            yield f"strategy.top_layers={strategy.top_layers} must be at least 1."
-        if not any(
-            stage.layers not in ("0", "all", "encoder") for stage in strategy.stages.values()
-        ):
-            yield (
-                f"strategy.top_layers={strategy.top_layers} has no stage to apply to in strategy "
-                f"{strategy.name}. Type strategy=top_layers."
-            )
-    positive = {
-        "strategy.epochs": strategy.epochs,
-        "strategy.learning_rate": strategy.learning_rate,
-    }
-    for name, stage in strategy.stages.items():
-        key = f"strategy.stages.{name}"
-        yield from _impossible_stage(key, stage)
-        positive[f"{key}.epochs"] = stage.epochs
-        positive[f"{key}.encoder_learning_rate"] = stage.encoder_learning_rate
-        positive[f"{key}.head_learning_rate"] = stage.head_learning_rate
-    if strategy.min_steps < 0:
-        yield f"strategy.min_steps={strategy.min_steps} must be a number that is not negative."
-    for key, amount in positive.items():
-        if amount is not None and not 0 < amount < math.inf:
-            yield f"{key}={amount} must be a number greater than 0."
-    yield from _destructive_rates(strategy)
-
-
-def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
-    if stage.layers not in ("all", "encoder") and not stage.layers.isdecimal():
-        yield f"{key}.layers={stage.layers!r} must be all, encoder, 0 (the head alone) or a number."
-    if not stage.head and (stage.layers == "0" or stage.lora_rank):
-        yield f"{key}.head=false needs layers that learn: layers=encoder, all or a number."
-    if stage.steps is not None and stage.steps < 1:
-        yield f"{key}.steps={stage.steps} must be at least 1."
-    if not 0 < stage.temperature < math.inf:
-        yield f"{key}.temperature={stage.temperature} must be a number greater than 0."
-    if stage.solver is Solver.exact and stage.layers != "0":
-        yield f"{key}.solver=exact is for layers=0, the head alone; layers={stage.layers} here."
-    if stage.lora_rank < 0:
-        yield f"{key}.lora_rank={stage.lora_rank} must be a number that is not negative."
-    if stage.lora_rank and stage.layers == "0":
-        yield f"{key}.lora_rank={stage.lora_rank} has nothing to adapt: layers=0 is the head alone."
-    if stage.min_steps is not None and stage.min_steps < 0:
-        yield f"{key}.min_steps={stage.min_steps} must be a number that is not negative."
-    if not 0 < stage.layer_decay <= 1:
-        yield f"{key}.layer_decay={stage.layer_decay} must be greater than 0 and at most 1."
-
-
-def _destructive_rates(strategy: StrategyConfig) -> Iterator[str]:
-    if strategy.allow_destructive_rate:
-        return
-    short = strategy.learning_rate
-    rates = {
-        f"strategy.stages.{name}.encoder_learning_rate": stage.encoder_learning_rate
-        for name, stage in strategy.stages.items()
-        if stage.layers != "0"
-    }
-    if short is not None and (rates or strategy.is_auto):
-        rates = {"strategy.learning_rate": short}
-    for key, rate in rates.items():
-        if rate > DESTRUCTIVE_LEARNING_RATE:
-            yield (
-                f"{key}={rate:g} would destroy the pretrained weights "
-                f"(at most {DESTRUCTIVE_LEARNING_RATE:g}; 2e-5 to 1e-4 is usual). "
-                "If it is meant, add strategy.allow_destructive_rate=true."
-            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from nlp_transfer.config.schema import AUTO, Config, DatasetConfig
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.labels.lists import read_decimal_commas, read_label_lists
 from nlp_transfer.data.labels.merging import merge_labels
+from nlp_transfer.data.labels.naming import label_names, with_label_ids
 from nlp_transfer.data.labels.reading import parse, problem_of
 from nlp_transfer.data.memory import Tables, read_tables
 from nlp_transfer.data.sources import SPLITS, Source, read_splits
@@ -32,7 +33,6 @@ from nlp_transfer.data.splits import (
     without_leaks,
 )
 from nlp_transfer.data.splitters import stratified_part
-from nlp_transfer.data.table import Table
 from nlp_transfer.data.usable_rows import (
     SLICE_PREFIX,
     read_table,
@@ -185,9 +185,9 @@ def _parse(
     tables = read_decimal_commas(tables, config)
     problem = problem_of(tables["train"], config)
     tables = {s: [parse(t, problem, config, faults) for t in parts] for s, parts in tables.items()}
-    names = _label_names(tables["train"], problem, config)
+    names = label_names(tables["train"], problem, config)
     splits = {
-        split: _with_label_ids(parts, names, problem, faults) for split, parts in tables.items()
+        split: with_label_ids(parts, names, problem, faults) for split, parts in tables.items()
     }
     return splits, names, problem
 
@@ -226,87 +226,12 @@ def load_labelled(
         tables = [parse(table, problem, config, faults) for table in tables]
         labels = {str(label) for table in tables for label in problem.labels_in(table.labels)}
         order = () if any(table.order is None for table in tables) else tables[0].order or ()
-        return _with_label_ids(tables, names(labels, order), problem, faults)
+        return with_label_ids(tables, names(labels, order), problem, faults)
 
 
 def answers_of(corpus: Corpus, split: str) -> list[str]:
     """The answer of each row in words."""
     return corpus.problem.describe_references(corpus.references(split), corpus.labels)
-
-
-def _label_names(train: list[Table], problem: Problem, config: DatasetConfig) -> dict[str, str]:
-    """Every label as the data writes it, in order, with its name."""
-    if not problem.has_label_names and config.label_names is not None:
-        raise UserError(
-            ExitCode.DATA,
-            f"dataset.label_names={config.label_names} has nothing to name: "
-            f"dataset.label={config.label!r} holds {problem.rows_have}. If they are classes, say "
-            f"dataset.problem={SINGLE_LABEL.name}.",
-        )
-    labels = _order_of(train, problem, config)
-    if config.label_names is None:
-        return {label: label for label in labels}
-    new_names = config.label_names
-    numbered = all(part.order is not None for part in train)
-    names = (
-        named(new_names, labels) if numbered else {label: new_names.get(label) for label in labels}
-    )
-    if None in names.values() or len(set(new_names.values())) < len(new_names):
-        raise UserError(
-            ExitCode.DATA,
-            f"dataset.label_names={new_names} must give a name of its own to each of "
-            f"{', '.join(labels)}.",
-        )
-    return {label: str(name) for label, name in names.items()}
-
-
-def named(names: Mapping[str, str], order: Sequence[str]) -> dict[str, str | None]:
-    """The name of each label of a `ClassLabel`, meant by its own name or by its number."""
-    return {label: names.get(label, names.get(str(i))) for i, label in enumerate(order)}
-
-
-def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> list[str]:
-    if not problem.has_labels:
-        return problem.order_labels(set(), None)
-    if train[0].order is not None:
-        order = train[0].order
-        return (
-            list(order) if config.order is None else problem.order_labels(set(order), config.order)
-        )
-    labels = {label for table in train for label in problem.labels_in(table.labels)}
-    unusable = [label for label in labels if not isinstance(label, str | int)]
-    if unusable:
-        raise UserError(
-            ExitCode.DATA,
-            f"dataset.label={config.label!r} holds {unusable[0]!r}; "
-            "expected one name or integer a row.",
-        )
-    if len({type(label) for label in labels}) > 1:
-        raise UserError(
-            ExitCode.DATA,
-            f"The files of dataset.train={config.train!r} do not fit together: in some of them "
-            f"dataset.label={config.label!r} holds texts, in others numbers.",
-        )
-    return problem.order_labels(labels, config.order)
-
-
-def _with_label_ids(
-    parts: list[Table], names: dict[str, str], problem: Problem, faults: Faults
-) -> Dataset:
-    """Labels are compared as text: a file may hold 1 where another holds "1"."""
-    position = {label: i for i, label in enumerate(names)}
-    columns: dict[str, list[Any]] = {"text": [], "text_pair": [], "label": []}
-    columns |= {name: [] for name in parts[0].extra}
-    for table in parts:
-        encoded = problem.encode(table.labels, position)
-        faults.take_out(encoded.wrong, encoded.fault, table)
-        table = replace(table, labels=encoded.labels).without(encoded.wrong)
-        columns["text"] += table.texts
-        columns["text_pair"] += table.pairs or []
-        columns["label"] += table.labels
-        for name, cells in table.extra.items():
-            columns[name] += cells
-    return Dataset.from_dict({name: cells for name, cells in columns.items() if cells})
 
 
 def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:

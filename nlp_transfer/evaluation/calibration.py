@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import UserError
 from nlp_transfer.inference.torch_engine import predict_logits
-from nlp_transfer.models.loading import last_linear
+from nlp_transfer.models.head import last_linear
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.tokenization.encoding import Collator, Inputs

@@ -8,7 +8,7 @@ import numpy as np
 
 from nlp_transfer.config.schema import EvaluationConfig, Thresholds
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.problems.base import HALF
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.utils.logging import logger

@@ -11,8 +11,8 @@ import torch
 
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.bootstrap import Interval
-from nlp_transfer.evaluation.evaluator import load_metrics
+from nlp_transfer.evaluation.intervals.bootstrap import Interval
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.inference.engines import Engine
 from nlp_transfer.inference.onnx_engine import OnnxEngine
 from nlp_transfer.inference.torch_engine import TorchEngine

@@ -16,7 +16,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.features.linear_models import Table, solve
-from nlp_transfer.models.loading import Pretrained, evaluating, last_linear
+from nlp_transfer.models.head import last_linear
+from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.tokenization.encoding import Collator, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import Inputs, plan_inference, tokens_at_once

@@ -12,12 +12,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.loading import (
-    LOADING_FAILS_WITH,
-    evaluating,
-    longest_input,
-    take_literally,
-)
+from nlp_transfer.models.loading import LOADING_FAILS_WITH, evaluating
+from nlp_transfer.models.tokenizers import longest_input, take_literally
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.tokenization.encoding import Collator, collator_of, encode_texts
 from nlp_transfer.tokenization.model_inputs import (

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.models.loading import Anatomy, Pretrained, evaluating
+from nlp_transfer.models.anatomy import Anatomy
+from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.tokenization.encoding import Encoded
 from nlp_transfer.tokenization.model_inputs import Inputs
 from nlp_transfer.utils.logging import logger

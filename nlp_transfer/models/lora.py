@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.loading import Anatomy
+from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.stages import Stage
 from nlp_transfer.utils.logging import logger
 

@@ -23,7 +23,8 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.config.schema import Config, Pooling, Solver
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.loading import Pretrained, evaluating, find_anatomy
+from nlp_transfer.models.anatomy import find_anatomy
+from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.tokenization.encoding import Collator, Encoded, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import plan_inference, tokens_at_once

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.config.schema import Solver, StageConfig, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.loading import Anatomy
+from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.utils.logging import logger
 
 ADAPTER = ".lora_"  # in the names of an adapter's matrices

@@ -11,7 +11,8 @@ from nlp_transfer.config.schema import Config, TokenizationConfig
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import load_tokenizer
-from nlp_transfer.quality.checks import Level, Tokens, count_tokens, find_all, label_rows
+from nlp_transfer.quality.checks import Tokens, count_tokens, find_all, label_rows
+from nlp_transfer.quality.findings import Level
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import input_length, texts_of
 from nlp_transfer.utils.distributed import join

@@ -10,7 +10,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from nlp_transfer.config.schema import Config
-from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import pool

@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, set_seed
 
 from nlp_transfer.config.schema import AUTO, Config
-from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.stages import Stage
 from nlp_transfer.runs.folder import RunFolder

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nlp_transfer.config.schema import Config, Solver, StrategyConfig, TrainingConfig
 from nlp_transfer.features.cache import most_bytes
-from nlp_transfer.models.loading import Anatomy, Pretrained
+from nlp_transfer.models.anatomy import Anatomy
+from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
 from nlp_transfer.models.stages import Stage, stage_steps
 from nlp_transfer.tokenization.encoding import Encoded

@@ -21,7 +21,7 @@ from transformers import (
 
 from nlp_transfer.config.schema import Config, Solver
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.features.cache import trained_on_features
 from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.inference.torch_engine import predict_logits

@@ -8,16 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nlp_transfer.evaluation.registry import (
-    MIN_ROWS,
-    Classes,
-    Counts,
-    Form,
-    IntervalMethod,
-    Predictions,
-    metric,
-    ratio,
-)
+from nlp_transfer.evaluation.registry import MIN_ROWS, Form, IntervalMethod, metric
+from nlp_transfer.evaluation.rows import Classes, Counts, Predictions, ratio
 
 BINS = 15  # of confidence, equally wide
 SMALLEST = float(np.finfo(np.float64).eps)  # a probability in a logarithm, as in scikit-learn

@@ -8,16 +8,8 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.registry import (
-    Classes,
-    EvaluatedRows,
-    Form,
-    IntervalMethod,
-    Kind,
-    Metric,
-    Predictions,
-    metrics_of,
-)
+from nlp_transfer.evaluation.registry import Form, IntervalMethod, Kind, Metric, metrics_of
+from nlp_transfer.evaluation.rows import Classes, EvaluatedRows, Predictions
 from nlp_transfer.problems import problem_named
 from nlp_transfer.utils.logging import logger
 

@@ -10,14 +10,8 @@ from nlp_transfer.evaluation.metrics.classification import (
     f1_macro,
     log_losses,
 )
-from nlp_transfer.evaluation.registry import (
-    Classes,
-    Form,
-    IntervalMethod,
-    Predictions,
-    metric,
-    ratio,
-)
+from nlp_transfer.evaluation.registry import Form, IntervalMethod, metric
+from nlp_transfer.evaluation.rows import Classes, Predictions, ratio
 
 KIND = "ordinal"
 

@@ -10,25 +10,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from nlp_transfer.evaluation.bootstrap import (
-    DENSE_LABELS,
+from nlp_transfer.evaluation.intervals.bootstrap import (
     RANKING_DRAWS,
-    SEED,
     accelerated,
     moments,
     percentiles,
+)
+from nlp_transfer.evaluation.intervals.resampling import (
+    DENSE_LABELS,
+    SEED,
     resampled,
     resampled_means,
 )
-from nlp_transfer.evaluation.registry import (
-    Classes,
-    EvaluatedRows,
-    Form,
-    Interval,
-    IntervalMethod,
-    Predictions,
-    metric,
-)
+from nlp_transfer.evaluation.registry import Form, Interval, IntervalMethod, metric
+from nlp_transfer.evaluation.rows import Classes, EvaluatedRows, Predictions
 
 GUESSED = 1.0  # rows of some label that a resample ranks at random, all labels together
 GUESSES = 8  # places for them, of each label

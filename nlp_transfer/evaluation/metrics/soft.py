@@ -13,7 +13,8 @@ from nlp_transfer.evaluation.metrics.classification import (
     accuracy,
     f1_macro,
 )
-from nlp_transfer.evaluation.registry import Form, IntervalMethod, Predictions, metric
+from nlp_transfer.evaluation.registry import Form, IntervalMethod, metric
+from nlp_transfer.evaluation.rows import Predictions
 
 KIND = "soft"
 of_probabilities = functools.partial(

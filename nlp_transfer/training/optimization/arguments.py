@@ -8,7 +8,7 @@ import os
 from transformers import TrainingArguments
 
 from nlp_transfer.config.schema import Config
-from nlp_transfer.evaluation.evaluator import Metrics
+from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.models.stages import Stage, stage_steps
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded

@@ -17,14 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nlp_transfer.evaluation.bootstrap import PERCENTILES, SEED, resampled
-from nlp_transfer.evaluation.evaluator import evaluated_rows
-from nlp_transfer.evaluation.registry import (
-    Classes,
-    Interval,
-    Metric,
-    metrics_of,
-)
+from nlp_transfer.evaluation.intervals.bootstrap import PERCENTILES
+from nlp_transfer.evaluation.intervals.resampling import SEED, resampled
+from nlp_transfer.evaluation.metric_set import evaluated_rows
+from nlp_transfer.evaluation.registry import Interval, Metric, metrics_of
+from nlp_transfer.evaluation.rows import Classes
 from nlp_transfer.problems.decoder import Decoder
 
 DRAWS = 10_000  # so that the p of many comparisons together can still be small

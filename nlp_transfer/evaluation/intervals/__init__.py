@@ -1,0 +1,1 @@
+"""Intervals of metrics and of their differences, from resampled rows."""
