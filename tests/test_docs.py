@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,12 +14,13 @@ import documented
 import pytest
 from documented import DOCS, ROOT, blocks, command_lines, pages
 
-sys.path.append(str(DOCS / "_ext"))
+sys.path += [str(DOCS / "_ext"), str(ROOT / "scripts")]
 
 import commands_page
 import metric_formulas
 import metrics_page
 import options_page
+from run_notebooks import TUTORIALS, execute
 
 from nlp_transfer import compose
 from nlp_transfer.cli.main import COMMANDS, make_parser
@@ -165,3 +167,20 @@ def test_the_commands_of_a_page_run(page: Path, request: pytest.FixtureRequest) 
     with documented.session(folder) as session:
         for block, following in zip(of_page, [*of_page[1:], None], strict=True):
             session.run(block, following)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", sorted(TUTORIALS.glob("*.ipynb")), ids=lambda n: n.stem)
+def test_a_tutorial_runs_on_the_embedded_model(notebook: Path, tmp_path: Path) -> None:
+    executed = execute(notebook, tmp_path)
+    assert any(cell.get("outputs") for cell in executed.cells)
+
+
+def test_every_tutorial_shows_the_output_of_each_command() -> None:
+    silent = [
+        f"{notebook.name}, cell {place}"
+        for notebook in sorted(TUTORIALS.glob("*.ipynb"))
+        for place, cell in enumerate(json.loads(notebook.read_text("utf-8"))["cells"])
+        if cell["cell_type"] == "code" and cell["execution_count"] is None
+    ]
+    assert silent == []

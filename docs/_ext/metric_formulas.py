@@ -24,7 +24,7 @@ RIJSBERGEN = "van Rijsbergen 1979, ch. 7"
 MACRO = r"\frac{1}{\lvert L \rvert} \sum_{k \in L} "
 LOG_LOSS = Formula(r"-\frac{1}{n} \sum_i \log p_{i y_i}", "Good 1952")
 ENTROPY = "Shannon 1948; in nats"
-ACCURACY = Formula(r"\frac{1}{n} \sum_i [\hat y_i = y_i]", "–")
+ACCURACY = Formula(r"\frac{1}{n} \sum_i [\hat y_i = y_i]", "")
 F1_MACRO = Formula(MACRO + "F_k", f"{RIJSBERGEN}; Opitz and Burst 2019, eq. 3")
 F1_WEIGHTED = Formula(r"\frac{1}{n} \sum_k n_k F_k", "scikit-learn, `average='weighted'`")
 
@@ -86,8 +86,8 @@ FORMULAS: dict[tuple[str, str], Formula] = {
         MACRO + r"\sum_t (R_{kt} - R_{k,t-1})\, P_{kt}",
         "Zhu 2004; thresholds $t$ from the most probable row down",
     ),
-    ("regression", "mse"): Formula(r"\frac{1}{n} \sum_i (y_i - \hat y_i)^2", "–"),
-    ("regression", "mae"): Formula(r"\frac{1}{n} \sum_i \lvert y_i - \hat y_i \rvert", "–"),
+    ("regression", "mse"): Formula(r"\frac{1}{n} \sum_i (y_i - \hat y_i)^2", ""),
+    ("regression", "mae"): Formula(r"\frac{1}{n} \sum_i \lvert y_i - \hat y_i \rvert", ""),
     ("regression", "pearson"): Formula(
         r"\frac{\mathrm{cov}(y, \hat y)}{\sigma_y \sigma_{\hat y}}", "Pearson 1895"
     ),

@@ -33,7 +33,7 @@ def kinds() -> list[str]:
 def _of_kind(kind: str) -> str:
     default = next(p.default_metrics for p in problems().values() if p.metric_kind == kind)
     rows = [_row(kind, metric, metric.name in default) for metric in metrics_of(kind).values()]
-    head = ("metric", "formula", "better", "range", "95% interval", "source")
+    head = ("metric", "formula and source", "better, range", "95% interval")
     return f"## {kind}\n\n{table(head, rows)}"
 
 
@@ -42,11 +42,10 @@ def _row(kind: str, metric: Metric, is_default: bool) -> tuple[str, ...]:
     method = metric.interval
     return (
         code(metric.name) + (" (default)" if is_default else ""),
-        f"${known.formula}$" if known.formula else "",
-        "higher" if metric.greater_is_better else "lower",
-        " to ".join(map(_limit, metric.bounds)),
+        f"${known.formula}$<br>{known.source}" if known.formula else known.source,
+        f"{'higher' if metric.greater_is_better else 'lower'}, "
+        + " to ".join(map(_limit, metric.bounds)),
         INTERVALS[method] if isinstance(method, IntervalMethod) else "bootstrap of the ranking",
-        known.source,
     )
 
 

@@ -23,7 +23,8 @@ def markdown() -> str:
     for section, entries in groupby(options(), section_of):
         shown = section.replace(STAGE, "&lt;stage&gt;")
         title = shown if section else "The run"
-        parts.append(f"## {title}\n\n{prose(_docstring(section))}\n")
+        sentence = prose(_docstring(section)) if section else ""
+        parts.append(f"## {title}\n\n{sentence}\n")
         parts += [_entry(option) for option in entries]
     return "\n".join(parts)
 

@@ -26,12 +26,14 @@ def markdown() -> str:
     """Sphinx directives; the text comes from the docstrings."""
     public = [f"nlp_transfer.{name}" for name in nlp_transfer.__all__]
     public = [name for name in public if not name.rpartition(".")[2].startswith("_")]
+    known = list(map(_find, public))
+    more = [name for name in EXTENSIONS if _find(name) not in known]
     return "\n".join(
         (
             "## Public names\n",
             *map(_directive, public),
             "## For extensions\n\n[How to add something](../architecture/seams.md) uses these.\n",
-            *map(_directive, EXTENSIONS),
+            *map(_directive, more),
         )
     )
 

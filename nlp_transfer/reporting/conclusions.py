@@ -24,8 +24,12 @@ class Verdict(NamedTuple):
     sentence: str
 
 
-def calibration_verdict(bins: list[dict[str, Any]]) -> Verdict:
+def calibration_verdict(bins: list[dict[str, Any]], documents: int | None = None) -> Verdict:
     """Compare mean confidence with accuracy, by bins as `reliability` gives them.
+
+    Args:
+        documents: where a row may have several labels, the bins hold a decision for each label of
+            each of so many rows.
 
     The model is called calibrated where its calibration error is at most `NEGLIGIBLE`; an error
     no larger than sampling noise makes it on as many rows is called noise.
@@ -44,7 +48,8 @@ def calibration_verdict(bins: list[dict[str, Any]]) -> Verdict:
     if error <= NEGLIGIBLE:
         return Verdict("good", f"The model is well calibrated: {figures}.")
     if error <= CHANCE * chance / rows:
-        sentence = f"No calibration error beyond sampling noise on {rows:,} rows: {figures}."
+        counted = "rows" if documents in (None, rows) else "decisions (rows × labels)"
+        sentence = f"No calibration error beyond sampling noise on {rows:,} {counted}: {figures}."
         return Verdict("noise", sentence)
     gap = confidence - accuracy
     if gap > error / 2:
@@ -164,8 +169,9 @@ def overview(record: RunRecord) -> str:
     if record.metrics:
         sentences += [results(record), baseline(record), weakest_label(record)]
         sentences.append(most_confused(record))
-        bins = record.metrics[record.split].get("reliability")
-        sentences.append(calibration_verdict(bins).sentence if bins else None)
+        figures = record.metrics[record.split]
+        bins = figures.get("reliability")
+        sentences.append(calibration_verdict(bins, figures["rows"]).sentence if bins else None)
     return " ".join(sentence for sentence in sentences if sentence)
 
 

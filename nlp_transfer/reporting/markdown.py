@@ -52,7 +52,7 @@ def details(run: dict[str, Any], metrics: dict[str, Any]) -> str:
         split=split,
         calibration=calibration,
         compared=calibration.get(split),
-        verdict=conclusions.calibration_verdict(figures["reliability"]).sentence
+        verdict=conclusions.calibration_verdict(figures["reliability"], figures["rows"]).sentence
         if figures.get("reliability")
         else None,
         coverage=[p for p in figures.get("coverage", []) if p["coverage"] in COVERAGES],

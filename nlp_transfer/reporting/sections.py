@@ -143,7 +143,7 @@ def results(record: RunRecord) -> dict[str, Any]:
         "names": list(figures["metrics"]),
         "bars": {name: _bar(figures, name) for name in figures["metrics"]},
         "lower": {name for name in figures["metrics"] if not greater_is_better(name)},
-        "plain": figures.get("at_one_half"),  # where thresholds were chosen
+        "plain": _without_thresholds(figures),
         "classes": classes,
         "weakest": sorted(classes, key=lambda row: row["f1"])[:FEW_LABELS],
         "few": len(classes) <= FEW_LABELS,
@@ -185,11 +185,21 @@ def confidence(record: RunRecord) -> dict[str, Any]:
         "calibration": calibration,
         "compared": errors,
         "split": record.split,
-        "verdict": conclusions.calibration_verdict(bins) if bins else None,
+        "verdict": conclusions.calibration_verdict(bins, figures["rows"]) if bins else None,
         "reliability": plots.reliability(bins, before) if bins else None,
         "coverage": plots.coverage(points, "accuracy") if points else None,
         "points": [point for point in points or () if point["coverage"] in COVERAGES],
     }
+
+
+def _without_thresholds(figures: dict[str, Any]) -> dict[str, Any] | None:
+    """The metrics that chosen thresholds have changed, as they were at one half."""
+    plain = figures.get("at_one_half")
+    if plain is None:
+        return None
+    chosen = figures["metrics"]
+    changed = {k: value for k, value in plain["metrics"].items() if value != chosen.get(k)}
+    return {**plain, "metrics": changed} if changed else None
 
 
 def slices(record: RunRecord) -> dict[str, Any]:
