@@ -107,10 +107,10 @@ def tell_at_step(prepared: Prepared, step: int, number: signal.Signals) -> None:
     """Send this process a signal in the given training step."""
     steps = 0
 
-    def hook(module: torch.nn.Module, *_: object) -> None:
+    def hook(*_: object) -> None:
         nonlocal steps
-        steps += module.training
-        if module.training and steps == step:
+        steps += torch.is_grad_enabled()  # the head may be frozen, and then is never in training
+        if torch.is_grad_enabled() and steps == step:
             os.kill(os.getpid(), number)
 
     prepared.pretrained.model.classifier.register_forward_hook(hook)

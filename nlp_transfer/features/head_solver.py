@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.features.linear_models import Table, solve
+from nlp_transfer.models.anatomy import linear_layers_of_head
 from nlp_transfer.models.head import last_linear
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.problems.detection import problem_of_config
@@ -102,21 +103,12 @@ def _straighten(
     None where no setting does, and the dense layer is as it was.
     """
     model, anatomy = pretrained.model, pretrained.anatomy
-    width = model.config.hidden_size
-    dense = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and anatomy.depth(name) > anatomy.layers
-        and module is not last_linear(model)
-    ]
-    if last_linear(model).bias is None or len(dense) > 1:
+    if not anatomy.solvable_head:
         return None
+    dense, _ = linear_layers_of_head(model, anatomy)
     if not dense:
         return 1.0, 0.0
-    layer = dense[0]
-    if layer.bias is None or layer.weight.shape != (width, width):
-        return None
+    layer, width = dense[0], model.config.hidden_size
     before = {name: parameter.clone() for name, parameter in layer.named_parameters()}
     rows = np.arange(min(16, len(inputs)))
     with torch.no_grad():

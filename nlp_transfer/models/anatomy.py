@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 from transformers import (
@@ -25,6 +25,7 @@ class Anatomy:
     layer_prefixes: tuple[str, ...]  # bottom to top
     pooler: str
     mean_layer: bool = False  # whether the top layer only averages (see `mean_pooling`)
+    solvable_head: bool = False  # whether it can hold a linear function (see `head_solver`)
 
     @property
     def layers(self) -> int:
@@ -51,7 +52,31 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     if model.config.is_encoder_decoder:
         stacks = [f"{encoder}.encoder", f"{encoder}.decoder"]
     prefixes = tuple(prefix for stack in stacks for prefix in _layers(model, stack))
-    return Anatomy(encoder, prefixes, f"{encoder}.pooler")
+    anatomy = Anatomy(encoder, prefixes, f"{encoder}.pooler")
+    return replace(anatomy, solvable_head=_is_solvable(model, anatomy))
+
+
+def linear_layers_of_head(
+    model: PreTrainedModel, anatomy: Anatomy
+) -> tuple[list[nn.Linear], nn.Linear | None]:
+    """Those between the encoder and the last one, and the last one."""
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and anatomy.depth(name) > anatomy.layers
+    }
+    last = [name for name in linears if not is_below(name, anatomy.encoder)][-1:]
+    dense = [module for name, module in linears.items() if name not in last]
+    return dense, linears[last[0]] if last else None
+
+
+def _is_solvable(model: PreTrainedModel, anatomy: Anatomy) -> bool:
+    """Whether the head ends in a layer with a bias, after one square dense layer or none."""
+    dense, last = linear_layers_of_head(model, anatomy)
+    if last is None or last.bias is None or len(dense) > 1:
+        return False
+    square = (model.config.hidden_size, model.config.hidden_size)
+    return all(layer.bias is not None and layer.weight.shape == square for layer in dense)
 
 
 def _layers(model: PreTrainedModel, stack: str) -> list[str]:

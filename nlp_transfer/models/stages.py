@@ -35,20 +35,30 @@ class Stage:
     layer_decay: float
     solver: Solver = Solver.gradient
     lora_rank: int = 0
-    head: bool = True  # whether it learns; where not, a layer that only averages does not either
+    head: bool = True  # whether the loss reads the head's logits
     steps: int | None = None  # of the optimizer; None: as many as the epochs have
     loss: str | None = None  # None: training.loss
     temperature: float = 0.1  # of the contrastive loss
     pristine: bool = True  # what is frozen here has not learned in an earlier stage either
+    after_solver: bool = False  # an earlier stage has solved the head, and it stays as it is
 
     def learns(self, anatomy: Anatomy, name: str) -> bool:
         """Whether a parameter learns in this stage."""
         depth = anatomy.depth(name)
-        if not self.head and depth > anatomy.layers - anatomy.mean_layer:
+        if not self.trains_head and depth > anatomy.layers - anatomy.mean_layer:
             return False
         if self.lora_rank and depth <= anatomy.layers and ADAPTER not in name:
             return False
         return depth >= self.lowest
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether the head learns; where not, a layer that only averages does not either.
+
+        A solved head does not: its dense layer is a small multiple of the identity and its last
+        layer as much larger, so steps of a size that suits the encoder throw its logits about.
+        """
+        return self.head and not self.after_solver
 
     def learning_rate(self, anatomy: Anatomy, name: str) -> float:
         """The peak rate of a parameter."""
@@ -67,7 +77,7 @@ class Stage:
                 f"the head and adapters of rank {self.lora_rank} in the top {top} "
                 f"of {anatomy.layers} layers"
             )
-        if not self.head:
+        if not self.trains_head:
             layers = f"{top - anatomy.mean_layer} of {anatomy.layers - anatomy.mean_layer} layers"
             return f"the top {layers}" if self.lowest else f"the embeddings and the {layers}"
         if self.lowest == 0:
@@ -93,7 +103,12 @@ def plan_stages(
         if stage.steps is not None:
             stage = replace(stage, epochs=stage.steps / math.ceil(rows / batch_size))
         lowest = min((earlier.lowest for earlier in stages[:i]), default=stage.lowest)
-        stages[i] = replace(stage, pristine=lowest >= stage.lowest)
+        solved = any(earlier.solver is Solver.exact for earlier in stages[:i])
+        stages[i] = replace(
+            stage,
+            pristine=lowest >= stage.lowest,
+            after_solver=solved and anatomy.solvable_head and stage.lowest <= anatomy.layers,
+        )
     if config.epochs is not None:
         return stages
     least = {name: stage.min_steps for name, stage in config.stages.items()}
@@ -161,7 +176,7 @@ def _takes_part(stage: Stage, anatomy: Anatomy, name: str, module: nn.Module) ->
     """Whether something in a module learns; a dropout has no parameters and goes by its place."""
     names = [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]
     if not names:
-        above = not stage.head and anatomy.depth(name) > anatomy.layers - anatomy.mean_layer
+        above = not stage.trains_head and anatomy.depth(name) > anatomy.layers - anatomy.mean_layer
         return anatomy.depth(name) >= stage.lowest and not above
     return any(stage.learns(anatomy, parameter) for parameter in names)
 
