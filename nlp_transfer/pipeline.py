@@ -39,14 +39,8 @@ from nlp_transfer.reporting import console
 from nlp_transfer.reporting.card.card import write_card
 from nlp_transfer.reporting.drawing import draw_report
 from nlp_transfer.reporting.result import Result
-from nlp_transfer.runs.folder import (
-    MISTAKES_FILE,
-    CodeDigests,
-    RunFolder,
-    State,
-    open_run,
-    run_path,
-)
+from nlp_transfer.runs.folder import MISTAKES_FILE, RunFolder, State, open_run
+from nlp_transfer.runs.identity import CodeDigests, run_path
 from nlp_transfer.runs.predictions import write_predictions
 from nlp_transfer.runs.provenance import provenance
 from nlp_transfer.runs.record import RunEntries

@@ -18,7 +18,7 @@ from nlp_transfer import compose, run
 from nlp_transfer.config.schema import Config
 from nlp_transfer.reporting.card.card import model_card
 from nlp_transfer.reporting.card.examples import shows_examples, with_examples
-from nlp_transfer.runs.folder import run_path
+from nlp_transfer.runs.identity import run_path
 
 Typed = Callable[..., list[str]]
 MEASURED = ("evaluation.metrics=[accuracy,f1,f1_macro,matthews,log_loss]",)

@@ -21,7 +21,7 @@ from nlp_transfer.models import loading
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.head import last_linear
 from nlp_transfer.models.loading import load_pretrained
-from nlp_transfer.runs.folder import run_path
+from nlp_transfer.runs.identity import run_path
 
 LABELS = ("negative", "neutral", "positive")
 

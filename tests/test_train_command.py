@@ -35,7 +35,8 @@ from nlp_transfer.config.schema import (
 )
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.runs.folder import LOCK_FILE, RUN_FILE, State, open_run, run_path
+from nlp_transfer.runs.folder import LOCK_FILE, RUN_FILE, State, open_run
+from nlp_transfer.runs.identity import run_path
 from nlp_transfer.utils.distributed import ProcessContext
 
 ALONE = ProcessContext(rank=0, world_size=1, device=torch.device("cpu"))

@@ -20,14 +20,8 @@ from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.pipeline import run
-from nlp_transfer.runs.folder import (
-    CODE,
-    CONFIG_FILE,
-    RUN_FILE,
-    CodeDigests,
-    adopt,
-    different_code,
-)
+from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE, adopt
+from nlp_transfer.runs.identity import CodeDigests, different_code
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.runs.provenance import differences, provenance
 from nlp_transfer.training.extensions import Extensions, MetricFunction

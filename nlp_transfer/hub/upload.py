@@ -10,8 +10,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -19,30 +18,14 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from nlp_transfer.config.schema import HubConfig
-from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.errors import UserError
 from nlp_transfer.hub.client import DELAYS, Unanswered, asking, refusal, wait
+from nlp_transfer.hub.files import ModelFile, _matches, model_files
 from nlp_transfer.inference.engines import check_exported, exported_files
 from nlp_transfer.reporting.card.examples import shows_examples
 
 logger = logging.getLogger("nlp_transfer")
 MAIN = "main"
-# What a checkpoint is made of; engines add their files. All else (texts, answers) stays here.
-UPLOADED = (
-    "README.md",
-    "LICENSE*",
-    "config.json",
-    "generation_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.model",
-    "*.jinja",
-)
 
 
 @dataclass(frozen=True)
@@ -57,21 +40,6 @@ class Pushed:
         """One line for a person."""
         what = f"{len(self.new)} files are new" if self.new else "everything was there already"
         return f"On the Hub: {self.url} ({self.revision}); {what}, all hashes are equal"
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file of the folder, and its names by content: as a large object and as git's."""
-
-    path: Path
-    sha256: str
-    git: str
-
-    def is_there(self, there: RepoFile | None) -> bool:
-        """Whether the Hub's file has the same content."""
-        if there is None:
-            return False
-        return there.lfs.sha256 == self.sha256 if there.lfs else there.blob_id == self.git
 
 
 def check(hub: HubConfig, delays: Sequence[float] = DELAYS) -> None:
@@ -124,8 +92,8 @@ def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Push
         raise UserError(error.code, f"{error} {after}") from error
 
 
-def _checked_files(folder: Path, hub: HubConfig) -> dict[str, _File]:
-    files = _files(folder)
+def _checked_files(folder: Path, hub: HubConfig) -> dict[str, ModelFile]:
+    files = model_files(folder)
     check_exported(folder)
     if shows_examples(folder / "README.md") and not hub.examples:
         raise refusal(
@@ -136,7 +104,9 @@ def _checked_files(folder: Path, hub: HubConfig) -> dict[str, _File]:
     return files
 
 
-def _push(api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[float]) -> Pushed:
+def _push(
+    api: HfApi, hub: HubConfig, files: dict[str, ModelFile], delays: Sequence[float]
+) -> Pushed:
     if not hub.pull_request:
         api.create_repo(_name(hub), private=hub.private or None, exist_ok=True)
     _refuse_public(api, hub)
@@ -157,7 +127,7 @@ def _push(api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[
 
 
 def _commit(
-    api: HfApi, hub: HubConfig, files: dict[str, _File], delays: Sequence[float]
+    api: HfApi, hub: HubConfig, files: dict[str, ModelFile], delays: Sequence[float]
 ) -> tuple[str, list[str]]:
     """The revision that has these files, and those that it was given for that."""
     remaining = list(delays)
@@ -188,7 +158,7 @@ def _commit(
             wait(error.what, max(remaining.pop(0), error.requested_wait))
 
 
-def _stale(there: dict[str, RepoFile], files: dict[str, _File]) -> list[str]:
+def _stale(there: dict[str, RepoFile], files: dict[str, ModelFile]) -> list[str]:
     """Graphs on the Hub of other weights than those that come."""
     weights = (name for name in files if name.endswith(".safetensors"))
     if all(files[name].is_there(there.get(name)) for name in weights):
@@ -197,13 +167,13 @@ def _stale(there: dict[str, RepoFile], files: dict[str, _File]) -> list[str]:
     return [name for name in there if _matches(name, exported) and name not in files]
 
 
-def _operation(name: str, file: _File) -> CommitOperationAdd:
+def _operation(name: str, file: ModelFile) -> CommitOperationAdd:
     operation = CommitOperationAdd(path_in_repo=name, path_or_fileobj=file.path)
     operation.upload_info.sha256 = bytes.fromhex(file.sha256)
     return operation
 
 
-def _latest(api: HfApi, hub: HubConfig, files: dict[str, _File]) -> str:
+def _latest(api: HfApi, hub: HubConfig, files: dict[str, ModelFile]) -> str:
     """The commit to compare with: the branch's last, or a pull request that we made before."""
     if hub.pull_request:
         kind = {"discussion_type": "pull_request", "discussion_status": "open"}
@@ -218,46 +188,10 @@ def _there(api: HfApi, hub: HubConfig, revision: str) -> dict[str, RepoFile]:
     return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
 
 
-def _title(files: dict[str, _File]) -> str:
+def _title(files: dict[str, ModelFile]) -> str:
     """Of the commit: the same content has the same title, whoever sends it and when."""
     content = "".join(f"{name} {file.sha256}\n" for name, file in sorted(files.items()))
     return f"A classifier by nlp_transfer ({hashlib.sha256(content.encode()).hexdigest()[:12]})"
-
-
-def _files(folder: Path) -> dict[str, _File]:
-    """What is uploaded, by its path in the folder."""
-    paths = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    uploaded = {name: path for name, path in paths.items() if _is_part_of_a_model(name)}
-    if "config.json" not in uploaded or not any(n.endswith(".safetensors") for n in uploaded):
-        raise UserError(
-            ExitCode.HUB,
-            f"{folder} holds no exported model (config.json and safetensors). "
-            "Name a finished run, or the folder of a model.",
-        )
-    skipped = sorted({*paths} - {*uploaded})
-    if skipped:
-        logger.info("not part of the model, and not uploaded: %s", ", ".join(skipped))
-    return {name: _hashed(path) for name, path in uploaded.items()}
-
-
-def _is_part_of_a_model(name: str) -> bool:
-    return _matches(name, [*UPLOADED, *exported_files()])
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a file is in the folder of one of the patterns, and its name matches."""
-    path = PurePath(name)
-    parsed = map(PurePath, patterns)
-    return any(path.parent == p.parent and fnmatch(path.name, p.name) for p in parsed)
-
-
-def _hashed(path: Path) -> _File:
-    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            sha256.update(chunk)
-            git.update(chunk)
-    return _File(path, sha256.hexdigest(), git.hexdigest())
 
 
 def _refuse_public(api: HfApi, hub: HubConfig) -> None:
@@ -265,7 +199,7 @@ def _refuse_public(api: HfApi, hub: HubConfig) -> None:
         raise refusal(_name(hub), "private was requested, but this repository exists and is public")
 
 
-def _refuse_tag(api: HfApi, hub: HubConfig, files: dict[str, _File]) -> None:
+def _refuse_tag(api: HfApi, hub: HubConfig, files: dict[str, ModelFile]) -> None:
     """A tag that exists has to name these very files."""
     if hub.tag is None or hub.tag not in {t.name for t in api.list_repo_refs(_name(hub)).tags}:
         return

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -15,11 +12,18 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, RUNS, Config, as_dict, plain
+from nlp_transfer.config.schema import Config, as_dict, plain
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.runs.identity import (
+    NO_CODE,
+    CodeDigests,
+    different_code,
+    local_weights,
+    run_path,
+    settings,
+)
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.files import read_json, write_json, write_text
-from nlp_transfer.utils.hashing import digest_of
 from nlp_transfer.utils.locks import Locked, locked
 from nlp_transfer.utils.logging import logger
 
@@ -33,9 +37,6 @@ REPORT_FILE = "report.html"
 REPORT_MD_FILE = "report.md"
 ADOPTED = "adopted"  # in run.json: another run's decisions, and nothing else yet
 CODE = "code"  # in run.json: digests of the metrics, callbacks and loss given from Python
-CodeDigests = Mapping[str, str | None]  # by what each is called; None: it has no content to hash
-NO_CODE: CodeDigests = {}
-DIGEST = 12  # characters of the hash in a run's name
 LOCK_FILE = ".lock"
 T = TypeVar("T")
 
@@ -127,24 +128,6 @@ def open_run(
         yield RunFolder(path, state, process)
 
 
-def run_path(config: Config, fingerprint: str, code: CodeDigests = NO_CODE) -> Path:
-    """`runs/<task>-<checkpoint>-<hash>`: a function of what is asked, the same on every process."""
-    if config.run_dir is not None:
-        return Path(config.run_dir)
-    parts = [_result(config), fingerprint, local_weights(config), *([dict(code)] if code else [])]
-    identity = json.dumps(parts, sort_keys=True)
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:DIGEST]
-    short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
-    short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
-    return Path(RUNS) / f"{config.task}-{short}-{digest}"
-
-
-def local_weights(config: Config) -> str:
-    """Of a checkpoint that is a folder, whose content may change under its name; else nothing."""
-    folder = Path(config.checkpoint.name)
-    return digest_of(sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))))
-
-
 def adopt(
     path: Path,
     config: Config,
@@ -162,11 +145,6 @@ def adopt(
     entries = {**_unfinished(config, fingerprint, code), "decisions": decisions, ADOPTED: True}
     write_json(path / RUN_FILE, entries)
     write_text(path / CONFIG_FILE, OmegaConf.to_yaml(as_dict(config)))
-
-
-def settings(tree: dict[str, Any]) -> dict[str, Any]:
-    """What of a configuration changes the result, by its full name, as `training.batch_size`."""
-    return _flat(_without_ephemeral(tree))
 
 
 @contextmanager
@@ -265,19 +243,6 @@ def refuse_another_run(
         )
 
 
-def different_code(there: CodeDigests, here: CodeDigests) -> list[str]:
-    """What of the code that was given from Python is not the same, in words."""
-    different = []
-    for name in sorted({*there, *here}):
-        if name not in here:
-            different.append(f"the {name} (there alone)")
-        elif name not in there:
-            different.append(f"the {name} (here alone)")
-        elif there[name] != here[name]:
-            different.append(f"the {name} (its code or content has changed)")
-    return different
-
-
 def _empty(path: Path) -> None:
     """Remove what a run of ours wrote; whatever else a person keeps there stays."""
     for name in ("checkpoints", "tensorboard"):
@@ -294,31 +259,3 @@ def _remove_results(path: Path) -> None:
     for name in (METRICS_FILE, MISTAKES_FILE, REPORT_FILE, REPORT_MD_FILE):
         (path / name).unlink(missing_ok=True)
         (path / f"{name}.part").unlink(missing_ok=True)
-
-
-def _result(config: Config) -> dict[str, Any]:
-    return _without_ephemeral(as_dict(config))
-
-
-def _without_ephemeral(tree: dict[Any, Any]) -> dict[str, Any]:
-    """The keys that change the result."""
-    lasting = {}
-    for key, value in tree.items():
-        if key in NOT_PART_OF_THE_RESULT:
-            continue
-        prefix = f"{key}."
-        dropped = {k.removeprefix(prefix) for k in NOT_PART_OF_THE_RESULT if k.startswith(prefix)}
-        if isinstance(value, dict):
-            value = {k: v for k, v in value.items() if k not in dropped}
-        lasting[str(key)] = value
-    return lasting
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_transfer.config.schema import Config
-from nlp_transfer.runs.folder import local_weights
+from nlp_transfer.runs.identity import local_weights
 from nlp_transfer.utils.distributed import ProcessContext
 
 if TYPE_CHECKING:

@@ -1,0 +1,81 @@
+"""What makes a run: its configuration, data, local weights and code, and the name made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, RUNS, Config, as_dict
+from nlp_transfer.utils.hashing import digest_of
+
+CodeDigests = Mapping[str, str | None]  # by what each is called; None: it has no content to hash
+NO_CODE: CodeDigests = {}
+DIGEST = 12  # characters of the hash in a run's name
+
+
+def run_path(config: Config, fingerprint: str, code: CodeDigests = NO_CODE) -> Path:
+    """`runs/<task>-<checkpoint>-<hash>`: a function of what is asked, the same on every process."""
+    if config.run_dir is not None:
+        return Path(config.run_dir)
+    parts = [_result(config), fingerprint, local_weights(config), *([dict(code)] if code else [])]
+    identity = json.dumps(parts, sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:DIGEST]
+    short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
+    short = re.sub(r"[^A-Za-z0-9._]+", "-", short)
+    return Path(RUNS) / f"{config.task}-{short}-{digest}"
+
+
+def local_weights(config: Config) -> str:
+    """Of a checkpoint that is a folder, whose content may change under its name; else nothing."""
+    folder = Path(config.checkpoint.name)
+    return digest_of(sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))))
+
+
+def settings(tree: dict[str, Any]) -> dict[str, Any]:
+    """What of a configuration changes the result, by its full name, as `training.batch_size`."""
+    return _flat(_without_ephemeral(tree))
+
+
+def different_code(there: CodeDigests, here: CodeDigests) -> list[str]:
+    """What of the code that was given from Python is not the same, in words."""
+    different = []
+    for name in sorted({*there, *here}):
+        if name not in here:
+            different.append(f"the {name} (there alone)")
+        elif name not in there:
+            different.append(f"the {name} (here alone)")
+        elif there[name] != here[name]:
+            different.append(f"the {name} (its code or content has changed)")
+    return different
+
+
+def _result(config: Config) -> dict[str, Any]:
+    return _without_ephemeral(as_dict(config))
+
+
+def _without_ephemeral(tree: dict[Any, Any]) -> dict[str, Any]:
+    """The keys that change the result."""
+    lasting = {}
+    for key, value in tree.items():
+        if key in NOT_PART_OF_THE_RESULT:
+            continue
+        prefix = f"{key}."
+        dropped = {k.removeprefix(prefix) for k in NOT_PART_OF_THE_RESULT if k.startswith(prefix)}
+        if isinstance(value, dict):
+            value = {k: v for k, v in value.items() if k not in dropped}
+        lasting[str(key)] = value
+    return lasting
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
