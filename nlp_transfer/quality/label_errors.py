@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from scipy.special import softmax
 
+from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import COLUMNS, Corpus
 from nlp_transfer.data.splitters import deal
 from nlp_transfer.data.tabular import WindowWriter, kind_of
@@ -84,28 +85,13 @@ def find_suspects(
     Raises:
         UserError: there is no run, its data has changed, or its texts have no single label.
     """
-    if not (folder / CONFIG_FILE).is_file():
-        raise UserError(
-            ExitCode.CONFIG,
-            f"{folder} is not a run, so its labelled texts are unknown. Name the folder of a run.",
-        )
-    config, corpus = reopen(folder, "or train on it as it is now", GIVE_AGAIN, data)
-    if not corpus.problem.integer_references:
-        raise UserError(
-            ExitCode.CONFIG,
-            f"The texts of {folder} have {corpus.problem.rows_have}; neighbours vote for one label "
-            "a text, and can only say of such whether it is believable.",
-        )
+    config, corpus = _run_with_single_labels(folder, data)
     threads = threads or config.training.threads
     process = join(replace(config.training, threads=threads))
     pretrained, encoded = load_and_encode(config, corpus, process)
     features = mean_features(pretrained, encoded, config.features, process)
     splits = tuple(corpus.splits) if every_split else ("train",)
-    rows = Labelled(
-        directions(np.concatenate([features[split] for split in splits])),
-        np.concatenate([corpus.references(split) for split in splits]),
-        corpus.labels,
-    )
+    rows = _labelled(features, corpus, splits)
     count, vote = vote_of(rows, neighbours, process.device)
     probability = probability_of_given(rows, config.seed)
     order = np.lexsort((probability, vote.support))  # of equally many neighbours, the less probable
@@ -125,6 +111,30 @@ def directions(x: np.ndarray) -> np.ndarray:
     """Features around their mean, each of length 1: products of them are cosines."""
     x = x - x.mean(axis=0)
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def _run_with_single_labels(folder: Path, data: Any) -> tuple[Config, Corpus]:
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(
+            ExitCode.CONFIG,
+            f"{folder} is not a run, so its labelled texts are unknown. Name the folder of a run.",
+        )
+    config, corpus = reopen(folder, "or train on it as it is now", GIVE_AGAIN, data)
+    if not corpus.problem.integer_references:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"The texts of {folder} have {corpus.problem.rows_have}. Suspect labels are found for "
+            "texts with one label each.",
+        )
+    return config, corpus
+
+
+def _labelled(features: dict[str, np.ndarray], corpus: Corpus, splits: tuple[str, ...]) -> Labelled:
+    return Labelled(
+        directions(np.concatenate([features[split] for split in splits])),
+        np.concatenate([corpus.references(split) for split in splits]),
+        corpus.labels,
+    )
 
 
 def vote_of(rows: Labelled, neighbours: int | None, device: torch.device) -> tuple[int, Vote]:

@@ -59,17 +59,10 @@ def train(
         UserError: if the loss is not finite, or the machine cannot do the precision asked for.
     """
     process = folder.process
-    requested = config.training.precision
-    precision = folder.decide("precision", lambda: decide_precision(requested, process.device))
-    say_if_slow(precision, process.device)
-    config = _with_micro_batches(pretrained, encoded, precision, config, folder)
-    _say_how_a_step_is_shared(config, process)
+    precision, config = _decide_machine(pretrained, encoded, config, folder)
     scaler = fit_target_scaler(pretrained, encoded, process)
     encoded = scaler.of(encoded)
-    same_weights = partial(
-        assert_same_on_all_ranks, "weights", partial(_digest, pretrained.model), process
-    )
-    same_weights()
+    _assert_same_weights(pretrained.model, process)
     history = []
     finished: Path | None = None  # of the last stage that an earlier process has finished
     for index, stage in enumerate(stages):
@@ -81,15 +74,8 @@ def train(
             history.append(read_history(home))
             finished = home
             continue
-        if finished is not None:
-            load_after(finished, pretrained.model)
-            finished = None
-        # Whatever came before, and in whichever process: the same adapters, the same dropout.
-        set_seed(arguments.seed)
-        labels_seen = any(
-            loss_of(earlier, config, metrics.problem, extensions).reads_labels
-            for earlier in stages[:index]
-        )
+        _load_finished(finished, pretrained.model)
+        finished = None
         run = StageRun(
             pretrained,
             encoded,
@@ -99,18 +85,46 @@ def train(
             config,
             process,
             arguments,
-            labels_seen,
-            extensions,
+            earlier=stages[:index],
+            extensions=extensions,
         )
-        history.append(run_stage(run))
-        same_weights()
-        if process.is_first:
-            write_after(home, pretrained.model, history[-1])
-        wait(process)
-    if finished is not None:
-        load_after(finished, pretrained.model)
+        history.append(_run_and_keep(run, home))
+    _load_finished(finished, pretrained.model)
     scaler.fold(pretrained.model)
     return Trained(pretrained.model, history)
+
+
+def _run_and_keep(run: StageRun, home: Path) -> StageHistory:
+    """Run a stage, and write down what it did and its weights."""
+    # Whatever came before, and in whichever process: the same adapters, the same dropout.
+    set_seed(run.arguments.seed)
+    history = run_stage(run)
+    _assert_same_weights(run.pretrained.model, run.process)
+    if run.process.is_first:
+        write_after(home, run.pretrained.model, history)
+    wait(run.process)
+    return history
+
+
+def _load_finished(home: Path | None, model: PreTrainedModel) -> None:
+    if home is not None:
+        load_after(home, model)
+
+
+def _assert_same_weights(model: PreTrainedModel, process: ProcessContext) -> None:
+    assert_same_on_all_ranks("weights", partial(_digest, model), process)
+
+
+def _decide_machine(
+    pretrained: Pretrained, encoded: Encoded, config: Config, folder: RunFolder
+) -> tuple[str, Config]:
+    """`fp32`, `bf16` or `fp16`, and the configuration with a size of the micro-batches."""
+    requested, device = config.training.precision, folder.process.device
+    precision = folder.decide("precision", lambda: decide_precision(requested, device))
+    say_if_slow(precision, device)
+    config = _with_micro_batches(pretrained, encoded, precision, config, folder)
+    _say_how_a_step_is_shared(config, folder.process)
+    return precision, config
 
 
 def _digest(model: PreTrainedModel) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -60,7 +60,7 @@ class StageRun:
     config: Config
     process: ProcessContext
     arguments: TrainingArguments
-    labels_seen: bool = True  # by an earlier stage
+    earlier: Sequence[Stage] = ()  # the stages before it
     extensions: Extensions = NO_EXTENSIONS
 
     @property
@@ -69,9 +69,17 @@ class StageRun:
         return "validation" in self.encoded.splits and self.loss.reads == "logits"
 
     @property
+    def labels_seen(self) -> bool:
+        """Whether an earlier stage has learned from the labels."""
+        return any(self._loss_of(stage).reads_labels for stage in self.earlier)
+
+    @property
     def loss(self) -> Loss:
         """What this stage minimises."""
-        return loss_of(self.stage, self.config, self.metrics.problem, self.extensions)
+        return self._loss_of(self.stage)
+
+    def _loss_of(self, stage: Stage) -> Loss:
+        return loss_of(stage, self.config, self.metrics.problem, self.extensions)
 
     def measure(self, encoded: Encoded, model: PreTrainedModel) -> ValidationResult:
         """Validation metrics and losses of the model as it is now.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from typing import Any
 
 from transformers import TrainingArguments
 
-from nlp_transfer.config.schema import Config
+from nlp_transfer.config.schema import Config, Schedule, TrainingConfig
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.models.stages import Stage, stage_steps
 from nlp_transfer.runs.folder import RunFolder
@@ -16,6 +17,7 @@ from nlp_transfer.training.losses import Loss
 from nlp_transfer.training.optimization.batching import accumulation_steps
 
 LOGS_PER_STAGE = 50
+SCHEDULES = {Schedule.constant: "constant_with_warmup"}  # by the library's names, where others
 FEWEST_LOOKS = 5  # at validation, in a stage that has as many epochs
 
 
@@ -38,51 +40,35 @@ def stage_arguments(  # noqa: PLR0913
     encoded: Encoded,
     folder: RunFolder,
 ) -> TrainingArguments:
-    """What the library's `Trainer` is told in one stage.
+    """The arguments of the library's `Trainer` for one stage.
 
     Args:
         index: of the stage in its strategy.
-        precision: fp32, bf16 or fp16.
         loss: of the stage; one that reads no logits says nothing of the metrics, and the batches of
             one that reads embeddings are run whole.
     """
     training, process = config.training, folder.process
-    micro = training.micro_batch_size
-    assert not isinstance(micro, str), "auto is decided before the first stage"
-    by_logits = loss.reads == "logits"
-    accumulation = accumulation_steps(training.batch_size, micro, process.world_size)
-    rows = len(encoded.splits["train"].labels)
-    steps = stage_steps(stage, rows, training.batch_size)
-    measured = by_logits and "validation" in encoded.splits
-    held_out = len(encoded.splits["validation"].labels) if measured else 0
-    measured_every = epochs_between(stage, rows, held_out) * math.ceil(rows / training.batch_size)
-    # Of these variables, a launcher's or a shell's would decide otherwise.
+    steps = stage_steps(stage, len(encoded.splits["train"].labels), training.batch_size)
+    # The Trainer prefers these variables to its arguments: a launcher or a shell may set them.
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard" / stage.name)
     os.environ["ACCELERATE_MIXED_PRECISION"] = {"fp32": "no"}.get(precision, precision)
     arguments = TrainingArguments(
         output_dir=str(folder.checkpoints / f"{index}-{stage.name}"),
         seed=(config.seed + index) % 2**32,
         num_train_epochs=stage.epochs,
-        max_steps=-1 if stage.steps is None and by_logits else steps,
-        # What the plan asks for; the Trainer itself only logs it.
-        per_device_train_batch_size=math.ceil(
-            training.batch_size / (accumulation * process.world_size)
-        ),
-        gradient_accumulation_steps=1 if loss.reads == "embeddings" else accumulation,
+        max_steps=-1 if stage.steps is None and loss.reads == "logits" else steps,
+        **_batches(training, loss, process.world_size),
         learning_rate=stage.encoder_learning_rate,
-        lr_scheduler_type=training.schedule.value,
+        lr_scheduler_type=SCHEDULES.get(training.schedule, training.schedule.value),
         warmup_steps=round(training.warmup * steps),
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=process.device.type == "cpu",
-        eval_strategy="steps" if measured else "no",
-        eval_steps=measured_every,
+        **_validation(training.batch_size, stage, loss, metrics, encoded),
         save_strategy="no",  # `SavesAndStops` asks for checkpoints
         restore_callback_states_from_checkpoint=True,
-        metric_for_best_model=metrics.best if measured else None,
-        greater_is_better=metrics.greater_is_better,
         logging_steps=max(steps // LOGS_PER_STAGE, 1),
         logging_nan_inf_filter=False,
         report_to=training.report_to,
@@ -91,8 +77,32 @@ def stage_arguments(  # noqa: PLR0913
         remove_unused_columns=False,
         disable_tqdm=True,
     )
-    if training.schedule.value == "constant":
-        arguments.lr_scheduler_type = "constant_with_warmup"
     # One process, one device: several GPUs are several processes, never a DataParallel.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _batches(training: TrainingConfig, loss: Loss, world_size: int) -> dict[str, Any]:
+    """The sizes that the plan of batches asks for; the Trainer itself only logs the first."""
+    micro = training.micro_batch_size
+    assert not isinstance(micro, str), "auto is decided before the first stage"
+    accumulation = accumulation_steps(training.batch_size, micro, world_size)
+    return {
+        "per_device_train_batch_size": math.ceil(training.batch_size / (accumulation * world_size)),
+        "gradient_accumulation_steps": 1 if loss.reads == "embeddings" else accumulation,
+    }
+
+
+def _validation(
+    batch_size: int, stage: Stage, loss: Loss, metrics: Metrics, encoded: Encoded
+) -> dict[str, Any]:
+    """How often the stage is measured on validation, and by which metric."""
+    rows = len(encoded.splits["train"].labels)
+    measured = loss.reads == "logits" and "validation" in encoded.splits
+    held_out = len(encoded.splits["validation"].labels) if measured else 0
+    return {
+        "eval_strategy": "steps" if measured else "no",
+        "eval_steps": epochs_between(stage, rows, held_out) * math.ceil(rows / batch_size),
+        "metric_for_best_model": metrics.best if measured else None,
+        "greater_is_better": metrics.greater_is_better,
+    }
