@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedModel, TrainerCallback
 
 from nlp_transfer.config.schema import Config
-from nlp_transfer.data.corpus import Corpus, describe, load_run_corpus
+from nlp_transfer.data.corpus import CROSS_VALIDATION, Corpus, describe, load_run_corpus
 from nlp_transfer.data.memory import Tables, tables_by_split, with_tables
 from nlp_transfer.evaluation.calibration import Calibration, apply_calibration, fit_calibration
 from nlp_transfer.evaluation.error_analysis import mistakes
@@ -39,6 +39,7 @@ from nlp_transfer.reporting import console
 from nlp_transfer.reporting.card.card import write_card
 from nlp_transfer.reporting.drawing import draw_report
 from nlp_transfer.reporting.result import Result
+from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.runs.folder import MISTAKES_FILE, RunFolder, State, open_run
 from nlp_transfer.runs.identity import CodeDigests, run_path
 from nlp_transfer.runs.predictions import write_predictions
@@ -55,10 +56,15 @@ from nlp_transfer.training.extensions import (
     unused_extensions,
     with_loss,
 )
-from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.loop import Trained, train
 from nlp_transfer.training.losses import Loss
 from nlp_transfer.training.plan import describe_stages, keys_without_effect, plan
+from nlp_transfer.training.refit import (
+    HeldOutModel,
+    all_rows,
+    learns_from_withheld_rows,
+    train_held_out,
+)
 from nlp_transfer.training.refusals import refuse_absent_trackers, refuse_unfitting
 from nlp_transfer.training.selection import Selection, select
 from nlp_transfer.training.shared_stages import use_shared_stages
@@ -107,9 +113,15 @@ class Fitted:
     prepared: Prepared
     config: Config  # with the strategy that was chosen
     selection: Selection
-    model: PreTrainedModel
+    answers: dict[str, np.ndarray]  # logits by split, of models that have not seen its rows
+    trained: Trained
     stages: list[Stage]
-    history: list[StageHistory]
+    held_out: HeldOutModel | None  # None: the final model itself is measured, or folds are
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The final model."""
+        return self.trained.model
 
 
 @dataclass(frozen=True)
@@ -236,27 +248,34 @@ def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
 
 
 def fit(prepared: Prepared) -> Fitted:
-    """Choose the recipe, by cross-validation where rows are few, and train it on train."""
+    """Choose the recipe, by cross-validation where rows are few, and train it.
+
+    The final model learns from every row that is not in a file of its own for validation or test:
+    answers of a model that has not seen them are kept first, out of fold or held out.
+    """
     setup, context = prepared.setup, prepared.context
-    kind = context.pretrained.model.config.model_type
-    recipes = candidates(setup.config, setup.corpus, kind)
-    selection = select(context, recipes, setup.corpus.folds)
+    corpus, kind = setup.corpus, context.pretrained.model.config.model_type
+    selection = select(context, candidates(setup.config, corpus, kind), corpus.folds)
+    answers = {} if selection.logits is None else {CROSS_VALIDATION: selection.logits}
     config, pretrained, stages = context.start(selection.recipe)
     for line in keys_without_effect(config, stages):
         logger.info(line)
-    splits = dict(context.encoded.splits)
-    splits["train"] = context.training_rows(selection.recipe, splits["train"])
-    if setup.corpus.folds is not None:
+    splits, held_out = dict(context.encoded.splits), None
+    if corpus.folds is not None:
         splits.pop("validation", None)  # too small to choose an epoch
         use_shared_stages(context, selection.recipe, context.folder)
-    encoded = replace(context.encoded, splits=splits)
-    extensions = context.extensions
+    elif learns_from_withheld_rows(config, corpus):
+        held_out = train_held_out(context, selection.recipe, corpus.withheld)
+        answers, stages = held_out.answers, held_out.stages_as_long
+        splits = {"train": all_rows(context, corpus.withheld)}
+    splits["train"] = context.training_rows(selection.recipe, splits["train"])
+    encoded, extensions = replace(context.encoded, splits=splits), context.extensions
     trained = train(
         pretrained, encoded, stages, context.metrics, config, context.folder, extensions
     )
     for line in unused_extensions(extensions, stages, trained.history):
         logger.warning(line)
-    return Fitted(prepared, config, selection, trained.model, stages, trained.history)
+    return Fitted(prepared, config, selection, answers, trained, stages, held_out)
 
 
 def measure(fitted: Fitted) -> Measured:
@@ -264,22 +283,21 @@ def measure(fitted: Fitted) -> Measured:
     setup, context = fitted.prepared.setup, fitted.prepared.context
     corpus, options, process = setup.corpus, setup.config.evaluation, setup.process
     decides, references = corpus.deciding_split, corpus.references(corpus.deciding_split)
-    out_of_fold = fitted.selection.logits
-    logits = out_of_fold
+    logits = fitted.answers.get(decides)
     if logits is None:
-        logits = context.predict_splits(fitted.model, ["validation"])["validation"]
+        logits = context.predict_splits(fitted.model, [decides])[decides]
     calibration = broadcast_from_rank_zero(
         lambda: fit_calibration(logits, references, corpus.problem, options), process
     )
     inputs, collator = context.train_rows.inputs, context.encoded.collator
     calibration = apply_calibration(fitted.model, calibration, inputs, collator, process)
-    tested = ["test"] if options.test else []
+    measured = ["validation", *(["test"] if options.test else [])]
     start = time.perf_counter()
-    answers = context.predict_splits(fitted.model, ["validation", *tested])
+    answers = context.predict_splits(fitted.model, [s for s in measured if s not in fitted.answers])
     texts = sum(map(len, answers.values()))
     ms_per_text = round(1000 * (time.perf_counter() - start) / texts, 4) if texts else None
-    if out_of_fold is not None:
-        answers = {decides: calibration.after(out_of_fold), **answers}
+    before = {split: calibration.after(logits) for split, logits in fitted.answers.items()}
+    answers = {**before, **answers}
     metrics = setup.metrics
     thresholds = broadcast_from_rank_zero(
         lambda: choose(answers[decides], references, metrics, options), process
@@ -303,7 +321,11 @@ def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
     """Export and verify the checkpoint, and write down what the run did; `metrics.json`."""
     setup, folder = measured.fitted.prepared.setup, measured.fitted.prepared.folder
     corpus, evaluations = setup.corpus, measured.evaluations
-    figures = console.measured(evaluations, console.untested(corpus.splits, evaluations))
+    notes = {}
+    if measured.fitted.held_out is not None:
+        notes[reported_split(measured.fitted.answers)] = console.refit_note(corpus.labelled_rows)
+    untested = console.untested(corpus.splits, evaluations)
+    figures = console.measured(evaluations, untested, notes)
     context = measured.fitted.prepared.context
     rows = setup.config.export.verify_rows
 
@@ -311,7 +333,8 @@ def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
         some = select_documents(context.encoded.splits[split], documents)
         return context.predict(measured.fitted.model, some)
 
-    claim = claim_of(corpus, evaluations, predict, rows, folder.model)
+    own = {s: e for s, e in evaluations.items() if s not in measured.fitted.answers}
+    claim = claim_of(corpus, own, predict, rows, folder.model)
     leave(folder.process)
     if not folder.process.is_first:  # no collective from here on: nobody waits for an export
         return figures
@@ -354,7 +377,10 @@ def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEn
     fitted, evaluations = measured.fitted, measured.evaluations
     setup, prepared = fitted.prepared.setup, fitted.prepared
     corpus, splits = setup.corpus, prepared.context.encoded.splits
-    trained = Trained(fitted.model, fitted.history)
+    stages, refit = describe_stages(fitted.stages, fitted.trained.history), None
+    if fitted.held_out is not None:  # the model that the figures are of
+        refit = {"rows": corpus.labelled_rows, "stages": stages}
+        stages = describe_stages(fitted.held_out.stages, fitted.held_out.history)
     return RunEntries(
         seed=setup.config.seed,
         problem=corpus.problem.name,
@@ -366,7 +392,8 @@ def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEn
         folds=0 if corpus.folds is None else int(corpus.folds.max()) + 1,
         recipe=fitted.selection.recipe.name,
         ladder=fitted.selection.as_entries(),
-        stages=describe_stages(fitted.stages, trained),
+        stages=stages,
+        refit=refit,
         thresholds=asdict(measured.thresholds),
         calibration=console.describe_calibration(measured.calibration, evaluations),
         verified=verified,

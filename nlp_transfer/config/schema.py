@@ -159,6 +159,14 @@ class Thresholds(Enum):
     """As many rows as `evaluation.wanted_precision` allows."""
 
 
+class Refit(Enum):
+    """Whether the final model learns from the rows that gave the figures, too."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
 class StoredAs(Enum):
     """The precision of stored features."""
 
@@ -421,6 +429,10 @@ class EvaluationConfig:
     """The positive label of binary F1, precision and recall; null: the last of two."""
     folds: str = AUTO
     """Folds of cross-validation over train: a number, 0 for none, or auto: four if rows are few."""
+    refit: Refit = Refit.auto
+    """Train the final model on all rows, once a model without the rows that were cut for validation
+    and test has given the figures; auto: with 1,000 to 10,000 rows, unless you compare runs
+    (evaluation.test=false or dataset.folds)."""
     max_tokens: int | None = None
     """Tokens of one forward pass, padding included; null: by the device."""
     calibrate: bool = True

@@ -63,10 +63,16 @@ class Corpus:
     notes: tuple[str, ...]  # what was decided on the way, for the log
     problem: Problem = SINGLE_LABEL
     folds: np.ndarray | None = None  # int [rows of train]; None: a validation split decides
+    withheld: tuple[str, ...] = ()  # the splits that were cut from train
 
     def rows(self, split: str) -> Dataset:
         """The rows of a split; `cross_validation` has those of train."""
         return self.splits["train" if split == CROSS_VALIDATION else split]
+
+    @property
+    def labelled_rows(self) -> int:
+        """How many rows train and the splits cut from it have."""
+        return sum(len(self.splits[split]) for split in ("train", *self.withheld))
 
     @property
     def deciding_split(self) -> str:
@@ -124,7 +130,9 @@ def load_corpus(
         )
         splits, names, problem = _parse(sources, config, slices, faults, notes)
     count = 0 if fold_rule is None else number_of_folds(splits, config, fold_rule)
+    present = set(splits)
     splits = cut_missing_splits(splits, problem, config, seed, notes, withhold=not count)
+    withheld = tuple(split for split in splits if split not in present)
     splits = without_leaks(splits, config.on_leak, notes)
     notes += labels_without_train(splits, names, problem)
     if config.limit is not None and config.limit < len(splits["train"]):
@@ -138,7 +146,7 @@ def load_corpus(
         raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]
-    return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds)
+    return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, withheld)
 
 
 def load_run_corpus(config: Config, tables: Tables | None = None) -> Corpus:

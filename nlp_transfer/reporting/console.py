@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,14 +41,32 @@ def untested(splits: Collection[str], evaluated: Collection[str]) -> str | None:
     return f"There is no labelled test split: {ON_VALIDATION}"
 
 
+def refit_note(rows: int) -> str:
+    """What to know of the figures where the final model has also learned from withheld rows.
+
+    Args:
+        rows: that the final model was trained on.
+    """
+    return (
+        "These figures are of a model that was trained without these rows; the final model was "
+        f"then trained on all {rows:,}."
+    )
+
+
 def measured(
-    evaluations: dict[str, SplitEvaluation], note: str | None = None
+    evaluations: dict[str, SplitEvaluation],
+    note: str | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The content of `metrics.json`: rows, metrics and intervals of each split, by class too.
 
     Args:
         note: a caution about all these figures, as `untested` gives it.
+        notes: one more about those of a split.
     """
+    more = {split: [*evaluation.notes] for split, evaluation in evaluations.items()}
+    for split, text in (notes or {}).items():
+        more.setdefault(split, []).append(text)
     return {
         split: {
             "rows": len(evaluation.references),
@@ -59,7 +77,7 @@ def measured(
             **_by_confidence(evaluation),
             "slices": evaluation.slices,
             **({} if note is None else {"note": note}),
-            **({"notes": list(evaluation.notes)} if evaluation.notes else {}),
+            **({"notes": more[split]} if more[split] else {}),
         }
         for split, evaluation in evaluations.items()
     }

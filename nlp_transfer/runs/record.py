@@ -28,6 +28,7 @@ class RunEntries:
     ladder: list[dict[str, Any]]
     """What cross-validation said of each recipe, in the order of their cost."""
     stages: list[dict[str, Any]]
+    """Of the model that the figures are of."""
     thresholds: dict[str, Any]
     calibration: dict[str, Any]
     verified: dict[str, Any]
@@ -38,6 +39,8 @@ class RunEntries:
     seconds: float
     finished: str
     """Date and time in UTC, ISO 8601."""
+    refit: dict[str, Any] | None = None
+    """Rows, seconds and epochs of the final model, where it has also learned from withheld rows."""
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)

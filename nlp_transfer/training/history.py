@@ -37,6 +37,7 @@ class StageHistory:
     best: float | None  # the metric that chose the epoch
     speed: Speed | None  # None where nothing was trained by gradient
     log: list[dict[str, float | None]]  # losses, rates, validation metrics, by step
+    kept_step: int | None = None  # the step whose weights are kept; None: the last one
 
 
 def write_after(home: Path, model: nn.Module, history: StageHistory) -> None:

@@ -15,7 +15,7 @@ from nlp_transfer.models.stages import Stage, stage_steps
 from nlp_transfer.tokenization.encoding import Encoded
 
 if TYPE_CHECKING:
-    from nlp_transfer.training.loop import Trained
+    from nlp_transfer.training.history import StageHistory
 
 from torch import nn
 
@@ -88,7 +88,7 @@ def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int)
     )
 
 
-def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any]]:
+def describe_stages(stages: list[Stage], histories: list[StageHistory]) -> list[dict[str, Any]]:
     """The history of every stage for `run.json`."""
     return [
         {
@@ -106,5 +106,5 @@ def describe_stages(stages: list[Stage], trained: Trained) -> list[dict[str, Any
             "speed": None if history.speed is None else asdict(history.speed),
             "log": history.log,
         }
-        for stage, history in zip(stages, trained.history, strict=True)
+        for stage, history in zip(stages, histories, strict=True)
     ]

@@ -167,6 +167,7 @@ def run_stage(run: StageRun) -> StageHistory:
         best=outcome.best,
         speed=outcome.speed,
         log=outcome.log,
+        kept_step=outcome.kept_step,
     )
 
 

@@ -50,6 +50,7 @@ class Outcome:
     best: float | None
     speed: Speed | None
     log: list[dict[str, float | None]]
+    kept_step: int | None = None  # None: the last one
 
 
 class PlannedLoader(DataLoader[Any]):
@@ -206,7 +207,7 @@ def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray)
     if best.value is None and best.step is not None:
         name = trainer.args.metric_for_best_model
         logger.info("  validation never gave %s a value: the last weights are kept", name)
-    return Outcome(state.global_step, best.value, speed, log)
+    return Outcome(state.global_step, best.value, speed, log, best.step)
 
 
 def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:

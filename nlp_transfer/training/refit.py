@@ -1,0 +1,90 @@
+"""Measures a model that has not seen the withheld rows; the final one then learns from all rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+
+from nlp_transfer.config.schema import Config, Refit
+from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.models.recipes import Recipe
+from nlp_transfer.models.stages import Stage
+from nlp_transfer.tokenization.encoding import EncodedSplit
+from nlp_transfer.tokenization.subsets import append_documents
+from nlp_transfer.training.context import TrainingContext
+from nlp_transfer.training.history import StageHistory
+from nlp_transfer.training.loop import train
+from nlp_transfer.utils.logging import logger
+
+FEWEST_ROWS = 1_000  # with fewer, cross-validation withholds nothing
+MOST_ROWS = 10_000  # from here on a fifth more rows change little, and training takes long
+
+
+@dataclass(frozen=True)
+class HeldOutModel:
+    """What a model that has not seen the withheld rows answered, and how it was trained."""
+
+    answers: dict[str, np.ndarray]  # logits float32 [rows, labels] by split
+    stages: list[Stage]
+    history: list[StageHistory]
+    steps_an_epoch: int
+
+    @property
+    def stages_as_long(self) -> list[Stage]:
+        """The stages of the final model: as many epochs as the kept weights had seen."""
+        return [
+            stage
+            if history.kept_step is None or stage.steps is not None
+            else replace(stage, epochs=history.kept_step / self.steps_an_epoch)
+            for stage, history in zip(self.stages, self.history, strict=True)
+        ]
+
+
+def learns_from_withheld_rows(config: Config, corpus: Corpus) -> bool:
+    """Whether the final model is trained once more, with the rows of the splits cut from train."""
+    refit = config.evaluation.refit
+    if not corpus.withheld or refit is Refit.never:
+        return False
+    compares_runs = config.dataset.folds is not None or not config.evaluation.test
+    few = FEWEST_ROWS <= corpus.labelled_rows < MOST_ROWS
+    return refit is Refit.always or (few and not compares_runs)
+
+
+def train_held_out(
+    context: TrainingContext, recipe: Recipe, withheld: tuple[str, ...]
+) -> HeldOutModel:
+    """Train without the withheld rows, and answer them and validation.
+
+    A stage that is finished is on the disk; one that was interrupted goes on.
+    """
+    config, pretrained, stages = context.start(recipe)
+    rows = context.training_rows(recipe, context.train_rows)
+    trained = train(
+        pretrained,
+        replace(context.encoded, splits={**context.encoded.splits, "train": rows}),
+        stages,
+        context.metrics,
+        config,
+        replace(context.folder, part="held_out"),
+        context.extensions.for_fold(),
+    )
+    tested = ["test"] if "test" in withheld and config.evaluation.test else []
+    answers = context.predict_splits(trained.model, ["validation", *tested])
+    steps = math.ceil(len(rows.labels) / config.training.batch_size)
+    return HeldOutModel(answers, stages, trained.history, steps)
+
+
+def all_rows(context: TrainingContext, withheld: tuple[str, ...]) -> EncodedSplit:
+    """The rows of train and of the splits that were cut from it."""
+    splits = context.encoded.splits
+    rows = reduce(append_documents, (splits[name] for name in withheld), splits["train"])
+    logger.info(
+        "the figures are of a model that has learned from %s rows; the final model now learns "
+        "from all %s (evaluation.refit)",
+        f"{len(splits['train'].labels):,}",
+        f"{len(rows.labels):,}",
+    )
+    return rows
