@@ -52,7 +52,7 @@ from nlp_transfer.utils.logging import logger
 
 Typed = Callable[..., list[str]]
 MOST_BYTES = 3_000_000
-VOID = {"meta", "br", "link", "img", "input", "hr"}
+VOID = {"meta", "br", "link", "img", "input", "hr", "wbr"}
 EVIL = "<script>alert('$x_1$')</script> & \"quotes\""
 RIGHT_TO_LEFT = "שלום עולם مرحبا"
 

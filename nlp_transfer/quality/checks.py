@@ -25,6 +25,7 @@ from nlp_transfer.tokenization.encoding import BATCH, input_length
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
 FEW_ROWS = 10  # of a label
+NAMED = 10  # labels in a sentence
 MOST_UNKNOWN = 0.5  # the share of unknown tokens that makes a text unreadable
 LITTLE = 0.01  # the share of all tokens that may be lost without a warning
 
@@ -89,7 +90,9 @@ def _labels(corpus: Corpus) -> Iterator[Finding]:
         sentence = f"Train has no row of {', '.join(none)}: it cannot be learned."
         yield Finding(Level.problem, "labels", sentence)
     if rare:
-        sentence = f"Fewer than {FEW_ROWS} rows of train have the label {', '.join(rare)}."
+        more = f" and {len(rare) - NAMED} others" if len(rare) > NAMED else ""
+        named = ", ".join(rare[:NAMED])
+        sentence = f"Fewer than {FEW_ROWS} rows of train have the label {named}{more}."
         yield Finding(Level.warning, "labels", sentence)
     numbers = [label for label in counts if integer(label) is not None]
     if 0 < len(numbers) < len(counts):

@@ -40,7 +40,7 @@ from nlp_transfer.tokenization.model_inputs import (
     plan_inference,
     tokens_at_once,
 )
-from nlp_transfer.training.losses import register_loss, squared_error
+from nlp_transfer.training.losses import LossOptions, register_loss, squared_error
 
 PAIR_DISTILLATION = "pair_distillation"
 MOST_TEXTS = 2000  # that pairs are made of; neighbours are searched among all of them
@@ -54,7 +54,13 @@ REGRESSOR = "pair_regressor"  # the name of the regression in the model while th
 REGRESSOR_RATE = 2e-3
 EMBEDDING_NORM = 5.0  # of what the regression reads
 
-pair_distillation = register_loss(PAIR_DISTILLATION, reads="pairs")(squared_error)
+
+@register_loss(PAIR_DISTILLATION, reads="pairs")
+def pair_distillation(
+    outputs: torch.Tensor, answers: torch.Tensor, options: LossOptions
+) -> torch.Tensor:
+    """Squared error to the similarity of the two texts' own embeddings; it needs no labels."""
+    return squared_error(outputs, answers, options)
 
 
 @dataclass(frozen=True)
