@@ -11,12 +11,18 @@ from __future__ import annotations
 
 import argparse
 import html
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from urllib.request import Request, urlopen
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -28,6 +34,11 @@ FRAME = """<!doctype html><meta name="color-scheme" content="light dark">
 <style>body {{ margin: 0 }} iframe {{ border: 0; width: {width}px; height: {height}px }}</style>
 <iframe src="{url}"></iframe>"""
 LIGHT, DARK = "1", "0"  # Blink's words
+REVIEW = "The room was spotless and the breakfast a feast, but the street never sleeps."
+ASK = """<script>
+  document.getElementById("text").value = %s;
+  document.querySelector("button").click();
+</script>"""
 
 
 def shoot(  # noqa: PLR0913 (what a picture is made of)
@@ -69,18 +80,74 @@ def _crop(picture: Path, out: Path, width: int) -> None:
         image.crop((0, 0, min(width, image.width), image.height)).save(out, optimize=True)
 
 
+def _stack(pictures: list[Path], out: Path) -> None:
+    from PIL import Image
+
+    images = [Image.open(picture) for picture in pictures]
+    size = (images[0].width, sum(image.height for image in images))
+    whole = Image.new("RGB", size)
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    whole.quantize(128).save(out, optimize=True)
+
+
+@contextmanager
+def asked(url: str, text: str) -> Iterator[str]:
+    """The address of a page of the server that asks about a text when it is opened.
+
+    Chromium takes its picture before a slow answer comes. Answers are kept, so the second picture
+    shows them.
+    """
+    kept: dict[tuple[str, bytes], tuple[bytes, str]] = {}
+
+    class Asking(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(b"")
+
+        def do_POST(self) -> None:
+            self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def _answer(self, body: bytes) -> None:
+            if (self.path, body) not in kept:
+                kind = {"Content-Type": "application/json"}
+                with urlopen(Request(url + self.path, body or None, kind)) as answer:
+                    kept[self.path, body] = answer.read(), answer.headers["Content-Type"]
+            content, kind = kept[self.path, body]
+            with suppress(BrokenPipeError):
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.end_headers()
+                more = ASK % json.dumps(text) if "html" in kind else ""
+                self.wfile.write(content + more.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Asking) as proxy:
+        Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_port}"
+        proxy.shutdown()
+
+
 def for_the_docs() -> None:
-    """`report.png`, `report-errors.png` and `serve.png`, of the first command's run."""
+    """`report.png` and `serve.png`, of the first command's run."""
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "nlp_transfer.train", "+task=sentiment", "run_dir=run"]
         subprocess.run(command, cwd=home, env=environment, check=True)
-        shoot(f"{home}/run/report.html", IMAGES / "report.png", 1000, 1150)
+        parts = [Path(home, "top.png"), Path(home, "results.png")]
+        shoot(f"{home}/run/report.html", parts[0], 1000, 590)
+        shoot(f"{home}/run/report.html#results", parts[1], 1000, 1330)
+        _stack(parts, IMAGES / "report.png")
         serve = [sys.executable, "-m", "nlp_transfer.cli", "serve", "run", "--port", "0"]
         server = subprocess.Popen(serve, cwd=home, env=environment, stderr=subprocess.PIPE)
         assert server.stderr is not None
         url = server.stderr.readline().decode().split()[-1]
-        shoot(url, IMAGES / "serve.png", 900, 620)
+        with asked(url, REVIEW) as page:
+            for _ in range(2):
+                shoot(page, IMAGES / "serve.png", 900, 520)
         server.terminate()
         server.wait()
 

@@ -87,8 +87,10 @@ def _first(override: str) -> str:
     return override if value[:1] in "[{\"'" else f"{key}={value.split(',')[0]}"
 
 
-def test_a_block_that_is_not_run_says_why() -> None:
-    skipped = [block for block in BLOCKS if block.mark == "not run"]
+def test_three_of_four_command_blocks_run_and_the_others_say_why() -> None:
+    commands = [block for block in BLOCKS if block.is_command]
+    skipped = [block for block in commands if not block.runs]
+    assert len(skipped) <= len(commands) / 4, documented.counted(BLOCKS)
     assert [str(block) for block in skipped if len(block.value.split()) < 3] == []
 
 
