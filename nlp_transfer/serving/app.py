@@ -125,7 +125,7 @@ def _refuse(classifier: Classifier, texts: list[str], pairs: list[str] | None) -
 def _add_model(app: FastAPI, service: Service, name: str) -> None:
     @app.get("/model")
     async def model() -> dict[str, Any]:
-        """The name of the model, its labels and thresholds; whether it takes two texts a row (paired)."""
+        """The name of the model, its labels and thresholds, and whether it takes pairs."""
         classifier = service.classifier
         return {
             "name": name,
