@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics as sk
 from conftest import make_rows, write_csv
+from scipy.special import log_softmax, softmax
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.data.labels.descriptions import label_texts
 from nlp_transfer.data.splits import FoldRule, number_of_folds
 from nlp_transfer.errors import UserError
-from nlp_transfer.evaluation.row_losses import PairedDifference, row_errors, row_losses
+from nlp_transfer.evaluation.paired_difference import PairedDifference
+from nlp_transfer.problems.ordinal import ORDINAL
 from nlp_transfer.problems.single_label import SINGLE_LABEL
+from nlp_transfer.problems.soft import SOFT
 
 Typed = Callable[..., list[str]]
 
@@ -125,11 +130,91 @@ def test_a_difference_counts_beyond_its_standard_error() -> None:
     sure = np.tile([2.0, 0.0], (40, 1))
     wrong = sure.copy()
     wrong[:20] = [0.0, 2.0]
-    errors = [row_errors(logits, references, SINGLE_LABEL) for logits in (sure, wrong)]
+    errors = [SINGLE_LABEL.row_errors(references, logits) for logits in (sure, wrong)]
     assert PairedDifference.of(errors[0], errors[1]).is_lower
     assert PairedDifference.of(errors[1], errors[0]).is_higher
     same = PairedDifference.of(errors[0], errors[0])
     assert not same.is_lower
     assert not same.is_higher
-    losses = row_losses(sure, references, SINGLE_LABEL)
+    losses = SINGLE_LABEL.row_losses(references, sure)
     np.testing.assert_allclose(losses, np.log1p(np.exp(-2.0)))
+
+
+# Of each kind of label: its column for an even and an odd row, and what a figure is of the
+# out-of-fold logits and references.
+Figure = Callable[[np.ndarray, np.ndarray], float]
+KINDS: dict[str, tuple[tuple[Any, Any], str, Figure]] = {
+    "single_label": (
+        ("negative", "positive"),
+        "accuracy",
+        lambda logits, references: (logits.argmax(axis=1) == references).mean(),
+    ),
+    "multi_label": (
+        ("bad|short", "good"),
+        "f1_micro",
+        lambda logits, references: sk.f1_score(references, logits > 0, average="micro"),
+    ),
+    "regression": (
+        (-1.5, 2.5),
+        "mse",
+        lambda logits, references: ((logits[:, 0] - references) ** 2).mean(),
+    ),
+    "ordinal": (
+        (1, 3),
+        "mae",
+        lambda logits, references: np.abs(median_class(logits) - references).mean(),
+    ),
+    "soft": (
+        ((3, 1), (0, 4)),
+        "log_loss",
+        lambda logits, references: -(references * log_softmax(logits, axis=1)).sum(axis=1).mean(),
+    ),
+}
+
+
+def median_class(logits: np.ndarray) -> np.ndarray:
+    return (np.cumsum(softmax(logits.astype(float), axis=1), axis=1) < 0.5).sum(axis=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_label_is_measured_out_of_fold(
+    kind: str, typed: Typed, tmp_path: Path
+) -> None:
+    (even, odd), metric, figure = KINDS[kind]
+    rows = [
+        {"text": text, "label": odd if label == "positive" else even}
+        for text, label in make_rows(24)
+    ]
+    if kind == "soft":
+        rows = [{"text": r["text"], "low": r["label"][0], "high": r["label"][1]} for r in rows]
+    if kind == "ordinal":
+        rows[::5] = [{**row, "label": 2} for row in rows[::5]]
+    file = tmp_path / "few.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    options = [w for w in typed() if not w.startswith(("dataset.", "evaluation.folds", "strategy"))]
+    options += ["strategy=feature_extraction", f"dataset.train={file}", f"dataset.problem={kind}"]
+    options += ["evaluation.thresholds=none", "evaluation.calibrate=false"]
+    options += {"soft": ["dataset.label=[low,high]"], "multi_label": ["dataset.delimiter='|'"]}.get(
+        kind, []
+    )
+    result = run(compose(*options, f"evaluation.metrics=[{metric}]", "run_dir=run"))
+    assert set(result.metrics) == {"cross_validation"}
+    with np.load("run/predictions/cross_validation.npz") as arrays:
+        logits, references = arrays["logits"], arrays["references"]
+    assert len(logits) == 24
+    assert result.best == pytest.approx(figure(logits, references), rel=1e-5)
+
+
+def test_the_errors_of_ordered_classes_are_the_steps_of_the_median() -> None:
+    logits = np.log([[0.4, 0.3, 0.3], [0.9, 0.05, 0.05], [0.1, 0.1, 0.8]])
+    errors = ORDINAL.row_errors(np.array([0, 2, 2]), logits)
+    assert errors.tolist() == [1.0, 2.0, 0.0]  # the likeliest class of the first is right
+
+
+def test_the_errors_of_distributions_do_not_depend_on_the_order_of_the_columns() -> None:
+    references = np.array([[0.5, 0.5, 0.0], [0.2, 0.7, 0.1], [0.2, 0.7, 0.1]])
+    logits = np.log([[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]])
+    errors = SOFT.row_errors(references, logits)
+    np.testing.assert_allclose(errors, [0.0, 0.0, 0.5])
+    reverse = SOFT.row_errors(references[:, ::-1], logits[:, ::-1])
+    np.testing.assert_allclose(errors, reverse)

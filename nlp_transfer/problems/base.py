@@ -172,6 +172,25 @@ class Problem:
         log = np.log(np.clip(self.probabilities(logits), SMALLEST, 1))
         return -(self.targets(references, logits.shape[1]) * log).sum(axis=1)
 
+    def row_losses(self, references: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """How wrong the answer to each row is, float64 [rows]."""
+        return self.log_losses(references, logits)
+
+    def row_errors(self, references: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Whether each answer is wrong, float64 [rows]; its loss where no class is right.
+
+        Unlike a log loss it does not depend on how sure a model is that learned from a few rows:
+        out of fold, fine-tuned models are too sure.
+        """
+        classes = self.classes(references)
+        if classes is None:
+            return self.row_losses(references, logits)
+        return (self._answers(logits) != classes).astype(np.float64)
+
+    def _answers(self, logits: np.ndarray) -> np.ndarray:
+        """What `decide` answers without thresholds."""
+        return self.decide(self.probabilities(logits), [], {})
+
     def decide(
         self, probabilities: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, float]
     ) -> np.ndarray:

@@ -70,6 +70,10 @@ class Ordinal(SingleLabel):
         below = np.cumsum(probabilities, axis=1) < HALF - ROUNDING
         return np.minimum(below.sum(axis=1), probabilities.shape[1] - 1)
 
+    def row_errors(self, references: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """By how many steps the answer to each row is off, float64 [rows]."""
+        return np.abs(self._answers(logits) - references).astype(np.float64)
+
     def may_have_thresholds(self, labels: int) -> bool:
         del labels
         return False

@@ -79,6 +79,10 @@ class Regression(Problem):
         np.maximum.at(most, texts, references)
         return most - least > CONTRADICTION * np.ptp(references), "scores"
 
+    def row_losses(self, references: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """The squared error of each score."""
+        return (self.probabilities(logits)[:, 0] - references) ** 2
+
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """The scores, float64 [rows, 1]."""
         return logits.astype(np.float64)

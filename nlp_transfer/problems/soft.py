@@ -81,6 +81,15 @@ class Soft(Problem):
         del labels
         return references.astype(np.float64)
 
+    def row_errors(self, references: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """The share of the likeliest label less that of the answer, float64 [rows].
+
+        Of two equally likely labels both are right, so that the order of the columns is nothing.
+        """
+        answers = self._answers(logits)
+        shares = references[np.arange(len(references)), answers]
+        return (references.max(axis=1) - shares).astype(np.float64)
+
     def strata(self, references: np.ndarray) -> np.ndarray:
         return references.argmax(axis=1)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.evaluation.row_losses import PairedDifference, row_errors, row_losses
+from nlp_transfer.evaluation.paired_difference import PairedDifference
 from nlp_transfer.models.recipes import Recipe, recipe_of
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.cross_validation import cross_validate
@@ -23,7 +23,7 @@ class Evidence:
     metric: str
     value: float | None
     standard_error: float | None  # of the value: a quarter of its 95% interval
-    loss: float  # mean over the rows, as `row_losses` defines it
+    loss: float  # mean over the rows, as `Problem.row_losses` defines it
     loss_standard_error: float
     seconds: float
     chosen: bool = False
@@ -63,11 +63,11 @@ def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | 
     for recipe in recipes:
         start = time.monotonic()
         logits[recipe.name] = cross_validate(context, recipe, folds)
-        losses = row_losses(logits[recipe.name], references, problem)
+        losses = problem.row_losses(references, logits[recipe.name])
         seconds = round(time.monotonic() - start, 1)
         measured = context.metrics.of_rows(logits[recipe.name], references)
         evidence.append(_evidence(recipe.name, context.metrics.best, measured, losses, seconds))
-        errors = row_errors(logits[recipe.name], references, problem)
+        errors = problem.row_errors(references, logits[recipe.name])
         if len(fewest) and not _is_better(recipe, PairedDifference.of(errors, fewest)):
             break
         best, fewest = recipe.name, errors
