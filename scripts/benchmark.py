@@ -85,16 +85,16 @@ def write_data(data: Path | None, rows: int, folder: Path) -> None:
 
 def rivals_and_ours(folder: Path) -> list[Row]:
     return [
-        rival("1 Trainer, padded to 128 tokens", "max_length", folder, 1),
-        rival("2 Trainer, dynamic padding", "dynamic_padding", folder, 1),
+        rival("1 Trainer, padded to 128 tokens", folder, 1, "--padding", "max_length"),
+        rival("2 Trainer, dynamic padding", folder, 1),
         ours("3 ours, full", folder, 1, "strategy=full"),
-        rival("4 Trainer, frozen base", "frozen_layers", folder, EPOCHS, "0"),
+        rival("4 Trainer, frozen base", folder, EPOCHS, "--top-layers", "0"),
         ours("5 ours, feature_extraction by gradient", folder, EPOCHS, *by_gradient()),
         ours("5 ours, feature_extraction by gradient", folder, MANY_EPOCHS, *by_gradient()),
         ours("5 ours, feature_extraction, solved", folder, 0, "strategy=feature_extraction"),
-        rival("6 Trainer, top 1 layer learns", "frozen_layers", folder, EPOCHS, "1"),
+        rival("6 Trainer, top 1 layer learns", folder, EPOCHS, "--top-layers", "1"),
         ours("7 ours, top 1 layer", folder, EPOCHS, "strategy=top_layers", "strategy.top_layers=1"),
-        rival("6 Trainer, top 2 layers learn", "frozen_layers", folder, EPOCHS, "2"),
+        rival("6 Trainer, top 2 layers learn", folder, EPOCHS, "--top-layers", "2"),
         ours("7 ours, top 2 layers", folder, EPOCHS, "strategy=top_layers"),
     ]
 
@@ -103,8 +103,8 @@ def by_gradient() -> tuple[str, str]:
     return "strategy=feature_extraction", "strategy.stages.head.solver=gradient"
 
 
-def rival(name: str, script: str, folder: Path, epochs: int, *more: str) -> Row:
-    script = str(HERE / f"rival_{script}.py")
+def rival(name: str, folder: Path, epochs: int, *more: str) -> Row:
+    script = str(HERE / "rival_trainer.py")
     return Row(name, [script, str(folder), checkpoint(), str(epochs), "SEED", *more], epochs)
 
 

@@ -43,7 +43,7 @@ class SplitEvaluation:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """float64 [rows, labels]; of a regression, the scores."""
+        """float64 [rows, labels]; of scores, the scores."""
         return self.decoder.probabilities(self.logits)
 
     @property

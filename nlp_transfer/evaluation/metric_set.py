@@ -86,7 +86,7 @@ class Metrics:
         }
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """float64 [rows, labels]; of a regression, the scores [rows]."""
+        """float64 [rows, labels]; of scores, [rows]."""
         return _of_decoder(self.decoder.probabilities(logits), self.decoder)
 
     def decide(self, logits: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ class Classifier:
         return f"Classifier({name}, {len(self.labels)} labels: {labels}; {engine})"
 
     def probabilities(self, texts: Texts, text_pairs: Texts | None = None) -> np.ndarray:
-        """float64 [texts, labels], in the order of the texts; of a regression, the scores.
+        """float64 [texts, labels], in the order of the texts; of scores, [texts, 1].
 
         The row of a text that is None or NaN is NaN.
         """

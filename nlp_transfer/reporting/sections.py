@@ -154,7 +154,7 @@ def results(record: RunRecord) -> dict[str, Any]:
 
 
 def _scores(record: RunRecord) -> Markup | None:
-    """Predicted against true scores of a regression."""
+    """Predicted against true scores."""
     predictions = record.path / "predictions" / f"{record.split}.npz"
     if record.problem is None or record.problem.has_labels or not predictions.is_file():
         return None

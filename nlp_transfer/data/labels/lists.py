@@ -14,6 +14,8 @@ from nlp_transfer.data.table import Table
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import problem_named
 from nlp_transfer.problems.detection import OF_COLUMNS
+from nlp_transfer.problems.regression import REGRESSION
+from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 WRITTEN_LIST = re.compile(r"\s*[\[({].*[\])}]\s*", re.DOTALL)
 NUMPY_NUMBERS = re.compile(r"\[\s*(\d+\.?\s*)+\]")
@@ -39,7 +41,7 @@ def read_label_lists(
     if config.delimiter is None and _are_written_lists(first):
         notes.append(
             f"dataset.label={config.label!r} holds lists written as text: they are read as lists "
-            "of labels (dataset.problem=single_label keeps them as names)"
+            f"of labels (dataset.problem={SINGLE_LABEL.name} keeps them as names)"
         )
         tables = {s: [_parsed(t, faults) for t in parts] for s, parts in tables.items()}
         first = next(iter(tables.values()))
@@ -69,8 +71,8 @@ def read_decimal_commas(tables: Tables, config: DatasetConfig) -> Tables:
         raise UserError(
             ExitCode.DATA,
             f"dataset.label={config.label!r} holds numbers with a decimal comma ({commas[0]!r}): "
-            "are they scores or classes? Say dataset.problem=regression or "
-            "dataset.problem=single_label.",
+            f"are they scores or classes? Set dataset.problem={REGRESSION.name} or "
+            f"dataset.problem={SINGLE_LABEL.name}.",
         )
     if problem_named(config.problem).has_labels:
         return tables
