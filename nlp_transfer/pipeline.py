@@ -29,10 +29,10 @@ from nlp_transfer.evaluation.thresholds import ChosenThresholds, choose, thresho
 from nlp_transfer.export.checkpoint import export, verify
 from nlp_transfer.export.claims import claim_of
 from nlp_transfer.hub.publication import publish, refuse_upload
+from nlp_transfer.models.auto_strategy import candidates
 from nlp_transfer.models.loading import refuse_absent_checkpoint
 from nlp_transfer.models.mean_pooling import with_pooling
 from nlp_transfer.models.preparation import encode_label_texts, load_and_encode
-from nlp_transfer.models.recipes import candidates
 from nlp_transfer.models.stages import Stage, plan_stages
 from nlp_transfer.quality import report as data_report
 from nlp_transfer.reporting import console

@@ -16,9 +16,9 @@ from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.inference.torch_engine import predict_logits
-from nlp_transfer.models.auto_strategy import resolve
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.models.mean_pooling import pool
+from nlp_transfer.models.recipes import named_strategy
 from nlp_transfer.models.stages import plan_stages
 from nlp_transfer.runs.folder import open_run
 from nlp_transfer.tokenization.encoding import encode
@@ -41,7 +41,8 @@ def measured_run(
     corpus = load_corpus(config.dataset, config.seed)
     rows = len(corpus.splits["train"])
     with open_run(config, corpus.fingerprint, process) as folder:
-        config.strategy = resolve(config.strategy, rows, len(corpus.labels), folder.decide)
+        if config.strategy.is_auto:
+            config.strategy = named_strategy(config.strategy, "full")
         metrics = load_metrics(config.evaluation, corpus.labels)
         pretrained = load_pretrained(config.checkpoint, corpus.labels, config.seed)
         pretrained.model.to(process.device)

@@ -99,6 +99,33 @@ def make_rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
 SAMPLE_TEXTS = [text for text, _ in make_rows(60, seed=7)]
 
 
+def texts_by_kindness(rows: int) -> list[tuple[str, int]]:
+    """Texts in which 0 to 4 of four words are kind, and how many are."""
+    generator = random.Random(rows)
+    texts = []
+    for i in range(rows):
+        kind = i % 5
+        words = [generator.choice(NICE) for _ in range(kind)]
+        words += [generator.choice(NASTY) for _ in range(4 - kind)]
+        words += [generator.choice(FILLING) for _ in range(generator.randint(2, 6))]
+        generator.shuffle(words)
+        texts.append((" ".join(words), kind))
+    return texts
+
+
+def mislabelled_files(folder: Path, sizes: dict[str, int], share: float) -> list[str]:
+    """The overrides that name a file for each split, with a share of its labels made negative."""
+    generator = random.Random(0)
+    overrides = []
+    for seed, (split, size) in enumerate(sizes.items()):
+        rows = [
+            (text, label if generator.random() > share else "negative")
+            for text, label in make_rows(size, seed)
+        ]
+        overrides.append(f"dataset.{split}={write_csv(folder / f'{split}.csv', rows)}")
+    return overrides
+
+
 def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
     """Rows with the columns `text` and `label`."""
     with path.open("w", newline="", encoding="utf-8") as file:

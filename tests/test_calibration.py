@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import json
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import make_rows, make_tokenizer, slow_but, write_csv
+from conftest import make_rows, make_tokenizer, mislabelled_files, slow_but
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
@@ -216,14 +215,8 @@ def test_reliability_and_coverage_are_those_counted_by_hand() -> None:
 def test_what_is_measured_exported_and_answered_is_one_calibrated_model(
     typed: Typed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    generator = random.Random(0)
-    files = []
-    for seed, (split, size) in enumerate({"train": 101, "validation": 90, "test": 90}.items()):
-        rows = [
-            (text, label if generator.random() > 0.25 else "negative")
-            for text, label in make_rows(size, seed)
-        ]
-        files.append(f"dataset.{split}={write_csv(tmp_path / f'{split}.csv', rows)}")
+    sizes = {"train": 101, "validation": 90, "test": 90}
+    files = mislabelled_files(tmp_path, sizes, share=0.25)
     learns = ("strategy.learning_rate=1e-3", "strategy.epochs=12", "training.keep_best=false")
     names = "evaluation.metrics=[accuracy,log_loss,ece]"
     result = run(compose(*typed(*files, *learns, names, "run_dir=on")))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from prepared_runs import prepare
-from safetensors.torch import load_file
+from training_process import largest_difference_of_two_processes
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import UserError
@@ -33,7 +31,6 @@ WORDS = ("strategy=contrastive", "checkpoint.pooling=mean", "training.checkpoint
 WORDS += ("strategy.stages.embeddings.steps=20",)
 WORDS += ("strategy.stages.embeddings.encoder_learning_rate=5e-3",)
 WORDS += ("strategy.allow_destructive_rate=true",)
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def test_the_loss_is_that_of_the_paper() -> None:
@@ -143,15 +140,4 @@ def test_a_loss_of_another_package_is_used_by_its_name(
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(typed: Typed, tmp_path: Path) -> None:
     words = typed(*WORDS, "checkpoint.dropout=0")
-    words.remove("training.cpu=true")
-    two = subprocess.run(
-        [*TWO, "-m", "nlp_transfer.train", *words, f"run_dir={tmp_path / 'two'}"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert two.returncode == 0, two.stderr
-    run(compose(*words, f"run_dir={tmp_path / 'one'}"))
-    one, two = (load_file(tmp_path / n / "model/model.safetensors") for n in ("one", "two"))
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
+    assert largest_difference_of_two_processes(words, tmp_path) < 1e-6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 import torch
-from conftest import FILLING, NASTY, NICE, QUIETLY
+from conftest import QUIETLY, texts_by_kindness
 from fastapi.testclient import TestClient
 from transformers import AutoModelForSequenceClassification
 
@@ -36,16 +35,7 @@ STARS = ("1", "2", "3", "4", "5")
 
 def stars(rows: int) -> list[tuple[str, str]]:
     """How many of four words are kind? One star more each."""
-    generator = random.Random(rows)
-    made = []
-    for i in range(rows):
-        kind = i % 5
-        words = [generator.choice(NICE) for _ in range(kind)]
-        words += [generator.choice(NASTY) for _ in range(4 - kind)]
-        words += [generator.choice(FILLING) for _ in range(generator.randint(2, 6))]
-        generator.shuffle(words)
-        made.append((" ".join(words), STARS[kind]))
-    return made
+    return [(text, STARS[kind]) for text, kind in texts_by_kindness(rows)]
 
 
 def write(path: Path, rows: list[tuple[str, str]]) -> str:

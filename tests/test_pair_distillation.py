@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import pytest
 import torch
 from conftest import ARCHITECTURES, FILLING, THINGS
 from prepared_runs import prepare
-from safetensors.torch import load_file
+from training_process import largest_difference_of_two_processes
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import CheckpointConfig, Pooling
@@ -42,7 +40,6 @@ STEPS = 60
 WORDS = ("strategy=pair_similarity", "training.checkpoint_minutes=0", "dataset.text_pair=text_b")
 WORDS += (f"strategy.stages.pairs.steps={STEPS}", "training.micro_batch_size=8")
 WORDS += ("strategy.stages.pairs.encoder_learning_rate=1e-3",)
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def make_pairs(count: int, seed: int) -> list[tuple[str, str, str]]:
@@ -215,15 +212,4 @@ def test_two_processes_take_the_steps_of_one(
     words: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     typed = words("checkpoint.dropout=0")
-    typed.remove("training.cpu=true")
-    two = subprocess.run(
-        [*TWO, "-m", "nlp_transfer.train", *typed, f"run_dir={tmp_path / 'two'}"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert two.returncode == 0, two.stderr
-    run(compose(*typed, f"run_dir={tmp_path / 'one'}"))
-    one, two = (load_file(tmp_path / n / "model/model.safetensors") for n in ("one", "two"))
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
+    assert largest_difference_of_two_processes(typed, tmp_path) < 1e-4

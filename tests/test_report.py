@@ -44,9 +44,11 @@ from nlp_transfer.reporting.card.card import model_card
 from nlp_transfer.reporting.conclusions import calibration_verdict
 from nlp_transfer.reporting.console import describe_calibration, measured, metric_table, summary
 from nlp_transfer.reporting.html import write_report
+from nlp_transfer.runs.folder import open_run
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 from nlp_transfer.training.optimization.signals import handle_signals
 from nlp_transfer.utils import device
+from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.files import write_json
 from nlp_transfer.utils.logging import logger
 
@@ -417,6 +419,19 @@ def test_a_run_that_stopped_in_its_second_stage_has_a_report_of_what_is_there(
     for stage in stages:
         assert f"{stage['name']} {stage['learns']}" in page.visible_text()
     assert page.html.count(">head</text>") == page.html.count(">all</text>") == 2  # both figures
+
+
+def test_an_unfinished_run_of_a_recipe_with_label_names_has_a_report(
+    typed: Typed, tmp_path: Path
+) -> None:
+    """What is left to do is read from the recipe that `auto` has chosen."""
+    config = compose(*typed("strategy=auto", f"run_dir={tmp_path / 'run'}"))
+    with open_run(config, "of the data", join(config.training)) as folder:
+        folder.decide("strategy", lambda: "contrastive+names")
+    main(["report", str(folder.path)])
+    page_text = read(folder.path / "report.html").visible_text()
+    assert "This run is not finished" in page_text
+    assert "Still to come: embeddings, head." in page_text
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

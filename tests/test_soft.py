@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import FILLING, NASTY, NICE, QUIETLY
+from conftest import QUIETLY, texts_by_kindness
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.analysis.evaluate import LabelledTexts, remeasure
@@ -30,16 +29,7 @@ SIZES = {"train": 160, "validation": 100, "test": 120}
 
 def voted(rows: int) -> list[tuple[str, int, int]]:
     """Of four words, the votes are how many are kind and how many are not."""
-    generator = random.Random(rows)
-    made = []
-    for i in range(rows):
-        kind = i % 5
-        words = [generator.choice(NICE) for _ in range(kind)]
-        words += [generator.choice(NASTY) for _ in range(4 - kind)]
-        words += [generator.choice(FILLING) for _ in range(generator.randint(2, 6))]
-        generator.shuffle(words)
-        made.append((" ".join(words), 4 - kind, kind))
-    return made
+    return [(text, 4 - kind, kind) for text, kind in texts_by_kindness(rows)]
 
 
 def write(path: Path, rows: list[Any], header: tuple[str, ...] = ("text", *LABELS)) -> str:

@@ -14,15 +14,11 @@ from prepared_runs import prepare
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import Solver, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models import auto_strategy as choice
-from nlp_transfer.models.auto_strategy import RULES, choose, resolve
+from nlp_transfer.models.auto_strategy import MANY_ROWS
+from nlp_transfer.models.recipes import Recipe, named_strategy, recipe_of
 from nlp_transfer.models.stages import stage_steps
 
 Typed = Callable[..., list[str]]
-
-
-def at_once(_: str, decision: Callable[[], str]) -> str:
-    return decision()
 
 
 @pytest.mark.parametrize("task", ["sentiment", "classify dataset.train=mine.csv", "topic"])
@@ -30,47 +26,44 @@ def test_auto_is_the_default_of_every_task(task: str) -> None:
     assert compose(*f"+task={task}".split()).strategy.is_auto
 
 
-@pytest.mark.parametrize(("most", "name", "why"), RULES)
-def test_every_rule_chooses_a_strategy_that_exists_and_says_why(
-    most: float, name: str, why: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    each = 1e6 if most == float("inf") else most
-    with caplog.at_level(logging.INFO, logger="nlp_transfer"):
-        assert choose(round(each * 3), 3) == name
-    assert name in caplog.text
-    assert why in caplog.text
+@pytest.mark.parametrize(
+    "name", ["full", "feature_extraction", "probe_then_full", "contrastive", "pair_similarity"]
+)
+def test_every_strategy_that_auto_may_choose_is_the_one_of_that_name(name: str) -> None:
     named = compose("+task=sentiment", f"strategy={name}").strategy
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice, "choose", lambda *_: name)
-        assert resolve(StrategyConfig(name="auto"), 10, 2, at_once) == named
+    assert named_strategy(StrategyConfig(name="auto"), name) == named
 
 
-def test_the_rules_are_in_order_and_the_last_has_no_end() -> None:
-    bounds = [most for most, _, _ in RULES]
-    assert bounds == sorted(bounds)
-    assert bounds[-1] == float("inf")
+def test_a_recipe_is_found_again_by_the_name_that_a_run_stores() -> None:
+    auto = StrategyConfig(name="auto")
+    for recipe in (
+        Recipe(named_strategy(auto, "contrastive"), label_names=True),
+        Recipe(named_strategy(auto, "full")),
+    ):
+        assert recipe_of(auto, recipe.name) == recipe
 
 
 def test_what_is_typed_beside_auto_stays() -> None:
     typed = compose("+task=sentiment", "strategy.epochs=7", "strategy.learning_rate=3e-5").strategy
-    strategy = resolve(typed, 100_000, 2, at_once)
+    strategy = named_strategy(typed, "full")
     assert strategy.stages
     assert (strategy.epochs, strategy.learning_rate) == (7, 3e-5)
 
 
 def test_a_strategy_that_was_named_is_left_alone() -> None:
     named = compose("+task=sentiment", "strategy=two_phase").strategy
-    assert resolve(named, 8, 2, at_once) is named
+    assert recipe_of(named, "two_phase").strategy is named
 
 
 def test_a_run_writes_down_what_auto_chose_and_keeps_its_name_in_the_configuration(
-    typed: Typed,
+    typed: Typed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run(compose(*typed("strategy=auto", "strategy.epochs=1", "run_dir=mine")))
+    with caplog.at_level(logging.INFO, logger="nlp_transfer"):
+        run(compose(*typed("strategy=auto", "strategy.epochs=1", "run_dir=mine")))
+    assert f"strategy=auto: full: {MANY_ROWS}" in caplog.messages
     written = json.loads(Path("mine/run.json").read_text())
-    chosen = choose(101, 2)
-    assert written["decisions"]["strategy"] == chosen
-    stages = compose("+task=sentiment", f"strategy={chosen}").strategy.stages
+    assert written["decisions"]["strategy"] == "full"
+    stages = compose("+task=sentiment", "strategy=full").strategy.stages
     assert [stage["name"] for stage in written["stages"]] == list(stages)
     assert "name: auto" in Path("mine/config.yaml").read_text()
 
@@ -80,7 +73,7 @@ def test_the_plan_of_a_dry_run_is_that_of_the_choice(
 ) -> None:
     run(compose(*typed("strategy=auto", "dry_run=true")))
     output = capsys.readouterr().out
-    for stage in compose("+task=sentiment", f"strategy={choose(101, 2)}").strategy.stages:
+    for stage in compose("+task=sentiment", "strategy=full").strategy.stages:
         assert f"Stage {stage}: " in output
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FILLING, NASTY, NICE, make_rows, write_csv
+from conftest import FILLING, NASTY, NICE, mislabelled_files
 from sklearn import metrics as sk
 
 from nlp_transfer import Classifier, compose, run
@@ -202,14 +202,8 @@ def test_what_is_chosen_is_measured_exported_answered_and_said(
 def test_of_two_classes_the_positive_one_has_a_threshold_on_request(
     typed: Typed, tmp_path: Path
 ) -> None:
-    generator = random.Random(0)
-    files = []
-    for seed, (split, size) in enumerate({"train": 101, "validation": 90, "test": 60}.items()):
-        rows = [
-            (text, label if generator.random() > 0.3 else "negative")
-            for text, label in make_rows(size, seed)
-        ]
-        files.append(f"dataset.{split}={write_csv(tmp_path / f'{split}.csv', rows)}")
+    sizes = {"train": 101, "validation": 90, "test": 60}
+    files = mislabelled_files(tmp_path, sizes, share=0.3)
     options = ("strategy=feature_extraction", "evaluation.metrics=[f1,accuracy]", "run_dir=two")
     result = run(compose(*typed(*files, *options, "evaluation.thresholds=f1")))
     config = json.loads((result.model / "config.json").read_text())

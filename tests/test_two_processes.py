@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from test_shapes import shaped
 from test_training import FAST, STRATEGIES, shallow
 from test_units import around
+from training_process import TWO
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import TrainingConfig
@@ -27,7 +28,6 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.distributed import SHARDED, join
 
 Typed = Callable[..., list[str]]
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 REPORTING = """
 import json, os, sys
 import torch.distributed as dist

@@ -1,4 +1,4 @@
-"""Starts the real command in a process of its own, which may be told when to die."""
+"""Starts the real command in processes of its own: one that may be told when to die, or two."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+from safetensors.torch import load_file
+
+from nlp_transfer import compose, run
 
 PROGRAM = """
 import os, signal, sys
@@ -35,6 +39,25 @@ Trainer.training_step = counting_step
 from nlp_transfer.cli.train import main
 main()
 """
+
+
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def largest_difference_of_two_processes(words: list[str], folder: Path) -> float:
+    """Of any weight, between a run in two processes and one in this process."""
+    words = [word for word in words if word != "training.cpu=true"]
+    two = subprocess.run(
+        [*TWO, "-m", "nlp_transfer.train", *words, f"run_dir={folder / 'two'}"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert two.returncode == 0, two.stderr
+    run(compose(*words, f"run_dir={folder / 'one'}"))
+    one, two = (load_file(folder / n / "model/model.safetensors") for n in ("one", "two"))
+    return max(float((one[name] - two[name]).abs().max()) for name in one)
 
 
 def start(words: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

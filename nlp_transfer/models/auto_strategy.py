@@ -1,49 +1,53 @@
-"""Chooses a strategy by how many labelled texts there are (`strategy=auto`)."""
+"""Chooses what `strategy=auto` compares, by how many labelled texts there are and of which kind."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import replace
-from importlib import resources
+from nlp_transfer.config.schema import Config, Pooling
+from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.data.labels.descriptions import label_texts
+from nlp_transfer.data.splits import FEWEST_HELD_OUT
+from nlp_transfer.models.mean_pooling import PARTS
+from nlp_transfer.models.recipes import Recipe, named_strategy
 
-from omegaconf import OmegaConf
-
-from nlp_transfer.config.schema import StrategyConfig
-from nlp_transfer.utils.logging import logger
-
-# Up to so many rows of train for each label: the strategy, and why; the last one has no end.
-# Measured on the validation splits of three datasets at 8, 64 and 512 rows a label (README): once a
-# stage makes `strategy.min_steps`, no other strategy was better on average at any of these sizes.
-RULES: tuple[tuple[float, str, str], ...] = (
-    (math.inf, "full", "with enough steps nothing else was better on average, few rows included"),
-)
+# Label names help where a label has fewer rows than this (docs/results: few labels).
+NAMES_UP_TO = 32  # rows a label, on average
+MANY_ROWS = "a validation split decides, and no other strategy was better on average there"
+FEW_ROWS = "of all strategies it was the best on average with as few rows"
 
 
-def resolve(
-    config: StrategyConfig, rows: int, labels: int, decide: Callable[[str, Callable[[], str]], str]
-) -> StrategyConfig:
-    """The strategy that was named, or for `auto` the one that suits the data.
+def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
+    """The recipes to compare, cheapest first; one alone where nothing is to be chosen.
+
+    A strategy that was named is the only candidate. With fewer than about a hundred rows no
+    comparison could be believed (of 102 draws, folds of 80 rows ranked recipes that lie two points
+    apart no better than a coin): the recipe that was best where it was measured is taken.
 
     Args:
-        rows: of train.
-        decide: `RunFolder.decide`, which keeps the choice.
+        model_type: of the checkpoint; few architectures can hold mean pooling.
     """
-    if not config.is_auto:
-        return config
-    name = decide("strategy", lambda: choose(rows, labels))
-    file = resources.files("nlp_transfer.conf").joinpath("strategy", f"{name}.yaml")
-    tree = OmegaConf.create(file.read_text(encoding="utf-8"))
-    strategy = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StrategyConfig), tree))
-    assert isinstance(strategy, StrategyConfig)
-    return replace(config, name=name, stages=strategy.stages)
+    rows, texts = len(corpus.splits["train"]), usable_label_texts(config, corpus)
+    with_names = config.strategy.label_names
+    few = rows / len(corpus.labels) < NAMES_UP_TO
+    names = texts is not None and (few if with_names is None else with_names)
+    if not config.strategy.is_auto:
+        return [Recipe(config.strategy, bool(with_names) and texts is not None)]
+
+    def recipe(name: str, expected: bool = False) -> Recipe:
+        return Recipe(named_strategy(config.strategy, name), names, expected, FEW_ROWS)
+
+    if corpus.folds is None:
+        return [Recipe(named_strategy(config.strategy, "full"), reason=MANY_ROWS)]
+    solved = recipe("feature_extraction")
+    pairs = "text_pair" in corpus.splits["train"].column_names
+    pairs = pairs and model_type in PARTS and config.checkpoint.pooling is not Pooling.first
+    if not pairs and not (corpus.problem.one_label and corpus.problem.integer_references):
+        return [solved] if rows < FEWEST_HELD_OUT else [solved, recipe("probe_then_full")]
+    expected = recipe("pair_similarity" if pairs else "contrastive", expected=True)
+    return [expected] if rows < FEWEST_HELD_OUT else [solved, expected]
 
 
-def choose(rows: int, labels: int) -> str:
-    """The name of a strategy; the log says why."""
-    each = rows / labels
-    for most, name, why in RULES:
-        if each <= most:
-            logger.info("strategy=auto: %s, for %.0f rows a label: %s", name, each, why)
-            return name
-    raise AssertionError("the last rule has no end")
+def usable_label_texts(config: Config, corpus: Corpus) -> list[str] | None:
+    """One text a label; None where names say nothing, or a row is no single text with labels."""
+    if not corpus.problem.has_labels or "text_pair" in corpus.splits["train"].column_names:
+        return None
+    return label_texts(corpus.labels, config.dataset.label_descriptions)

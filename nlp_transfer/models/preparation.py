@@ -6,8 +6,8 @@ import numpy as np
 
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.models.auto_strategy import usable_label_texts
 from nlp_transfer.models.loading import Pretrained, load_pretrained
-from nlp_transfer.models.recipes import usable_label_texts
 from nlp_transfer.tokenization.encoding import (
     Encoded,
     EncodedSplit,

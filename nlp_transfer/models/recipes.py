@@ -1,4 +1,4 @@
-"""What `strategy=auto` may choose from: strategies, each with or without label names as texts."""
+"""What `strategy=auto` chooses from: strategies, each with or without label names as texts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from importlib import resources
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import Config, Pooling, StrategyConfig
-from nlp_transfer.data.corpus import Corpus
-from nlp_transfer.data.labels.descriptions import label_texts
-from nlp_transfer.data.splits import FEWEST_HELD_OUT
-from nlp_transfer.models.mean_pooling import PARTS
-
-# Label names help where a label has fewer rows than this (docs/results: few labels).
-NAMES_UP_TO = 32  # rows a label, on average
+from nlp_transfer.config.schema import StrategyConfig
 
 
 @dataclass(frozen=True)
@@ -24,6 +17,7 @@ class Recipe:
     strategy: StrategyConfig
     label_names: bool = False
     expected: bool = False  # better than those before it, unless the folds say that it is not
+    reason: str = ""  # why it is a candidate, for the log
 
     @property
     def name(self) -> str:
@@ -46,41 +40,3 @@ def recipe_of(config: StrategyConfig, name: str) -> Recipe:
     if config.is_auto:
         return Recipe(named_strategy(config, strategy), names == "names")
     return Recipe(config, names == "names")
-
-
-def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
-    """The recipes to compare, cheapest first; one alone where nothing is to be chosen.
-
-    A strategy that was named is the only candidate. With fewer than about a hundred rows no
-    comparison could be believed (of 102 draws, folds of 80 rows ranked recipes that lie two points
-    apart no better than a coin): the recipe that was best where it was measured is taken.
-
-    Args:
-        model_type: of the checkpoint; few architectures can hold mean pooling.
-    """
-    rows, texts = len(corpus.splits["train"]), usable_label_texts(config, corpus)
-    with_names = config.strategy.label_names
-    few = rows / len(corpus.labels) < NAMES_UP_TO
-    names = texts is not None and (few if with_names is None else with_names)
-    if not config.strategy.is_auto:
-        return [Recipe(config.strategy, bool(with_names) and texts is not None)]
-
-    def recipe(name: str, expected: bool = False) -> Recipe:
-        return Recipe(named_strategy(config.strategy, name), names, expected)
-
-    if corpus.folds is None:
-        return [Recipe(named_strategy(config.strategy, "full"))]
-    solved = recipe("feature_extraction")
-    pairs = "text_pair" in corpus.splits["train"].column_names
-    pairs = pairs and model_type in PARTS and config.checkpoint.pooling is not Pooling.first
-    if not pairs and not (corpus.problem.one_label and corpus.problem.integer_references):
-        return [solved] if rows < FEWEST_HELD_OUT else [solved, recipe("probe_then_full")]
-    expected = recipe("pair_similarity" if pairs else "contrastive", expected=True)
-    return [expected] if rows < FEWEST_HELD_OUT else [solved, expected]
-
-
-def usable_label_texts(config: Config, corpus: Corpus) -> list[str] | None:
-    """One text a label; None where names say nothing, or a row is no single text with labels."""
-    if not corpus.problem.has_labels or "text_pair" in corpus.splits["train"].column_names:
-        return None
-    return label_texts(corpus.labels, config.dataset.label_descriptions)

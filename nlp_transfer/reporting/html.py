@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from nlp_transfer.reporting import conclusions, sections
 from nlp_transfer.reporting.glossary import TERMS, used_terms
 from nlp_transfer.reporting.markdown import markdown_report
 from nlp_transfer.reporting.run_record import RunRecord, read_record
-from nlp_transfer.reporting.splits import split_title
+from nlp_transfer.reporting.templates import environment
 from nlp_transfer.runs.folder import REPORT_FILE, REPORT_MD_FILE
 from nlp_transfer.utils.files import write_text
-from nlp_transfer.utils.text import number, percent, seconds
+from nlp_transfer.utils.text import number
 
 TEMPLATE = "report.html.j2"
 
@@ -36,17 +34,9 @@ def write_report(folder: Path) -> Path:
 
 def page(record: RunRecord) -> str:
     """The HTML page; every text in it is escaped."""
-    environment = Environment(
-        loader=PackageLoader("nlp_transfer", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=number, percent=percent, seconds=seconds, split_title=split_title
-    )
-    environment.globals.update(terms=TERMS)
+    templates = environment(autoescape=True)
+    templates.filters.update(number=number)
+    templates.globals.update(terms=TERMS)
     short = re.split("[/:]", record.config.checkpoint.name.rstrip("/"))[-1]
     context = {
         "record": record,
@@ -63,6 +53,6 @@ def page(record: RunRecord) -> str:
         "errors": sections.errors(record),
         "commands": list(sections.commands(record)),
     }
-    without_glossary = environment.get_template(TEMPLATE).render(**context, glossary={})
+    without_glossary = templates.get_template(TEMPLATE).render(**context, glossary={})
     used = used_terms(re.sub(r"<style>.*?</style>|<[^>]*>", " ", without_glossary, flags=re.DOTALL))
-    return environment.get_template(TEMPLATE).render(**context, glossary=used)
+    return templates.get_template(TEMPLATE).render(**context, glossary=used)

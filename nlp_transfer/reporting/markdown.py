@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from nlp_transfer.evaluation.confusion import confusions_of
 from nlp_transfer.reporting import conclusions
 from nlp_transfer.reporting.run_record import RunRecord
-from nlp_transfer.reporting.splits import figures_source, reported_split, split_title
-from nlp_transfer.utils.text import cell, percent, seconds, with_interval
+from nlp_transfer.reporting.splits import figures_source, reported_split
+from nlp_transfer.reporting.templates import environment
+from nlp_transfer.utils.text import cell, with_interval
 
 SHOWN_PAIRS = 5  # of confused labels
 COVERAGES = (1.0, 0.9, 0.8, 0.5)
@@ -74,15 +73,10 @@ def kept_epochs(record: RunRecord) -> dict[str, float]:
 
 def render(template: str, **context: Any) -> str:
     """A Markdown template; blank lines are never doubled, and none end it."""
-    environment = Environment(
-        loader=PackageLoader("nlp_transfer", "reporting"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(cell=cell, percent=percent, seconds=seconds, split_title=split_title)
-    environment.globals.update(with_interval=with_interval)
-    return tidy(environment.get_template(template).render(**context))
+    templates = environment(autoescape=False)
+    templates.filters.update(cell=cell)
+    templates.globals.update(with_interval=with_interval)
+    return tidy(templates.get_template(template).render(**context))
 
 
 def tidy(text: str) -> str:

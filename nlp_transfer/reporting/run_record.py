@@ -14,7 +14,7 @@ from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import greater_is_better
-from nlp_transfer.models.auto_strategy import resolve
+from nlp_transfer.models.recipes import recipe_of
 from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.runs.folder import (
@@ -148,8 +148,7 @@ def _planned(config: Config, run: dict[str, Any]) -> list[str]:
         config.strategy.is_auto and "strategy" not in decisions
     ):
         return []
-    stages = resolve(config.strategy, 1, 1, lambda name, _: decisions[name]).stages
-    return list(stages)
+    return list(recipe_of(config.strategy, decisions.get("strategy", "")).strategy.stages)
 
 
 def _finished_stages(run: dict[str, Any]) -> Iterator[StageSoFar]:

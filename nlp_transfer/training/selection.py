@@ -55,7 +55,9 @@ def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | 
     if folds is None:
         assert len(recipes) == 1, "only folds can choose"
         name = decide("strategy", lambda: recipes[0].name) if auto else recipes[0].name
-        return Selection(recipe_of(context.config.strategy, name), [], None)
+        recipe = recipe_of(context.config.strategy, name)
+        _log_only_candidate(recipes, recipe)
+        return Selection(recipe, [], None)
     problem, references = context.metrics.problem, context.encoded.splits["train"].labels
     logits: dict[str, np.ndarray] = {}
     evidence: list[Evidence] = []
@@ -77,6 +79,7 @@ def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | 
     if recipe_name not in logits:
         logits[recipe_name] = cross_validate(context, recipe, folds)
     _log(evidence, recipe_name)
+    _log_only_candidate(recipes, recipe)
     if not auto:
         return Selection(recipe, [], logits[recipe_name])
     entries = [replace(entry, chosen=entry.recipe == recipe_name) for entry in evidence]
@@ -101,6 +104,11 @@ def _evidence(
         float(losses.std() / np.sqrt(len(losses))),
         seconds,
     )
+
+
+def _log_only_candidate(recipes: list[Recipe], recipe: Recipe) -> None:
+    if [one.name for one in recipes] == [recipe.name] and recipes[0].reason:
+        logger.info("strategy=auto: %s: %s", recipe.name, recipes[0].reason)
 
 
 def _log(evidence: list[Evidence], name: str) -> None:
