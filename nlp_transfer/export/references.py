@@ -18,7 +18,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.onnx_parity import Questions
 from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.problems.decoder import Decoder
-from nlp_transfer.runs.folder import CONFIG_FILE
+from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.tokenization.model_inputs import PAIRS
 from nlp_transfer.utils.files import read_json
@@ -50,6 +50,8 @@ def of_run(folder: Path, data: Any = None) -> Questions:
     pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
     references = corpus.references(split)
     source = "the run's validation split" if split == "validation" else "the run's rows"
+    if corpus.folds is not None or read_json(folder / RUN_FILE).get("refit"):
+        source += ", which the model has learned from"
     return Questions(list(rows["text"]), references, source, pairs)
 
 
