@@ -30,6 +30,7 @@ from nlp_transfer.export.checkpoint import export, verify
 from nlp_transfer.export.claims import claim_of
 from nlp_transfer.hub.publication import publish, refuse_upload
 from nlp_transfer.models.auto_strategy import candidates
+from nlp_transfer.models.checkpoints.folder import follow_sentence_encoder
 from nlp_transfer.models.loading import refuse_absent_checkpoint
 from nlp_transfer.models.mean_pooling import with_pooling
 from nlp_transfer.models.preparation import encode_label_texts, load_and_encode
@@ -236,7 +237,10 @@ def set_up(
 def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
     """Load the checkpoint, encode every split, and report on the data."""
     start = time.time()
-    config, corpus = setup.config, setup.corpus
+    corpus, checkpoint = setup.corpus, setup.config.checkpoint
+    checkpoint = replace(checkpoint, pooling=follow_sentence_encoder(checkpoint))
+    config = replace(setup.config, checkpoint=checkpoint)
+    setup = replace(setup, config=config)
     pretrained, encoded = load_and_encode(config, corpus, setup.process)
     length = pretrained.max_tokens
     data_report.keep(folder, corpus, pretrained.tokenizer, length, config.tokenization)

@@ -194,7 +194,7 @@ def test_damaged_weights_and_weights_that_do_not_fit_are_one_clear_error(tmp_pat
     config = json.loads((tmp_path / "config.json").read_text())
     config["hidden_size"] = 64
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match=r"has \[32\], expected \[64\]"):
         load_pretrained(CheckpointConfig(str(tmp_path)), LABELS, 0)
 
 

@@ -171,6 +171,12 @@ def find_model(folder: Path) -> Path:
                 "The command that started it goes on with it.",
             )
         folder = folder / "model"
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"{folder} is an adapter of PEFT, not a whole model. Merge it first: "
+            "model.merge_and_unload().save_pretrained(FOLDER), with the tokenizer beside it.",
+        )
     if not (folder / "config.json").is_file():
         raise UserError(
             ExitCode.CHECKPOINT,

@@ -12,6 +12,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.models.checkpoints.adapters import refuse_two_models
+from nlp_transfer.models.checkpoints.folder import explain
+from nlp_transfer.models.checkpoints.parts import (
+    join_tokenizer,
+    refuse_unfitting_weights,
+    refuse_untrained,
+)
 from nlp_transfer.models.loading import LOADING_FAILS_WITH, evaluating
 from nlp_transfer.models.tokenizers import longest_input, take_literally
 from nlp_transfer.problems.decoder import Decoder
@@ -94,15 +101,26 @@ class TorchEngine:
         """
         if threads is not None:
             torch.set_num_threads(threads)
+        refuse_two_models(folder)
         try:
             with quiet():
-                load = AutoModelForSequenceClassification.from_pretrained
-                model = load(folder, dtype=torch.float32, use_safetensors=True)
-                return cls(model.to(_device()), AutoTokenizer.from_pretrained(folder))
+                model, report = AutoModelForSequenceClassification.from_pretrained(
+                    folder,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # to name them in the error
+                )
+                tokenizer = AutoTokenizer.from_pretrained(folder)
         except LOADING_FAILS_WITH as error:
+            reason = explain(folder) or error
             raise UserError(
-                ExitCode.CHECKPOINT, f"{folder} cannot be opened as a classifier: {error}"
+                ExitCode.CHECKPOINT, f"{folder} cannot be opened as a classifier: {reason}"
             ) from error
+        refuse_untrained(model, report, str(folder))
+        refuse_unfitting_weights(model, report, str(folder))
+        join_tokenizer(tokenizer, model, str(folder), may_grow=False)
+        return cls(model.to(_device()), tokenizer)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Inputs:
         """Tokens; long texts are read as they were in training."""

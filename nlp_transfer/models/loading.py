@@ -24,8 +24,23 @@ from transformers import (
 from nlp_transfer.config.schema import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import Anatomy, find_anatomy
+from nlp_transfer.models.checkpoints.adapters import (
+    base_of,
+    is_adapter,
+    merge_adapter,
+    outputs_of,
+    refuse_two_models,
+)
+from nlp_transfer.models.checkpoints.folder import encoder_folder, explain, has_tokenizer
+from nlp_transfer.models.checkpoints.parts import (
+    join_tokenizer,
+    refuse_invented,
+    refuse_other_tokenizer,
+    refuse_unfitting_weights,
+    shape_conflicts,
+)
 from nlp_transfer.models.head import adapt_head, labels_of, set_labels
-from nlp_transfer.models.tokenizers import add_padding, longest_input, require_end_token
+from nlp_transfer.models.tokenizers import longest_input
 from nlp_transfer.network import use_cache_if_unreachable
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.detection import remember_problem
@@ -76,13 +91,13 @@ def load_pretrained(
     try:
         with quiet():
             set_seed(seed)
-            tokenizer = AutoTokenizer.from_pretrained(source, **trust)
-            model_config = AutoConfig.from_pretrained(source, **trust)
+            tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **trust)
+            model_config = _config_of(source, trust)
             its_labels, own_head = labels_of(model_config), False
             if config.dropout is not None:
                 _set_dropout(model_config, config.dropout)
             if config.pretrained:
-                model = _load_model(source, model_config, config, trust)
+                model = _load_model(source, model_config, config, tokenizer)
                 own_head = adapt_head(model, its_labels, labels)
             else:
                 set_labels(model_config, labels)
@@ -94,9 +109,7 @@ def load_pretrained(
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
     set_labels(model.config, labels)
     remember_problem(problem, model.config)
-    add_padding(tokenizer, model, config.name)
-    if model.config.is_encoder_decoder:
-        require_end_token(tokenizer, model, config.name)
+    join_tokenizer(tokenizer, model, config.name, may_grow=True)
     anatomy = find_anatomy(model)
     return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer), own_head)
 
@@ -110,7 +123,10 @@ def refuse_absent_checkpoint(config: CheckpointConfig) -> None:
     source, trust = _locate(config.name), _trust(config)
     try:
         with quiet():
-            AutoConfig.from_pretrained(source, **trust)
+            AutoConfig.from_pretrained(source.weights, **trust)
+            folder = Path(source.tokenizer)
+            if folder.is_dir() and not has_tokenizer(folder):
+                refuse_invented(AutoTokenizer.from_pretrained(folder, **trust), config.name)
     except LOADING_FAILS_WITH as error:
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
 
@@ -124,13 +140,14 @@ def load_tokenizer(config: CheckpointConfig) -> tuple[Any, int]:
     source, trust = _locate(config.name), _trust(config)
     try:
         with quiet(), torch.device("meta"):
-            tokenizer = AutoTokenizer.from_pretrained(source, **trust)
-            model_config = AutoConfig.from_pretrained(source, **trust)
+            tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **trust)
+            model_config = AutoConfig.from_pretrained(source.weights, **trust)
             model = AutoModelForSequenceClassification.from_config(
                 model_config, trust_remote_code=config.trust_remote_code
             )
     except LOADING_FAILS_WITH as error:
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
+    refuse_other_tokenizer(tokenizer, model, config.name, may_grow=True)
     return tokenizer, longest_input(model, tokenizer)
 
 
@@ -146,9 +163,28 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
         model.train(was_training)
 
 
-def _locate(name: str) -> str:
-    if name != EMBEDDED:
-        return name
+@dataclass(frozen=True)
+class _Source:
+    """Where the parts of a checkpoint are."""
+
+    weights: str
+    tokenizer: str
+    adapter: Path | None = None
+
+
+def _locate(name: str) -> _Source:
+    if name == EMBEDDED:
+        folder = _embedded_folder()
+        return _Source(folder, folder)
+    refuse_two_models(Path(name))
+    folder_or_name = str(encoder_folder(Path(name))) if Path(name).is_dir() else name
+    if is_adapter(Path(name)):
+        base = base_of(Path(name))
+        return _Source(base, name if has_tokenizer(Path(name)) else base, Path(name))
+    return _Source(folder_or_name, folder_or_name)
+
+
+def _embedded_folder() -> str:
     if find_spec(EMBEDDED_PACKAGE) is None:
         raise UserError(
             ExitCode.CHECKPOINT,
@@ -177,19 +213,35 @@ def _trust(config: CheckpointConfig) -> dict[str, Any]:
     return trust
 
 
+def _config_of(source: _Source, trust: dict[str, Any]) -> Any:
+    model_config = AutoConfig.from_pretrained(source.weights, **trust)
+    outputs = None if source.adapter is None else outputs_of(source.adapter)
+    if outputs is not None and outputs != model_config.num_labels:
+        model_config.num_labels = outputs
+    return model_config
+
+
 def _load_model(
-    source: str, model_config: Any, config: CheckpointConfig, trust: dict[str, Any]
+    source: _Source, model_config: Any, config: CheckpointConfig, tokenizer: Any
 ) -> PreTrainedModel:
     model, report = AutoModelForSequenceClassification.from_pretrained(
-        source,
+        source.weights,
         config=model_config,
         dtype=torch.float32,
         use_safetensors=None if config.allow_pickle else True,
         output_loading_info=True,
-        **trust,
+        ignore_mismatched_sizes=True,  # of the head; the rest is refused below
+        **_trust(config),
     )
     missing = report["missing_keys"]
     anatomy = find_anatomy(model)
+    for key, conflict in shape_conflicts(report).items():
+        if anatomy.depth(key) <= anatomy.layers:
+            raise UserError(
+                ExitCode.CHECKPOINT,
+                f"The weights of {config.name} do not have the shapes that its config.json "
+                f"describes: {conflict}. The two belong to different models.",
+            )
     lacking = [name for name in missing if anatomy.depth(name) <= anatomy.layers]
     if lacking:
         raise UserError(
@@ -197,6 +249,10 @@ def _load_model(
             f"{config.name} lacks weights of the encoder itself ({', '.join(lacking[:3])} …): "
             "it is not a checkpoint of this architecture.",
         )
+    refuse_unfitting_weights(model, report, config.name)
+    if source.adapter is not None:
+        join_tokenizer(tokenizer, model, config.name, may_grow=True)
+        model = merge_adapter(model, source.adapter)
     if missing:
         logger.info("new in the head: %s", ", ".join(sorted(missing)))
     return model
@@ -212,6 +268,8 @@ def _set_dropout(model_config: Any, dropout: float) -> None:
 
 def _loading_message(config: CheckpointConfig, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
+    if Path(config.name).exists() and (seen := explain(encoder_folder(Path(config.name)))):
+        return f"checkpoint.name={config.name!r} cannot be loaded: {seen}"
     if not Path(config.name).is_dir() and (unreachable := use_cache_if_unreachable()):
         reason = f"the Hub cannot be reached ({unreachable}), and it is not in the cache."
     advice = "Check checkpoint.name (a Hub name or a local folder) and checkpoint.revision."

@@ -30,6 +30,15 @@ def add_padding(tokenizer: Any, model: PreTrainedModel, name: str) -> None:
             )
         tokenizer.pad_token, tokenizer.padding_side = tokenizer.eos_token, "right"
         logger.info("the tokenizer has no padding token: %s serves", tokenizer.pad_token)
+    known = model.config.pad_token_id
+    if known is not None and known != tokenizer.pad_token_id:
+        logger.info(
+            "the tokenizer of %s pads with token %d, and its config.json says %d: is it the "
+            "tokenizer of this model?",
+            name,
+            tokenizer.pad_token_id,
+            known,
+        )
     # Decoders find the last real token by it.
     model.config.pad_token_id = tokenizer.pad_token_id
 

@@ -1,0 +1,1 @@
+"""Checks of checkpoint folders: which parts there are, and whether they belong together."""
