@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nlp_transfer.config.composition import compose
     from nlp_transfer.config.schema import Config
-    from nlp_transfer.errors import UserError
+    from nlp_transfer.errors import InputError, UserError
+    from nlp_transfer.estimator.text_classifier import TextClassifier
+    from nlp_transfer.estimator.text_regressor import TextRegressor
     from nlp_transfer.evaluation.registry import Metric
     from nlp_transfer.inference.classifier import Classifier
     from nlp_transfer.pipeline import run
@@ -30,10 +32,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Classifier",
     "Config",
+    "InputError",
     "Loss",
     "Metric",
     "Prediction",
     "Result",
+    "TextClassifier",
+    "TextRegressor",
     "UserError",
     "compose",
     "run",
@@ -43,10 +48,13 @@ __version__ = "0.1.0"
 _HOME = {
     "Classifier": "inference.classifier",
     "Config": "config.schema",
+    "InputError": "errors",
     "Loss": "training.losses",
     "Metric": "evaluation.registry",
     "Prediction": "problems.decoder",
     "Result": "reporting.result",
+    "TextClassifier": "estimator.text_classifier",
+    "TextRegressor": "estimator.text_regressor",
     "UserError": "errors",
     "compose": "config.composition",
     "run": "pipeline",

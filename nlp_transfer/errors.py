@@ -48,6 +48,16 @@ class UserError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class InputError(UserError, ValueError):
+    """Texts or labels that an estimator cannot use; scikit-learn expects a `ValueError`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ExitCode.DATA, message)
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str]]:
+        return type(self), (str(self),)
+
+
 def of_the_disk(error: OSError) -> UserError | None:
     """No room, no right: what a person can mend; None where the system names no such reason."""
     if error.errno is None or isinstance(error, ConnectionError | TimeoutError):

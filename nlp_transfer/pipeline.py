@@ -177,28 +177,28 @@ def run(
     config = with_loss(config, extensions.loss)
     with libraries_as_before():
         setup = set_up(config, tables, extensions)
-        if config.dry_run:
-            return show_plan(setup)
-        with open_run(config, setup.corpus.fingerprint, setup.process, setup.code) as folder:
-            measured = finish(setup, folder)
-            if setup.process.is_first:
+        return show_plan(setup) if config.dry_run else complete(setup)
+
+
+def complete(setup: RunSetup, report: bool = True) -> Result:
+    """Train, measure, export and upload, unless that is done already.
+
+    Args:
+        report: draw the report, and print the summary.
+    """
+    config = setup.config
+    with open_run(config, setup.corpus.fingerprint, setup.process, setup.code) as folder:
+        if folder.state is State.finished:
+            logger.info("%s is finished (overwrite=true starts it again)", folder.path)
+            measured = read_json(folder.metrics)
+            leave(setup.process)
+        else:
+            measured = deliver(measure(fit(prepare(setup, folder))))
+        if setup.process.is_first:
+            if report:
                 draw_report(folder.path)
                 print(console.summary(folder.read(), measured, folder.path), flush=True)
-                publish(config.hub, setup.corpus, folder.model)
-    return result_of(setup, folder, measured)
-
-
-def finish(setup: RunSetup, folder: RunFolder) -> dict[str, dict[str, Any]]:
-    """Train, measure and export, unless that is done already; `metrics.json`."""
-    if folder.state is State.finished:
-        logger.info("%s is finished (overwrite=true starts it again)", folder.path)
-        leave(setup.process)
-        return read_json(folder.metrics)
-    return deliver(measure(fit(prepare(setup, folder))))
-
-
-def result_of(setup: RunSetup, folder: RunFolder, measured: dict[str, dict[str, Any]]) -> Result:
-    """The result of a run from its figures."""
+            publish(config.hub, setup.corpus, folder.model)
     name, split = setup.metrics.best, setup.corpus.deciding_split
     best = measured[split]["metrics"][name]
     best = float("nan") if best is None else best
@@ -345,10 +345,12 @@ def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
     tokenizer, name = context.pretrained.tokenizer, setup.config.checkpoint.name
     length = input_length(context.pretrained.max_tokens, setup.config.tokenization)
     export(measured.fitted.model, tokenizer, name, length, folder.model)
-    worst = verify([claim])[0]
+    fresh_process = setup.config.export.fresh_process
+    worst = verify([claim], fresh_process)[0]
     write_json(folder.metrics, figures)
     write_json(folder.path / MISTAKES_FILE, _mistakes(corpus, evaluations))
     verified = {"rows": len(claim.texts), "difference": worst, "split": claim.split}
+    verified["fresh_process"] = fresh_process
     entries = asdict(_entries(measured, verified, length))
     write_card(folder.model, measured.fitted.config, entries, figures)
     folder.finish(**entries)

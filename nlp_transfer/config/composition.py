@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -35,7 +35,10 @@ ConfigStore.instance().store(name=SCHEMA, node=default_tree())
 
 
 def compose(
-    *overrides: str, config_dir: str | Path | None = None, in_memory: bool = True
+    *overrides: str,
+    config_dir: str | Path | None = None,
+    in_memory: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> Config:
     """The checked configuration for overrides as they are typed on the command line.
 
@@ -46,6 +49,8 @@ def compose(
         config_dir: a folder with YAML groups of your own, searched besides the package's.
         in_memory: whether data and metrics may be given later (`run(config, data=…)`); False: the
             overrides must name them.
+        settings: values of Python by their full keys, such as `{"training.batch_size": 16}`; they
+            come after the overrides.
 
     Raises:
         UserError: with everything that is wrong.
@@ -66,9 +71,27 @@ def compose(
     try:
         with _hydra():
             tree = plain(hydra.compose("train", [*overrides, *search]))
+        for key, value in _with_exact_epochs(settings or {}).items():
+            set_value(tree, key, value)
         return to_config(tree, in_memory)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(ExitCode.CONFIG, str(error)) from error
+
+
+def set_value(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value by its full key; whether that exists is for `to_config`."""
+    *sections, name = key.split(".")
+    for section in sections:
+        below = tree.get(section)
+        tree[section] = below if isinstance(below, dict) else {}
+        tree = tree[section]
+    tree[name] = value
+
+
+def _with_exact_epochs(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As `with_stage_keys` does for overrides."""
+    words = with_stage_keys([f"{key}=" for key in settings])[len(settings) :]
+    return {**settings, **{word.lstrip("+").removesuffix("=0"): 0 for word in words}}
 
 
 @contextmanager

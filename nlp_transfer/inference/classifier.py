@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nlp_transfer.data.cells import is_blank
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.download import local_folder
 from nlp_transfer.inference.engines import ENGINES, Engine
@@ -116,7 +117,7 @@ class Classifier:
         column = texts_of_column(texts)
         probabilities = self.probabilities(column, text_pairs)
         return [
-            self.decoder.prediction(row) if text and text.strip() else None
+            None if is_blank(text) else self.decoder.prediction(row)
             for row, text in zip(probabilities, column, strict=True)
         ]
 
@@ -132,6 +133,8 @@ def texts_of_column(column: Texts) -> list[str | None]:
         raise TypeError("a list of texts is expected; for one text give [text]")
     if isinstance(column, Mapping) or hasattr(column, "columns"):
         raise TypeError('a column of texts is expected, found a table: give table["text"]')
+    if hasattr(column, "to_pylist"):  # of Arrow, whose own elements are no texts
+        column = column.to_pylist()
     return [_text(value) for value in column]
 
 

@@ -301,11 +301,16 @@ def _calibration_lines(calibration: dict[str, Any]) -> Iterator[str]:
         yield f"  {split_title(split):<18}{'   '.join(figures)}"
 
 
+def verifier(verified: dict[str, Any]) -> str:
+    """Who opened the exported folder, from `run.json`."""
+    return "a new process" if verified.get("fresh_process", True) else "the process of the run"
+
+
 def _folder_lines(run: dict[str, Any], folder: Path) -> Iterator[str]:
     verified, model = run["verified"], folder / "model"
     yield f"Model: {model}"
     yield from wrapped(
-        f"  Verified: a new process predicted {verified['rows']} texts from this folder; "
+        f"  Verified: {verifier(verified)} predicted {verified['rows']} texts from this folder; "
         f"the probabilities agree within {verified['difference']:.1e}."
     )
     yield f"  transformers.pipeline('text-classification', '{model}')"

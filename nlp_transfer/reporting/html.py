@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from nlp_transfer.reporting import conclusions, sections
+from nlp_transfer.reporting.console import verifier
 from nlp_transfer.reporting.glossary import TERMS, used_terms
 from nlp_transfer.reporting.markdown import markdown_report
 from nlp_transfer.reporting.run_record import RunRecord, read_record
@@ -41,6 +42,7 @@ def page(record: RunRecord) -> str:
     context = {
         "record": record,
         "run": record.run,
+        "verifier": verifier(record.run.get("verified", {})),
         "title": f"{record.config.task} · {short}",
         "overview": conclusions.overview(record),
         "setup": dict(sections.setup(record)),

@@ -33,6 +33,7 @@ from nlp_transfer.reporting.card.metadata import (
     model_title,
     without_path,
 )
+from nlp_transfer.reporting.console import verifier
 from nlp_transfer.reporting.markdown import candidates, details, tidy
 from nlp_transfer.reporting.splits import figures_source, reported_split, split_title
 from nlp_transfer.utils.files import write_text
@@ -62,6 +63,7 @@ def model_card(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> 
         details=details(run, metrics),
         candidates=candidates(run),
         run=run,
+        verifier=verifier(run.get("verified", {})),
         stages=[_stage(stage) for stage in run["stages"]],
         settings=list(_settings(config, run)),
         time=seconds(run["seconds"]) if "seconds" in run else None,

@@ -1,0 +1,263 @@
+"""What both estimators share: from their parameters to a run, and the folder that it leaves."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from datasets import Dataset, Features, Value
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from nlp_transfer.config.composition import GROUPS, compose, group_options
+from nlp_transfer.config.schema import Config, DatasetConfig
+from nlp_transfer.data.memory import with_tables
+from nlp_transfer.data.sources import Source
+from nlp_transfer.errors import ExitCode, InputError, UserError
+from nlp_transfer.estimator.stored_run import PREFIX, StoredRun
+from nlp_transfer.estimator.texts import TextColumns, read_texts, refuse_other_shape
+from nlp_transfer.inference.classifier import Classifier
+from nlp_transfer.pipeline import complete, set_up
+from nlp_transfer.reporting.drawing import draw_report
+from nlp_transfer.reporting.result import Result
+from nlp_transfer.training.extensions import Extensions, with_loss
+from nlp_transfer.utils.files import read_json, write_json
+from nlp_transfer.utils.logging import libraries_as_before, warnings_only
+
+ESTIMATOR_FILE = "estimator.json"  # in a saved folder: what the run does not know
+# Of a temporary folder, which is cleared of them when the run is finished.
+CACHES = ("tokens", "features")
+Overrides = Sequence[str] | Mapping[str, Any]
+
+
+class TextEstimator(BaseEstimator):
+    """Parameters, the run that they make, and its folder; not to be used itself."""
+
+    checkpoint: str
+    strategy: str
+    seed: int
+    overrides: Overrides | None
+    run_dir: str | Path | None
+    metrics: Sequence[Any]
+    callbacks: Sequence[Any]
+    loss: Any
+    verbose: bool
+
+    SAVED: ClassVar[tuple[str, ...]] = ("checkpoint", "strategy", "seed", "verbose")
+
+    @property
+    def report_(self) -> Result:
+        """The run: its metrics, and `report_.show()` for the report."""
+        return self._stored().result
+
+    @property
+    def cross_validation_(self) -> dict[str, Any] | None:
+        """Figures of the rows by models that have not seen them; None: a validation part decided.
+
+        As in `metrics.json`: `rows`, `metrics`, `intervals`, `per_class` and more.
+        """
+        return self._stored().result.metrics.get("cross_validation")
+
+    @property
+    def classifier_(self) -> Classifier:
+        """The exported model."""
+        return self._stored().classifier
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the run into a folder: `model/`, the report and the figures.
+
+        The folder is that of a run, for every command; the exported checkpoint is `model/`. The
+        report shows rows of the data. Metrics, callbacks and a loss that were given are not kept.
+
+        Raises:
+            UserError: the folder holds something.
+        """
+        stored, target = self._stored(), Path(folder)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(
+                ExitCode.RUN_FOLDER,
+                f"{target} exists and is not empty; expected a new folder. Name another, or remove "
+                "it.",
+            )
+        draw_report(stored.folder)
+        shutil.copytree(
+            stored.folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock")
+        )
+        parameters = {name: getattr(self, name) for name in self.SAVED}
+        overrides = self.overrides or None
+        if isinstance(overrides, Mapping):
+            parameters["overrides"] = dict(overrides)
+        else:
+            parameters["overrides"] = None if overrides is None else list(overrides)
+        fitted = {**self._fitted_state(), "paired": self._paired}
+        about = {"estimator": type(self).__name__, "parameters": parameters, "fitted": fitted}
+        write_json(target / ESTIMATOR_FILE, about)
+        return target
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """A fitted estimator from a folder that `save` wrote, which it uses and leaves there.
+
+        Raises:
+            UserError: it is another folder.
+        """
+        place = Path(folder)
+        file = place / ESTIMATOR_FILE
+        about = read_json(file) if file.is_file() else {}
+        if about.get("estimator") != cls.__name__:
+            found = f"one of {about['estimator']}" if about else f"no {ESTIMATOR_FILE} in it"
+            raise UserError(
+                ExitCode.RUN_FOLDER,
+                f"{place} does not hold a {cls.__name__}: expected a folder that save() wrote, "
+                f"found {found}. Classifier.load opens runs and exported folders.",
+            )
+        estimator = cls(**about["parameters"])
+        estimator._paired = about["fitted"].pop("paired")
+        estimator._restore(about["fitted"])
+        estimator._run = StoredRun(place)
+        return estimator
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # the name is scikit-learn's
+        return re.sub(r"\s*\n\s*", " ", super().__repr__(N_CHAR_MAX))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_run")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.target_tags.required = True
+        return tags
+
+    def _fit(self, config: Config, columns: TextColumns, labels: list[Any], kind: Any) -> None:
+        """Run the pipeline on texts and labels; afterwards `_run` is its folder.
+
+        Args:
+            kind: of the label column, a feature of `datasets`.
+        """
+        if len(columns) != len(labels):
+            raise InputError(f"X has {len(columns)} texts and y {len(labels)} labels.")
+        if not len(columns):
+            raise InputError("X is empty: 0 texts, while a minimum of 2 is required.")
+        paired = columns.pairs is not None
+        pair = "text_pair" if paired else None
+        config = replace(config, dataset=replace(config.dataset, text_pair=pair))
+        temporary = None if self.run_dir is not None else Path(tempfile.mkdtemp(prefix=PREFIX))
+        try:
+            config = self._placed(config, temporary)
+            folder = self._complete(config, _table(columns, labels, kind))
+        except BaseException:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        if temporary is not None:
+            for cache in CACHES:
+                shutil.rmtree(temporary / cache, ignore_errors=True)
+        self._run = StoredRun(folder, temporary)
+        self._paired = paired
+
+    def _complete(self, config: Config, table: Dataset) -> Path:
+        """The folder of the finished run."""
+        tables = {"train": Source("X", table)}
+        config = with_tables(config, tables)
+        extensions = Extensions.of(self.metrics, self.callbacks, self.loss)
+        config = with_loss(config, extensions.loss)
+        with libraries_as_before(), nullcontext() if self.verbose else warnings_only():
+            return complete(set_up(config, tables, extensions), report=self.verbose).folder
+
+    def _config(self, problem: str) -> Config:
+        """The configuration of the parameters; overrides win.
+
+        Raises:
+            UserError: they name something that does not exist, or that `X` and `y` are.
+        """
+        overrides = self.overrides or ()
+        if isinstance(overrides, str):
+            raise InputError(
+                f"overrides is {overrides!r}; expected a list of overrides, or a mapping, as in "
+                "overrides={'training.batch_size': 32}."
+            )
+        words, given = list(overrides), {}
+        if isinstance(overrides, Mapping):
+            words = [f"{key}={value}" for key, value in overrides.items() if key in GROUPS]
+            given = {key: value for key, value in overrides.items() if key not in GROUPS}
+        names = {word.partition("=")[0].lstrip("+") for word in words}
+        # Whoever fits an estimator holds test rows back without it.
+        settings = {"seed": self.seed, "dataset.problem": problem, "dataset.test_fraction": 0.0}
+        settings["export.fresh_process"] = self.run_dir is not None
+        groups = ["+task=classify", f"strategy={self.strategy}"]
+        if self.checkpoint in [name for name, _ in group_options("checkpoint")]:
+            groups.append(f"checkpoint={self.checkpoint}")
+        elif "checkpoint" not in names:
+            settings["checkpoint.name"] = str(self.checkpoint)
+        settings = {key: value for key, value in settings.items() if key not in names}
+        config = compose(*groups, *words, settings={**settings, **given})
+        if config.dry_run:
+            raise InputError("overrides has dry_run=true, which fits nothing. Leave it out.")
+        for name in ("text", "text_pair", "label"):
+            if getattr(config.dataset, name) != getattr(DatasetConfig, name):
+                raise InputError(
+                    f"overrides has dataset.{name}, which names a column; X and y are the columns. "
+                    "Leave it out."
+                )
+        return config
+
+    def _placed(self, config: Config, temporary: Path | None) -> Config:
+        """The configuration with the folders of this fit."""
+        if temporary is None:
+            return replace(config, run_dir=str(self.run_dir))
+        tokens, features = (str(temporary / cache) for cache in CACHES)
+        return replace(
+            config,
+            run_dir=str(temporary / "run"),
+            tokenization=replace(config.tokenization, folder=tokens),
+            features=replace(config.features, folder=features),
+        )
+
+    def _stored(self) -> StoredRun:
+        if not hasattr(self, "_run"):
+            raise NotFittedError(
+                f"This {type(self).__name__} is not fitted yet: call fit with texts and labels."
+            )
+        return self._run
+
+    def _probabilities(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Of every row, float64 [rows, labels], NaN where there is no text; and which have one."""
+        classifier = self._stored().classifier
+        columns = self._read(x)
+        refuse_other_shape(columns, self._paired)
+        answerable = columns.answerable
+        probabilities = np.full((len(columns), len(classifier.labels)), np.nan)
+        if answerable.any():
+            rows = np.flatnonzero(answerable)
+            texts = [columns.texts[row] for row in rows]
+            pairs = None if columns.pairs is None else [columns.pairs[row] for row in rows]
+            probabilities[rows] = classifier.probabilities(texts, pairs)
+        return probabilities, answerable
+
+    def _read(self, x: Any) -> TextColumns:
+        return read_texts(x)
+
+    def _fitted_state(self) -> dict[str, Any]:
+        """What `fit` learned beside the run, for JSON."""
+        raise NotImplementedError
+
+    def _restore(self, fitted: dict[str, Any]) -> None:
+        """Set what `_fitted_state` gave."""
+        raise NotImplementedError
+
+
+def _table(columns: TextColumns, labels: list[Any], kind: Any) -> Dataset:
+    cells: dict[str, list[Any]] = {"text": columns.texts, "label": labels}
+    kinds = {"text": Value("string"), "label": kind}
+    if columns.pairs is not None:
+        cells["text_pair"], kinds["text_pair"] = columns.pairs, Value("string")
+    return Dataset.from_dict(cells, Features(kinds))

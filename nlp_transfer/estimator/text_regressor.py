@@ -1,0 +1,86 @@
+"""`TextRegressor`: scikit-learn's interface to a run that learns scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from datasets import Value
+from sklearn.base import RegressorMixin
+from transformers import TrainerCallback
+
+from nlp_transfer.config.schema import AUTO
+from nlp_transfer.estimator.base import Overrides, TextEstimator
+from nlp_transfer.estimator.targets import read_scores
+from nlp_transfer.evaluation.registry import Metric
+from nlp_transfer.problems.regression import REGRESSION
+from nlp_transfer.training.extensions import MetricFunction
+from nlp_transfer.training.losses import Loss
+
+
+class TextRegressor(RegressorMixin, TextEstimator):
+    """A pretrained encoder as a scikit-learn regressor: a number for each text, or pair of texts.
+
+    Args:
+        checkpoint, strategy, seed, overrides, run_dir, metrics, callbacks, loss, verbose: as those
+            of `TextClassifier`.
+
+    Attributes:
+        report_: the run, a `Result`; `report_.show()` shows the report.
+        cross_validation_: figures of rows that were held out in turn, or None.
+        classifier_: the exported model, a `Classifier`.
+
+    >>> pairs = [("A man plays.", "Someone makes music."), ("It rains.", "A dog sleeps.")] * 8
+    >>> model = TextRegressor(strategy="feature_extraction")
+    >>> model.fit(pairs, [3.5, 0.0] * 8).predict(pairs[:2])  # doctest: +SKIP
+    array([3.48, 0.02])
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        checkpoint: str = "minilm",
+        strategy: str = AUTO,
+        *,
+        seed: int = 42,
+        overrides: Overrides | None = None,
+        run_dir: str | Path | None = None,
+        metrics: Sequence[Metric | MetricFunction] = (),
+        callbacks: Sequence[TrainerCallback] = (),
+        loss: Loss | Callable[..., Any] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.strategy = strategy
+        self.seed = seed
+        self.overrides = overrides
+        self.run_dir = run_dir
+        self.metrics = metrics
+        self.callbacks = callbacks
+        self.loss = loss
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train on texts and their scores; what was fitted before is forgotten.
+
+        Args:
+            X: texts or pairs of texts, as `TextClassifier.fit` takes them.
+            y: finite numbers [texts].
+
+        Raises:
+            UserError: what cannot be used; `InputError`, a `ValueError`, for `X` and `y`.
+        """
+        columns, scores = self._read(X), read_scores(y)
+        self._fit(self._config(REGRESSION.name), columns, scores.tolist(), Value("float64"))
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The score of each text, float64 [texts]; NaN where a text is missing or empty."""
+        return self._probabilities(X)[0][:, 0]
+
+    def _fitted_state(self) -> dict[str, Any]:
+        return {}
+
+    def _restore(self, fitted: dict[str, Any]) -> None:
+        del fitted
