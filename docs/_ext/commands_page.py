@@ -52,8 +52,13 @@ def describe(parser: argparse.ArgumentParser) -> str:
     parser.formatter_class = _Wide
     usage = parser.format_usage().removeprefix("usage: ").strip()
     usage = "\n".join(textwrap.wrap(usage, 92, subsequent_indent="    ", break_on_hyphens=False))
-    rows = [_row(action) for action in parser._actions if action.dest != "help"]
-    arguments = table(("argument", "default", "meaning"), rows) if rows else ""
+    rows: list[tuple[str, ...]] = [
+        _row(action) for action in parser._actions if action.dest != "help"
+    ]
+    head: tuple[str, ...] = ("argument", "default", "meaning")
+    if not any(default for _, default, _ in rows):
+        head, rows = ("argument", "meaning"), [(name, meaning) for name, _, meaning in rows]
+    arguments = table(head, rows) if rows else ""
     return f"```text\n{usage}\n```\n\n{arguments}"
 
 
