@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
+from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig, Quoting
 from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.corpus import Corpus, load_labelled
 from nlp_transfer.data.formats.registry import ReadOptions, is_table_name
@@ -45,6 +45,7 @@ class LabelledTexts:
     delimiter: str | None = None
     encoding: str | None = None  # of a file; None: UTF-8, or UTF-16 by its mark
     separator: str | None = None  # between the cells of a file; None: as its header shows
+    quoting: Quoting = Quoting.double  # of the cells of a file
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,14 @@ def _read(texts: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, li
     config = replace(config, **columns, group=None, id=None)  # nothing is cut here
     if is_file:
         # How the files of training were written says nothing about this one.
-        options = ReadOptions(texts.encoding, texts.separator, keys="--")
+        names = (config.text, config.text_pair, *config.label_columns)
+        options = ReadOptions(
+            texts.encoding,
+            texts.separator,
+            quoting=texts.quoting,
+            columns=tuple(name for name in names if name),
+            keys="--",
+        )
         sources = read_files(texts.data, "--data", options)
     else:
         split = getattr(config, texts.split) if texts.split in SPLITS else texts.split

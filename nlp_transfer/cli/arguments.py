@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from nlp_transfer.config.schema import Quoting
 from nlp_transfer.errors import ExitCode, UserError
 
 Parser: TypeAlias = argparse.ArgumentParser
@@ -70,6 +71,12 @@ def add_file_options(parser: Any) -> None:
     """How a file of texts is written."""
     parser.add_argument("--encoding", help="of a text file, as cp1252 (UTF-8, or by its mark)")
     parser.add_argument("--separator", metavar="SIGN", help="between cells (as the header shows)")
+    parser.add_argument(
+        "--quoting",
+        choices=[style.value for style in Quoting],
+        default=Quoting.double.value,
+        help="of cells: quotes inside are doubled, or have a backslash; none: letters like others",
+    )
 
 
 def add_out(parser: Parser, help_text: str, default: Path | None = None) -> None:

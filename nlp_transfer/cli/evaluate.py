@@ -33,11 +33,12 @@ def _add_arguments(parser: Parser) -> None:
 def run_evaluate(arguments: Namespace) -> None:
     """Print the metrics of a model on labelled texts."""
     from nlp_transfer.analysis.evaluate import LabelledTexts, remeasure
+    from nlp_transfer.config.schema import Quoting
     from nlp_transfer.utils.files import write_json
 
     check_out(arguments.out, arguments.force)
     columns = (arguments.text, arguments.text_pair, arguments.label, arguments.delimiter)
-    how = (arguments.encoding, arguments.separator)
+    how = (arguments.encoding, arguments.separator, Quoting(arguments.quoting))
     texts = LabelledTexts(arguments.data, arguments.split, *columns, *how)
     measurement = remeasure(arguments.folder, texts, arguments.backend, arguments.threads)
     print(measurement)

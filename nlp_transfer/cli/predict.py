@@ -32,6 +32,7 @@ TABLE_OPTIONS = {
     "format": None,
     "encoding": None,
     "separator": None,
+    "quoting": "double",
     "prefix": "",
     "delimiter": "|",
     "force": False,
@@ -141,6 +142,7 @@ def _predict_table(arguments: Namespace) -> None:
 
 def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     """The request, checked before anything is loaded."""
+    from nlp_transfer.config.schema import Quoting
     from nlp_transfer.data.formats.registry import ReadOptions, is_table_name, require_reader
     from nlp_transfer.data.tabular import STREAMED, kind_of
     from nlp_transfer.inference.table_prediction import PredictionRequest
@@ -179,7 +181,13 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
         arguments.probabilities,
         arguments.prefix,
         arguments.delimiter,
-        ReadOptions(arguments.encoding, arguments.separator, keys="--"),
+        ReadOptions(
+            arguments.encoding,
+            arguments.separator,
+            quoting=Quoting(arguments.quoting),
+            columns=tuple(c for c in (arguments.text, arguments.text_pair) if c),
+            keys="--",
+        ),
     )
 
 

@@ -28,7 +28,7 @@ FILE_SUFFIXES = (
     ".xlsx",
 )
 # A file of one of these kinds may be compressed; a .zip has one member.
-COMPRESSED_SUFFIXES = (".gz", ".zst", ".zip")
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
 class Precision(Enum):
@@ -146,6 +146,17 @@ class OnUnusable(Enum):
     """Leave them out; the data report counts and lists them."""
 
 
+class Quoting(Enum):
+    """How cells of CSV and TSV files that hold separators or quotes are written."""
+
+    double = "double"
+    """In quotes; a quote inside is doubled."""
+    backslash = "backslash"
+    """In quotes; a quote inside has a backslash before it."""
+    none = "none"
+    """Quotes are letters like others."""
+
+
 class Thresholds(Enum):
     """For what it is chosen from which probability on a label is given."""
 
@@ -245,6 +256,7 @@ class DatasetConfig:
     separator: str | None = None
     """The sign between the cells of CSV and TSV files; null: by the suffix, or as the header shows.
     """
+    quoting: Quoting = Quoting.double
     seed: int = 42
     """Draws the splits, the folds and the rows of dataset.limit; everything else is drawn by seed.
     """

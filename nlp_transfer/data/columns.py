@@ -81,13 +81,28 @@ def require_columns(
         f"{key}{'=' if '.' in key else ' '}{name!r} is not a column of {where}"
         for key, name in missing
     )
-    names = ", ".join(c if c and c == c.strip() and "," not in c else repr(c) for c in columns)
+    shown = ", ".join(c if _is_plain(c) else repr(c) for c in columns)
     keys = " and ".join(key for key, _ in missing)
+    names = [name for _, name in missing]
     raise UserError(
         ExitCode.DATA,
-        f"{assigned}; it has {names}. Set {keys} to one of them."
-        f"{_nearest(columns, [name for _, name in missing])}{_no_header(columns)}",
+        f"{assigned}; it has {shown}. Set {keys} to one of them."
+        f"{_separated(columns, names) or _nearest(columns, names)}{_no_header(columns)}",
     )
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name can be told from its neighbours without quotes."""
+    return bool(name) and name == name.strip() and "," not in name and name.isprintable()
+
+
+def _separated(columns: Sequence[str], names: Sequence[str]) -> str:
+    """A hint for a file whose one column is several, with a sign between them."""
+    signs = set(columns[0]) - set("".join(names)) if len(columns) == 1 else ()
+    for sign in sorted(signs):
+        if set(names) <= {cell.strip() for cell in columns[0].split(sign)}:
+            return f" Its columns seem to be separated by {sign!r}: name it as the separator."
+    return ""
 
 
 def _nearest(columns: Sequence[str], names: Sequence[str]) -> str:
@@ -108,6 +123,9 @@ def _nearest(columns: Sequence[str], names: Sequence[str]) -> str:
 
 def _no_header(columns: Sequence[str]) -> str:
     """A hint for a file whose first line seems to be a row."""
+    nameless = [c for c in columns if not c or c.startswith("(column ")]
+    if len(columns) > 1 and 2 * len(nameless) >= len(columns):
+        return " The first line names the columns; remove the lines before it."
     texts = [c for c in columns if len(c.split()) >= LONG_NAME]
     if not texts:
         return ""

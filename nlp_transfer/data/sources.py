@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -63,7 +64,10 @@ def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, 
     if config.name is None:
         columns = (config.text, config.text_pair, config.group, *config.label_columns, *slices)
         options = ReadOptions(
-            config.encoding, config.separator, columns=tuple(c for c in columns if c)
+            config.encoding,
+            config.separator,
+            quoting=config.quoting,
+            columns=tuple(c for c in columns if c),
         )
         return {
             split: read_files(where, f"dataset.{split}", options) for split, where in places.items()
@@ -132,6 +136,7 @@ def read_files(pattern: str, key: str, options: ReadOptions | None = None) -> li
     if not path.exists() and WORKBOOK in pattern.lower():
         pattern, _, sheet = pattern.rpartition("#")
         path, options = Path(pattern).expanduser(), replace(options, sheet=sheet)
+    path = path if path.exists() else _in_another_form(path)
     pattern_or_path = str(path) if pattern.startswith("~") else pattern
     if path.exists():
         return [_read_file(path, options, pattern_or_path)]
@@ -144,6 +149,15 @@ def read_files(pattern: str, key: str, options: ReadOptions | None = None) -> li
     return [_read_file(Path(file), options, file) for file in paths]
 
 
+def _in_another_form(path: Path) -> Path:
+    """A file whose name is the same but for the Unicode form: a Mac writes é as two signs."""
+    if path.name.isascii() or not path.parent.is_dir():
+        return path
+    wanted = unicodedata.normalize("NFC", path.name)
+    same = (p for p in path.parent.iterdir() if unicodedata.normalize("NFC", p.name) == wanted)
+    return next(same, path)
+
+
 @contextmanager
 def _fetched(url: str, key: str) -> Iterator[list[Path]]:
     """Copies of what a URL names, for as long as they are read."""
@@ -152,7 +166,8 @@ def _fetched(url: str, key: str) -> Iterator[list[Path]]:
         try:
             files = fsspec.open_local(f"simplecache::{url}", simplecache=options)
         except Exception as error:  # noqa: BLE001 (each file system has errors of its own)
-            reason = "there is no such file" if isinstance(error, IndexError) else str(error)
+            absent = isinstance(error, IndexError | FileNotFoundError)
+            reason = "there is no such file" if absent else str(error).rstrip(".")
             raise UserError(
                 ExitCode.DATA, f"{key}={url!r} cannot be read: {reason or type(error).__name__}."
             ) from error

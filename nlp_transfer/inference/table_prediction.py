@@ -240,6 +240,11 @@ def identity_of(request: PredictionRequest, folder: Path, backend: str) -> dict[
         "source": source,
         "model": _fingerprint(find_model(folder), backend),
         "backend": backend,
+        "reading": [
+            request.options.encoding,
+            request.options.separator,
+            request.options.quoting.value,
+        ],
         "columns": [request.text, request.text_pair],
         "answers": [
             request.prefix,

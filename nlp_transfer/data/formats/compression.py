@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,10 +15,21 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
+from nlp_transfer.config.schema import COMPRESSED_SUFFIXES
 from nlp_transfer.errors import ExitCode, UserError
 
 # What damaged archives fail with; gzip's own error is an OSError.
-DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile)
+DAMAGED: tuple[type[Exception], ...] = (
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    NotImplementedError,  # a zip of a method that Python does not have
+)
+UNPACKING_FAILS_WITH: tuple[type[Exception], ...] = (*DAMAGED, OSError)
+# What systems add to archives beside the file that is meant.
+ADDED = ("Thumbs.db", "desktop.ini")
 
 
 @contextmanager
@@ -26,29 +39,44 @@ def open_content(path: Path) -> Iterator[tuple[BinaryIO, str, BinaryIO]]:
     Raises:
         UserError: where the archive is damaged, or has not exactly one member.
     """
-    try:
-        with path.open("rb") as raw:
-            match path.suffix.lower():
-                case ".gz":
-                    content = cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-                    yield content, str(path.with_suffix("")), raw
-                case ".zst":
-                    stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-                    content = cast(BinaryIO, io.BufferedReader(_Raw(stream)))
-                    yield content, str(path.with_suffix("")), raw
-                case ".zip":
-                    with zipfile.ZipFile(raw) as archive:
-                        member = _only_member(archive, path)
-                        with archive.open(member) as inner:
-                            yield cast(BinaryIO, inner), member.filename, raw
-                case _:
-                    yield raw, str(path), raw
-    except DAMAGED as error:
-        raise UserError(
-            ExitCode.DATA,
-            f"{path} cannot be unpacked: {error or type(error).__name__}. It is damaged, or cut "
-            "off; copy it again.",
-        ) from error
+    with path.open("rb") as raw:
+        if path.suffix.lower() not in COMPRESSED_SUFFIXES:
+            yield raw, str(path), raw
+            return
+        try:
+            with _unpacked(path, raw) as (content, name):
+                yield content, name, raw
+        except UNPACKING_FAILS_WITH as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk
+            raise UserError(
+                ExitCode.DATA,
+                f"{path} cannot be unpacked: {error or type(error).__name__}. It is damaged, or "
+                "cut off; copy it again.",
+            ) from error
+
+
+@contextmanager
+def _unpacked(path: Path, raw: BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
+    """The content of an archive, and the name that says its format."""
+    inner_name = str(path.with_suffix(""))
+    match path.suffix.lower():
+        case ".gz":
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)), inner_name
+        case ".bz2":
+            with bz2.open(raw) as content:
+                yield cast(BinaryIO, content), inner_name
+        case ".xz":
+            with lzma.open(raw) as content:
+                yield cast(BinaryIO, content), inner_name
+        case ".zst":
+            stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+            yield cast(BinaryIO, io.BufferedReader(_Raw(stream))), inner_name
+        case _:
+            with zipfile.ZipFile(raw) as archive:
+                member = _only_member(archive, path)
+                with archive.open(member) as inner:
+                    yield cast(BinaryIO, inner), member.filename
 
 
 def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
@@ -56,7 +84,7 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     members = [
         member
         for member in archive.infolist()
-        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+        if not member.is_dir() and not _is_added(member.filename)
     ]
     if len(members) != 1:
         names = ", ".join(member.filename for member in members[:5]) or "none"
@@ -68,6 +96,11 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     if members[0].flag_bits & 1:
         raise UserError(ExitCode.DATA, f"{path} is encrypted. Unpack it and name the file.")
     return members[0]
+
+
+def _is_added(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    return name.startswith("__MACOSX/") or last.startswith(".") or last in ADDED
 
 
 class _Raw(io.RawIOBase):

@@ -21,19 +21,40 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# How files that are no text begin, what they are, and how their names end.
+NOT_TEXT = (
+    (b"\x1f\x8b", "compressed by gzip", ".gz"),
+    (b"PK\x03\x04", "a zip archive or a workbook", ".zip or .xlsx"),
+    (b"\xfd7zXZ\x00", "compressed by xz", ".xz"),
+    (b"BZh", "compressed by bzip2", ".bz2"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", ".zst"),
+    (b"PAR1", "a Parquet file", ".parquet"),
+    (b"ARROW1", "an Arrow file", ".arrow"),
+    (b"ORC", "an ORC file", ".orc"),
+    (b"\xd0\xcf\x11\xe0", "a workbook of old Excel", ".xlsx, once it is saved as such"),
+)
 GUESSES = ("cp1252", "latin-1")  # what files of Windows and of old systems are
 
 
 @contextmanager
-def decoded(file: BinaryIO, options: ReadOptions, newline: str) -> Iterator[io.TextIOWrapper]:
+def decoded(
+    file: BinaryIO, name: str, options: ReadOptions, newline: str
+) -> Iterator[io.TextIOWrapper]:
     """The file as text; it stays open.
 
     A byte order mark decides; else the encoding of the options, else UTF-8.
+
+    Raises:
+        UserError: if it is no text file at all.
     """
     source: Any = file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file))
-    head = source.peek(4)[:4]
-    encoding = next((name for mark, name in MARKS if head.startswith(mark)), None)
-    encoding = encoding or options.encoding or "utf-8"
+    head = source.peek(64)[:64]
+    for start, what, suffix in NOT_TEXT:
+        if head.startswith(start) and any(byte < 9 or byte > 126 for byte in head):
+            raise UserError(
+                ExitCode.DATA, f"{name} is {what}, no text: such a name ends in {suffix}."
+            )
+    encoding = _encoding_by_mark(head) or options.encoding or "utf-8"
     text = io.TextIOWrapper(source, encoding=encoding, newline=newline)
     try:
         yield text
@@ -41,31 +62,40 @@ def decoded(file: BinaryIO, options: ReadOptions, newline: str) -> Iterator[io.T
         text.detach()  # the file is the caller's to close
 
 
+def _encoding_by_mark(head: bytes) -> str | None:
+    return next((name for mark, name in MARKS if head.startswith(mark)), None)
+
+
 def not_decodable(name: str, error: UnicodeDecodeError, options: ReadOptions) -> UserError:
     """The error for a file that is not in the expected encoding, with the line and what to type."""
+    if error.encoding.lower().replace("-", "").startswith(("utf16", "utf32")):
+        return UserError(
+            ExitCode.DATA,
+            f"{name} begins as a file in {error.encoding.upper()} and is damaged or cut off "
+            f"({error.reason}). Copy it again, or save it as UTF-8.",
+        )
     expected = options.encoding or "UTF-8"
     line, content = _first_bad_line(Path(name), options)
+    if b"\0" in content:
+        return UserError(
+            ExitCode.DATA, f"{name} is no text file: it has bytes that no text has. What is it?"
+        )
     where = "" if line is None else f", line {line}"
-    key = f"{options.keys}encoding"
     guess = next((g for g in GUESSES if _decodes(content, g)), GUESSES[0])
-    assign = "=" if options.keys.endswith(".") else " "
-    excerpt = (
-        "" if not content else f" (read as {guess}: {content.decode(guess, 'replace')[:60]!r})"
-    )
+    shown = "" if not content else f" (read as {guess}: {content.decode(guess, 'replace')[:60]!r})"
     return UserError(
         ExitCode.DATA,
-        f"{name}{where}: not {expected} ({error.reason}){excerpt}. Name its encoding, as in "
-        f"{key}{assign}{guess}, or save the file as UTF-8.",
+        f"{name}{where}: not {expected} ({error.reason}){shown}. Name its encoding, as in "
+        f"{options.assigned('encoding', guess)}, or save the file as UTF-8.",
     )
 
 
 def has_nul(name: str, line: int, options: ReadOptions) -> UserError:
     """The error for a NUL character, which no text has."""
-    assign = "=" if options.keys.endswith(".") else " "
     return UserError(
         ExitCode.DATA,
         f"{name}, line {line}: has a NUL character, which no text has. If the file is UTF-16, type "
-        f"{options.keys}encoding{assign}utf-16-le; if it is damaged, remove the character.",
+        f"{options.assigned('encoding', 'utf-16-le')}; if it is damaged, remove the character.",
     )
 
 

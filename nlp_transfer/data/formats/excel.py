@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, BinaryIO
@@ -17,8 +19,25 @@ from nlp_transfer.data.formats.registry import (
 )
 from nlp_transfer.errors import ExitCode, UserError
 
+# What openpyxl fails with on files that are no workbooks, or are damaged.
+DAMAGED: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    SyntaxError,
+)
+ERRORS = frozenset(("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!"))
+OLD = b"\xd0\xcf\x11\xe0"  # how files of old Excel and encrypted workbooks begin
 
-@register_reader("xlsx", ".xlsx")
+
+@register_reader("xlsx", ".xlsx", ".xlsm")
 def read_workbook(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
     """One sheet; its first row names the columns.
 
@@ -27,20 +46,34 @@ def read_workbook(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[W
     """
     try:
         from openpyxl import load_workbook
-        from openpyxl.utils.exceptions import InvalidFileException
     except ImportError as error:
         raise UserError(
             ExitCode.MACHINE,
             f"{name} needs openpyxl, which is not installed. Type pip install "
             "'nlp_transfer[excel]', or save the sheet as CSV (UTF-8).",
         ) from error
+    content = file.read()
+    if content.startswith(OLD):
+        raise UserError(
+            ExitCode.DATA,
+            f"{name} is encrypted, or a workbook of old Excel (.xls). Save it as .xlsx without a "
+            "password.",
+        )
     try:
-        book = load_workbook(io.BytesIO(file.read()), read_only=True, data_only=True)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError) as error:
+        # Its warnings are about formats and rules of cells, which nobody reads here.
+        with warnings.catch_warnings(action="ignore"):
+            book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+            sheet = _sheet(book, name, options)
+            rows = _rows(book[sheet])
+            window = list(islice(rows, WINDOW))
+            _refuse_formulas(content, sheet, _empty_columns(window), name)
+            while window:
+                yield window
+                window = list(islice(rows, WINDOW))
+    except UserError:
+        raise
+    except DAMAGED as error:
         raise UserError(ExitCode.DATA, f"{name} is not a workbook of Excel: {error}.") from error
-    rows = _rows(book[_sheet(book, name, options)])
-    while window := list(islice(rows, WINDOW)):
-        yield window
 
 
 def _sheet(book: Any, name: str, options: ReadOptions) -> str:
@@ -49,6 +82,8 @@ def _sheet(book: Any, name: str, options: ReadOptions) -> str:
         return options.sheet
     if options.sheet is None:
         filled = [s for s in sheets if any(c is not None for r in book[s].values for c in r)]
+        if not filled:
+            raise UserError(ExitCode.DATA, f"{name} is an empty workbook: expected labelled texts.")
         if len(filled) == 1:
             return filled[0]
         sheets = filled or sheets
@@ -64,5 +99,30 @@ def _rows(sheet: Any) -> Iterator[dict[str, Any]]:
     header = ["" if cell is None else str(cell) for cell in next(rows, ())]
     names = unique_names(header)
     for row in rows:
-        if any(cell is not None for cell in row):
-            yield dict(zip(names, row, strict=True))
+        # What Excel could not compute is no cell.
+        cells = [None if cell in ERRORS else cell for cell in row]
+        if any(cell is not None for cell in cells):
+            missing = [None] * (len(names) - len(cells))
+            yield dict(zip(names, [*cells, *missing], strict=False))
+
+
+def _empty_columns(window: Window) -> list[str]:
+    columns = list(window[0]) if window else []
+    return [c for c in columns if all(row[c] is None for row in window)]
+
+
+def _refuse_formulas(content: bytes, sheet: str, columns: list[str], name: str) -> None:
+    """Stop where empty columns are formulas whose results nobody has saved."""
+    if not columns:
+        return
+    from openpyxl import load_workbook
+
+    book = load_workbook(io.BytesIO(content), read_only=True, data_only=False)
+    for row in islice(_rows(book[sheet]), WINDOW):
+        for column in columns:
+            if str(row.get(column)).startswith("="):
+                raise UserError(
+                    ExitCode.DATA,
+                    f"{name}: the column {column!r} holds formulas whose results are not saved. "
+                    "Open the workbook in a program of spreadsheets and save it there.",
+                )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
@@ -11,14 +14,14 @@ from nlp_transfer.data.formats.encodings import decoded, has_nul
 from nlp_transfer.data.formats.registry import WINDOW, ReadOptions, Window, register_reader
 from nlp_transfer.errors import ExitCode, UserError
 
+CONSTANTS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 Row = dict[str, Any]
 Lines = Iterator[tuple[int, str]]  # those that are not empty, with their numbers
 
 
 def line_starts(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[int]:
     """The line of each object; nothing where the file is one document."""
-    del name
-    with decoded(file, options, newline="\n") as text:
+    with decoded(file, name, options, newline="\n") as text:
         lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
         first = next(lines, None)
         if first is None or not _is_row(first[1]):
@@ -36,11 +39,12 @@ def read_json_rows(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[
     Raises:
         UserError: with the line that cannot be read.
     """
-    with decoded(file, options, newline="\n") as text:
+    with decoded(file, name, options, newline="\n") as text:
         lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
         first = next(lines, None)
         if first is None:
             return
+        _refuse_doubled_keys(first, name)
         if "\0" in first[1]:
             raise has_nul(name, first[0], options)
         second = next(lines, None) if _is_row(first[1]) else None
@@ -72,7 +76,8 @@ def _row(number: int, line: str, name: str) -> Row:
 
 def _parsed(text: str, line: int, name: str) -> Any:
     try:
-        value = json.loads(text.rstrip())  # an error at the end is on the last line
+        # NaN is how pandas writes what is missing. An error at the end is on the last line.
+        value = json.loads(text.rstrip(), parse_constant=CONSTANTS.get)
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a character is no text
         return value
@@ -83,8 +88,31 @@ def _parsed(text: str, line: int, name: str) -> Any:
         raise UserError(
             ExitCode.DATA,
             f"{name}, line {at}: expected one JSON object a line, or one array of objects: "
-            f"{error}.",
+            f"{error}.{_notation(text)}",
         ) from error
+
+
+def _notation(text: str) -> str:
+    python = re.match(r"\s*[\[{]\s*'", text)
+    return " JSON has double quotes; this looks like Python's repr." if python else ""
+
+
+def _refuse_doubled_keys(first: tuple[int, str], name: str) -> None:
+    """Stop where an object has a key twice: JSON would keep the last one without a word."""
+
+    def refuse(pairs: list[tuple[str, Any]]) -> Row:
+        keys = [key for key, _ in pairs]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise UserError(
+                ExitCode.DATA,
+                f"{name}, line {first[0]}: an object has the key {twice!r} more than once: give "
+                "each of them a name of its own.",
+            )
+        return dict(pairs)
+
+    with suppress(ValueError, RecursionError):  # no whole object: that is said elsewhere
+        json.loads(first[1], object_pairs_hook=refuse)
 
 
 def _document(first: tuple[int, str], rest: Lines, name: str, options: ReadOptions) -> list[Row]:
@@ -94,7 +122,14 @@ def _document(first: tuple[int, str], rest: Lines, name: str, options: ReadOptio
     opens = line.strip() in ("[", "{") or line.lstrip()[:1] == "["
     whole = line + "".join(text for _, text in rest) if opens else line
     value = _parsed(whole, number, name)
-    rows = _rows_of(value)
+    rows = _rows_of(value, options)
+    if rows is None and isinstance(value, dict):
+        lists = [key for key, cell in value.items() if _are_rows(cell)]
+        raise UserError(
+            ExitCode.DATA,
+            f"{name} is one object with the tables {', '.join(map(repr, lists))}: write each into "
+            "a file of its own.",
+        )
     if rows is None:
         raise UserError(
             ExitCode.DATA,
@@ -105,24 +140,52 @@ def _document(first: tuple[int, str], rest: Lines, name: str, options: ReadOptio
     return rows
 
 
-def _rows_of(value: Any) -> list[Row] | None:
-    """The rows of a document: an array, pandas' orient `columns`, `split` or `table`, one row."""
+def _rows_of(value: Any, options: ReadOptions) -> list[Row] | None:
+    """The rows of a document; None where it holds none, or several tables.
+
+    An array of objects, also as the one table inside an object; pandas' orients `columns`, `index`,
+    `split` and `table`; one row.
+    """
     if isinstance(value, list):
-        return value if value and all(isinstance(row, dict) for row in value) else None
+        return value if _are_rows(value) else None
     if not isinstance(value, dict):
         return None
-    cells = list(value.values())
+    wanted = {column.partition(".")[0] for column in options.columns}
     if {"columns", "data"} <= set(value) and isinstance(value["columns"], list):
-        return [dict(zip(value["columns"], row, strict=True)) for row in value["data"]]
-    if set(value) == {"schema", "data"}:
-        return _rows_of(value["data"])
-    if cells and all(isinstance(cell, dict) for cell in cells):
+        return _rows_of_split(value)
+    if not (wanted and wanted <= set(value)):
+        tables = [cell for cell in value.values() if _are_rows(cell)]
+        if len(tables) == 1:
+            return tables[0]
+        if len(tables) > 1:
+            return None
+    return _rows_by_column(value, wanted) or [value]
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _rows_of_split(value: Row) -> list[Row] | None:
+    columns, data = value["columns"], value["data"]
+    if not isinstance(data, list) or not all(isinstance(row, list) for row in data):
+        return None
+    if any(len(row) != len(columns) for row in data):
+        return None
+    return [dict(zip(map(str, columns), row, strict=True)) for row in data]
+
+
+def _rows_by_column(value: Row, wanted: set[str]) -> list[Row] | None:
+    """The rows of an object of objects (by column or by row) or of lists, if it is one."""
+    cells = list(value.values())
+    if cells and all(isinstance(cell, dict) and cell for cell in cells):
         keys = list(cells[0])
-        numbered = bool(keys) and all(key.isdigit() for key in keys)
-        if numbered and all(list(cell) == keys for cell in cells):
+        alike = all(list(cell) == keys for cell in cells)
+        if alike and (all(key.isdigit() for key in keys) or (wanted and wanted <= set(value))):
             return [{name: cell[key] for name, cell in value.items()} for key in keys]
-    if len(cells) > 1 and all(isinstance(cell, list) for cell in cells):
-        lengths = {len(cell) for cell in cells}
-        if len(lengths) == 1:
-            return [dict(zip(value, row, strict=True)) for row in zip(*cells, strict=True)]
-    return [value]
+        if wanted and all(wanted <= set(cell) for cell in cells):
+            return cells
+    lists = [cell for cell in cells if isinstance(cell, list)]
+    if len(lists) == len(cells) > 1 and len({len(cell) for cell in lists}) == 1:
+        return [dict(zip(value, row, strict=True)) for row in zip(*cells, strict=True)]
+    return None

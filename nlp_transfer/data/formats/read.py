@@ -40,10 +40,16 @@ def read_windows(
         if "encoding" not in str(error):
             raise
         raise UserError(ExitCode.CONFIG, f"{options.keys}encoding: {error}.") from error
+    except UserError:
+        raise
     except UnicodeError as error:  # UTF-16 without its mark, say
         raise UserError(
             ExitCode.DATA, f"{name} is not {options.encoding or 'UTF-8'}: {error}."
         ) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(ExitCode.DATA, f"{name} cannot be read: {error}.") from error
     except (pa.ArrowException, *DAMAGED) as error:
         raise UserError(ExitCode.DATA, f"{name} cannot be read: {error}.") from error
 

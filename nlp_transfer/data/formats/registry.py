@@ -12,11 +12,21 @@ from typing import Any, BinaryIO, TypeAlias
 
 import pyarrow as pa
 
-from nlp_transfer.config.schema import COMPRESSED_SUFFIXES
+from nlp_transfer.config.schema import COMPRESSED_SUFFIXES, Quoting
 from nlp_transfer.errors import ExitCode, UserError
 
 MODULES = ("delimited", "json_rows", "columnar", "excel")
 ENTRY_POINTS = "nlp_transfer.sources"
+# What to do with files of other kinds.
+OTHER_KINDS = {
+    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), "Save it as a workbook (.xlsx)."),
+    ".txt": "If it is a table, name it .csv or .tsv.",
+    ".dat": "If it is a table, name it .csv or .tsv.",
+    **dict.fromkeys((".pkl", ".pickle"), "Pickles can run code: write it with to_parquet."),
+    **dict.fromkeys((".tar", ".tgz", ".7z", ".rar"), "Unpack it and name the file."),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "Export the table as CSV."),
+    **dict.fromkeys((".yaml", ".yml", ".xml", ".html"), "Write it as JSON lines."),
+}
 WINDOW = 4096  # rows: sorted by length they leave little padding, and a kill loses only these
 
 Window: TypeAlias = pa.Table | list[dict[str, Any]]  # JSON rows keep their own shape
@@ -32,12 +42,18 @@ class ReadOptions:
     """Between cells; None: by the suffix, or as the header shows."""
     sheet: str | None = None
     """Of a workbook."""
+    quoting: Quoting = Quoting.double
+    """How cells of CSV and TSV are quoted."""
     columns: tuple[str, ...] = ()
     """Those that are needed; none: all of them."""
     keys: str = "dataset."
     """What stands before `encoding` and `separator` where a person types them."""
     note: Callable[[str], None] = field(default=lambda _: None)
     """Takes one sentence about each thing that was decided while reading."""
+
+    def assigned(self, key: str, value: str) -> str:
+        """What a person types: `dataset.encoding=cp1252` or `--encoding cp1252`."""
+        return f"{self.keys}{key}{'=' if self.keys.endswith('.') else ' '}{value}"
 
 
 Read: TypeAlias = Callable[[BinaryIO, str, ReadOptions], Iterator[Window]]
@@ -115,9 +131,14 @@ def require_reader(name: str, code: ExitCode = ExitCode.DATA) -> Reader:
         raise UserError(
             code,
             f"{name} is not one of the known kinds: {suffixes}; each of them also compressed "
-            f"({', '.join(COMPRESSED_SUFFIXES)}).",
+            f"({', '.join(COMPRESSED_SUFFIXES)}).{_advice(name)}",
         )
     return reader
+
+
+def _advice(name: str) -> str:
+    suffix = Path(without_compression(name)).suffix.lower()
+    return f" {OTHER_KINDS[suffix]}" if suffix in OTHER_KINDS else ""
 
 
 def without_compression(name: str) -> str:
