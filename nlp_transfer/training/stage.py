@@ -25,6 +25,7 @@ from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.features.cache import trained_on_features
 from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.inference.torch_engine import predict_logits
+from nlp_transfer.models.linear_maps import fast_linear_maps
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
 from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
@@ -190,7 +191,7 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     stops = SavesAndStops(process, config.training.checkpoint_minutes)
     groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
-    with objective_of(run, encoded) as objective:
+    with objective_of(run, encoded) as objective, fast_linear_maps(model):
         finite = FiniteLoss(objective.loss)
         trainer = StageTrainer(
             model=model,
