@@ -6,11 +6,19 @@ import copy
 
 import pytest
 import torch
+from architectures import ARCHITECTURES
 from conftest import make_encoder
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from nlp_transfer.config.schema import Pooling
 from nlp_transfer.models import linear_maps
+from nlp_transfer.models.last_layer import shortened
 from nlp_transfer.models.linear_maps import fast_linear_maps
+from nlp_transfer.models.loading import Pretrained, find_anatomy
+from nlp_transfer.models.mean_pooling import PARTS, with_pooling
 
+MASK = (torch.arange(7) < torch.tensor([7, 3, 5, 1])[:, None]).long()
+TEXTS = {"input_ids": (torch.arange(28).reshape(4, 7) % 40 + 3) * MASK, "attention_mask": MASK}
 Answer = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 
@@ -45,3 +53,94 @@ def test_linear_maps_by_onednn_give_the_same_states_and_gradients(
     assert set(found_gradients) == set(gradients)
     for name, gradient in gradients.items():
         assert (found_gradients[name] - gradient).abs().max() < 1e-5 * gradient.abs().max(), name
+
+
+def make_classifier(architecture: str) -> PreTrainedModel:
+    """Three layers and a head with random weights, and biases that are not zero."""
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(ARCHITECTURES[architecture])
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.2)
+    return model.eval()
+
+
+def logits_and_gradients(model: PreTrainedModel) -> Answer:
+    """Logits of padded texts, and what their cross-entropy makes of the weights; in float64."""
+    model = copy.deepcopy(model).double()
+    logits = model(**TEXTS).logits
+    model.zero_grad()
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1, 0])).backward()
+    named = model.named_parameters()
+    return logits.detach(), {n: p.grad.clone() for n, p in named if p.grad is not None}
+
+
+def logits_of(model: PreTrainedModel) -> torch.Tensor:
+    """The logits of the same texts in float32."""
+    with torch.inference_mode():
+        return model(**TEXTS).logits
+
+
+def assert_equal(one: Answer, two: Answer) -> None:
+    """Equal within the rounding of float64."""
+    assert (one[0] - two[0]).abs().max() < 1e-13 * one[0].abs().max()
+    largest = max(gradient.abs().max() for gradient in one[1].values())
+    for name in {*one[1], *two[1]}:
+        # What gets no gradient in the one may get one of zero in the other.
+        gradients = [answer[1].get(name, torch.zeros(())) for answer in (one, two)]
+        assert (gradients[0] - gradients[1]).abs().max() < 1e-13 * largest, name
+
+
+def width_of_states(model: PreTrainedModel) -> torch.Size:
+    """The shape of what the encoder says of two texts of three tokens."""
+    ids = torch.tensor([[3, 4, 5], [6, 7, 8]])
+    return model.base_model(input_ids=ids, attention_mask=torch.ones_like(ids))[0].shape
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_last_layer_gives_its_first_token_alone_and_the_same_logits_and_gradients(
+    architecture: str,
+) -> None:
+    model = make_classifier(architecture)
+    whole, logits = logits_and_gradients(model), logits_of(model)
+    with shortened(model):
+        assert (logits_of(model) - logits).abs().max() < 1e-6 * max(1, logits.abs().max())
+        tokens = 3 if architecture.startswith("modernbert") else 1  # which is left whole
+        assert width_of_states(model) == (2, tokens, 32)
+        assert_equal(whole, logits_and_gradients(model))
+    with shortened(model, only_first=False):
+        assert width_of_states(model) == (2, 3, 32)
+    assert width_of_states(model) == (2, 3, 32)
+
+
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a.replace("_", "-") in PARTS])
+@pytest.mark.parametrize("only_first", [True, False])
+def test_the_layer_that_averages_needs_no_matrix_product_and_says_the_same(
+    architecture: str, only_first: bool
+) -> None:
+    plain = Pretrained(make_classifier(architecture), None, None, 64)
+    model = with_pooling(plain, Pooling.mean).model.eval()
+    layer = model.get_submodule(find_anatomy(model).layer_prefixes[-1])
+    whole = logits_and_gradients(model)
+    with shortened(model):  # it learns: its products are made, for the first token
+        assert_equal(whole, logits_and_gradients(model))
+    layer.requires_grad_(False)
+    whole, logits = logits_and_gradients(model), logits_of(model)
+    for part in layer.modules():
+        if isinstance(part, torch.nn.Linear):
+            part.register_forward_hook(lambda *_: pytest.fail("a matrix product"))
+    with shortened(model, only_first):
+        assert width_of_states(model) == (2, 1 if only_first else 3, 32)
+        assert (logits_of(model) - logits).abs().max() < 1e-6 * max(1, logits.abs().max())
+        assert_equal(whole, logits_and_gradients(model))
+
+
+def test_a_layer_that_averaged_and_has_learned_is_computed() -> None:
+    model = make_classifier("bert")
+    model = with_pooling(Pretrained(model, None, None, 64), Pooling.mean).model.eval()
+    with torch.no_grad():
+        model.bert.encoder.layer[-1].output.dense.weight[3, 4] = 0.5
+    model.requires_grad_(True)
+    model.bert.encoder.layer[-1].requires_grad_(False)
+    whole = logits_and_gradients(model)
+    with shortened(model):
+        assert_equal(whole, logits_and_gradients(model))

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from nlp_transfer.features.linear_models import Table, solve
 from nlp_transfer.models.anatomy import linear_layers_of_head
 from nlp_transfer.models.head import last_linear
+from nlp_transfer.models.last_layer import shortened
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.tokenization.encoding import Collator, EncodedSplit
@@ -51,7 +52,7 @@ def solve_head(  # noqa: PLR0913
         then as it was.
     """
     model = pretrained.model
-    with evaluating(model):
+    with evaluating(model), shortened(model):
         shape = _straighten(pretrained, train.inputs, collator)
         if shape is None:
             return None

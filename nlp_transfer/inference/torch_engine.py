@@ -19,6 +19,7 @@ from nlp_transfer.models.checkpoints.parts import (
     refuse_unfitting_weights,
     refuse_untrained,
 )
+from nlp_transfer.models.last_layer import shortened
 from nlp_transfer.models.loading import LOADING_FAILS_WITH, evaluating
 from nlp_transfer.models.tokenizers import longest_input, take_literally
 from nlp_transfer.problems.decoder import Decoder
@@ -57,7 +58,7 @@ def predict_logits(
     batches = plan_inference(inputs.lengths, max_tokens or tokens_at_once(model.device))
     mine = batches if process is None else batches[process.rank :: process.world_size]
     answers = []
-    with evaluating(model):
+    with evaluating(model), shortened(model):
         for rows in mine:
             batch = {name: t.to(model.device) for name, t in collator.pad(inputs, rows).items()}
             answers.append((rows, model(**batch).logits.float().cpu().numpy()))

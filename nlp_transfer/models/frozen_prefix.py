@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.models.anatomy import Anatomy
+from nlp_transfer.models.last_layer import shortened
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.tokenization.encoding import Encoded
 from nlp_transfer.tokenization.model_inputs import Inputs
@@ -115,14 +116,18 @@ def states_by_row(
     def stop(_: nn.Module, __: Any, output: Any) -> None:
         raise _Reached(output[0] if isinstance(output, tuple) else output)
 
+    mask = batch["attention_mask"].bool()
+    at_the_beginning = prefix.first_token and bool(mask[:, 0].all())
     hook = model.get_submodule(below).register_forward_hook(stop)
     try:
-        model(**batch)
+        with shortened(model) if at_the_beginning else nullcontext():
+            model(**batch)
     except _Reached as reached:
         states = reached.states
     finally:
         hook.remove()
-    mask = batch["attention_mask"].bool()
+    if at_the_beginning:
+        return list(states[:, :1])
     rows = [row[real] for row, real in zip(states, mask, strict=True)]
     if prefix.mean:
         return [row.mean(dim=0, keepdim=True) for row in rows]

@@ -36,7 +36,7 @@ ROWS = 1000  # of train, on which the two ways are compared
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """The names of a layer's parts."""
 
     queries_and_keys: tuple[str, str]
@@ -45,13 +45,13 @@ class _Parts:
     norms: tuple[str, str]
 
 
-_BERT = _Parts(
+_BERT = Parts(
     ("attention.self.query", "attention.self.key"),
     "attention.self.value",
     "attention.output.dense",
     ("attention.output.LayerNorm", "output.LayerNorm"),
 )
-_DISTILBERT = _Parts(
+_DISTILBERT = Parts(
     ("attention.q_lin", "attention.k_lin"),
     "attention.v_lin",
     "attention.out_lin",
@@ -156,7 +156,7 @@ def choose_pooling(pretrained: Pretrained, encoded: Encoded, seed: int) -> Pooli
     return max(scores, key=lambda pooling: scores[pooling])
 
 
-def _add_mean_layer(model: PreTrainedModel, parts: _Parts) -> None:
+def _add_mean_layer(model: PreTrainedModel, parts: Parts) -> None:
     path = find_anatomy(model).layer_prefixes[-1].rpartition(".")[0]
     layers = model.get_submodule(path)
     assert isinstance(layers, nn.ModuleList)

@@ -28,6 +28,7 @@ from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.linear_maps import fast_linear_maps
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
+from nlp_transfer.models.mean_pooling import reads_first_token
 from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
 from nlp_transfer.problems import Problem
 from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
@@ -191,7 +192,12 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     stops = SavesAndStops(process, config.training.checkpoint_minutes)
     groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
-    with objective_of(run, encoded) as objective, fast_linear_maps(model):
+    only_first = run.loss.reads != "embeddings" or _embeds_first_token(run, encoded)
+    with (
+        objective_of(run, encoded) as objective,
+        fast_linear_maps(model),
+        shortened(model, only_first),
+    ):
         finite = FiniteLoss(objective.loss)
         trainer = StageTrainer(
             model=model,
@@ -209,6 +215,11 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     if stops.stopped_by is not None:
         raise stop_error(stops.stopped_by, f"after step {outcome.steps}")
     return outcome
+
+
+def _embeds_first_token(run: StageRun, encoded: Encoded) -> bool:
+    """Whether the first token, which is at the beginning of every row, is the embedding."""
+    return reads_first_token(run.pretrained) and encoded.collator.side == "right"
 
 
 def _best_epoch(run: StageRun) -> BestEpoch | None:

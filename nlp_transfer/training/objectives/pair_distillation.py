@@ -30,6 +30,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.models.last_layer import shortened
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.models.mean_pooling import PARTS
 from nlp_transfer.tokenization.encoding import Collator, EncodedSplit, encode_texts
@@ -229,7 +230,8 @@ def _embed(model: PreTrainedModel, inputs: Inputs, collator: Collator, bf16: boo
     """What the head reads, mean pooling included, centred and of norm 1: float32 [rows, width]."""
     vectors = np.empty((len(inputs), model.config.hidden_size), np.float32)
     device = model.device
-    with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    with evaluating(model), shortened(model), autocast:
         for rows in plan_inference(inputs.lengths, tokens_at_once(device)):
             batch = collator.pad(inputs, rows)
             states = model.base_model(**{name: t.to(device) for name, t in batch.items()})[0]
