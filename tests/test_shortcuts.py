@@ -16,6 +16,7 @@ from nlp_transfer.models.last_layer import shortened
 from nlp_transfer.models.linear_maps import fast_linear_maps
 from nlp_transfer.models.loading import Pretrained, find_anatomy
 from nlp_transfer.models.mean_pooling import PARTS, with_pooling
+from nlp_transfer.models.packing import without_padding
 
 MASK = (torch.arange(7) < torch.tensor([7, 3, 5, 1])[:, None]).long()
 TEXTS = {"input_ids": (torch.arange(28).reshape(4, 7) % 40 + 3) * MASK, "attention_mask": MASK}
@@ -143,4 +144,35 @@ def test_a_layer_that_averaged_and_has_learned_is_computed() -> None:
     model.bert.encoder.layer[-1].requires_grad_(False)
     whole = logits_and_gradients(model)
     with shortened(model):
+        assert_equal(whole, logits_and_gradients(model))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("padded", [True, False])
+def test_layers_compute_no_padding_and_give_the_same_logits_and_gradients(
+    architecture: str, padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not padded:
+        monkeypatch.setitem(TEXTS, "attention_mask", torch.ones_like(MASK))
+    model = make_classifier(architecture)
+    whole, logits = logits_and_gradients(model), logits_of(model)
+    layer = model.get_submodule(find_anatomy(model).layer_prefixes[1])
+    last = [module for module in layer.modules() if type(module) is torch.nn.Linear][-1]
+    rows: list[int] = []
+    hook = last.register_forward_hook(lambda _, __, x: rows.append(x[..., 0].numel()))
+    with without_padding(model):
+        assert (logits_of(model) - logits).abs().max() < 1e-6 * max(1, logits.abs().max())
+        known = architecture not in ("deberta", "modernbert_first_token", "modernbert_mean")
+        assert rows == [16 if padded and known else 28]
+        hook.remove()
+        assert_equal(whole, logits_and_gradients(model))
+    assert torch.equal(logits_of(model), logits)
+
+
+def test_all_shortcuts_together_give_the_same_logits_and_gradients() -> None:
+    plain = Pretrained(make_classifier("bert"), None, None, 64)
+    model = with_pooling(plain, Pooling.mean).model.eval()
+    model.bert.encoder.layer[-1].requires_grad_(False)
+    whole = logits_and_gradients(model)
+    with fast_linear_maps(model), shortened(model, only_first=False), without_padding(model):
         assert_equal(whole, logits_and_gradients(model))

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from nlp_transfer.models.attention import attend, is_plain, projections, sum_of
 from nlp_transfer.models.loading import find_anatomy
 from nlp_transfer.models.mean_pooling import LOUD, PARTS, Parts
 
@@ -52,9 +53,7 @@ def _short_forward(model: PreTrainedModel, layer: nn.Module, only_first: bool) -
     parts = PARTS.get(config.model_type)
     if parts is not None and _only_averages(layer, parts):
         return partial(_average, layer, parts, only_first)
-    plain = getattr(config, "_attn_implementation", "eager") in ("eager", "sdpa")
-    decodes = getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False)
-    if not only_first or not plain or decodes:
+    if not only_first or not is_plain(config):
         return None
     return partial(known[1], layer)
 
@@ -101,9 +100,7 @@ def _bert(
     layer: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
 ) -> torch.Tensor:
     """Of BERT, RoBERTa and ELECTRA."""
-    attention = layer.attention.self
-    projections = (attention.query, attention.key, attention.value)
-    context = _attend(attention, projections, states, attention_mask)
+    context = _attend(layer.attention.self, states, attention_mask)
     attended = layer.attention.output(context, states[:, :1])
     return layer.output(layer.intermediate(attended), attended)
 
@@ -111,9 +108,7 @@ def _bert(
 def _distilbert(
     layer: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
 ) -> torch.Tensor:
-    attention = layer.attention
-    projections = (attention.q_lin, attention.k_lin, attention.v_lin)
-    context = attention.out_lin(_attend(attention, projections, states, attention_mask))
+    context = layer.attention.out_lin(_attend(layer.attention, states, attention_mask))
     attended = layer.sa_layer_norm(context + states[:, :1])
     return layer.output_layer_norm(layer.ffn(attended) + attended)
 
@@ -125,12 +120,10 @@ def _mpnet(
     position_bias: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor]:
-    """Its scores have a bias by relative position, [rows, heads, tokens, tokens]."""
+    """Its scores have a bias by relative position."""
     block, attention = layer.attention, layer.attention.attn
-    added = [part[:, :, :1] for part in (attention_mask, position_bias) if part is not None]
-    projections = (attention.q, attention.k, attention.v)
-    context = _attend(attention, projections, states, sum(added) if added else None)
-    attended = block.LayerNorm(block.dropout(attention.o(context)) + states[:, :1])
+    context = attention.o(_attend(attention, states, sum_of(attention_mask, position_bias)))
+    attended = block.LayerNorm(block.dropout(context) + states[:, :1])
     return (layer.output(layer.intermediate(attended), attended),)
 
 
@@ -143,30 +136,15 @@ def _deberta(
     return layer.output(layer.intermediate(attended), attended), None
 
 
-def _attend(
-    attention: Any,
-    projections: tuple[nn.Module, nn.Module, nn.Module],
-    states: torch.Tensor,
-    mask: torch.Tensor | None,
-) -> torch.Tensor:
+def _attend(attention: Any, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """What the first token takes from all tokens, [rows, 1, width].
 
     Args:
-        projections: to queries, keys and values.
-        mask: [rows, 1 or heads, 1 or tokens, tokens]: where a query may look, or what is added.
+        mask: of all queries, as `attend` reads it.
     """
-    query, key, value = (
-        project(x).unflatten(2, (-1, attention.attention_head_size)).transpose(1, 2)
-        for project, x in zip(projections, (states[:, :1], states, states), strict=True)
-    )
-    context = nn.functional.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        None if mask is None else mask[:, :, :1],
-        dropout_p=attention.dropout.p if attention.training else 0.0,
-    )
-    return context.transpose(1, 2).flatten(2)
+    query, key, value = projections(attention)
+    seen = None if mask is None else mask[:, :, :1]
+    return attend(attention, query(states[:, :1]), key(states), value(states), seen)
 
 
 # By the class of the classifier, whose head is known to read the first token: that of its layers.
