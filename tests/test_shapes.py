@@ -252,7 +252,8 @@ def of_several(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, 
     """A classifier into any of three labels that has learned something."""
     folder = tmp_path_factory.mktemp("several")
     longer = ("strategy.epochs=40", "training.batch_size=4")
-    return trained(checkpoints["bert"], folder, several, *SEVERAL, *longer)
+    settled = ("checkpoint.dropout=0", "seed=1")  # some seeds stay with one label, of two
+    return trained(checkpoints["bert"], folder, several, *SEVERAL, *longer, *settled)
 
 
 def test_a_regression_learns_scores_and_says_them_as_they_are(of_scores: Any) -> None:
