@@ -11,12 +11,13 @@ from conftest import make_encoder
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from nlp_transfer.config.schema import Pooling
-from nlp_transfer.models import linear_maps
-from nlp_transfer.models.last_layer import shortened
-from nlp_transfer.models.linear_maps import fast_linear_maps
-from nlp_transfer.models.loading import Pretrained, find_anatomy
+from nlp_transfer.models.anatomy import find_anatomy
+from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import PARTS, with_pooling
-from nlp_transfer.models.packing import without_padding
+from nlp_transfer.models.shortcuts import linear_maps
+from nlp_transfer.models.shortcuts.last_layer import shortened
+from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
+from nlp_transfer.models.shortcuts.packing import without_padding
 
 MASK = (torch.arange(7) < torch.tensor([7, 3, 5, 1])[:, None]).long()
 TEXTS = {"input_ids": (torch.arange(28).reshape(4, 7) % 40 + 3) * MASK, "attention_mask": MASK}

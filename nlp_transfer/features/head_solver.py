@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from nlp_transfer.features.linear_models import Table, solve
 from nlp_transfer.models.anatomy import linear_layers_of_head
 from nlp_transfer.models.head import last_linear
-from nlp_transfer.models.last_layer import shortened
 from nlp_transfer.models.loading import Pretrained, evaluating
+from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.tokenization.encoding import Collator, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import Inputs, plan_inference, tokens_at_once

@@ -19,8 +19,8 @@ from nlp_transfer.models.checkpoints.parts import (
     refuse_unfitting_weights,
     refuse_untrained,
 )
-from nlp_transfer.models.last_layer import shortened
 from nlp_transfer.models.loading import LOADING_FAILS_WITH, evaluating
+from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.models.tokenizers import longest_input, take_literally
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.tokenization.encoding import Collator, collator_of, encode_texts

@@ -40,7 +40,7 @@ from nlp_transfer.models.checkpoints.parts import (
     shape_conflicts,
 )
 from nlp_transfer.models.head import adapt_head, labels_of, set_labels
-from nlp_transfer.models.linear_maps import fast_linear_maps
+from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.tokenizers import longest_input
 from nlp_transfer.network import use_cache_if_unreachable
 from nlp_transfer.problems import Problem

@@ -25,12 +25,12 @@ from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.features.cache import trained_on_features
 from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.inference.torch_engine import predict_logits
-from nlp_transfer.models.last_layer import shortened
-from nlp_transfer.models.linear_maps import fast_linear_maps
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
 from nlp_transfer.models.mean_pooling import reads_first_token
-from nlp_transfer.models.packing import without_padding
+from nlp_transfer.models.shortcuts.last_layer import shortened
+from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
+from nlp_transfer.models.shortcuts.packing import without_padding
 from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
 from nlp_transfer.problems import Problem
 from nlp_transfer.tokenization.encoding import Encoded, TrainingRows

@@ -30,9 +30,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.last_layer import shortened
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.models.mean_pooling import PARTS
+from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.tokenization.encoding import Collator, EncodedSplit, encode_texts
 from nlp_transfer.tokenization.model_inputs import (
     PAIRS,

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.models.attention import attend, is_plain, projections, sum_of
-from nlp_transfer.models.loading import find_anatomy
+from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.mean_pooling import LOUD, PARTS, Parts
+from nlp_transfer.models.shortcuts.attention import attend, is_plain, projections, sum_of
 
 Forward = Callable[..., Any]
 

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.models.attention import attend, is_plain, projections, sum_of
-from nlp_transfer.models.loading import find_anatomy
+from nlp_transfer.models.anatomy import find_anatomy
+from nlp_transfer.models.shortcuts.attention import attend, is_plain, projections, sum_of
 
 
 @contextmanager
