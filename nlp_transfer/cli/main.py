@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from nlp_transfer import __version__
-from nlp_transfer.cli import check, compare, evaluate, export, options, predict, repeat, serve
+from nlp_transfer.cli import (
+    check,
+    compare,
+    evaluate,
+    export,
+    options,
+    predict,
+    rank,
+    repeat,
+    serve,
+)
 from nlp_transfer.cli.arguments import Command, fail, no_arguments
 from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
@@ -31,7 +41,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
 # Its arguments are Hydra's: `main` does not parse them.
 TRAIN = Command("train", "Train a classifier: +task=… KEY=VALUE …", no_arguments, _run_train)
 GROUPS = {
-    "Prepare and train": (check.CHECK, TRAIN, options.OPTIONS),
+    "Prepare and train": (check.CHECK, rank.RANK, TRAIN, options.OPTIONS),
     "Judge a model": (
         evaluate.EVALUATE,
         compare.COMPARE,

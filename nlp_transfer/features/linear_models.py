@@ -51,13 +51,15 @@ def solve(
     return best, solver.prepare(outputs)(train, best)
 
 
-def out_of_fold(outputs: int, rows: Table, folds: np.ndarray) -> np.ndarray:
-    """Logits [rows, labels] of every row by a logistic regression that has not seen it.
+def out_of_fold(
+    outputs: int, rows: Table, folds: np.ndarray, problem: Problem = SINGLE_LABEL
+) -> np.ndarray:
+    """Logits [rows, labels] of every row by a linear model that has not seen it.
 
     Args:
         folds: int [rows], the fold of each; the strength is the one that does best on fold 0.
     """
-    solver = SOLVERS[SINGLE_LABEL.solver]
+    solver = SOLVERS[problem.solver]
     solve_one = solver.prepare(outputs)
     train_part, held_out = rows[folds != 0], rows[folds == 0]
     best, least = STRENGTHS[0], np.inf
