@@ -4,11 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nlp_transfer.errors import ExitCode, UserError
 
 T = TypeVar("T")
+
+
+def load(point: EntryPoint) -> Any:
+    """What another package offers by an entry point.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
+    try:
+        return point.load()
+    except Exception as error:  # noqa: BLE001 (it is the code of another package)
+        what = point.group.rpartition(".")[2]
+        raise UserError(
+            ExitCode.CONFIG,
+            f"The {what} of the entry point {point.name!r} ({point.value}) cannot be loaded: "
+            f"{type(error).__name__}: {error}. Repair or uninstall that package.",
+        ) from error
+
+
+def load_all(group: str) -> list[Any]:
+    """What other packages offer by the entry points of a group.
+
+    Raises:
+        UserError: if one cannot be loaded.
+    """
+    return [load(point) for point in entry_points(group=group)]
 
 
 class Registry(dict[str, T]):
@@ -46,7 +72,7 @@ class Registry(dict[str, T]):
             UserError: if there is none.
         """
         if name not in self and (offered := self._entry_points().get(name)):
-            entry = offered.load()
+            entry = load(offered)
             if name not in self:
                 self[name] = entry
         if name not in self:

@@ -21,6 +21,7 @@ from nlp_transfer.config.options import STAGE, options
 from nlp_transfer.data.sources import SPLITS
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.exporters import EXPORTERS
+from nlp_transfer.hub.files import model_files
 from nlp_transfer.inference.engines import ENGINES
 
 
@@ -254,6 +255,7 @@ def test_texts_may_be_a_column_of_any_library_and_blank_ones_have_no_answer(mode
 # Engines and exporters of other packages ----------------------------------------------------------
 
 OUTSIDE = '''
+from nlp_transfer.hub.files import model_files
 from nlp_transfer.inference.engines import ENGINES, EngineSpec
 
 def load(model, threads):
@@ -292,9 +294,7 @@ def test_another_package_adds_an_engine_and_an_export_format(
         assert "Written: loud, compared on 1 texts" in capsys.readouterr().out
         main(["predict", str(model), "--backend", "loud", "a lovely film"])
         assert capsys.readouterr().out.split()[0] in [label.upper() for label in LABELS]
-        from nlp_transfer.hub.upload import _files
-
-        assert "loud/voice.txt" in _files(model)
+        assert "loud/voice.txt" in model_files(model)
     finally:
         ENGINES.pop("loud", None)
         EXPORTERS.pop("loud", None)

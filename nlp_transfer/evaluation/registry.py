@@ -19,13 +19,13 @@ import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.rows import EvaluatedRows, Predictions
+from nlp_transfer.registry import load_all
 
 ENTRY_POINTS = "nlp_transfer.metrics"
 BUILT_IN = tuple(
@@ -252,15 +252,7 @@ def _load() -> None:
     """
     for module in BUILT_IN:
         importlib.import_module(module)
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            offered = entry.load()
-            for one in offered if isinstance(offered, Iterable) else [offered]:
-                if isinstance(one, Metric):
-                    register(one)
-        except Exception as error:  # noqa: BLE001 (it is the code of another package)
-            raise UserError(
-                ExitCode.CONFIG,
-                f"The metrics of the entry point {entry.name!r} ({entry.value}) cannot be loaded: "
-                f"{type(error).__name__}: {error}. Repair or uninstall that package.",
-            ) from error
+    for offered in load_all(ENTRY_POINTS):
+        for one in offered if isinstance(offered, Iterable) else [offered]:
+            if isinstance(one, Metric):
+                register(one)

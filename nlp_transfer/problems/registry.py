@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TypeVar
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems.base import Problem
+from nlp_transfer.registry import load_all
 
 GROUP = "nlp_transfer.problems"  # of entry points: modules that register kinds when imported
 PROBLEMS: dict[str, Problem] = {}
@@ -50,5 +50,4 @@ def problems() -> dict[str, Problem]:
 
 @cache
 def _load_entry_points() -> None:
-    for point in entry_points(group=GROUP):
-        point.load()
+    load_all(GROUP)

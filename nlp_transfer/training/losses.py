@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import nn
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
+from nlp_transfer.registry import load_all
 
 GROUP = "nlp_transfer.losses"  # of entry points: modules that register losses when imported
 
@@ -160,8 +160,7 @@ def find_loss(name: str | None, problem: Problem) -> Loss:
 
 @cache
 def _load_entry_points() -> None:
-    for point in entry_points(group=GROUP):
-        point.load()
+    load_all(GROUP)
 
 
 @register_loss("cross_entropy", ("single_label", "ordinal"))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from nlp_transfer.config.schema import COMPRESSED_SUFFIXES, Quoting
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.registry import load_all
 
 MODULES = ("delimited", "json_rows", "columnar", "excel")
 ENTRY_POINTS = "nlp_transfer.sources"
@@ -104,8 +104,7 @@ def readers() -> dict[str, Reader]:
 def _import_readers() -> None:
     for module in MODULES:
         import_module(f"nlp_transfer.data.formats.{module}")
-    for point in entry_points(group=ENTRY_POINTS):
-        point.load()
+    load_all(ENTRY_POINTS)
 
 
 def reader_of(name: str) -> Reader | None:
