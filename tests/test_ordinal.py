@@ -26,7 +26,7 @@ from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.export.onnx import export_onnx
 from nlp_transfer.export.references import of_run
 from nlp_transfer.problems.decoder import Decoder
-from nlp_transfer.problems.ordinal import ORDINAL
+from nlp_transfer.problems.ordinal import ORDINAL, Ordinal
 from nlp_transfer.serving.app import Limits, make_app
 from nlp_transfer.training.losses import LossOptions, find_loss
 
@@ -203,3 +203,14 @@ def test_consecutive_integers_get_a_word_about_their_order(
     corpus = load_corpus(DatasetConfig(train=file, validation=file, problem=problem), 0)
     assert corpus.problem.name == "single_label"
     assert any("dataset.problem=ordinal" in note for note in corpus.notes) == hinted
+
+
+def test_a_kind_of_another_package_may_name_a_loss_of_ours() -> None:
+    class Stars(Ordinal):
+        """Written as stars."""
+
+        name = "stars"
+
+    assert find_loss(None, Stars()).name == "squared_earth_mover"
+    with pytest.raises(UserError, match="is for regression, and the problem is stars"):
+        find_loss("squared_error", Stars())

@@ -22,6 +22,10 @@ EXTENSIONS = (
 )
 
 
+# Methods that scikit-learn adds, with references into its own documentation.
+INJECTED = "set_fit_request, set_predict_request, set_score_request"
+
+
 def markdown() -> str:
     """Sphinx directives; the text comes from the docstrings."""
     public = [f"nlp_transfer.{name}" for name in nlp_transfer.__all__]
@@ -42,7 +46,7 @@ def _directive(name: str) -> str:
     thing = _find(name)
     kind = "class" if inspect.isclass(thing) else "function" if callable(thing) else "data"
     kind = "exception" if kind == "class" and issubclass(thing, Exception) else kind
-    members = "   :members:\n" if kind == "class" else ""
+    members = f"   :members:\n   :exclude-members: {INJECTED}\n" if kind == "class" else ""
     return f"```{{eval-rst}}\n.. auto{kind}:: {name}\n{members}```\n"
 
 

@@ -174,8 +174,11 @@ class Refit(Enum):
     """Whether the final model learns from the rows that gave the figures, too."""
 
     auto = "auto"
+    """With 1,000 to 10,000 rows, if validation and test were cut from train."""
     always = "always"
+    """With any number of rows, if they were cut from train."""
     never = "never"
+    """No: the model that gave the figures is exported."""
 
 
 class StoredAs(Enum):

@@ -149,10 +149,12 @@ def find_loss(name: str | None, problem: Problem) -> Loss:
             f"package needs that package installed (entry point {GROUP}).",
         )
     loss = LOSSES[name]
-    if loss.problems is not None and problem.name not in loss.problems:
+    # A kind of another package may name a loss of ours as its own.
+    problems = None if name == problem.loss else loss.problems
+    if problems is not None and problem.name not in problems:
         raise UserError(
             ExitCode.CONFIG,
-            f"training.loss={name} is for {' and '.join(loss.problems)}, and the problem is "
+            f"training.loss={name} is for {' and '.join(problems)}, and the problem is "
             f"{problem.name}, whose loss is {problem.loss}.",
         )
     return loss
