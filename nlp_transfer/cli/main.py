@@ -19,6 +19,7 @@ from nlp_transfer.cli import (
     rank,
     repeat,
     serve,
+    suggest,
 )
 from nlp_transfer.cli.arguments import Command, fail, no_arguments
 from nlp_transfer.config.hints import unknown_flag, value_of_flag
@@ -49,7 +50,7 @@ GROUPS = {
         repeat.REPEAT,
         repeat.LEARNING_CURVE,
     ),
-    "Improve the data": (check.SUSPECTS,),
+    "Improve the data": (check.SUSPECTS, suggest.SUGGEST),
     "Use and ship a model": (predict.PREDICT, serve.SERVE, export.EXPORT, export.PUSH),
     "Set up": (options.COMPLETION,),
 }

@@ -220,11 +220,11 @@ class DatasetConfig:
     """The configuration of a dataset on the Hub, such as sst2 of glue."""
     revision: str | None = None
     """Branch, tag or commit on the Hub; null: the default branch."""
-    train: str = "train"
-    """A file or a glob; with dataset.name, a split of that dataset."""
-    validation: str | None = None
+    train: Any = "train"
+    """A file, a glob, or a list of these; with dataset.name, a split of that dataset."""
+    validation: Any = None
     """As dataset.train; null: cut from train, or cross-validation if rows are few."""
-    test: str | None = None
+    test: Any = None
     """As dataset.train; null: cut from train if train is all there is."""
     text: str = "text"
     """The column of the text."""
@@ -285,6 +285,11 @@ class DatasetConfig:
             self.label = [_column_name(name) for name in self.label]
         else:
             self.label = _column_name(self.label)
+
+    def places(self, split: str) -> list[str]:
+        """The files or globs of a split, or its name in the dataset; none where it is null."""
+        where = getattr(self, split)
+        return [] if where is None else [str(w) for w in where] if _is_list(where) else [str(where)]
 
     @property
     def label_columns(self) -> list[str]:
@@ -566,6 +571,10 @@ def plain(node: Any) -> dict[str, Any]:
     tree = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _column_name(name: Any) -> Any:

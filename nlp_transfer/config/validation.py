@@ -48,14 +48,7 @@ def impossible(config: Config, in_memory: bool = False) -> Iterator[str]:
             "dataset.train is missing: name the file with the labelled texts "
             "(dataset=files dataset.train=reviews.csv)."
         )
-    if dataset.name is not None:
-        for split in ("train", "validation", "test"):
-            value = getattr(dataset, split)
-            if value is not None and value.lower().endswith(FILE_SUFFIXES):
-                yield (
-                    f"dataset.{split}={value!r} is a file, but the dataset is {dataset.name!r}. "
-                    f"Add dataset=files to train on your own files."
-                )
+    yield from impossible_places(dataset)
     yield from _impossible_metrics(config, in_memory)
     yield from _impossible_thresholds(config.evaluation)
     yield from impossible_labels(dataset)
@@ -105,6 +98,26 @@ def impossible_long_texts(config: Config) -> Iterator[str]:
             if value != default:
                 value = getattr(value, "name", value)
                 yield f"tokenization.{key}={value} needs tokenization.long_text=windows."
+
+
+def impossible_places(dataset: DatasetConfig) -> Iterator[str]:
+    """Files with the name of a dataset, and lists of anything but files."""
+    for split in ("train", "validation", "test"):
+        places, value = dataset.places(split), getattr(dataset, split)
+        if value is not None and not (places and all(places)):
+            yield f"dataset.{split}={value!r} names no file: expected a file, a glob, or a list."
+        elif dataset.name is None:
+            continue
+        elif any(place.lower().endswith(FILE_SUFFIXES) for place in places):
+            yield (
+                f"dataset.{split}={value!r} is a file, but the dataset is {dataset.name!r}. "
+                f"Add dataset=files to train on your own files."
+            )
+        elif len(places) > 1:
+            yield (
+                f"dataset.{split}={value!r} is a list, and {dataset.name!r} has splits: name one "
+                "of them. Lists are for files (dataset=files)."
+            )
 
 
 def impossible_labels(dataset: DatasetConfig) -> Iterator[str]:

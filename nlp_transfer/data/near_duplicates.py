@@ -48,9 +48,13 @@ def near_pairs(keys: Sequence[str]) -> np.ndarray:
     neighbour, not with all: templates would give millions.
     """
     long_enough = np.array([i for i, key in enumerate(keys) if len(key) >= SHINGLE], dtype=np.int64)
-    if len(long_enough) < 2:
+    return long_enough[pairs_of(min_hashes([keys[i] for i in long_enough]))]
+
+
+def pairs_of(hashes: np.ndarray) -> np.ndarray:
+    """As `near_pairs`, of texts whose hashes are known."""
+    if len(hashes) < 2:
         return np.empty((0, 2), dtype=np.int64)
-    hashes = _min_hashes([keys[i] for i in long_enough])
     pairs = np.unique(np.concatenate(list(_in_one_bucket(hashes))), axis=0)
     agreement = np.concatenate(
         [
@@ -59,7 +63,7 @@ def near_pairs(keys: Sequence[str]) -> np.ndarray:
         ]
     )
     order = np.argsort(-agreement, kind="stable")
-    return long_enough[pairs[order[agreement[order] >= MAYBE_ALIKE]]]
+    return pairs[order[agreement[order] >= MAYBE_ALIKE]]
 
 
 def near_partners(keys: Sequence[str], pairs: np.ndarray) -> dict[int, int]:
@@ -100,8 +104,12 @@ def _without_punctuation() -> dict[int, str]:
     return {code: " " for code in codes if unicodedata.category(chr(code)).startswith("P")}
 
 
-def _min_hashes(texts: list[str]) -> np.ndarray:
-    """Of every text, the least of each of so many hashes of its shingles: uint32 [texts, n]."""
+def min_hashes(texts: list[str]) -> np.ndarray:
+    """Of every text, the least of each of so many hashes of its shingles: uint32 [texts, n].
+
+    Args:
+        texts: each of at least `SHINGLE` characters.
+    """
     generator = np.random.default_rng(0)
     salts, factors = generator.integers(0, 1 << 32, (2, BANDS * ROWS), dtype=np.uint32)
     factors |= np.uint32(1)

@@ -59,8 +59,7 @@ def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, 
     Raises:
         UserError: with the file or the name that cannot be read.
     """
-    places = {split: getattr(config, split) for split in SPLITS}
-    places = {split: where for split, where in places.items() if where is not None}
+    places = {split: config.places(split) for split in SPLITS if config.places(split)}
     if config.name is None:
         columns = (config.text, config.text_pair, config.group, *config.label_columns, *slices)
         options = ReadOptions(
@@ -70,7 +69,8 @@ def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, 
             columns=tuple(c for c in columns if c),
         )
         return {
-            split: read_files(where, f"dataset.{split}", options) for split, where in places.items()
+            split: [s for where in wheres for s in read_files(where, f"dataset.{split}", options)]
+            for split, wheres in places.items()
         }
     if config.name == IN_MEMORY:
         raise UserError(
@@ -79,16 +79,17 @@ def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, 
             f"(dataset.name={IN_MEMORY}). In Python, give them again as data={{'train': …}}; on "
             "the command line, name files: dataset=files dataset.train=FILE.",
         )
+    names = {split: wheres[0] for split, wheres in places.items()}
     if config.name == EMBEDDED:
         with resources.as_file(resources.files("nlp_transfer.reviews")) as folder:
             return {
                 split: read_files(str(folder / f"{where}.csv"), f"dataset.{split}", ReadOptions())
-                for split, where in places.items()
+                for split, where in names.items()
             }
     if (Path(config.name) / SAVED_SPLITS).is_file():
         saved = DatasetDict.load_from_disk(config.name)
-        return {split: [_saved_split(config.name, saved, where)] for split, where in places.items()}
-    return {split: [_read_hub(config, where)] for split, where in places.items()}
+        return {split: [_saved_split(config.name, saved, where)] for split, where in names.items()}
+    return {split: [_read_hub(config, where)] for split, where in names.items()}
 
 
 def _saved_split(folder: str, saved: DatasetDict, split: str) -> Source:

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from nlp_transfer.data.sources import IN_MEMORY
+from nlp_transfer.data.sources import IN_MEMORY, SPLITS
 from nlp_transfer.evaluation.confusion import confusions_of
 from nlp_transfer.evaluation.registry import bounds_of, greater_is_better
 from nlp_transfer.problems import Problem
@@ -57,10 +57,10 @@ def setup(record: RunRecord) -> Iterator[tuple[str, str]]:
 def data_name(record: RunRecord) -> str:
     """The dataset, or the files of its splits."""
     dataset = record.config.dataset
-    files = (dataset.train, dataset.validation, dataset.test)
+    files = [file for split in SPLITS for file in dataset.places(split)]
     if dataset.name == IN_MEMORY:
         return "tables given from Python"
-    return dataset.name or ", ".join(file for file in files if file)
+    return dataset.name or ", ".join(files)
 
 
 def _output(problem: Problem, labels: list[str]) -> str:

@@ -1,0 +1,1 @@
+"""Chooses unlabelled texts that are worth a label."""
