@@ -33,7 +33,15 @@ class ExitCode(IntEnum):
 class UserError(Exception):
     """A failure a person can mend: printed as one message, without a traceback.
 
-    The message says what was expected, what was found and what to do.
+    The message says what was expected, what was found and what to do; `code` is the exit code of
+    the commands.
+
+    >>> from nlp_transfer import compose
+    >>> try:
+    ...     compose("+task=sentiment", "seed=five")
+    ... except UserError as error:
+    ...     print(error.code.name, error)  # doctest: +ELLIPSIS
+    CONFIG seed='five': Value 'five' ... could not be converted to Integer.
     """
 
     def __init__(self, code: ExitCode, message: str) -> None:
@@ -49,7 +57,13 @@ class UserError(Exception):
 
 
 class InputError(UserError, ValueError):
-    """Texts or labels that an estimator cannot use; scikit-learn expects a `ValueError`."""
+    """Texts or labels that an estimator cannot use; scikit-learn expects a `ValueError`.
+
+    >>> from nlp_transfer import TextClassifier
+    >>> TextClassifier().fit("one text", ["a label"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    nlp_transfer.errors.InputError: X is one text; expected a list of texts, ... Give [text].
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(ExitCode.DATA, message)

@@ -497,7 +497,15 @@ class HubConfig:
 
 @dataclass
 class Config:
-    """One run."""
+    """Everything a run is told, in sections; `compose` makes one and checks it.
+
+    >>> from nlp_transfer import compose
+    >>> config = compose("+task=sentiment", "strategy=full", "training.batch_size=32")
+    >>> config
+    Config(sentiment, embedded:all-MiniLM-L6-v2 on embedded:reviews, strategy full, seed 42)
+    >>> config.training.batch_size
+    32
+    """
 
     task: str = MISSING
     """The name of the task, part of the run's name; +task=NAME also loads its group."""
@@ -520,6 +528,11 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     hub: HubConfig = field(default_factory=HubConfig)
+
+    def __repr__(self) -> str:
+        data = self.dataset.name or self.dataset.train
+        about = f"{self.checkpoint.name} on {data}, strategy {self.strategy.name}"
+        return f"Config({self.task}, {about}, seed {self.seed})"
 
 
 # Two runs that differ only here give the same model, so they are the same run.

@@ -34,9 +34,9 @@ class TextClassifier(ClassifierMixin, TextEstimator):
     pickle holds the model and its figures, and no row of the data. Nothing is written outside of a
     temporary folder, unless `run_dir` names one.
 
-    With few rows nothing is set aside: cross-validation over all of them gives `cross_validation_`
-    and calibrates. From 1,000 rows on a tenth of them decides instead. Your own cross-validation
-    around it is faster with `overrides=["evaluation.folds=0"]`.
+    With fewer than 1,000 rows nothing is set aside: cross-validation over all of them calibrates
+    and gives `cross_validation_`. With more, a tenth decides (`evaluation.refit` learns from it,
+    too). Your own cross-validation around it is faster with `overrides=["evaluation.folds=0"]`.
 
     Args:
         checkpoint: a short name (`minilm`, `distilbert` …), a name of the Hub, or a folder.

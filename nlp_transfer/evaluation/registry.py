@@ -97,6 +97,10 @@ class Metric:
     """Of a mean of values [rows, k]: the score [...] of their weighted sums [..., k], times the
     sum of the weights."""
 
+    def __repr__(self) -> str:
+        better = "greater" if self.greater_is_better else "lower"
+        return f"Metric({self.name}, {self.kind.problem}, {better} is better)"
+
     @classmethod
     def from_callable(
         cls,
@@ -111,6 +115,11 @@ class Metric:
 
         Raises:
             UserError: for a function without a name, such as a lambda or a partial.
+
+        >>> def misses(references, decisions):
+        ...     return float((references != decisions).sum())
+        >>> Metric.from_callable(misses, greater_is_better=False).name
+        'misses'
         """
         name = name or str(getattr(fn, "__name__", "<lambda>"))
         if not name.isidentifier():

