@@ -90,7 +90,7 @@ class Result:
         # A frame of its own: the page's styles are not to reach the notebook, nor the other way.
         page = html.escape(file.read_text(encoding="utf-8"))
         frame = f'width="100%" height="{height}" style="border: 1px solid #8884"'
-        display(HTML(f'<iframe title="Report" srcdoc="{page}" {frame}></iframe>'))
+        display(HTML(f'<div><iframe title="Report" srcdoc="{page}" {frame}></iframe></div>'))
 
     def __str__(self) -> str:
         if not self.metrics:
