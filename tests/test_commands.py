@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -245,8 +246,15 @@ def test_texts_may_be_a_column_of_any_library_and_blank_ones_have_no_answer(mode
         classifier.predict("one text")
     with pytest.raises(TypeError, match=r'table\["text"\]'):
         classifier.predict(pd.DataFrame({"text": SAMPLE_TEXTS}))
-    with pytest.raises(UserError, match="found list"):
+    with pytest.raises(UserError, match="found a list in row 0"):
         classifier.predict([["a", "list"]])
+    for value in (7, 2.5, True, b"bytes", date(2024, 1, 2), {"text": "a"}):
+        with pytest.raises(UserError, match="A text is expected, found .* in row 1"):
+            classifier.predict(["a text", value])
+    for column in ({"a", "b"}, frozenset("ab"), b"bytes"):
+        with pytest.raises(TypeError, match="a list of texts is expected"):
+            classifier.predict(column)
+    assert classifier.predict(["\u200b"]) == [None]
     assert repr(classifier) == (
         "Classifier(single_label, 3 labels: bad, good, neither; TorchEngine)"
     )

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.data.cells import is_blank
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 # Anything that a person can see.
-NAMES = st.text(min_size=1, max_size=8).filter(str.strip)
+NAMES = st.text(min_size=1, max_size=8).filter(lambda name: not is_blank(name))
 FEW = st.lists(NAMES, min_size=2, max_size=5, unique=True)
 quickly = settings(max_examples=40, deadline=None)
 

@@ -66,9 +66,18 @@ def is_label(cell: Any) -> bool:
     return isinstance(cell, str | int | float)
 
 
+def fields_of(cell: Any, column: str) -> str:
+    """How a field of an object is named: `label.name`; nothing where the cell is no object."""
+    if not isinstance(cell, dict) or not cell:
+        return ""
+    names = [f"{column}.{field}" for field in list(cell)[:2]]
+    several = f", or several: [{','.join(names)}]" if len(names) > 1 else ""
+    return f" Name one of its fields, as in {names[0]}{several}."
+
+
 def label_key(label: Any) -> Any:
-    """What is left of a label without case, repeated spaces, zero-width characters, in NFC."""
+    """What is left of a label without case, repeated spaces, zero-width characters, in NFKC."""
     if not isinstance(label, str):
         return label
-    visible = ZERO_WIDTH.sub("", unicodedata.normalize("NFC", label))
+    visible = ZERO_WIDTH.sub("", unicodedata.normalize("NFKC", label))
     return " ".join(visible.split()).casefold() or label

@@ -16,7 +16,8 @@ from datasets import Dataset
 
 from nlp_transfer.config.schema import AUTO, Config, DatasetConfig
 from nlp_transfer.data.faults import Faults
-from nlp_transfer.data.labels.lists import read_decimal_commas, read_label_lists
+from nlp_transfer.data.labels.decimal_commas import read_decimal_commas
+from nlp_transfer.data.labels.lists import read_label_lists
 from nlp_transfer.data.labels.merging import merge_labels
 from nlp_transfer.data.labels.naming import label_names, with_label_ids
 from nlp_transfer.data.labels.reading import parse, problem_of

@@ -8,7 +8,14 @@ from typing import Any
 from datasets import ClassLabel
 
 from nlp_transfer.config.schema import DatasetConfig, OnUnusable
-from nlp_transfer.data.cells import blank_rows, is_blank, is_label, kind_of_cell, not_texts
+from nlp_transfer.data.cells import (
+    blank_rows,
+    fields_of,
+    is_blank,
+    is_label,
+    kind_of_cell,
+    not_texts,
+)
 from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.faults import Faults, fault_of
 from nlp_transfer.data.labels.reading import read_labels
@@ -70,6 +77,7 @@ def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str
     if rows:
         fault = f"a label that is {kind_of_cell(table.labels[rows[0]])}"
         advice = "A label is a text, a number, or a list of these."
+        advice += fields_of(table.labels[rows[0]], config.label)
         table = faults.take_out(rows, fault, table, advice)
     rows = [i for i, label in enumerate(table.labels) if is_blank(label)]
     drop = config.on_unlabeled is OnUnusable.drop
@@ -100,7 +108,7 @@ def read_texts(
             seconds = None if text_pair is None else source.cells(text_pair)
             first = source.cells(text)
             table = Table(source.name, first, seconds, [], None, extra, rows, source.lines)
-            table = _with_texts(table, DatasetConfig(), faults, [])
+            table = _with_texts(table, DatasetConfig(text=text, text_pair=text_pair), faults, [])
             texts += table.texts
             pairs += table.pairs or []
     return texts, pairs
@@ -115,7 +123,9 @@ def _with_texts(table: Table, config: DatasetConfig, faults: Faults, notes: list
         rows = not_texts(cells(table))
         if rows:
             cell = cells(table)[rows[0]]
+            column = (config.text if what == "text" else config.text_pair) or ""
             advice = "Name the column of the texts with dataset.text, or write the cells as texts."
+            advice += fields_of(cell, column)
             fault = f"a {what} that is {kind_of_cell(cell)} ({str(cell)[:40]})"
             table = faults.take_out(rows, fault, table, advice)
         table = _without_empty(table, cells, what, config, faults, notes)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nlp_transfer.data.cells import is_blank
+from nlp_transfer.data.cells import is_blank, kind_of_cell
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.download import local_folder
 from nlp_transfer.inference.engines import ENGINES, Engine
@@ -136,24 +136,28 @@ def texts_of_column(column: Texts) -> list[str | None]:
         TypeError: if it is a single text or a table.
         UserError: if an element is no text.
     """
-    if isinstance(column, str):
+    if isinstance(column, str | bytes):
         raise TypeError("a list of texts is expected; for one text give [text]")
+    if isinstance(column, Set):
+        raise TypeError("a list of texts is expected, found a set, whose order is unknown")
     if isinstance(column, Mapping) or hasattr(column, "columns"):
         raise TypeError('a column of texts is expected, found a table: give table["text"]')
     if hasattr(column, "to_pylist"):  # of Arrow, whose own elements are no texts
         column = column.to_pylist()
-    return [_text(value) for value in column]
+    return [_text(value, row) for row, value in enumerate(column)]
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any, row: int) -> str | None:
     missing = value is None or type(value).__name__ in MISSING
     if missing or (isinstance(value, float) and value != value):
         return None
-    if isinstance(value, Mapping | list | tuple | set | bytes | np.ndarray):
+    if not isinstance(value, str):
         raise UserError(
-            ExitCode.DATA, f"A text is expected, found {type(value).__name__}: {str(value)[:60]}."
+            ExitCode.DATA,
+            f"A text is expected, found {kind_of_cell(value)} in row {row} (from 0): "
+            f"{str(value)[:60]}.",
         )
-    return str(value)
+    return str(value)  # also of numpy's own texts
 
 
 def _portions(columns: Sequence[Sequence[str]]) -> Iterator[slice]:

@@ -21,6 +21,7 @@ from nlp_transfer.quality.findings import (
     places_and_texts,
 )
 from nlp_transfer.quality.repeated_texts import contradictions, duplicates, find_keys, leaks
+from nlp_transfer.quality.spelling import spelling, written_texts
 from nlp_transfer.tokenization.encoding import BATCH, input_length
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
@@ -72,6 +73,7 @@ def find_all(
         *contradictions(corpus, keys),
         *duplicates(corpus, keys, pairs),
         *_labels(corpus),
+        *written_texts(corpus),
         *_cut(corpus, tokens, max_tokens, config),
         *_unknown(corpus, tokens),
     ]
@@ -94,6 +96,7 @@ def _labels(corpus: Corpus) -> Iterator[Finding]:
         named = ", ".join(rare[:NAMED])
         sentence = f"Fewer than {FEW_ROWS} rows of train have the label {named}{more}."
         yield Finding(Level.warning, "labels", sentence)
+    yield from spelling(counts)
     numbers = [label for label in counts if integer(label) is not None]
     if 0 < len(numbers) < len(counts):
         sentence = f"Some labels are numbers ({', '.join(numbers[:EXAMPLES])}), others are names."

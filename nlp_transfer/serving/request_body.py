@@ -6,15 +6,25 @@ import asyncio
 from typing import Annotated
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect
 
+from nlp_transfer.data.cells import is_blank
 from nlp_transfer.serving.batcher import Limits, Refused
 
 DISCARDED = 16 << 20  # bytes of a body that is too large; then the connection is cut
 BODY_SECONDS = 20.0  # a body that comes slower than this is given up
+BLANK = "string_pattern_mismatch"  # pydantic's name for a text without a sign
 
-Text = Annotated[str, StringConstraints(pattern=r"\S")]
+
+def _visible(text: str) -> str:
+    if is_blank(text):
+        raise PydanticCustomError(BLANK, "expected a text, found none")
+    return text
+
+
+Text = Annotated[str, StringConstraints(pattern=r"\S"), AfterValidator(_visible)]
 
 
 class ClassifyRequest(BaseModel):
@@ -87,6 +97,6 @@ def parse(content: bytes) -> ClassifyRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"
-        blank = first["type"] == "string_pattern_mismatch"
+        blank = first["type"] == BLANK
         reason = f"{where}: {'expected a text, found none' if blank else first['msg']}"
         raise Refused(422, reason[:300]) from error

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from nlp_transfer.config.schema import AUTO, DatasetConfig
 from nlp_transfer.data.faults import Faults
+from nlp_transfer.data.labels.written_lists import (
+    begins_list,
+    is_plain_name,
+    joined_bits,
+    list_of,
+    looks_like_list,
+    separated_bits,
+)
 from nlp_transfer.data.table import Table
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import problem_named
 from nlp_transfer.problems.detection import OF_COLUMNS
-from nlp_transfer.problems.regression import REGRESSION
 from nlp_transfer.problems.single_label import SINGLE_LABEL
+from nlp_transfer.problems.soft import SOFT
 
-WRITTEN_LIST = re.compile(r"\s*[\[({].*[\])}]\s*", re.DOTALL)
-NUMPY_NUMBERS = re.compile(r"\[\s*(\d+\.?\s*)+\]")
-NUMPY_TEXTS = re.compile(r"['\"]\s+['\"]")  # Python would join the two
 BITS = {0: False, 1: True, "0": False, "1": True}
-DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
-NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
+YES_OR_NO = frozenset(("yes", "no", "true", "false", "y", "n", "t", "f"))
+HOW_TO_WRITE = (
+    "Write a list as ['a', 'b'], or as a|b with dataset.delimiter='|'; "
+    f"dataset.problem={SINGLE_LABEL.name} keeps such cells as names."
+)
 
 Tables = dict[str, list[Table]]
 
@@ -33,100 +39,98 @@ def read_label_lists(
     """The tables with lists where the label column of train holds lists in another form.
 
     Raises:
-        UserError: where lists of 0 and 1 have different lengths.
+        UserError: where lists are neither labels nor one 0 or 1 for each label.
     """
-    if config.problem not in (AUTO, OF_COLUMNS.name) or isinstance(config.label, list):
+    if isinstance(config.label, list):
         return tables
+    if config.problem != AUTO and problem_named(config.problem).one_label:
+        return _single_labels(tables, faults)
+    if config.problem not in (AUTO, OF_COLUMNS.name):
+        return tables
+    if config.delimiter is None:
+        tables = _read_written(tables, config, faults, notes)
     first = next(iter(tables.values()))
-    if config.delimiter is None and _are_written_lists(first):
-        notes.append(
-            f"dataset.label={config.label!r} holds lists written as text: they are read as lists "
-            f"of labels (dataset.problem={SINGLE_LABEL.name} keeps them as names)"
-        )
-        tables = {s: [_parsed(t, faults) for t in parts] for s, parts in tables.items()}
-        first = next(iter(tables.values()))
     width = _width(first, config)
     if width is None:
+        _refuse_other_lists(first, config)
+        if {len(cell) if isinstance(cell, list) else 0 for cell in _cells(first)} == {1}:
+            notes.append(
+                f"dataset.label={config.label!r} holds lists of exactly one label; "
+                f"dataset.problem={SINGLE_LABEL.name} reads them as classes"
+            )
         return tables
-    notes.append(
-        f"dataset.label={config.label!r} holds a 0 or 1 for each of {width} labels: a list says "
-        "which of them a text has"
-        + ("" if config.label_names else "; dataset.label_names={0: …, 1: …} names them")
-    )
+    if config.label_names is not None and len(config.label_names) > width:
+        raise UserError(
+            ExitCode.DATA,
+            f"dataset.label_names names {len(config.label_names)} labels, and the lists of "
+            f"dataset.label={config.label!r} have {width} entries. Name each entry once.",
+        )
+    notes.append(_about_bits(first, width, config))
     return {s: [_named_bits(t, width, faults) for t in parts] for s, parts in tables.items()}
 
 
-def read_decimal_commas(tables: Tables, config: DatasetConfig) -> Tables:
-    """Scores such as `0,5` as `0.5`.
+def _read_written(
+    tables: Tables, config: DatasetConfig, faults: Faults, notes: list[str]
+) -> Tables:
+    """Cells of text as the lists that they hold."""
+    cells = _cells(next(iter(tables.values())))
+    column = f"dataset.label={config.label!r}"
+    if not cells or not all(isinstance(cell, str) for cell in cells):
+        return tables
+    if separated_bits(cells) is not None:
+        notes.append(f"{column} holds a row of 0 and 1 in each cell, such as {cells[0]!r}")
+        return _mapped(tables, lambda cell: (separated_bits([cell]) or [cell])[0])
+    if joined_bits(cells):
+        notes.append(
+            f"{column} holds cells such as {cells[0]!r}: they are names of classes. If each is a 0 "
+            "or 1 for one of several labels, write them as a list: [0, 1, 1]"
+        )
+    lists = [list_of(cell) for cell in cells]
+    if all(map(looks_like_list, cells)):
+        if not any(found is not None for found in lists) and all(map(is_plain_name, cells)):
+            return tables  # classes with names in brackets
+        notes.append(
+            f"{column} holds lists written as text: they are read as lists of labels "
+            f"(dataset.problem={SINGLE_LABEL.name} keeps them as names)"
+        )
+        return {s: [_parsed(table, faults) for table in parts] for s, parts in tables.items()}
+    if any(lists) or any(map(begins_list, cells)):
+        fault = "a label that is a list written as text, where others are names"
+        return {
+            split: [_without(table, _is_list, fault, faults) for table in parts]
+            for split, parts in tables.items()
+        }
+    return tables
 
-    Raises:
-        UserError: where nobody said that they are scores, or a comma may separate thousands.
-    """
-    first = [label for table in next(iter(tables.values())) for label in table.labels]
-    texts = [label for label in first if isinstance(label, str)]
-    commas = [label for label in texts if DECIMAL_COMMA.fullmatch(label.strip())]
-    if not commas or not all(NUMBER.fullmatch(label.strip()) for label in texts):
-        return tables
-    if config.problem == AUTO:
-        raise UserError(
-            ExitCode.DATA,
-            f"dataset.label={config.label!r} holds numbers with a decimal comma ({commas[0]!r}): "
-            f"are they scores or classes? Set dataset.problem={REGRESSION.name} or "
-            f"dataset.problem={SINGLE_LABEL.name}.",
-        )
-    if problem_named(config.problem).has_labels:
-        return tables
-    if all(len(label.strip().partition(",")[2]) == 3 for label in commas):
-        raise UserError(
-            ExitCode.DATA,
-            f"dataset.label={config.label!r} holds {commas[0]!r}: the comma may stand before "
-            "decimals or between thousands. Write the scores with a decimal point.",
-        )
+
+def _is_list(cell: Any) -> bool:
+    return bool(list_of(cell)) or (isinstance(cell, str) and begins_list(cell))
+
+
+def _parsed(table: Table, faults: Faults) -> Table:
+    cells = [cell if (found := list_of(cell)) is None else found for cell in table.labels]
+    wrong = [i for i, cell in enumerate(cells) if isinstance(cell, str)]
+    fault = "a label that looks like a list and cannot be read as one"
+    return faults.take_out(wrong, fault, replace(table, labels=cells), HOW_TO_WRITE)
+
+
+def _without(table: Table, is_wrong: Callable[[Any], Any], fault: str, faults: Faults) -> Table:
+    wrong = [i for i, cell in enumerate(table.labels) if is_wrong(cell)]
+    return faults.take_out(wrong, fault, table, HOW_TO_WRITE)
+
+
+def _mapped(tables: Tables, change: Callable[[Any], Any]) -> Tables:
     return {
-        split: [replace(t, labels=[_with_point(label) for label in t.labels]) for t in parts]
+        split: [replace(t, labels=[change(cell) for cell in t.labels]) for t in parts]
         for split, parts in tables.items()
     }
-
-
-def _with_point(label: Any) -> Any:
-    comma = isinstance(label, str) and DECIMAL_COMMA.fullmatch(label.strip())
-    return label.replace(",", ".") if comma else label
 
 
 def _cells(tables: Iterable[Table]) -> list[Any]:
     return [label for table in tables for label in table.labels if label is not None]
 
 
-def _are_written_lists(tables: Iterable[Table]) -> bool:
-    cells = _cells(tables)
-    return bool(cells) and all(isinstance(c, str) and WRITTEN_LIST.fullmatch(c) for c in cells)
-
-
-def _parsed(table: Table, faults: Faults) -> Table:
-    cells = [_list_of(cell) if isinstance(cell, str) else cell for cell in table.labels]
-    wrong = [i for i, cell in enumerate(cells) if isinstance(cell, str)]
-    parsed = replace(table, labels=cells)
-    return faults.take_out(
-        wrong, "a label that looks like a list and cannot be read as one", parsed
-    )
-
-
-def _list_of(cell: str) -> Any:
-    """The list that a text holds; the text itself where it is none."""
-    text = cell.strip()
-    if NUMPY_NUMBERS.fullmatch(text):
-        text = "[" + ", ".join(text[1:-1].split()) + "]"
-    if NUMPY_TEXTS.search(text):
-        return cell
-    text = re.sub(r"\btrue\b", "True", re.sub(r"\bfalse\b", "False", text))
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return cell
-    if not isinstance(value, list | tuple | set):
-        return cell
-    plain = all(isinstance(part, str | int | float) for part in value)
-    return (sorted(value, key=str) if isinstance(value, set) else list(value)) if plain else cell
+# One 0 or 1 for each label ----------------------------------------------------------------------
 
 
 def _width(tables: Sequence[Table], config: DatasetConfig) -> int | None:
@@ -152,16 +156,96 @@ def _width(tables: Sequence[Table], config: DatasetConfig) -> int | None:
     )
 
 
+def _refuse_other_lists(tables: Sequence[Table], config: DatasetConfig) -> None:
+    """Stop at lists of equal length that are no sets of labels: an entry comes twice, or a share.
+
+    Raises:
+        UserError: with one of them.
+    """
+    lists = [cell for cell in _cells(tables) if isinstance(cell, list)]
+    if not lists or len({len(cell) for cell in lists}) > 1 or len(lists[0]) < 2:
+        return
+    twice = next((cell for cell in lists if len(set(map(str, cell))) < len(cell)), None)
+    named = any(table.order is not None for table in tables)
+    parts = {part for cell in lists for part in cell}
+    numbers = all(isinstance(part, int | float) for part in parts)
+    words = all(isinstance(part, str) and part.strip().lower() in YES_OR_NO for part in parts)
+    if numbers and any(isinstance(p, float) and p != round(p) for p in parts):
+        advice = (
+            "If they are shares of labels, write a column for each and set "
+            f"dataset.problem={SOFT.name} dataset.label=[COLUMN,COLUMN]."
+        )
+        example = lists[0]
+    elif twice is not None and (numbers or words or named):
+        advice = "Give every row one 0 or 1 for each label, or the list of its labels."
+        example = twice
+    else:
+        return
+    raise UserError(
+        ExitCode.DATA,
+        f"dataset.label={config.label!r} holds lists of equal length such as {example}, which are "
+        f"neither a 0 or 1 for each label nor labels. {advice}",
+    )
+
+
+def _about_bits(tables: Sequence[Table], width: int, config: DatasetConfig) -> str:
+    names = "" if config.label_names else "; dataset.label_names={0: …, 1: …} names them"
+    single = all(sum(BITS[bit] for bit in cell) == 1 for cell in _cells(tables))
+    classes = (
+        f"; every row has exactly one of them, and dataset.problem={SINGLE_LABEL.name} reads them "
+        "as classes"
+    )
+    return (
+        f"dataset.label={config.label!r} holds a 0 or 1 for each of {width} labels: a list says "
+        f"which of them a text has{names}{classes if single else ''}"
+    )
+
+
 def _is_bit(part: Any) -> bool:
     return isinstance(part, str | int | float) and part in BITS
 
 
+def _is_bits(cell: Any, width: int) -> bool:
+    return isinstance(cell, list) and len(cell) == width and all(map(_is_bit, cell))
+
+
 def _named_bits(table: Table, width: int, faults: Faults) -> Table:
-    wrong = [
-        i
-        for i, cell in enumerate(table.labels)
-        if not (isinstance(cell, list) and len(cell) == width and all(map(_is_bit, cell)))
-    ]
+    wrong = [i for i, cell in enumerate(table.labels) if not _is_bits(cell, width)]
     table = faults.take_out(wrong, f"a label that is no list of {width} times 0 or 1", table)
     labels = [[str(i) for i, bit in enumerate(cell) if BITS[bit]] for cell in table.labels]
     return replace(table, labels=labels, order=tuple(map(str, range(width))))
+
+
+# One label a row, in a list ---------------------------------------------------------------------
+
+
+def _single_labels(tables: Tables, faults: Faults) -> Tables:
+    """The label of each list of one, or of one 1 among zeros; other lists are faults."""
+    cells = _cells(next(iter(tables.values())))
+    if not any(isinstance(cell, list) for cell in cells):
+        return tables
+    widths = {len(cell) for cell in cells if isinstance(cell, list)}
+    width = max(widths) if len(widths) == 1 else 1
+
+    def label(cell: Any) -> Any:
+        if not isinstance(cell, list):
+            return cell
+        if len(cell) == 1:
+            return cell[0]
+        bits = [BITS[bit] for bit in cell] if _is_bits(cell, width) else []
+        return str(bits.index(True)) if sum(bits) == 1 else cell
+
+    fault = "a list of labels that is not of exactly one"
+    advice = f"dataset.problem={OF_COLUMNS.name} takes any number."
+    return {
+        split: [
+            faults.take_out(
+                [i for i, cell in enumerate(table.labels) if isinstance(label(cell), list)],
+                fault,
+                table,
+                advice,
+            )
+            for table in parts
+        ]
+        for split, parts in _mapped(tables, label).items()
+    }

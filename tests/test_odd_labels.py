@@ -1,0 +1,261 @@
+"""Label columns as people have them: lists in every form, spellings, words for nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import QUIETLY
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from odd_tables import (
+    BITS,
+    LABELS,
+    LISTS,
+    NAMED,
+    OF_BITS,
+    OF_LISTS,
+    TEXTS,
+    Odd,
+    assert_read,
+    assert_refused,
+    labelled,
+    lines,
+    load,
+)
+
+from nlp_transfer.cli.main import main
+from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.data.cells import is_blank, label_key
+from nlp_transfer.data.corpus import answers_of, load_corpus
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.quality.spelling import spelling, written_texts
+
+SINGLE = {"problem": "single_label"}
+ONE_HOT = [[0, 1, 0], [1, 0, 0], [0, 0, 1]] * 2
+OF_ONE_HOT = ["y", "x", "z"] * 2
+FIELDS = [{"toxic": i % 2, "insult": i % 3 // 2} for i in range(6)]
+
+
+def written(form: str, rows: list[list[Any]]) -> bytes:
+    """Lists in a text, by a template."""
+    return labelled([form.format(row) for row in rows])
+
+
+def joined(separator: str) -> bytes:
+    return labelled([separator.join(map(str, row)) for row in BITS])
+
+
+READ = [
+    # a 0 or 1 for each label, as programs write it
+    Odd("tensor.jsonl", written("tensor({})", BITS), NAMED, OF_BITS),
+    Odd("array.jsonl", written("np.array({}, dtype=int64)", BITS), NAMED, OF_BITS),
+    Odd("numpy.jsonl", labelled([str(np.array(row)) for row in BITS]), NAMED, OF_BITS),
+    Odd("floats.jsonl", labelled([str(np.array(row, float)) for row in BITS]), NAMED, OF_BITS),
+    Odd("bools.jsonl", labelled([str(np.array(row, bool)) for row in BITS]), NAMED, OF_BITS),
+    Odd("long.jsonl", labelled([str(np.array(row * 40)) for row in BITS]), rows=None),
+    Odd("spaces.jsonl", joined(" "), NAMED, OF_BITS, "a row of 0 and 1"),
+    Odd("commas.jsonl", joined(","), NAMED, OF_BITS, "a row of 0 and 1"),
+    Odd("semicolons.jsonl", joined("; "), NAMED, OF_BITS, "a row of 0 and 1"),
+    Odd("texts.jsonl", labelled([[str(bit) for bit in row] for row in BITS]), NAMED, OF_BITS),
+    Odd("delimiter.jsonl", joined("|"), {**NAMED, "delimiter": "|"}, OF_BITS),
+    Odd("digits.jsonl", joined(""), rows=["011", "100", "110", "001", "000", "101"], says="list"),
+    Odd("one_hot.jsonl", labelled(ONE_HOT), NAMED, OF_ONE_HOT, "exactly one of them"),
+    Odd("classes.jsonl", labelled(ONE_HOT), {**NAMED, **SINGLE}, OF_ONE_HOT),
+    Odd(
+        "fields.jsonl",
+        labelled(FIELDS),
+        {"label": ["label.toxic", "label.insult"]},
+        ["none", "label.toxic", "label.insult", "label.toxic", "none", "label.toxic, label.insult"],
+    ),
+    # lists of labels
+    Odd("sets.jsonl", labelled([str(set(row)) if row else "set()" for row in LISTS]), rows=None),
+    Odd("index.jsonl", written("Index({}, dtype='object')", LISTS), rows=OF_LISTS),
+    Odd("ones.jsonl", labelled([["a"], ["b"]] * 3), rows=["a", "b"] * 3, says="exactly one label"),
+    Odd("taken_out.jsonl", labelled([["a"], ["b"]] * 3), SINGLE, ["a", "b"] * 3),
+    Odd("twice.jsonl", labelled([["a", "a"], ["b"]] * 3), rows=["a", "b"] * 3),
+    # names that only look like lists
+    Odd(
+        "brackets.jsonl", labelled(["[urgent]", "[normal]"] * 3), rows=["[urgent]", "[normal]"] * 3
+    ),
+    Odd("none.jsonl", labelled(["(none)", "(other)"] * 3), rows=["(none)", "(other)"] * 3),
+]
+REFUSED = [
+    Odd("other_numbers.jsonl", labelled([[-1, 0, 1], [1, 0, 0]] * 3), says="neither a 0 or 1"),
+    Odd("twos.jsonl", labelled([[2, 0, 1], [1, 0, 0]] * 3), says="neither a 0 or 1"),
+    Odd("words.jsonl", labelled([["yes", "no", "no"], ["no", "yes", "yes"]] * 3), says="neither"),
+    Odd("shares.jsonl", labelled([[0.2, 0.8], [0.9, 0.1]] * 3), says="dataset.problem=soft"),
+    Odd(
+        "more_names.jsonl",
+        labelled(BITS),
+        {"label_names": dict(zip("0123", "wxyz", strict=True))},
+        says="names 4 labels",
+    ),
+    Odd("gaps.jsonl", labelled([[0, None, 1], [1, 0, 0]] * 3), says="among its labels"),
+    Odd("empty.jsonl", labelled([[], *BITS[1:]]), says="0, 3 entries"),
+    Odd(
+        "dots.jsonl",
+        labelled(["[0 1 1 ... 0 1 1]", "[1 0 0 ... 1 0 0]"] * 3),
+        says="cannot be read as one",
+    ),
+    Odd("unquoted.jsonl", labelled(["[a, b]", "[a]"] * 3), says="dataset.delimiter='|'"),
+    Odd("braces.jsonl", labelled(["{a,b}", "{a}"] * 3), says="cannot be read as one"),
+    Odd("nested.jsonl", labelled(["[['a']]", "[['b']]"] * 3), says="cannot be read as one"),
+    Odd("some.jsonl", labelled([*LABELS[:5], "['good', 'bad']"]), says="where others are names"),
+    Odd("cut.jsonl", labelled(["['a', 'b'", "['a'"] * 3), says="where others are names"),
+    Odd("mixed.jsonl", labelled([["a"], "b"] * 3), says="line 2: 'label' holds 'b'"),
+    Odd("several.jsonl", labelled([["a", "b"], ["a"]] * 3), SINGLE, says="not of exactly one"),
+    Odd("objects.jsonl", labelled(FIELDS), says="[label.toxic,label.insult]"),
+    Odd("object_texts.jsonl", labelled(LABELS, [{"body": t} for t in TEXTS]), says="text.body"),
+]
+
+
+@pytest.mark.parametrize("odd", READ, ids=lambda odd: odd.name)
+def test_odd_labels_are_read_as_they_are_meant(odd: Odd, tmp_path: Path) -> None:
+    if odd.rows is None:
+        assert load(odd, tmp_path).problem.name == "multi_label"
+    else:
+        assert_read(odd, tmp_path)
+
+
+@pytest.mark.parametrize("odd", REFUSED, ids=lambda odd: odd.name)
+def test_labels_that_cannot_be_meant_are_one_error(odd: Odd, tmp_path: Path) -> None:
+    assert_refused(odd, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "says"),
+    [
+        (["no", "yes"], BITS, "neither a 0 or 1"),
+        (["x", "y", "z"], [[0, 2], [1], [], [0], [2], [1]], None),
+    ],
+)
+def test_lists_of_a_class_label_hold_its_names_and_not_bits(
+    names: list[str], rows: list[list[int]], says: str | None, tmp_path: Path
+) -> None:
+    features = Features(text=Value("string"), label=Sequence(ClassLabel(names=names)))
+    Dataset.from_dict({"text": TEXTS, "label": rows}, features).save_to_disk(str(tmp_path / "d"))
+    config = DatasetConfig(train=f"{tmp_path}/d", validation=f"{tmp_path}/d")
+    if says is not None:
+        with pytest.raises(UserError, match=says):
+            load_corpus(config, 0)
+        return
+    assert answers_of(load_corpus(config, 0), "train") == ["x, z", "y", "none", "x", "z", "y"]
+
+
+SAME = {
+    "case": ("Technical", "technical"),
+    "spaces": ("card arrival", " card  arrival "),
+    "hard space": ("card arrival", "card\u00a0arrival"),
+    "zero width": ("good", "go\u200bod"),
+    "mark": ("good", "\ufeffgood"),
+    "direction": ("good", "\u202bgood\u202c"),
+    "soft hyphen": ("good", "go\u00adod"),
+    "composed": ("caf\u00e9", "cafe\u0301"),
+    "full width": ("ABC", "ＡＢＣ"),
+    "ligature": ("fine", "\ufb01ne"),
+}
+ALIKE = {
+    "underscore": ("card arrival", "card_arrival"),
+    "dash": ("on-time", "on\u2013time"),
+    "quotes": ("good", "'good'"),
+    "full stop": ("good", "good."),
+    "accent": ("café", "cafe"),
+    "other script": ("bad", "b\u0430d"),
+    "a letter less": ("technical", "technicl"),
+    "a letter more": ("billing", "billling"),
+    "another letter": ("delivery", "delivary"),
+}
+DIFFERENT = (
+    *(("C", "C++"), ("1", "-1"), ("1", "01"), ("class_1", "class_2"), ("sad", "mad")),
+    *(("up", "down"), ("10", "100"), ("a", "b"), ("positive", "negative")),
+)
+
+
+def sentences(counts: dict[str, int]) -> str:
+    return "\n".join(finding.sentence for finding in spelling(counts))
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_labels_that_differ_in_what_nobody_sees_are_named_with_their_rows(name: str) -> None:
+    label, other = SAME[name]
+    assert label_key(label) == label_key(other)
+    said = sentences({label: 40, "something else": 30, other: 3})
+    assert f"{other!r} (3 rows) and {label!r} (40 rows). dataset.clean_labels=true" in said
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_labels_that_are_nearly_the_same_are_named(name: str) -> None:
+    label, other = ALIKE[name]
+    said = sentences({label: 40, "something else": 30, other: 1})
+    assert f"nearly the same: {other!r} (1 row) and {label!r} (40 rows)" in said
+
+
+@pytest.mark.parametrize(("label", "other"), DIFFERENT)
+def test_labels_that_are_different_are_not_called_alike(label: str, other: str) -> None:
+    assert sentences({label: 40, other: 3}) == ""
+
+
+def test_words_for_nothing_are_named_as_labels() -> None:
+    assert "'nan' (3) for a missing value" in sentences({"good": 9, "bad": 9, "nan": 3})
+    assert sentences({"yes": 9, "no": 9}) == ""
+
+
+WRITTEN = {
+    "written by Python": ["b'fine film'", "['fine', 'film']", "{'text': 'fine'}", 'b"x"'],
+    "a word for a missing value": ["nan", "None", "NULL", "N/A", "#N/A", "-"],
+    "wrong encoding": ["fine film Â£9", "Ã¼ber", "itâ€™s", "bad \ufffd sign"],
+}
+HONEST = ["[removed]", "nan bread is good", "naïve café, Ångström, São Paulo", "b'day", "{sic} x"]
+
+
+@pytest.mark.parametrize("words", WRITTEN)
+def test_texts_that_a_program_spoilt_are_counted_with_their_places(
+    words: str, tmp_path: Path
+) -> None:
+    spoilt = WRITTEN[words]
+    texts = [*HONEST, *spoilt]
+    labels = ["a", "b"] * len(texts)
+    corpus = load(Odd("rows.jsonl", labelled(labels[: len(texts)], texts)), tmp_path)
+    (finding,) = written_texts(corpus)
+    assert words in finding.sentence
+    count = 2 * len(spoilt)  # in train and in validation
+    assert finding.sentence.startswith(f"{count} texts ")
+    assert len(finding.rows) == count
+    assert f"row {len(HONEST) + 1} of" in finding.rows[0]
+
+
+def test_honest_texts_are_nothing_to_find(tmp_path: Path) -> None:
+    corpus = load(Odd("rows.jsonl", labelled(["a", "b", "a", "b", "a"], HONEST)), tmp_path)
+    assert list(written_texts(corpus)) == []
+
+
+@pytest.mark.parametrize("text", ["", " \t", "\u200b\u200d", "\ufeff", "\x01\x02", "\u2800\u3164",
+                                  "\ufe0f", "\U000e0041\U000e0042", "\u00ad"])  # fmt: skip
+def test_a_text_in_which_nobody_sees_anything_is_empty(text: str) -> None:
+    assert is_blank(text)
+    assert not is_blank(f"{text}.")
+
+
+def test_check_names_all_of_it_at_once(
+    checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"text": f"{text} {i}", "label": label}
+        for i in range(12)
+        for text, label in zip(TEXTS, LABELS, strict=True)
+    ]
+    rows += [{"text": "b'fine'", "label": "Good "}, {"text": "soup", "label": "nan"}]
+    Path("rows.jsonl").write_bytes(lines(rows))
+    words = ("+task=classify", f"checkpoint.name={checkpoints['bert']}", *QUIETLY)
+    main(["check", *words, "dataset.train=rows.jsonl", "evaluation.folds=4"])
+    said = capsys.readouterr().out
+    for part in ("'Good ' (1 row) and 'good' (36 rows)", "'nan' (1)", "One text is written by"):
+        assert part in said, said
+    assert "No text of  is" not in said
+    Path("rows.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(SystemExit) as refused:
+        main(["check", *words, "dataset.train=rows.jsonl"])
+    assert refused.value.code == ExitCode.DATA
