@@ -60,10 +60,12 @@ def largest_difference_of_two_processes(words: list[str], folder: Path) -> float
     return max(float((one[name] - two[name]).abs().max()) for name in one)
 
 
-def start(words: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def start(
+    words: list[str], folder: Path, program: str = PROGRAM, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """The real command; `DIE_AT` is a training step, counted over all stages, `BY` a signal."""
     script = folder / "program.py"
-    script.write_text(PROGRAM, encoding="utf-8")
+    script.write_text(program, encoding="utf-8")
     return subprocess.run(
         [sys.executable, str(script), *words],
         env={**os.environ, "OMP_NUM_THREADS": "1", "REPORT": f"{folder}/steps", **environment},

@@ -12,6 +12,7 @@ from nlp_transfer import __version__
 from nlp_transfer.cli import (
     check,
     compare,
+    distill,
     evaluate,
     export,
     options,
@@ -51,7 +52,13 @@ GROUPS = {
         repeat.LEARNING_CURVE,
     ),
     "Improve the data": (check.SUSPECTS, suggest.SUGGEST),
-    "Use and ship a model": (predict.PREDICT, serve.SERVE, export.EXPORT, export.PUSH),
+    "Use and ship a model": (
+        predict.PREDICT,
+        serve.SERVE,
+        export.EXPORT,
+        distill.DISTILL,
+        export.PUSH,
+    ),
     "Set up": (options.COMPLETION,),
 }
 COMMANDS = [command for commands in GROUPS.values() for command in commands]

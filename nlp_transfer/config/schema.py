@@ -329,8 +329,12 @@ class StageConfig:
     loss: str | None = None
     """The name of a loss; null: training.loss."""
     temperature: float = 0.1
-    """Divides the similarities of the contrastive loss; lower values look at the nearest texts
-    only."""
+    """Divides the similarities of the contrastive loss (lower values look at the nearest texts
+    only), and the logits of the loss distillation (higher values look at every label)."""
+    teacher: str | None = None
+    """A finished run or an exported folder whose logits the loss distillation learns."""
+    unlabeled: str | None = None
+    """A file or a glob of more texts that the teacher answers, with the columns of the dataset."""
     encoder_learning_rate: float = 5e-5
     """The peak learning rate of the encoder's layers."""
     head_learning_rate: float | None = None

@@ -38,7 +38,9 @@ class Stage:
     head: bool = True  # whether the loss reads the head's logits
     steps: int | None = None  # of the optimizer; None: as many as the epochs have
     loss: str | None = None  # None: training.loss
-    temperature: float = 0.1  # of the contrastive loss
+    temperature: float = 0.1  # of the contrastive loss, and of distillation
+    teacher: str | None = None  # whose logits are learned
+    unlabeled: str | None = None  # a file of more texts that the teacher answers
     pristine: bool = True  # what is frozen here has not learned in an earlier stage either
     after_solver: bool = False  # an earlier stage has solved the head, and it stays as it is
 
@@ -234,6 +236,8 @@ def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatom
         steps=stage.steps,
         loss=stage.loss,
         temperature=stage.temperature,
+        teacher=stage.teacher,
+        unlabeled=stage.unlabeled,
     )
 
 

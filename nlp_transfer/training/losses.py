@@ -46,7 +46,9 @@ class Loss:
 
     name: str
     function: RowLoss
-    reads: str = "logits"  # or "embeddings" (of the whole batch in one call), or invented "pairs"
+    reads: str = "logits"
+    """logits; embeddings (of the whole batch in one call); invented pairs; or teacher: logits, and
+    those of a teacher as answers."""
     problems: tuple[str, ...] | None = None  # the names of those that it is for; None: any
     reads_options: bool = True
 
@@ -83,6 +85,11 @@ class Loss:
     def reads_labels(self) -> bool:
         """Whether it is a function of train's labels."""
         return self.reads != "pairs"
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether the head learns, and every epoch can be measured on validation."""
+        return self.reads in ("logits", "teacher")
 
 
 @dataclass(frozen=True)

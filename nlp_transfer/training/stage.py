@@ -36,7 +36,7 @@ from nlp_transfer.problems import Problem
 from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.history import StageHistory
-from nlp_transfer.training.losses import Loss, losses_of_rows
+from nlp_transfer.training.losses import Loss, find_loss, losses_of_rows
 from nlp_transfer.training.objectives.class_weights import weigh_labels
 from nlp_transfer.training.objectives.objective import objective_of
 from nlp_transfer.training.objectives.target_scaling import TargetScaler
@@ -70,7 +70,7 @@ class StageRun:
     @property
     def has_validation(self) -> bool:
         """Whether there is something to measure; where not, the last weights are kept."""
-        return "validation" in self.encoded.splits and self.loss.reads == "logits"
+        return "validation" in self.encoded.splits and self.loss.reads_logits
 
     @property
     def labels_seen(self) -> bool:
@@ -96,8 +96,13 @@ class StageRun:
         original = self.scaler.original
         return ValidationResult(
             self.metrics.compute(original(logits), original(validation.labels)),
-            losses_of_rows(self.loss, logits, validation.labels),
+            losses_of_rows(self._validation_loss, logits, validation.labels),
         )
+
+    @property
+    def _validation_loss(self) -> Loss:
+        """That of the stage, or of the problem where the stage does not compare with labels."""
+        return self.loss if self.loss.reads == "logits" else find_loss(None, self.metrics.problem)
 
     @property
     def label_weights(self) -> np.ndarray | None:
@@ -118,7 +123,7 @@ def loss_of(
         UserError: there is none of this name, it is not for this problem, or not for this stage.
     """
     loss = extensions.find_loss(stage.loss, config.training.loss, problem)
-    if (loss.reads != "logits") is stage.head:
+    if loss.reads_logits is not stage.head:
         needs = f"reads {loss.reads}: the head has nothing to learn from it"
         if not stage.head:
             needs = "reads logits: the head has to learn"
@@ -126,6 +131,12 @@ def loss_of(
             ExitCode.CONFIG,
             f"Stage {stage.name}: the loss {loss.name} {needs}. Set "
             f"strategy.stages.{stage.name}.head={str(not stage.head).lower()}.",
+        )
+    if (loss.reads == "teacher") is not bool(stage.teacher):
+        raise UserError(
+            ExitCode.CONFIG,
+            f"Stage {stage.name}: strategy.stages.{stage.name}.teacher={stage.teacher}, and the "
+            f"loss is {loss.name}. A teacher goes with loss=distillation, and it with a teacher.",
         )
     return loss
 

@@ -24,6 +24,7 @@ from nlp_transfer.training.objectives.pair_distillation import (
     refuse_unfitting_model,
     regressing,
 )
+from nlp_transfer.training.objectives.teacher import distillation_rows
 from nlp_transfer.training.optimization.batching import PlannedBatches
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero
 
@@ -48,6 +49,7 @@ def objective_of(run: StageRun, encoded: Encoded) -> AbstractContextManager[Obje
         encoded: what the stage reads, tokens or stored features.
     """
     kinds = {"logits": _of_logits, "embeddings": _of_embeddings, "pairs": _of_pairs}
+    kinds["teacher"] = _of_teacher
     return kinds[run.loss.reads](run, encoded)
 
 
@@ -95,6 +97,16 @@ def _of_pairs(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
         groups = [{"params": list(regressor.parameters()), **rate}]
         loss = document_loss(run.loss, _options(run))
         yield Objective(rows, _planned(run, rows), loss, groups)
+
+
+@contextmanager
+def _of_teacher(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
+    """The texts of train and those of a file, with the logits of the teacher for each."""
+    make = partial(
+        distillation_rows, run.stage, run.pretrained, run.encoded, run.config, encoded.collator
+    )
+    rows = broadcast_from_rank_zero(make, run.process)
+    yield Objective(rows, _planned(run, rows), document_loss(run.loss, _options(run)))
 
 
 def _planned(run: StageRun, rows: EncodedSplit) -> PlannedBatches:

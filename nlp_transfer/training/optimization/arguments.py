@@ -56,7 +56,7 @@ def stage_arguments(  # noqa: PLR0913
         output_dir=str(folder.checkpoints / f"{index}-{stage.name}"),
         seed=(config.seed + index) % 2**32,
         num_train_epochs=stage.epochs,
-        max_steps=-1 if stage.steps is None and loss.reads == "logits" else steps,
+        max_steps=-1 if stage.steps is None and loss.reads_logits else steps,
         **_batches(training, loss, process.world_size),
         learning_rate=stage.encoder_learning_rate,
         lr_scheduler_type=SCHEDULES.get(training.schedule, training.schedule.value),
@@ -98,7 +98,7 @@ def _validation(
 ) -> dict[str, Any]:
     """How often the stage is measured on validation, and by which metric."""
     rows = len(encoded.splits["train"].labels)
-    measured = loss.reads == "logits" and "validation" in encoded.splits
+    measured = loss.reads_logits and "validation" in encoded.splits
     held_out = len(encoded.splits["validation"].labels) if measured else 0
     return {
         "eval_strategy": "steps" if measured else "no",

@@ -1,0 +1,92 @@
+"""`nlp-transfer distill`: a smaller model that answers as a larger one."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from pathlib import Path
+
+from nlp_transfer.cli.arguments import Command, Parser, add_folder, positive
+from nlp_transfer.errors import ExitCode, UserError
+
+TOLERANCE, EPOCHS, RATE, TEMPERATURE = 0.01, 5.0, 1e-4, 2.0
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number greater than 0")
+    return value
+
+
+def _add_arguments(parser: Parser) -> None:
+    add_folder(parser)
+    parser.add_argument(
+        "--layers", type=positive, required=True, metavar="N", help="layers of the student"
+    )
+    parser.add_argument("--unlabeled", metavar="FILE", help="more texts, which need no labels")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="the student's run (RUN-N-layers)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_above_zero,
+        default=TOLERANCE,
+        metavar="X",
+        help=f"the most that the metric may lose ({TOLERANCE})",
+    )
+    parser.add_argument("--force", action="store_true", help="accept a student that loses more")
+    parser.add_argument("--epochs", type=_above_zero, default=EPOCHS, help=f"({EPOCHS:g})")
+    parser.add_argument("--learning-rate", type=_above_zero, default=RATE, help=f"({RATE:g})")
+    parser.add_argument(
+        "--temperature", type=_above_zero, default=TEMPERATURE, help=f"({TEMPERATURE:g})"
+    )
+    parser.add_argument("--onnx", action="store_true", help="ONNX of the student, too")
+    parser.add_argument("--int8", action="store_true", help="with --onnx: int8 as well")
+
+
+def run_distill(arguments: Namespace) -> None:
+    """Train a student, and compare it with its teacher."""
+    if arguments.int8 and not arguments.onnx:
+        raise UserError(ExitCode.CONFIG, "--int8 goes with --onnx: add --onnx.")
+    from nlp_transfer.analysis.distill import DistillRequest, distill, refuse_loss
+    from nlp_transfer.training.optimization.signals import handle_signals
+
+    request = DistillRequest(
+        arguments.layers,
+        arguments.out,
+        arguments.unlabeled,
+        arguments.epochs,
+        arguments.learning_rate,
+        arguments.temperature,
+        arguments.threads,
+    )
+    with handle_signals():
+        distilled = distill(arguments.folder, request)
+    print(f"\n{distilled}")
+    if arguments.onnx:
+        _export(distilled.folder, arguments)
+    if not arguments.force:
+        refuse_loss(distilled, arguments.tolerance)
+
+
+def _export(folder: Path, arguments: Namespace) -> None:
+    from nlp_transfer.export.exporters import EXPORTERS, ExportRequest
+    from nlp_transfer.export.references import of_run
+
+    request = ExportRequest(of_run(folder), arguments.int8, arguments.force, arguments.threads)
+    print(f"\n{EXPORTERS.find('onnx')(folder, request)}")
+
+
+DISTILL = Command(
+    "distill",
+    "Train a smaller model that answers as a larger one.",
+    _add_arguments,
+    run_distill,
+    "Train a student with some of the layers of a finished run to give its answers, on the rows of "
+    "train and on texts without labels; compare both. The student is a run like any other. The "
+    "exit code is not 0 where it loses more than --tolerance.",
+)
