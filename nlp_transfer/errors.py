@@ -77,4 +77,4 @@ def of_the_disk(error: OSError) -> UserError | None:
     if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
         return None
     where = f" ({error.filename})" if error.filename else ""
-    return UserError(ExitCode.RUN_FOLDER, f"The disk says: {error.strerror or error}{where}.")
+    return UserError(ExitCode.RUN_FOLDER, f"Disk error: {error.strerror or error}{where}.")

@@ -118,7 +118,7 @@ def test_a_worse_run_is_told_apart_and_the_table_says_what_each_costs(
     assert pair["difference"]["value"] == pytest.approx(best["score"] - other["score"])
     assert pair["difference"]["interval"][0] > 0
     assert max(pair["difference"]["p"], pair["mcnemar"]) < 0.05
-    assert "told apart from all others" in output
+    assert "significantly better than all others" in output
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_row(variant: Variant) -> None:
@@ -138,7 +138,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_row(variant: Variant) -> None
     assert f"{np.mean(measured):.3f} ± {np.std(measured, ddof=1):.3f}" in table(comparison)
     apart = [pair.mcnemar for pair in comparison.pairs]
     assert apart == [None] * 3  # it is for two single runs
-    assert "tell it from" in table(comparison)
+    assert "show no significant difference from" in table(comparison)
     assert [pair["tie"] for pair in json.loads(as_json(comparison))["pairs"]] == [
         pair.tie for pair in comparison.pairs
     ]
@@ -192,7 +192,7 @@ def test_runs_that_differ_only_in_the_fold_are_one_row_without_pairs(
     comparison = compare([*folds, *others])
     assert sorted(names(comparison)) == ["strategy=full", "strategy=other"]
     assert comparison.pairs == []
-    assert "strategy=other: of 4 folds there is no run of 2, 3" in table(comparison)
+    assert "strategy=other: there is no run of fold 2, 3 of 4" in table(comparison)
     assert json.loads(as_json(comparison))["entries"][0]["folds"]
     # The same fold is compared as any two runs on the same rows are.
     (pair,) = compare([folds[1], others[0]]).pairs
@@ -232,12 +232,12 @@ def test_runs_of_other_rows_are_refused(finished: Path, variant: Variant) -> Non
 
 
 def test_what_is_no_finished_run_is_refused(finished: Path, variant: Variant) -> None:
-    assert "is no run" in refused(ExitCode.RUN_FOLDER, finished, finished / "model")
+    assert "is not a run" in refused(ExitCode.RUN_FOLDER, finished, finished / "model")
     unfinished = edit_run(variant("unfinished"), state="unfinished")
     assert "is not finished" in refused(ExitCode.RUN_FOLDER, finished, unfinished)
     older = edit_run(variant("older"), predictions=None)
     assert "overwrite=true" in refused(ExitCode.RUN_FOLDER, finished, older)
-    assert "not two" in refused(ExitCode.CONFIG, finished)
+    assert "found 1" in refused(ExitCode.CONFIG, finished)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compare", "learning-curve"])

@@ -74,7 +74,9 @@ def test_a_folder_that_was_changed_after_the_measurement_is_caught(claim: Claim)
     weights["classifier.bias"] += torch.tensor([1e-3, -1e-3])
     save_file(weights, changed / "model.safetensors", metadata={"format": "pt"})
     # The first of the two, as it was written, is what was measured.
-    with pytest.raises(UserError, match="changed does not answer what was measured") as caught:
+    with pytest.raises(
+        UserError, match="changed does not give the probabilities that were measured"
+    ) as caught:
         verify([claim, replace(claim, folder=changed)])
     assert caught.value.code is ExitCode.EXPORT
 
@@ -85,7 +87,7 @@ def test_swapped_labels_are_caught(claim: Claim) -> None:
     config = json.loads(file.read_text())
     config["id2label"] = {"0": "positive", "1": "negative"}
     file.write_text(json.dumps(config))
-    with pytest.raises(UserError, match="does not answer what was measured"):
+    with pytest.raises(UserError, match="does not give the probabilities that were measured"):
         verify([claim])
 
 
@@ -214,7 +216,7 @@ def test_a_model_that_has_diverged_is_neither_measured_nor_exported(
 @pytest.mark.slow
 def test_a_claim_of_nothing_is_no_proof(claim: Claim) -> None:
     claim.logits[0] = np.nan
-    with pytest.raises(UserError, match="does not answer what was measured"):
+    with pytest.raises(UserError, match="does not give the probabilities that were measured"):
         verify([claim])
 
 

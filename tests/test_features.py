@@ -157,7 +157,7 @@ def test_a_stage_that_runs_whole_says_why_and_stores_nothing(
     prepared = prepare(typed("strategy=feature_extraction", *more), tmp_path / "run")
     with caplog.at_level("INFO", logger="nlp_transfer"):
         prepared.train()
-    assert "runs whole" in caplog.text
+    assert "runs through the whole model" in caplog.text
     assert reason in caplog.text
     assert not list(Path("runs").glob(".features/*"))
 

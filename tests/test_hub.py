@@ -236,7 +236,7 @@ def test_a_name_that_cannot_be_and_wishes_that_exclude_one_another_are_refused()
     assert "hub.tag=v1 needs hub.repository" in composed("hub.tag=v1")
     for name in ("v 1", "a..b", "-x", "x/", "x.lock", "a~1"):
         refusal = composed("hub.repository=user/tiny", f"'hub.revision=\"{name}\"'"[1:-1])
-        assert "is no name that git takes" in refusal
+        assert "is not a name that git accepts" in refusal
     assert compose("+task=sentiment", "hub.repository=user/tiny", "hub.tag=v1.0/red_2")
     both = ("hub.repository=user/tiny", "hub.pull_request=true", "hub.tag=v1")
     assert "leave out hub.tag" in composed(*both)
@@ -452,7 +452,7 @@ def test_a_refusal_at_any_request_is_not_argued_with_and_the_same_command_finish
         with a_hub(monkeypatch, part_size=70_000) as failing:
             begun(failing, hub_config)
             failing.faults[at] = "403"
-            words = ("403: this token may not do that", f"The model is whole in {model}")
+            words = ("403: this token may not do that", f"The model is complete in {model}")
             refused(lambda: push(model, hub_config, QUICKLY), *words)
             assert route not in routes(failing)[at + 1 :]
             assert {"preupload", "commit", "tag"}.isdisjoint(routes(failing)[at + 1 :])
@@ -521,7 +521,7 @@ def test_a_signal_does_not_wait_for_the_hub(
     logger = logging.getLogger("nlp_transfer")
     monkeypatch.setattr(logger, "handlers", [*logger.handlers, Tells()])
     with handle_signals():
-        words = ("Stopped by SIGTERM", f"The model is whole in {model}")
+        words = ("Stopped by SIGTERM", f"The model is complete in {model}")
         refused(lambda: push(model, HubConfig("user/tiny"), (60.0,)), *words, code=ExitCode.STOPPED)
     assert push(model, HubConfig("user/tiny"), QUICKLY).new
 
@@ -533,12 +533,12 @@ def test_a_byte_that_is_flipped_on_the_way_is_caught(hub: Hub, model: Path) -> N
     hub.failing["lfs_upload"] = ["flip"]
     fails("answered 400", "another sha256")  # the Hub looks at what it stores
     hub.failing["lfs_upload"], hub.checks_content = ["flip"], False
-    fails("what arrived is not what was sent: model.safetensors")  # and if it did not
+    fails("the uploaded files differ from the local ones: model.safetensors")  # and if it did not
     hub.objects.clear()
     hub.checks_content = True
     hub.repos.clear()
     hub.failing["commit"] = ["flip"]
-    fails("what arrived is not what was sent: tokenizer_config.json")
+    fails("the uploaded files differ from the local ones: tokenizer_config.json")
     assert push(model, HubConfig("user/tiny"), QUICKLY).new == ("tokenizer_config.json",)
     assert on(hub) == whole(model)
 

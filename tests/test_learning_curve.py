@@ -65,7 +65,7 @@ def test_the_verdict_is_that_of_the_last_doubling() -> None:
         return str(Curve("test", metric, steps))
 
     assert "More labels would probably help" in curve("accuracy", 0.1, 0.05, 0.15, 0.001)
-    assert "More labels did harm" in curve("accuracy", -0.1, -0.15, -0.05, 0.001)
+    assert "More labels made it worse" in curve("accuracy", -0.1, -0.15, -0.05, 0.001)
     assert "More labels would probably help" in curve("log_loss", -0.1, -0.15, -0.05, 0.001)
     text = curve("accuracy", 0.01, -0.02, 0.04, 0.4)
     assert "The data cannot tell" in text

@@ -171,7 +171,7 @@ def test_a_killed_run_continues_and_gives_the_same_file(kind: str, model: Path) 
     assert not out.exists()
     finished_windows = sum(path.name.isdecimal() for path in home.iterdir())
     done = subprocess.run(command(model, source, out), check=True, capture_output=True, text=True)
-    assert f"{finished_windows} windows were there" in done.stderr
+    assert f"{finished_windows} windows were answered before" in done.stderr
     assert out.read_bytes() == unbroken.read_bytes()
     assert not home.exists()
 
@@ -205,12 +205,12 @@ def test_unfinished_answers_to_another_question_are_left_alone(predict: Predict)
     options = ("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
     code, _, err = predict(*options)
     assert code == ExitCode.CONFIG
-    assert "unfinished answers to another question" in err
+    assert "unfinished answers of another command" in err
     assert (home / "00000000").read_text() == "hours of work"
     (home / "about.json").unlink()
     code, _, err = predict(*options)
     assert code == ExitCode.CONFIG
-    assert "is in the way" in err
+    assert "was not written by predict" in err
     # As a process that was killed, or another worker, may leave it.
     (home / "00000000").rename(home / "about.json.123")
     assert predict(*options)[0] == 0
@@ -271,7 +271,7 @@ def test_rows_without_a_text_are_counted_also_where_they_were_answered_before(
     code, _, err = predict(*options)
     assert code == 0
     assert "4,100 rows, 1 of them without a text" in err
-    assert "1 windows were there" in err
+    assert "1 windows were answered before" in err
 
 
 def stops_after_one() -> Callable[..., None]:
@@ -379,4 +379,4 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(predict: Predict) ->
     # Root may write everywhere but where the system itself is kept.
     code, _, err = predict("--file", "t.csv", "--text", "review", "--out", "/proc/answers.csv")
     assert code == ExitCode.RUN_FOLDER
-    assert err.startswith("Error: The disk says: ")
+    assert err.startswith("Error: Disk error: ")

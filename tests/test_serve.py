@@ -264,7 +264,7 @@ def test_a_port_that_is_taken_is_one_clear_error(
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(SystemExit) as refused:
         main(["serve", str(folder), "--backend", "onnx", "--port", str(listener.getsockname()[1])])
     assert refused.value.code == ExitCode.MACHINE
-    assert "cannot be listened on" in capsys.readouterr().err
+    assert "cannot be opened for listening" in capsys.readouterr().err
 
 
 def test_a_package_that_is_missing_is_named(

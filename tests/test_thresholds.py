@@ -74,7 +74,7 @@ def test_too_few_rows_and_thresholds_that_would_not_help_leave_one_half() -> Non
     nothing = np.random.default_rng(0).random(400)
     threshold, why = of_label(nothing, right, precision=0.95)
     assert threshold == NEVER
-    assert why is not None and "never given" in why
+    assert why is not None and "never assigned" in why
     assert not (nothing > threshold).any()
 
 

@@ -559,7 +559,7 @@ def test_a_full_disk_at_the_end_is_one_clear_error(
     monkeypatch.setattr("nlp_transfer.pipeline.export", full)
     outcome = train(*typed("strategy=feature_extraction", "run_dir=mine"))
     assert outcome.code == ExitCode.RUN_FOLDER
-    assert "Error: The disk says: No space left on device (mine/model)." in outcome.err
+    assert "Error: Disk error: No space left on device (mine/model)." in outcome.err
     assert "Traceback" not in outcome.err
 
 

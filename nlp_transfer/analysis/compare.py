@@ -91,7 +91,7 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     if len(runs) < 2:
         left_out = "".join(f"\n  {note}" for note in notes)
         raise UserError(
-            ExitCode.CONFIG, f"There are {len(runs)} finished runs to compare, not two.{left_out}"
+            ExitCode.CONFIG, f"Expected two finished runs or more, found {len(runs)}.{left_out}"
         )
     split = common_split(runs)
     if split == "validation":
@@ -153,7 +153,7 @@ def _chosen_by(runs: Sequence[Finished]) -> str:
     if len(names) > 1:
         raise UserError(
             ExitCode.CONFIG,
-            f"The runs were chosen by different metrics ({', '.join(names)}): say by which they "
+            f"The runs were chosen by different metrics ({', '.join(names)}): name one to "
             "are compared, as in --metric accuracy.",
         )
     return names[0]
@@ -170,7 +170,7 @@ def rows_of(run: Finished, split: str, metric: str) -> Rows:
     if metric not in comparable:
         raise UserError(
             ExitCode.CONFIG,
-            f"The metric {metric!r} cannot be compared by; for these runs there are "
+            f"The runs cannot be compared by the metric {metric!r}; expected one of "
             f"{', '.join(comparable)}.",
         )
     positive = run.settings["evaluation.positive_label"]
@@ -196,9 +196,12 @@ def _of_folds(entries: Sequence[Entry]) -> Iterator[str]:
         missing = sorted({*folds} - {*entry.contender.seeds})
         if missing:
             folds_without_run = ", ".join(map(str, missing))
-            yield f"{entry.name}: of {len(folds)} folds there is no run of {folds_without_run}"
+            yield f"{entry.name}: there is no run of fold {folds_without_run} of {len(folds)}"
     if len(entries) > 1:
-        yield "folds share most of their rows of train, so differences of their means have no p"
+        yield (
+            "the folds share most of their training rows, so there is no valid p-value of the "
+            "difference of their means"
+        )
 
 
 def _entries(

@@ -108,15 +108,18 @@ def _verdict(result: Comparison) -> Iterator[str]:
     if ties:
         names = [pair.other for pair in ties]
         ties_with = ", ".join(names)
-        yield f"{best_line}; these {result.rows:,} rows and seeds do not tell it from {ties_with}."
+        yield (
+            f"{best_line}; these {result.rows:,} rows and seeds show no significant difference "
+            f"from {ties_with}."
+        )
         if any(pair.difference.by_seeds > 0.5 for pair in ties):
-            yield "Most of that doubt is between seeds: more of them would tell more."
+            yield "Most of the uncertainty is between seeds: more seeds would reduce it."
         tied = [entry for entry in result.entries if entry.name in (best.name, *names)]
         quickest = min(tied, key=lambda entry: entry.mean("seconds") or 0.0)
         yield f"Of these, {quickest.name} was trained in the least time."
     else:
-        yield f"{best_line}, told apart from all others."
+        yield f"{best_line}, significantly better than all others."
     if len(result.pairs) > 1:
         yield f"(A tie is p ≥ {LEVEL} of all {len(result.pairs)} comparisons together, by Holm.)"
     if any(entry.is_one_run for entry in result.entries):
-        yield "A single run stands for itself: other seeds might give something else."
+        yield "One run for each configuration: other seeds may give other figures."

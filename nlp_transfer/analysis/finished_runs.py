@@ -77,18 +77,18 @@ def open_finished(folder: Path) -> Finished:
     if not (folder / RUN_FILE).is_file():
         raise UserError(
             ExitCode.RUN_FOLDER,
-            f"{folder} is no run: expected a folder with {RUN_FILE}, or that of a sweep.",
+            f"{folder} is not a run: expected a folder with {RUN_FILE}, or that of a sweep.",
         )
     about = read_json(folder / RUN_FILE)
     if about["state"] != State.finished.value:
         raise UserError(
             ExitCode.RUN_FOLDER,
-            f"The run {folder} is not finished. The command that started it goes on with it.",
+            f"The run {folder} is not finished. The command that started it continues it.",
         )
     if "predictions" not in about:
         raise UserError(
             ExitCode.RUN_FOLDER,
-            f"{folder} comes from a version that kept no answers. Train it again with "
+            f"{folder} was written by a version that stored no predictions. Train it again with "
             "overwrite=true.",
         )
     return _read(folder)
@@ -185,7 +185,7 @@ def _refuse_different(
             ExitCode.DATA,
             f"{one.folder} and {other.folder} cannot be compared: {what} differ ({_short(there)} "
             f"there, {_short(here)} here). Compare runs on the same texts and labels; a split that "
-            "is cut from train depends on the seed, so give it a file, or say dataset.cut=hash.",
+            "is cut from train depends on the seed, so give it a file, or set dataset.cut=hash.",
         )
 
 

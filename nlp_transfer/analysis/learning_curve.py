@@ -82,8 +82,8 @@ def parts(rows: int, labels: int) -> list[int]:
     if eighth < labels:
         raise UserError(
             ExitCode.DATA,
-            f"An eighth of the {rows} rows of train are {eighth}, for {labels} labels: there is no "
-            "curve to learn. Expected at least a row of each label in the smallest part.",
+            f"An eighth of the {rows} rows of train are {eighth} rows, for {labels} labels: too "
+            "few for a learning curve. Expected at least a row of each label in the smallest part.",
         )
     return [eighth, 2 * eighth, 4 * eighth, rows]
 
@@ -92,8 +92,8 @@ def _refuse(config: Config) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
             ExitCode.CONFIG,
-            "A learning curve is several runs, and the group of processes of a launch cannot be "
-            "formed a second time. Start it without torchrun.",
+            "A learning curve is several runs, and one launch of several processes can do only "
+            "one. Start it without torchrun.",
         )
     if config.hub.repository is not None or config.dry_run:
         raise UserError(
@@ -164,17 +164,19 @@ def _verdict(curve: Curve) -> str:
     if low == high:
         return (
             f"The data cannot tell whether more labels would help: {what}. An interval without "
-            f"width is no certainty: these {last.measured['rows']:,} rows are too few or too easy "
-            "to show a difference."
+            f"width does not mean certainty: these {last.measured['rows']:,} rows are too few or "
+            "too easy to show a difference."
         )
     if last.gain.p >= LEVEL:
         return (
-            f"The data cannot tell whether more labels would help: {what}. Curves flatten: expect "
-            "of another doubling no more than this interval holds."
+            f"The data cannot tell whether more labels would help: {what}. Curves flatten: do "
+            "not expect more than this interval from another doubling."
         )
     if better:
-        return f"More labels would probably help: {what}. Expect less of another doubling."
-    return f"More labels did harm: {what}. Look at the rows that came last, and at the settings."
+        return f"More labels would probably help: {what}. Expect less from another doubling."
+    return (
+        f"More labels made it worse: {what}. Check the rows that were added last, and the settings."
+    )
 
 
 def _gain(gain: Difference) -> str:

@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # The reader of the output has exited; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        fail(130, "The reader of the answers has gone.")
+        fail(130, "The output was closed before all answers were written.")
     except OSError as error:  # what was answered before is kept
         refusal = of_the_disk(error)
         if refusal is None:

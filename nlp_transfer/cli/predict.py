@@ -135,7 +135,7 @@ def _predict_table(arguments: Namespace) -> None:
     if worker.rank == 0:
         seconds = time.monotonic() - start
         blank = f", {summary.blank:,} of them without a text and an answer" if summary.blank else ""
-        reused = f"; {summary.reused:,} windows were there" if summary.reused else ""
+        reused = f"; {summary.reused:,} windows were answered before" if summary.reused else ""
         where = request.out or "the standard output"
         print(f"{summary.rows:,} rows{blank} in {seconds:.1f} s{reused}: {where}", file=sys.stderr)
 

@@ -86,7 +86,7 @@ def run_serve(arguments: Namespace) -> None:
         listener = socket.create_server(address)
     except (OSError, OverflowError) as error:
         raise UserError(
-            ExitCode.MACHINE, "{}:{} cannot be listened on: {}.".format(*address, error)
+            ExitCode.MACHINE, "{}:{} cannot be opened for listening: {}.".format(*address, error)
         ) from error
     with listener:
         folder, backend = arguments.folder, arguments.backend

@@ -83,5 +83,5 @@ def _destructive_rates(strategy: StrategyConfig) -> Iterator[str]:
             yield (
                 f"{key}={rate:g} would destroy the pretrained weights "
                 f"(at most {DESTRUCTIVE_LEARNING_RATE:g}; 2e-5 to 1e-4 is usual). "
-                "If it is meant, add strategy.allow_destructive_rate=true."
+                "If it is intended, add strategy.allow_destructive_rate=true."
             )

@@ -167,8 +167,8 @@ def impossible_cuts(dataset: DatasetConfig) -> Iterator[str]:
             yield f"dataset.fold={dataset.fold} needs dataset.folds, the number of folds."
         if dataset.cut is Cut.hash and dataset.validation is not None:
             yield (
-                f"dataset.cut=hash has nothing to cut: dataset.validation={dataset.validation!r} "
-                "is there. Leave out one of the two."
+                "dataset.cut=hash has nothing to cut, because dataset.validation="
+                f"{dataset.validation!r} is given. Leave out one of the two."
             )
         return
     if folds < 2:
@@ -205,11 +205,11 @@ def impossible_hub(hub: HubConfig) -> Iterator[str]:
     for name in ("revision", "tag"):
         value = getattr(hub, name)
         if hub.pull_request and value is not None:
-            yield f"hub.pull_request=true goes to main and has no {name}: leave out hub.{name}."
+            yield f"hub.pull_request=true always targets main: leave out hub.{name}."
         elif value is not None and not re.fullmatch(GIT_NAME, value):
             yield (
-                f"hub.{name}={value!r} is no name that git takes: letters, digits, '-', '_', '.' "
-                "and '/', as in v1.0 or teams/red."
+                f"hub.{name}={value!r} is not a name that git accepts: letters, digits, '-', '_', "
+                "'.' and '/', as in v1.0 or teams/red."
             )
 
 

@@ -63,7 +63,7 @@ class Faults:
         advice = "".join(
             f" {text}" for text in dict.fromkeys(f.advice for f in self.faults) if text
         )
-        parts = [*map(str, self.faults), f"Mend or remove them.{advice}"]
+        parts = [*map(str, self.faults), f"Correct or remove them.{advice}"]
         parts += [str(also)] if also else []
         raise UserError(ExitCode.DATA, "\n".join(parts))
 

@@ -203,7 +203,7 @@ def _refuse_groups_on_two_sides(splits: dict[str, Dataset], config: DatasetConfi
             raise UserError(
                 ExitCode.DATA,
                 f"{len(shared)} values of dataset.group={config.group!r} are in {one} and in "
-                f"{other} ({', '.join(shared[:3])} …). Mend the files, give dataset.train alone "
+                f"{other} ({', '.join(shared[:3])} …). Correct the files, give dataset.train alone "
                 "(the rest is cut from it), or leave out dataset.group.",
             )
 

@@ -60,7 +60,7 @@ def fit_calibration(
     if not problem.has_labels:
         return Calibration(1.0, "scores have no confidence")
     if len(logits) < FEWEST_ROWS:
-        return Calibration(1.0, f"{len(logits)} rows are too few to tell a temperature")
+        return Calibration(1.0, f"{len(logits)} rows are too few to fit a temperature")
     return _decide(logits, references, problem)
 
 
@@ -153,7 +153,7 @@ def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Cal
         here = parts == part
         other = fit_temperature(logits[~here], references[~here], problem)
         if other is None:
-            return Calibration(1.0, "the held-out rows are too few to tell a temperature")
+            return Calibration(1.0, "the held-out rows are too few to fit a temperature")
         unseen[here] = problem.log_losses(references[here], logits[here] / other)
     if unseen.mean() >= problem.log_losses(references, logits).mean():
         return Calibration(1.0, "no temperature lowered the log loss of unseen held-out rows")

@@ -99,7 +99,7 @@ def of_label(
     if precision is not None:
         threshold = for_precision(probabilities, right, precision)
         if threshold is None:
-            return NEVER, f"no threshold has a precision of {precision:g}: it is never given"
+            return NEVER, f"no threshold has a precision of {precision:g}: it is never assigned"
         return threshold, None
     if _f1(_unseen(probabilities, right), right) <= _f1(probabilities > HALF, right):
         return HALF, "another would not raise the F1 of unseen validation texts"

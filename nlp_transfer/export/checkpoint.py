@@ -162,7 +162,7 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
         row = int(np.abs(probabilities - reported).max(axis=1).argmax())
         raise UserError(
             ExitCode.EXPORT,
-            f"{claim.folder} does not answer what was measured: probabilities differ by "
+            f"{claim.folder} does not give the probabilities that were measured: they differ by "
             f"{worst:.2g} (at most {allowed:g}), most on {str(claim.texts[row])[:60]!r}. "
             "The folder is left for inspection.",
         )

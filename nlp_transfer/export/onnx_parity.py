@@ -95,7 +95,7 @@ def refuse_difference(
         if not difference <= allowed:  # so that NaN is refused too
             raise UserError(
                 ExitCode.EXPORT,
-                f"The ONNX export does not answer what torch does: on {where} logits differ by "
+                f"The ONNX export does not give the logits of torch: on {where} they differ by "
                 f"{difference:.2g} (at most {allowed:g}). Nothing was written.",
             )
 

@@ -58,7 +58,7 @@ def trained_on_features(
         return
     choice = broadcast_from_rank_zero(lambda: _choose(pretrained, encoded, stage, config), process)
     if isinstance(choice, str):
-        logger.info("stage %s runs whole: %s", stage.name, choice)
+        logger.info("stage %s runs through the whole model: %s", stage.name, choice)
         yield encoded
         return
     folder = _store(pretrained, _only(encoded, STORED_SPLITS), choice, config, process)
@@ -143,9 +143,9 @@ def _choose(
 def _not_worth_it(stage: Stage) -> str | None:
     """Why storing would save nothing, or None: it saves frozen layers in every epoch but one."""
     if stage.lowest == 1:
-        return "only the embeddings are frozen, and they cost next to nothing"
+        return "only the embeddings are frozen, which take hardly any time"
     if stage.epochs <= 1:
-        return "in one epoch its frozen part is computed once anyway"
+        return "in one epoch the frozen part is computed once in any case"
     return None
 
 

@@ -88,7 +88,7 @@ def push(folder: Path, hub: HubConfig, delays: Sequence[float] = DELAYS) -> Push
         with asking(_name(hub), delays) as api:
             return _push(api, hub, files, delays)
     except UserError as error:
-        after = f"The model is whole in {folder}: the same command uploads what is missing."
+        after = f"The model is complete in {folder}: the same command uploads what is missing."
         raise UserError(error.code, f"{error} {after}") from error
 
 
@@ -117,10 +117,14 @@ def _push(
     there = _there(api, hub, revision)
     different = [name for name, file in files.items() if not file.is_there(there.get(name))]
     if different:
-        raise refusal(_name(hub), f"what arrived is not what was sent: {', '.join(different)}")
+        raise refusal(
+            _name(hub), f"the uploaded files differ from the local ones: {', '.join(different)}"
+        )
     others = sorted({*there} - {*files, ".gitattributes"})
     if others:
-        logger.info("%s also holds, from before: %s", hub.repository, ", ".join(others))
+        logger.info(
+            "%s also holds files of an earlier upload: %s", hub.repository, ", ".join(others)
+        )
     if hub.tag is not None:
         api.create_tag(_name(hub), tag=hub.tag, revision=revision, exist_ok=True)
     return Pushed(f"{api.endpoint}/{hub.repository}", revision, tuple(new))

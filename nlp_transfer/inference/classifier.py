@@ -182,7 +182,7 @@ def find_model(folder: Path) -> Path:
             raise UserError(
                 ExitCode.RUN_FOLDER,
                 f"The run {folder} is not finished: it has no model yet. "
-                "The command that started it goes on with it.",
+                "The command that started it continues it.",
             )
         folder = folder / "model"
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():

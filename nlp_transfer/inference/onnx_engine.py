@@ -142,8 +142,8 @@ def refuse_other_weights(model: Path) -> None:
     if exported is not None and exported != digest_of_weights(model):
         raise UserError(
             ExitCode.CHECKPOINT,
-            f"The weights in {model} have changed since {about.parent} was exported: it answers "
-            f"otherwise. Type nlp-transfer export {model} --onnx, or remove {about.parent}.",
+            f"The weights in {model} have changed since {about.parent} was exported, so its "
+            f"answers differ. Type nlp-transfer export {model} --onnx, or remove {about.parent}.",
         )
 
 

@@ -54,7 +54,10 @@ def entered(home: Path, identity: dict[str, Any], worker: Worker) -> Iterator[No
     """
     there = [path.name for path in home.iterdir()] if home.exists() else []
     if ABOUT not in there and not all(name.startswith((ABOUT, LOCK)) for name in there):
-        raise UserError(ExitCode.CONFIG, f"{home} is in the way: its content is not ours.")
+        raise UserError(
+            ExitCode.CONFIG,
+            f"{home} was not written by predict. Remove it, or choose another --out.",
+        )
     home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
@@ -75,7 +78,7 @@ def _identify(home: Path, identity: dict[str, Any]) -> None:
         if different and parts_of(home):
             raise UserError(
                 ExitCode.CONFIG,
-                f"{home} holds unfinished answers to another question ({', '.join(different)} "
+                f"{home} holds unfinished answers of another command ({', '.join(different)} "
                 "differ). Remove that folder, or write to another file with --out.",
             )
         if "bytes" not in identity["source"]:

@@ -29,7 +29,7 @@ def add_padding(tokenizer: Any, model: PreTrainedModel, name: str) -> None:
                 "a text encoder such as BERT, RoBERTa or DistilBERT.",
             )
         tokenizer.pad_token, tokenizer.padding_side = tokenizer.eos_token, "right"
-        logger.info("the tokenizer has no padding token: %s serves", tokenizer.pad_token)
+        logger.info("the tokenizer has no padding token: %s is used", tokenizer.pad_token)
     known = model.config.pad_token_id
     if known is not None and known != tokenizer.pad_token_id:
         logger.info(

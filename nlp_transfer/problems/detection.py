@@ -15,8 +15,8 @@ OF_COLUMNS = MULTI_LABEL  # where dataset.label is a list of columns and dataset
 PROBLEM_KEY = "nlp_transfer_problem"  # in the configuration of a classifier
 SHOWN = 3
 NOT_A_SCORE = (
-    "a label that is not a number, where others have a fraction (if the labels are names "
-    "all the same, say dataset.problem=single_label)"
+    "a label that is not a number, where others have a fraction (if the labels are names, "
+    "set dataset.problem=single_label)"
 )
 
 
@@ -45,7 +45,7 @@ def detect(cells: Cells, has_order: bool, column: Any) -> Problem | None:
     examples = ", ".join(str(label) for label in sorted(labels, key=str)[:SHOWN])
     raise refuse(
         f"dataset.label={column!r} holds numbers with a decimal point that are all whole "
-        f"({examples} …): are they classes or scores? Say dataset.problem=single_label or "
+        f"({examples} …): are they classes or scores? Set dataset.problem=single_label or "
         "dataset.problem=regression."
     )
 

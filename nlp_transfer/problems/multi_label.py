@@ -47,7 +47,7 @@ class MultiLabel(Problem):
         del explicit
         lists = [cell if isinstance(cell, list) else [cell] for cell in cells]
         wrong = [row for row, names in enumerate(lists) if not all(map(_is_name, names))]
-        return Parsed(lists, wrong, "something else than names or integers among its labels")
+        return Parsed(lists, wrong, "values other than names or integers among its labels")
 
     def read_columns(self, columns: Mapping[str, Cells]) -> Parsed:
         """The names of the columns that hold 1."""

@@ -56,7 +56,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Suspects:
-    """Every row, the least believable label first."""
+    """Every row, the least plausible label first."""
 
     table: pa.Table
     neighbours: int
@@ -203,10 +203,10 @@ def describe(suspects: Suspects, file: Path) -> str:
     labels, suggested = table["label"].to_pylist(), table["suggested"].to_pylist()
     differing = sum(a != b for a, b in zip(labels, suggested, strict=True))
     return (
-        f"{suspects.neighbours} neighbours of each of {len(table):,} rows were asked for its "
-        f"label: they say the given one for {len(table) - differing:,} "
-        f"({suspects.agreement:.1%}) and another for {differing:,}.\n"
-        f"Written: {file}, the least believable label first."
+        f"The {suspects.neighbours} nearest rows of each of {len(table):,} rows voted for its "
+        f"label: for the given one in {len(table) - differing:,} cases "
+        f"({suspects.agreement:.1%}), for another in {differing:,}.\n"
+        f"Written: {file}, the least plausible label first."
     )
 
 

@@ -67,8 +67,9 @@ def leaks(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Finding]:
                 Finding(
                     Level.problem,
                     "leak",
-                    f"{leaked.sum():,} {rows} ({percent(leaked.mean())}) are in train, too: what "
-                    "is measured there is memory. dataset.on_leak=drop leaves them out of train.",
+                    f"{leaked.sum():,} {rows} ({percent(leaked.mean())}) are in train, too: "
+                    "figures of these rows measure memory. dataset.on_leak=drop leaves them out of "
+                    "train.",
                 ),
             )
         across = (train[pairs] & here[pairs][:, ::-1]).any(axis=1)

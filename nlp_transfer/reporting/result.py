@@ -62,7 +62,7 @@ class Result:
             raise UserError(
                 ExitCode.RUN_FOLDER,
                 f"The run {path} is not finished: it has no result yet. "
-                "What started it goes on with it.",
+                "The command that started it continues it.",
             )
         splits = [name for name in DECIDING if name in record.metrics]
         metric = record.best or ""

@@ -163,7 +163,7 @@ def _locked(path: Path) -> Iterator[None]:
         except Locked as error:
             raise UserError(
                 ExitCode.RUN_FOLDER,
-                f"Another process is working on this very run ({path}). Wait for it, or change the "
+                f"Another process is working on this run ({path}). Wait for it, or change the "
                 "configuration (another seed, say) to start a different run.",
             ) from error
         yield

@@ -56,13 +56,13 @@ class ClassifyRequest(BaseModel):
             raise Refused(422, 'expected either "text" or "texts".')
         if self.text is not None:
             if self.text_pairs is not None:
-                raise Refused(422, 'to "text" belongs "text_pair", not "text_pairs".')
+                raise Refused(422, 'expected "text_pair" beside "text", found "text_pairs".')
             return [self.text], None if self.text_pair is None else [self.text_pair]
         texts = self.texts or []
         if not 1 <= len(texts) <= most:
             raise Refused(422, f"expected 1 to {most} texts, found {len(texts)}.")
         if self.text_pair is not None:
-            raise Refused(422, 'to "texts" belongs "text_pairs", not "text_pair".')
+            raise Refused(422, 'expected "text_pairs" beside "texts", found "text_pair".')
         if self.text_pairs is not None and len(self.text_pairs) != len(texts):
             raise Refused(
                 422, f"expected as many text_pairs as texts, {len(texts)}: {len(self.text_pairs)}."

@@ -183,9 +183,8 @@ def _refuse_sharded_models() -> None:
             raise UserError(
                 ExitCode.MACHINE,
                 f"accelerate is configured for {name}, which spreads one model over processes. "
-                "Here each holds the whole model: what is frozen runs apart from what learns, "
-                "and replicas are proved equal to the bit. Use a configuration without it, or "
-                "torchrun; where memory is short, training.micro_batch_size=auto and "
+                "This package needs the whole model in each process. Use a configuration without "
+                "it, or torchrun; where memory is short, training.micro_batch_size=auto and "
                 "training.gradient_checkpointing=true.",
             )
 

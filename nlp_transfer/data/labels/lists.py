@@ -211,7 +211,7 @@ def _is_bits(cell: Any, width: int) -> bool:
 
 def _named_bits(table: Table, width: int, faults: Faults) -> Table:
     wrong = [i for i, cell in enumerate(table.labels) if not _is_bits(cell, width)]
-    table = faults.take_out(wrong, f"a label that is no list of {width} times 0 or 1", table)
+    table = faults.take_out(wrong, f"a label that is not a list of {width} values 0 or 1", table)
     labels = [[str(i) for i, bit in enumerate(cell) if BITS[bit]] for cell in table.labels]
     return replace(table, labels=labels, order=tuple(map(str, range(width))))
 

@@ -22,7 +22,7 @@ def label_names(train: list[Table], problem: Problem, config: DatasetConfig) -> 
         raise UserError(
             ExitCode.DATA,
             f"dataset.label_names={config.label_names} has nothing to name: "
-            f"dataset.label={config.label!r} holds {problem.rows_have}. If they are classes, say "
+            f"dataset.label={config.label!r} holds {problem.rows_have}. If they are classes, set "
             f"dataset.problem={SINGLE_LABEL.name}.",
         )
     labels = _order_of(train, problem, config)

@@ -68,7 +68,7 @@ def fit_target_scaler(
         return AS_THEY_ARE
     layer = scalable_layer(model, train.inputs, encoded.collator)
     if broadcast_from_rank_zero(lambda: layer is None, process):
-        logger.info("scores are learned as they are: no last linear layer says them")
+        logger.info("scores are learned as they are: the model has no last linear layer")
         return AS_THEY_ARE
     assert layer is not None, "the processes hold the same model"
     scores = train.labels.astype(float)
@@ -77,7 +77,9 @@ def fit_target_scaler(
     if spread <= NO_SPREAD * float(np.abs(scores).max()):
         spread = 1.0
     scaler = TargetScaler(mean, spread)
-    text = "scores are learned as (score - %.5g) / %.5g: always to say %.5g is a loss of 1"
+    text = (
+        "scores are learned as (score - %.5g) / %.5g: predicting %.5g for every row has a loss of 1"
+    )
     logger.info(text, mean, spread, mean)
     if pretrained.own_head:
         _adopt(scaler, pretrained, encoded, process)
@@ -102,7 +104,7 @@ def _adopt(
     scores = train.labels[train.inputs.documents[:PROBE_ROWS]]
     if np.square((predicted - scores) / spread).mean() > 1:
         logger.info(
-            "  the checkpoint's own head says scores of another size: it is fitted to these"
+            "  the checkpoint's own head predicts scores on another scale: it is fitted to these"
         )
         mean = float(predicted.mean()) if last_linear(model).bias is not None else 0.0
         spread = float(np.sqrt(np.square(predicted - mean).mean())) or 1.0

@@ -33,12 +33,12 @@ def is_whole(folder: Path) -> bool:
     try:
         sealed = json.loads((folder / SEAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        logger.info("%s is half-written: it is left out", folder)
+        logger.info("%s is incomplete: it is ignored", folder)
         return False
     actual = _hashes(folder)
     damaged = sorted(name for name in {*sealed, *actual} if sealed.get(name) != actual.get(name))
     if damaged:
-        logger.info("%s is damaged (%s): it is left out", folder, ", ".join(damaged))
+        logger.info("%s is damaged (%s): it is ignored", folder, ", ".join(damaged))
     return not damaged
 
 

@@ -206,7 +206,7 @@ def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray)
     best.restore()
     if best.value is None and best.step is not None:
         name = trainer.args.metric_for_best_model
-        logger.info("  validation never gave %s a value: the last weights are kept", name)
+        logger.info("  %s was undefined on validation: the last weights are kept", name)
     return Outcome(state.global_step, best.value, speed, log, best.step)
 
 
