@@ -14,6 +14,7 @@ from training_process import start
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.data.corpus import load_run_corpus
+from nlp_transfer.models.auto_strategy import candidates
 from nlp_transfer.training.refit import learns_from_withheld_rows
 
 ALL_ROWS = 120
@@ -23,8 +24,11 @@ ALL_ROWS = 120
 def one_file(typed: Callable[..., list[str]], tmp_path: Path) -> Callable[..., list[str]]:
     """What a person types for one file of labelled rows."""
 
-    def words(*more: str, rows: int = ALL_ROWS) -> list[str]:
-        file = write_csv(tmp_path / f"{rows}.csv", make_rows(rows))
+    def words(*more: str, rows: int = ALL_ROWS, labels: int = 2) -> list[str]:
+        table = make_rows(rows)
+        if labels != 2:
+            table = [(text, f"class {row % labels}") for row, (text, _) in enumerate(table)]
+        file = write_csv(tmp_path / f"{rows}.csv", table)
         others = [w for w in typed() if not w.startswith("dataset.")]
         return [*others, f"dataset.train={file}", *more]
 
@@ -53,21 +57,26 @@ def test_the_final_model_learns_from_all_rows_and_the_figures_do_not(
 
 
 @pytest.mark.parametrize(
-    ("rows", "more", "expected"),
+    ("rows", "labels", "more", "expected"),
     [
-        (1200, (), True),
-        (1200, ("evaluation.refit=never",), False),
-        (1200, ("evaluation.test=false",), False),  # runs are compared
-        (1200, ("dataset.folds=5",), False),
-        (ALL_ROWS, (), False),  # cross-validation is for so few
-        (ALL_ROWS, ("evaluation.refit=always",), True),
-        (10_000, (), False),
+        (1200, 12, (), True),
+        (1200, 2, (), False),  # a fifth more of 600 rows a label changes nothing
+        (1200, 12, ("evaluation.refit=never",), False),
+        (1200, 12, ("evaluation.test=false",), False),  # runs are compared
+        (1200, 12, ("dataset.folds=5",), False),
+        (ALL_ROWS, 2, (), False),  # cross-validation is for so few
+        (ALL_ROWS, 2, ("evaluation.refit=always",), True),
+        (10_000, 80, (), False),
     ],
 )
 def test_which_runs_learn_from_withheld_rows(
-    one_file: Callable[..., list[str]], rows: int, more: tuple[str, ...], expected: bool
+    one_file: Callable[..., list[str]],
+    rows: int,
+    labels: int,
+    more: tuple[str, ...],
+    expected: bool,
 ) -> None:
-    config = compose(*one_file(*more, rows=rows))
+    config = compose(*one_file(*more, rows=rows, labels=labels))
     assert learns_from_withheld_rows(config, load_run_corpus(config)) is expected
 
 
@@ -76,6 +85,18 @@ def test_files_for_validation_and_test_are_never_learned_from(
 ) -> None:
     config = compose(*typed("evaluation.refit=always"))
     assert not learns_from_withheld_rows(config, load_run_corpus(config))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"), [(2, "full"), (12, "probe_then_full")]
+)  # 500 and 83 rows a label
+def test_with_few_rows_a_label_the_head_is_solved_first(
+    one_file: Callable[..., list[str]], labels: int, expected: str
+) -> None:
+    words = [w for w in one_file(rows=1200, labels=labels) if not w.startswith("strategy")]
+    config = compose(*words)
+    recipes = candidates(config, load_run_corpus(config), "bert")
+    assert [recipe.name for recipe in recipes] == [expected]
 
 
 @pytest.mark.slow

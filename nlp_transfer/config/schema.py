@@ -455,8 +455,8 @@ class EvaluationConfig:
     """Folds of cross-validation over train: a number, 0 for none, or auto: four if rows are few."""
     refit: Refit = Refit.auto
     """Train the final model on all rows, once a model without the rows that were cut for validation
-    and test has given the figures; auto: with 1,000 to 10,000 rows, unless you compare runs
-    (evaluation.test=false or dataset.folds)."""
+    and test has given the figures; auto: with 1,000 to 10,000 rows that are fewer than 200 a
+    label, unless you compare runs (evaluation.test=false or dataset.folds)."""
     max_tokens: int | None = None
     """Tokens of one forward pass, padding included; null: by the device."""
     calibrate: bool = True

@@ -71,6 +71,11 @@ class Corpus:
         return self.splits["train" if split == CROSS_VALIDATION else split]
 
     @property
+    def has_classes(self) -> bool:
+        """Whether each row has exactly one of the labels."""
+        return self.problem.one_label and self.problem.integer_references
+
+    @property
     def labelled_rows(self) -> int:
         """How many rows train and the splits cut from it have."""
         return sum(len(self.splits[split]) for split in ("train", *self.withheld))
