@@ -260,6 +260,7 @@ class DatasetConfig:
     """The sign between the cells of CSV and TSV files; null: by the suffix, or as the header shows.
     """
     quoting: Quoting = Quoting.double
+    """How a quote inside a quoted cell of CSV and TSV files is written."""
     seed: int = 42
     """Draws the splits, the folds and the rows of dataset.limit; everything else is drawn by seed.
     """
