@@ -79,7 +79,7 @@ def add_file_options(parser: Any) -> None:
     )
 
 
-def add_out(parser: Parser, help_text: str, default: Path | None = None) -> None:
+def add_out(parser: Any, help_text: str, default: Path | None = None) -> None:
     """A file for the result, which is not replaced unless --force says so."""
     parser.add_argument("--out", type=Path, metavar="FILE", help=help_text, default=default)
     parser.add_argument("--force", action="store_true", help="replace --out if it exists")

@@ -14,6 +14,7 @@ from nlp_transfer.cli import (
     compare,
     distill,
     evaluate,
+    explain,
     export,
     options,
     predict,
@@ -54,6 +55,7 @@ GROUPS = {
     "Improve the data": (check.SUSPECTS, suggest.SUGGEST),
     "Use and ship a model": (
         predict.PREDICT,
+        explain.EXPLAIN,
         serve.SERVE,
         export.EXPORT,
         distill.DISTILL,

@@ -87,7 +87,7 @@ def summaries(
             f"The hidden states of {type(model).__name__} are not finite: expected numbers. Check "
             "that its weights are whole.",
         )
-    values = _normalised(values)
+    values = row_normalised(values)
     if inputs.windows is None:
         return values
     flat = inputs.windows.average(values.reshape(len(values), -1))
@@ -134,7 +134,8 @@ def _first_and_mean(states: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
     return torch.stack([first, mean], dim=1).float().cpu().numpy()
 
 
-def _normalised(x: np.ndarray) -> np.ndarray:
+def row_normalised(x: np.ndarray) -> np.ndarray:
+    """Every vector with mean 0 and variance 1."""
     x = x - x.mean(axis=-1, keepdims=True)
     return x / np.maximum(x.std(axis=-1, keepdims=True), 1e-12)
 

@@ -13,6 +13,7 @@ from nlp_transfer.data.cells import is_blank, kind_of_cell
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.download import local_folder
 from nlp_transfer.inference.engines import ENGINES, Engine
+from nlp_transfer.inference.explanation import Explanation, explain
 from nlp_transfer.problems.decoder import Prediction
 
 # Tokenized at a time: of so many, in long documents, tokens and tokenizer take 160 MB.
@@ -127,6 +128,35 @@ class Classifier:
             None if is_blank(text) else self.decoder.prediction(row)
             for row, text in zip(probabilities, column, strict=True)
         ]
+
+    def explain(
+        self,
+        texts: Texts,
+        text_pairs: Texts | None = None,
+        labels: Sequence[str] | None = None,
+        method: str = "occlusion",
+    ) -> list[Explanation | None]:
+        """Which words each answer rests on.
+
+        Args:
+            texts: as for `predict`.
+            text_pairs: the second text of each, for a model of text pairs.
+            labels: that are explained, one at a time; None: those that are given to each text.
+            method: `occlusion` leaves out each word, with every backend; `gradients` integrates
+                them over the embeddings, with torch and captum (`nlp_transfer[explain]`).
+
+        Returns:
+            The explanations; None for a text that is None, NaN or empty.
+
+        Raises:
+            UserError: if the method or a label does not exist, or the model has no gradients.
+
+        >>> [explanation] = classifier.explain(["What a find!"])  # doctest: +SKIP
+        >>> explanation.of("positive")  # doctest: +SKIP
+        [('What', 0.31), ('a', 0.02), ('find', 2.4), ('!', 0.15)]
+        """
+        second = None if text_pairs is None else texts_of_column(text_pairs)
+        return explain(self, texts_of_column(texts), second, labels, method)
 
 
 def texts_of_column(column: Texts) -> list[str | None]:

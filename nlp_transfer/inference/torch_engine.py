@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.inference.explanation import Question
 from nlp_transfer.models.checkpoints.adapters import refuse_two_models
 from nlp_transfer.models.checkpoints.folder import explain
 from nlp_transfer.models.checkpoints.parts import (
@@ -132,6 +133,12 @@ class TorchEngine:
         """float32 [texts, labels], in the order of the texts."""
         few = len(inputs) <= FEW_ROWS and self.model.device.type == "cpu"
         return predict_logits(self.model, inputs, self.collator, FEW_TOKENS if few else None)
+
+    def gradients(self, question: Question) -> tuple[np.ndarray, tuple[float, ...]]:
+        """Integrated gradients: weights [labels, words], and how far their sums are off."""
+        from nlp_transfer.inference.integrated_gradients import gradients  # captum is an extra
+
+        return gradients(self, question)
 
 
 def _device() -> torch.device:

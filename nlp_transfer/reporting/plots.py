@@ -256,6 +256,26 @@ def scores(references: Sequence[float], answers: Sequence[float]) -> tuple[Figur
     return figure, "predicted against true scores; on the diagonal they are equal"
 
 
+@_figure
+def removal(
+    shares: Sequence[float],
+    deletion: Sequence[float],
+    insertion: Sequence[float],
+    random: Sequence[float],
+) -> tuple[Figure, str]:
+    """Probability of the answer by the share of words that are left out, or put in."""
+    figure, axes = _axes("share of the words", "probability of the answer")
+    axes.plot(shares, deletion, color=FIRST, lw=1.8, marker="o", ms=4, label="left out")
+    axes.plot(shares, insertion, color=SECOND, lw=1.8, marker="s", ms=4, label="put in")
+    dashed: dict[str, Any] = {"lw": 1.2, "ls": (0, (4, 3))}
+    axes.plot(shares, random, color=FIRST, label="at random", **dashed)
+    axes.plot(shares, random[::-1], color=SECOND, **dashed)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    _legend(axes)
+    words = "words with most weight first, and in random order"
+    return figure, f"probability of the answer by the share of words left out or put in: {words}"
+
+
 def _legend(axes: Axes) -> None:
     if len(axes.get_legend_handles_labels()[1]) > 1:
         axes.legend(loc="best")
