@@ -64,6 +64,15 @@ def test_a_checkpoint_that_fails_is_a_row_with_its_reason(
     assert config.checkpoint.pooling.value == scored[0]["best"]["pooling"]
 
 
+def test_a_page_shows_accuracy_against_speed(
+    words: list[str], checkpoints: dict[str, Path]
+) -> None:
+    name = str(checkpoints["bert"])
+    main(["rank", *words, "--checkpoints", name, "--rows", "40", "--out", "ranking.html"])
+    page = Path("ranking.html").read_text("utf-8")
+    assert "<svg" in page and "milliseconds a text" in page and "checkpoint.pooling=" in page
+
+
 def test_nothing_is_encoded_a_second_time(
     words: list[str], checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:

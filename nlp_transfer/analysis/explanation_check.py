@@ -7,7 +7,6 @@ and rise faster where the words come back.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from nlp_transfer.evaluation.registry import Interval
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.inference.explanation import AT_ONCE, Explanation, Question, answers
 from nlp_transfer.reporting.plots import removal
+from nlp_transfer.reporting.small_page import as_written, small_page
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.tokenization.encoding import select_texts, texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs
@@ -32,13 +32,6 @@ FEWEST_WORDS = 3
 ROWS = 50
 GIVE_AGAIN = (
     "Give texts instead: from nlp_transfer.analysis.explanation_check import removal_curves."
-)
-STYLE = (
-    ":root{--ink:#1d2129;--soft:#5b6472;--line:#d5dae1;--first:#2563a8;--second:#c2621b}"
-    "@media(prefers-color-scheme:dark){:root{--ink:#e8eaee;--soft:#a5adb9;--line:#3b424d;"
-    "--first:#74a9e0;--second:#e59a5c;color-scheme:dark}body{background:#15181d}}"
-    "body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);max-width:44rem;margin:2rem auto;"
-    "padding:0 1rem}svg{width:100%;height:auto;font-family:inherit}"
 )
 
 
@@ -80,14 +73,14 @@ class Check:
     def page(self) -> str:
         """A page with the figure."""
         figure = removal(list(FRACTIONS), self.deletion, self.insertion, self.random)
-        words = html.escape(str(self)).replace("\n", "<br>")
-        return (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Explanations</title>'
-            f"<style>{STYLE}</style><h1>Explanations against chance</h1><p>{words}</p>{figure}"
+        parts = [
+            as_written(str(self)),
+            str(figure),
             "<p>Deletion: the words with most weight are left out first, and the curve should "
             "fall faster than the random one. Insertion: they come first into an empty text, and "
-            "the curve should rise faster.</p></html>\n"
-        )
+            "the curve should rise faster.</p>",
+        ]
+        return small_page("Explanations against chance", parts)
 
 
 def check_run(classifier: Classifier, folder: Path, method: str, rows: int = ROWS) -> Check:

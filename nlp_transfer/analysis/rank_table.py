@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from nlp_transfer.analysis.ranking import Candidate, Ranking, Scores
 from nlp_transfer.evaluation.intervals.significance import LEVEL
+from nlp_transfer.reporting.plots import frontier
+from nlp_transfer.reporting.small_page import as_written, small_page
 from nlp_transfer.utils.text import COLUMNS, aligned, wrapped
 
 NAME = 24  # columns of a checkpoint's name, less where the table would be too wide
@@ -28,6 +30,17 @@ def ranking_text(ranking: Ranking) -> str:
     lines += ["Train the best one:" if len(scored) == 1 else "Train one of them:"] if scored else []
     lines += [f"  {each.command}" for each in scored]
     return "\n".join(lines)
+
+
+def ranking_page(ranking: Ranking) -> str:
+    """The same tables, and accuracy against speed."""
+    points = [
+        (_name(each), each.costs.ms_in_batch, each.best.cross_validated, each.best.interval)
+        for each in ranking.candidates
+        if each.best is not None and each.costs is not None
+    ]
+    figure = [str(frontier(points, ranking.metric))] if points else []
+    return small_page("Checkpoints, ranked", [*figure, as_written(ranking_text(ranking))])
 
 
 def _scores(ranking: Ranking, scored: list[Candidate], width: int) -> Iterator[str]:

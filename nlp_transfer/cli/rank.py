@@ -28,14 +28,14 @@ def _add_rank(parser: Parser) -> None:
     parser.add_argument(
         "--rows", type=positive, metavar="N", help="rows of train at most (2,000), drawn by label"
     )
-    add_out(parser, "the ranking as JSON, too")
+    add_out(parser, "the ranking as JSON, too; as a page with a plot where it ends in .html")
 
 
 def run_rank(arguments: Namespace) -> None:
     """Score checkpoints by their frozen features."""
     check_out(arguments.out, arguments.force)
     from nlp_transfer.analysis.rank import ROWS, rank
-    from nlp_transfer.analysis.rank_table import ranking_text
+    from nlp_transfer.analysis.rank_table import ranking_page, ranking_text
     from nlp_transfer.utils.files import write_text
 
     ranking = rank(
@@ -47,7 +47,8 @@ def run_rank(arguments: Namespace) -> None:
     )
     print(f"\n{ranking_text(ranking)}")
     if arguments.out is not None:
-        write_text(arguments.out, ranking.as_json())
+        page = arguments.out.suffix == ".html"
+        write_text(arguments.out, ranking_page(ranking) if page else ranking.as_json())
     if all(candidate.failed is not None for candidate in ranking.candidates):
         raise UserError(ExitCode.CHECKPOINT, "No checkpoint could be scored: see above.")
 

@@ -276,6 +276,27 @@ def removal(
     return figure, f"probability of the answer by the share of words left out or put in: {words}"
 
 
+@_figure
+def frontier(
+    points: Sequence[tuple[str, float, float, tuple[float, float] | None]], y: str
+) -> tuple[Figure, str]:
+    """Scores of checkpoints against their time a text.
+
+    Args:
+        points: name, milliseconds, score, and its interval.
+    """
+    figure, axes = _axes("milliseconds a text, in batches of 32", y)
+    for name, milliseconds, value, interval in points:
+        low, high = interval or (value, value)
+        error = [[value - low], [high - value]]
+        axes.errorbar(milliseconds, value, yerr=error, fmt="o", color=FIRST, ms=6, elinewidth=1.2)
+        place: dict[str, Any] = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 9}
+        axes.annotate(name, (milliseconds, value), **place)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.25, y=0.15)
+    return figure, f"{y} by milliseconds a text for each checkpoint, with 95% intervals"
+
+
 def _legend(axes: Axes) -> None:
     if len(axes.get_legend_handles_labels()[1]) > 1:
         axes.legend(loc="best")
