@@ -166,7 +166,7 @@ def test_early_stopping_that_had_ended_a_stage_does_not_go_on(
 
     prepared = prepare(words, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("nlp_transfer.training.loop.write_after", power_cut)
+        patch.setattr("nlp_transfer.training.history.write_after", power_cut)
         with pytest.raises(KeyboardInterrupt):
             prepared.train()
     prepared = prepare(words, tmp_path / "run", overwrite=False)
@@ -341,6 +341,29 @@ def test_a_signal_while_the_report_is_drawn_stops_a_run_that_would_upload(
         assert published
     run(config)
     assert (folder / "report.html").is_file()
+
+
+def test_a_stage_that_took_seconds_leaves_its_weights_to_a_later_one(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = typed("strategy=two_phase", "strategy.epochs=1")
+    unbroken = prepare(words, tmp_path / "run")
+    unbroken.train()
+    homes = [tmp_path / "run/checkpoints" / name for name in ("0-head", "1-all")]
+    assert [(home / "after/model.safetensors").is_file() for home in homes] == [False, True]
+    again = prepare(words, tmp_path / "run", overwrite=False)
+    ran = []
+    monkeypatch.setattr("nlp_transfer.training.loop.run_stage", ran.append)
+    assert [stage.steps for stage in again.train()] == [7, 7]
+    assert not ran
+    # Without the weights, all of it runs again.
+    (homes[1] / "after/model.safetensors").unlink()
+    monkeypatch.undo()
+    once_more = prepare(words, tmp_path / "run", overwrite=False)
+    once_more.train()
+    for other in (again, once_more):
+        weights = other.weights()
+        assert all(torch.equal(weights[name], w) for name, w in unbroken.weights().items())
 
 
 @pytest.mark.slow

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import numpy as np
 from datasets import Dataset
@@ -31,11 +29,11 @@ def keys_of(rows: Dataset) -> list[str]:
 
 def normalised(texts: Sequence[str]) -> list[str]:
     """Without case, punctuation and repeated spaces; a text of punctuation alone keeps it."""
-    without = _without_punctuation()
+    spaces = _Spaces()
     bare_texts = []
     for text in texts:
         text = unicodedata.normalize("NFC", text)
-        bare = " ".join(text.casefold().translate(without).split())
+        bare = " ".join(text.casefold().translate(spaces).split())
         bare_texts.append(bare or " ".join(text.split()))
     return bare_texts
 
@@ -98,10 +96,13 @@ def _shingles(text: str) -> set[str]:
     return {text[i : i + SHINGLE] for i in range(len(text) - SHINGLE + 1)}
 
 
-@cache
-def _without_punctuation() -> dict[int, str]:
-    codes = range(sys.maxunicode + 1)
-    return {code: " " for code in codes if unicodedata.category(chr(code)).startswith("P")}
+class _Spaces(dict[int, int | str]):
+    """For `str.translate`: a space for punctuation; each character is looked up once."""
+
+    def __missing__(self, code: int) -> int | str:
+        is_punctuation = unicodedata.category(chr(code)).startswith("P")
+        self[code] = " " if is_punctuation else code
+        return self[code]
 
 
 def min_hashes(texts: list[str]) -> np.ndarray:

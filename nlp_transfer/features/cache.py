@@ -119,16 +119,19 @@ def _choose(
     # With no layer above, a head that reads the first token needs only that one.
     firsts = (True, False) if stage.lowest > pretrained.anatomy.layers else (False,)
     prefixes = [Prefix(stage.lowest - 1, first, dtype) for first in firsts]
-    gaps = [difference(pretrained, encoded, prefix) for prefix in prefixes]
-    exact = [p for p, d in zip(prefixes, gaps, strict=True) if d <= EXACT]
-    if not exact:
+    gaps: list[float] = []
+    for prefix in prefixes:
+        gaps.append(difference(pretrained, encoded, prefix))
+        if gaps[-1] <= EXACT:
+            break
+    else:
         name = type(pretrained.model).__name__
         return f"{name} cannot be split exactly here ({min(gaps):.1e})"
     try:
         Path(config.folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return f"features.folder={config.folder} cannot be written ({error.strerror})"
-    size = stored_bytes(pretrained, encoded, exact[0])
+    size = stored_bytes(pretrained, encoded, prefix)
     room = _room(Path(config.folder), config.max_gb)
     if size > room:
         return f"its features take {size / 1e9:.2f} GB, and there is room for {room / 1e9:.2f}"
@@ -137,7 +140,7 @@ def _choose(
     logger.info(
         "stage %s: the frozen part runs once%s, %.0f MB are stored", stage.name, instead, size / 1e6
     )
-    return exact[0]
+    return prefix
 
 
 def _not_worth_it(stage: Stage) -> str | None:

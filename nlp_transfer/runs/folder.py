@@ -60,6 +60,7 @@ class RunFolder:
     state: State  # when it was opened
     process: ProcessContext
     part: str = ""  # of the training, with checkpoints of its own: a fold
+    keeps_last: bool = True  # the weights after the last stage, for whoever comes next
 
     @property
     def model(self) -> Path:

@@ -39,7 +39,7 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
     rows, process = context.encoded.splits["train"], context.folder.process
     logits: np.ndarray | None = None
     for fold in range(int(folds.max()) + 1):
-        part = replace(context.folder, part=f"folds/{recipe.name}/{fold}")
+        part = replace(context.folder, part=f"folds/{recipe.name}/{fold}", keeps_last=False)
         file = part.checkpoints.with_suffix(".npy")
         held_out = folds == fold
         start = time.monotonic()

@@ -6,7 +6,6 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from transformers import PreTrainedModel, set_seed
 
@@ -17,19 +16,23 @@ from nlp_transfer.models.stages import Stage
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
-from nlp_transfer.training.history import AFTER, StageHistory, load_after, read_history, write_after
+from nlp_transfer.training.history import (
+    StageHistory,
+    StageKeeper,
+    finished_stages,
+    load_after,
+    read_history,
+)
 from nlp_transfer.training.objectives.target_scaling import fit_target_scaler
-from nlp_transfer.training.optimization.arguments import stage_arguments
+from nlp_transfer.training.optimization.arguments import stage_arguments, stage_home
 from nlp_transfer.training.optimization.batch_size_finder import largest_micro_batch
 from nlp_transfer.training.optimization.batching import accumulation_steps
-from nlp_transfer.training.optimization.checkpointing import is_whole
 from nlp_transfer.training.stage import StageRun, loss_of, recomputed, run_stage
 from nlp_transfer.utils.device import decide_precision, say_if_slow
 from nlp_transfer.utils.distributed import (
     ProcessContext,
     assert_same_on_all_ranks,
     broadcast_from_rank_zero,
-    wait,
 )
 from nlp_transfer.utils.logging import logger
 
@@ -53,7 +56,8 @@ def train(
 ) -> Trained:
     """Run the stages in order, each with an optimizer (and a DDP wrap) over just what learns in it.
 
-    Without a validation split nothing is measured, and the last weights of a stage are kept.
+    Without a validation split nothing is measured, and the last weights of a stage are kept. A
+    stage that an earlier process has finished is not run again.
 
     Raises:
         UserError: if the loss is not finite, or the machine cannot do the precision asked for.
@@ -63,19 +67,18 @@ def train(
     scaler = fit_target_scaler(pretrained, encoded, process)
     encoded = scaler.of(encoded)
     _assert_same_weights(pretrained.model, process)
+    homes = [stage_home(folder, index, stage) for index, stage in enumerate(stages)]
+    finished = broadcast_from_rank_zero(lambda: finished_stages(homes), process)
     history = []
-    finished: Path | None = None  # of the last stage that an earlier process has finished
-    for index, stage in enumerate(stages):
+    for stage, home in zip(stages[:finished], homes, strict=False):
+        logger.info("stage %s is finished already", stage.name)
+        history.append(read_history(home))
+    if finished:
+        load_after(homes[finished - 1], pretrained.model)
+    keeper = StageKeeper(process, config.training.checkpoint_minutes)
+    for index in range(finished, len(stages)):
+        stage, is_last = stages[index], index == len(stages) - 1
         loss = loss_of(stage, config, metrics.problem, extensions)
-        arguments = stage_arguments(config, stage, index, precision, loss, metrics, encoded, folder)
-        home = Path(arguments.output_dir)
-        if broadcast_from_rank_zero(partial(is_whole, home / AFTER), process):
-            logger.info("stage %s is finished already", stage.name)
-            history.append(read_history(home))
-            finished = home
-            continue
-        _load_finished(finished, pretrained.model)
-        finished = None
         run = StageRun(
             pretrained,
             encoded,
@@ -84,31 +87,17 @@ def train(
             metrics,
             config,
             process,
-            arguments,
+            stage_arguments(config, stage, index, precision, loss, metrics, encoded, folder),
             earlier=stages[:index],
             extensions=extensions,
         )
-        history.append(_run_and_keep(run, home))
-    _load_finished(finished, pretrained.model)
+        # Whatever came before, and in whichever process: the same adapters, the same dropout.
+        set_seed(run.arguments.seed)
+        history.append(run_stage(run))
+        _assert_same_weights(pretrained.model, process)
+        keeper.keep(homes[index], pretrained.model, history[-1], is_last and folder.keeps_last)
     scaler.fold(pretrained.model)
     return Trained(pretrained.model, history)
-
-
-def _run_and_keep(run: StageRun, home: Path) -> StageHistory:
-    """Run a stage, and write down what it did and its weights."""
-    # Whatever came before, and in whichever process: the same adapters, the same dropout.
-    set_seed(run.arguments.seed)
-    history = run_stage(run)
-    _assert_same_weights(run.pretrained.model, run.process)
-    if run.process.is_first:
-        write_after(home, run.pretrained.model, history)
-    wait(run.process)
-    return history
-
-
-def _load_finished(home: Path | None, model: PreTrainedModel) -> None:
-    if home is not None:
-        load_after(home, model)
 
 
 def _assert_same_weights(model: PreTrainedModel, process: ProcessContext) -> None:

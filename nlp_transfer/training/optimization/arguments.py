@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
@@ -30,6 +31,11 @@ def epochs_between(stage: Stage, rows: int, held_out: int) -> int:
     return max(min(math.ceil(held_out / rows), math.floor(stage.epochs / FEWEST_LOOKS)), 1)
 
 
+def stage_home(folder: RunFolder, index: int, stage: Stage) -> Path:
+    """Where a stage keeps its checkpoints, and what it made."""
+    return folder.checkpoints / f"{index}-{stage.name}"
+
+
 def stage_arguments(  # noqa: PLR0913
     config: Config,
     stage: Stage,
@@ -53,7 +59,7 @@ def stage_arguments(  # noqa: PLR0913
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard" / stage.name)
     os.environ["ACCELERATE_MIXED_PRECISION"] = {"fp32": "no"}.get(precision, precision)
     arguments = TrainingArguments(
-        output_dir=str(folder.checkpoints / f"{index}-{stage.name}"),
+        output_dir=str(stage_home(folder, index, stage)),
         seed=(config.seed + index) % 2**32,
         num_train_epochs=stage.epochs,
         max_steps=-1 if stage.steps is None and loss.reads_logits else steps,
