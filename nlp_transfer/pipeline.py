@@ -26,8 +26,9 @@ from nlp_transfer.evaluation.metric_set import (
 from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.evaluation.slices import slices_of
 from nlp_transfer.evaluation.thresholds import ChosenThresholds, choose, threshold_rule
-from nlp_transfer.export.checkpoint import export, verify
+from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.claims import claim_of
+from nlp_transfer.export.verification import PipelineProbe, verify
 from nlp_transfer.hub.publication import publish, refuse_upload
 from nlp_transfer.models.auto_strategy import candidates
 from nlp_transfer.models.checkpoints.folder import follow_sentence_encoder
@@ -79,6 +80,8 @@ from nlp_transfer.utils.distributed import (
 )
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import libraries_as_before, logger
+
+SOON_OVER = 2_000  # labelled rows: with fewer, a run takes minutes
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,10 @@ def complete(setup: RunSetup, report: bool = True) -> Result:
             measured = read_json(folder.metrics)
             leave(setup.process)
         else:
-            measured = deliver(measure(fit(prepare(setup, folder))))
+            with PipelineProbe() as probe:
+                if is_over_soon(setup):
+                    probe.start()
+                measured = deliver(measure(fit(prepare(setup, folder))), probe)
         if setup.process.is_first:
             if report:
                 draw_report(folder.path)
@@ -203,6 +209,12 @@ def complete(setup: RunSetup, report: bool = True) -> Result:
     best = measured[split]["metrics"][name]
     best = float("nan") if best is None else best
     return Result(folder.path, folder.model, measured, best, folder.state.value, name)
+
+
+def is_over_soon(setup: RunSetup) -> bool:
+    """Whether the process that verifies may start at once: it waits for minutes, not for hours."""
+    alone = setup.process.is_first and setup.config.export.fresh_process
+    return alone and setup.corpus.labelled_rows < SOON_OVER
 
 
 def set_up(
@@ -321,8 +333,12 @@ def measure(fitted: Fitted) -> Measured:
     return Measured(fitted, calibration, thresholds, evaluations, ms_per_text)
 
 
-def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
-    """Export and verify the checkpoint, and write down what the run did; `metrics.json`."""
+def deliver(measured: Measured, probe: PipelineProbe | None = None) -> dict[str, dict[str, Any]]:
+    """Export and verify the checkpoint, and write down what the run did; `metrics.json`.
+
+    Args:
+        probe: the process that verifies; None: one is started.
+    """
     setup, folder = measured.fitted.prepared.setup, measured.fitted.prepared.folder
     corpus, evaluations = setup.corpus, measured.evaluations
     notes = {}
@@ -346,7 +362,7 @@ def deliver(measured: Measured) -> dict[str, dict[str, Any]]:
     length = input_length(context.pretrained.max_tokens, setup.config.tokenization)
     export(measured.fitted.model, tokenizer, name, length, folder.model)
     fresh_process = setup.config.export.fresh_process
-    worst = verify([claim], fresh_process)[0]
+    worst = verify([claim], fresh_process, probe)[0]
     write_json(folder.metrics, figures)
     write_json(folder.path / MISTAKES_FILE, _mistakes(corpus, evaluations))
     verified = {"rows": len(claim.texts), "difference": worst, "split": claim.split}

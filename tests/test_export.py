@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.export.checkpoint import Claim, export, verify
+from nlp_transfer.export.checkpoint import export
+from nlp_transfer.export.verification import Claim, PipelineProbe, verify
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +228,39 @@ def test_a_folder_whose_tokenizer_knows_no_limit_still_answers_long_texts(claim:
     del config["model_max_length"]
     file.write_text(json.dumps(config))
     assert len(Classifier.load(claim.folder).predict(["word " * 500])) == 1
+
+
+def test_the_process_that_waits_for_a_folder_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    code = "import sys, time; from nlp_transfer.export.verification import PipelineProbe\n"
+    code += "p = PipelineProbe(); p.start(); print(p._process.pid, flush=True); time.sleep(60)"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert parent.stdout is not None
+    waiting = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    for _ in range(600):
+        if not is_running(waiting):
+            break
+        time.sleep(0.1)
+    assert not is_running(waiting)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is such a process that is no zombie."""
+    status = Path(f"/proc/{process}/status")
+    return status.is_file() and "State:\tZ" not in status.read_text()
+
+
+def test_a_process_that_was_started_early_answers_and_a_dead_one_is_replaced(claim: Claim) -> None:
+    with PipelineProbe() as probe:
+        probe.start()
+        first = probe._process
+        assert verify([claim], probe=probe)[0] <= 1e-5
+        assert probe._process is first
+        assert verify([claim], probe=probe)[0] <= 1e-5
+        assert probe._process is not first
+    with PipelineProbe() as probe:
+        probe.start()
+    assert probe._process.returncode is not None

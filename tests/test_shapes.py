@@ -45,9 +45,10 @@ from nlp_transfer.config.schema import (
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.evaluator import evaluate_split
-from nlp_transfer.export.checkpoint import Claim, export, verify
+from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.onnx import Exported, export_onnx, table
 from nlp_transfer.export.onnx_parity import Questions
+from nlp_transfer.export.verification import Claim, verify
 from nlp_transfer.inference import classifier
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.models.mean_pooling import choose_pooling

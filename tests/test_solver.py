@@ -16,7 +16,8 @@ from transformers import AutoModelForSequenceClassification, ElectraConfig
 
 from nlp_transfer.config.schema import Pooling
 from nlp_transfer.errors import UserError
-from nlp_transfer.export.checkpoint import Claim, export, verify
+from nlp_transfer.export.checkpoint import export
+from nlp_transfer.export.verification import Claim, verify
 from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.features.linear_models import STRENGTHS, Table, solve
 from nlp_transfer.models.anatomy import find_anatomy

@@ -14,7 +14,8 @@ from prepared_runs import Prepared, prepare
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import Solver
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.export.checkpoint import Claim, export, verify
+from nlp_transfer.export.checkpoint import export
+from nlp_transfer.export.verification import Claim, verify
 from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.stages import frozen_below, parameter_groups
 from nlp_transfer.problems.multi_label import MULTI_LABEL

@@ -40,6 +40,7 @@ from nlp_transfer.config.loading import to_config
 from nlp_transfer.config.schema import Config, HubConfig, plain
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 from nlp_transfer.network import refuse_unreachable_checkpoint
+from nlp_transfer.utils.imports import quick_imports
 from nlp_transfer.utils.terminal import replace_unprintable
 
 PROGRAM = "nlp-transfer train"
@@ -162,8 +163,9 @@ def _compose_and_run(tree: DictConfig) -> float:
             return best
         refuse_unreachable_checkpoint(config.checkpoint.name, config.checkpoint.revision)
         # These import torch, which `--help` and a finished run need not wait for.
-        from nlp_transfer.pipeline import run
-        from nlp_transfer.training.optimization.signals import handle_signals
+        with quick_imports():
+            from nlp_transfer.pipeline import run
+            from nlp_transfer.training.optimization.signals import handle_signals
 
         with handle_signals():
             result = run(config)

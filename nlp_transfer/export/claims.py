@@ -9,7 +9,7 @@ import numpy as np
 
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.evaluation.evaluator import SplitEvaluation
-from nlp_transfer.export.checkpoint import Claim
+from nlp_transfer.export.verification import Claim
 from nlp_transfer.tokenization.encoding import select_texts, texts_of
 
 

@@ -1,15 +1,21 @@
 """Answers for exported folders in a process that cannot import this package.
 
-`export.verify` runs this text with `python -c`; arguments: a JSON file with
-`[{"folder": …, "texts": […]}]` (a pair is `{"text": …, "text_pair": …}`), and the file for the
-answers, `[[{label: probability}]]`.
+`PipelineProbe` runs this text with `python -c`. When it is told to, by a line of JSON with two
+files, it reads `[{"folder": …, "texts": […]}]` from the first (a pair is `{"text": …, "text_pair":
+…}`) and writes `[[{label: probability}]]` to the second. Without a line it ends.
 """
 
+import contextlib
+import gc
 import json
+import os
 import sys
 from typing import Any
 
-sys.modules["nlp_transfer"] = None  # type: ignore[assignment]  # importing it fails from here on
+gc.disable()  # half a second of the imports, and the process is short
+# Importing these fails from here on: this package, and what transformers imports where it is there.
+for absent in ("nlp_transfer", "datasets", "pandas", "peft", "scipy", "sklearn"):
+    sys.modules[absent] = None  # type: ignore[assignment]
 
 import torch  # noqa: E402
 from transformers import logging, pipeline  # noqa: E402
@@ -48,8 +54,14 @@ def document(classify: Any, text: Any, how: str, stride: int, pooling: str) -> A
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123
-        questions = json.load(file)
-    answers = [answer(question["folder"], question["texts"]) for question in questions]
-    with open(sys.argv[2], "w", encoding="utf-8") as file:  # noqa: PTH123
-        json.dump(answers, file)
+    line = sys.stdin.readline()
+    if line:
+        from_file, to_file = json.loads(line)
+        with open(from_file, encoding="utf-8") as file:  # noqa: PTH123
+            questions = json.load(file)
+        answers = [answer(question["folder"], question["texts"]) for question in questions]
+        with open(to_file, "w", encoding="utf-8") as file:  # noqa: PTH123
+            json.dump(answers, file)
+    else:  # whoever started it has died
+        with contextlib.suppress(OSError):
+            os.rmdir(os.getcwd())  # noqa: PTH106, PTH109
