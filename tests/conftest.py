@@ -11,6 +11,7 @@ import csv
 import functools
 import logging
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,11 @@ def slow_but(quick: Iterable[str], names: Iterable[str]) -> list[Any]:
     """Parameters of which only some are tried every time; the others are slow tests."""
     slow = pytest.mark.slow
     return [n if n in quick else pytest.param(n, marks=slow) for n in names]
+
+
+def without_addresses(value: object) -> str:
+    """The text of a value, the same in every process: pytest's workers compare the tests' names."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def make_rows(count: int, seed: int = 0) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import without_addresses
 from sklearn.metrics import cohen_kappa_score
 from transformers import TrainerCallback
 
@@ -104,7 +105,7 @@ class Held:
         (cohen_kappa_score, np.mean),
         (True, 1),
     ],
-    ids=lambda value: str(value)[:30],
+    ids=lambda value: without_addresses(value)[:30],
 )
 def test_content_counts(one: Any, other: Any) -> None:
     assert digest_of_object(one) == digest_of_object(one) != digest_of_object(other)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import QUIETLY, make_rows
+from conftest import QUIETLY, make_rows, without_addresses
 from datasets import Dataset
 from transformers import TrainerCallback
 
@@ -257,7 +257,7 @@ def test_a_loss_of_several_labels_or_scores_gets_answers_in_the_shape_of_the_log
         ({"callbacks": [print]}, (), "expected instances of transformers.TrainerCallback"),
         ({"metrics": [agreement]}, ("evaluation.best=agrement",), "must be one of.*agreement"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: without_addresses(value)[:40],
 )
 def test_what_cannot_be_used_is_refused_with_what_to_do(
     asked: Callable[..., Config], code: dict[str, Any], more: tuple[str, ...], expected: str
