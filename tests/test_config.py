@@ -151,7 +151,8 @@ def test_every_value_of_the_wrong_type_is_refused_by_name(prefix: str) -> None:
     wrong = {key: value for key, value in wrong.items() if value is not None}
     lines = refusal(TASK, *(f"{prefix}{key}={value}" for key, value in wrong.items())).splitlines()
     accepted = [key for key in wrong if not any(line.startswith(f"{key}=") for line in lines)]
-    assert accepted == []
+    files = {"dataset.train", "dataset.validation", "dataset.test"}  # a list of them is a value
+    assert set(accepted) - files == set()
 
 
 @pytest.mark.parametrize(

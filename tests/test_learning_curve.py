@@ -73,7 +73,7 @@ def test_the_verdict_is_that_of_the_last_doubling() -> None:
     for value, p in ((0.0, 1.0), (0.1, 0.0)):  # of an interval without width, nothing is certain
         text = curve("accuracy", value, value, value, p)
         assert "The data cannot tell" in text
-        assert "no certainty: these 99 rows" in text
+        assert "does not mean certainty: these 99 rows" in text
         assert "probably help" not in text
 
 

@@ -104,7 +104,7 @@ def test_a_graph_that_differs_is_not_written(
 ) -> None:
     folder = save_classifier(checkpoints["bert"], tmp_path / "model")
     monkeypatch.setattr("nlp_transfer.export.onnx_parity.TOLERANCE", -1.0)
-    with pytest.raises(UserError, match="does not answer what torch does") as refused:
+    with pytest.raises(UserError, match="does not give the logits of torch") as refused:
         export_onnx(folder, Questions(SAMPLE_TEXTS, None, "texts"))
     assert refused.value.code is ExitCode.EXPORT
     assert not any(path.name.startswith("onnx") for path in folder.iterdir())

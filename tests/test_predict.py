@@ -329,7 +329,11 @@ def test_a_worker_that_no_launcher_has_started_does_not_wait_for_others(
         ("t.jsonl", b"[1]\n", "line 1: expected a JSON object"),
         ("t.jsonl", b'{"review": "a", "score": 1}\n', "--prefix"),
         ("t.jsonl", b'{"review": "half \\ud83d of it"}\n', "line 1: expected one JSON object"),
-        ("t.jsonl", b'{"review": {"en": "a"}}\n', "A text is expected, found an object"),
+        (
+            "t.jsonl",
+            b'{"review": {"en": "a"}}\n{"review": {"en": "b"}}\n',
+            "A text is expected, found an object",
+        ),
         ("t.jsonl", b'{"review": "a", "n": 99999999999999999999}\n', "does not have the types"),
         ("t.parquet", b"not parquet", "cannot be read"),
         ("t.parquet", TWICE, "'review' more than once"),

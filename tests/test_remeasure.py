@@ -157,11 +157,11 @@ def test_labels_of_another_spelling_are_said_to_be_matched(
 
 def test_what_cannot_be_measured_is_refused(make_folder: MakeFolder, tmp_path: Path) -> None:
     folder = make_folder(("bad", "good"))
-    rows = [{"body": "a", "stars": ["bad"]}, {"body": "b", "stars": ["good"]}]
+    rows = [{"body": "a", "stars": ["bad", "good"]}, {"body": "b", "stars": ["good"]}]
     data = write_rows(tmp_path / "rows.jsonl", rows)
     assert "Set --text and --label to one of them" in refused(folder, data)
     assert "it has body, stars" in refused(folder, data, text="body")
-    assert "lists of labels" in refused(folder, data, text="body", label="stars")
+    assert "multi_label takes any number" in refused(folder, data, text="body", label="stars")
     assert "no such file" in refused(folder, "nothing.csv")
     partly = write_csv(tmp_path / "partly.csv", [("a", "good"), ("b", "great")])
     assert "great is not among its 2 labels (bad, good)" in refused(folder, partly)

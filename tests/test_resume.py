@@ -225,7 +225,7 @@ def test_with_the_newest_checkpoint_damaged_the_one_before_gives_the_same_weight
     again = prepare(words, tmp_path / "run", overwrite=False)
     with caplog.at_level("INFO", logger="nlp_transfer"):
         again.train()
-    assert "checkpoint-9 is damaged (optimizer.pt): it is left out" in caplog.text
+    assert "checkpoint-9 is damaged (optimizer.pt): it is ignored" in caplog.text
     assert "goes on from step 8 of 14" in caplog.text
     one, two = again.weights(), unbroken.weights()
     assert all(torch.equal(one[name], two[name]) for name in one)

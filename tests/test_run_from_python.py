@@ -192,7 +192,7 @@ def test_commands_that_read_the_data_again_say_what_they_need(
     main(["report", folder])
     with pytest.raises(SystemExit):
         main(["compare", folder, folder])
-    assert "'disagreement' cannot be compared by" in capsys.readouterr().err
+    assert "cannot be compared by the metric 'disagreement'" in capsys.readouterr().err
 
 
 def test_a_run_repeats_where_the_same_is_given_again(

@@ -359,7 +359,7 @@ def test_epochs_whose_metric_has_no_value_are_never_the_best(
     assert [stage["best"] for stage in stages] == [None, None]
     looks = [entry for entry in stages[1]["log"] if "eval_pearson" in entry]
     assert [look["eval_pearson"] for look in looks] == [None] * 3
-    assert "no look at validation gave pearson a value: the last weights are kept" in caplog.text
+    assert "pearson was undefined on validation: the last weights are kept" in caplog.text
 
 
 @pytest.mark.parametrize(

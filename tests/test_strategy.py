@@ -14,7 +14,7 @@ from prepared_runs import prepare
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import Solver, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.auto_strategy import MANY_ROWS
+from nlp_transfer.models.auto_strategy import FEW_EACH
 from nlp_transfer.models.recipes import Recipe, named_strategy, recipe_of
 from nlp_transfer.models.stages import stage_steps
 
@@ -60,10 +60,10 @@ def test_a_run_writes_down_what_auto_chose_and_keeps_its_name_in_the_configurati
 ) -> None:
     with caplog.at_level(logging.INFO, logger="nlp_transfer"):
         run(compose(*typed("strategy=auto", "strategy.epochs=1", "run_dir=mine")))
-    assert f"strategy=auto: full: {MANY_ROWS}" in caplog.messages
+    assert f"strategy=auto: probe_then_full: {FEW_EACH}" in caplog.messages
     written = json.loads(Path("mine/run.json").read_text())
-    assert written["decisions"]["strategy"] == "full"
-    stages = compose("+task=sentiment", "strategy=full").strategy.stages
+    assert written["decisions"]["strategy"] == "probe_then_full"
+    stages = compose("+task=sentiment", "strategy=probe_then_full").strategy.stages
     assert [stage["name"] for stage in written["stages"]] == list(stages)
     assert "name: auto" in Path("mine/config.yaml").read_text()
 

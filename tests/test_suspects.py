@@ -78,7 +78,7 @@ def test_wrong_labels_come_first_with_the_label_they_should_have(
     folder = made("feature_extraction").folder
     stores = {store.name for store in (file.parent / "features").iterdir()}
     main(["suspects", str(folder), "--all", "--threads", "1"])
-    assert "another for" in capsys.readouterr().out
+    assert "for another in" in capsys.readouterr().out
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     with Path("suspects.csv").open(newline="") as lines:

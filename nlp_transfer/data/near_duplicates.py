@@ -130,14 +130,15 @@ def _parts(lengths: list[int]) -> Iterator[slice]:
             yield slice(start, i)
             start, room = i, CHARACTERS
         room -= length
-    yield slice(start, len(lengths))
+    if lengths:
+        yield slice(start, len(lengths))
 
 
 def _hashed_shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """A hash of every shingle, uint32, and where those of each text begin."""
     flat = "".join(texts).encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(flat, dtype=np.uint32).astype(np.uint64)
-    lengths = np.array([len(text) for text in texts])
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
     owners = np.repeat(np.arange(len(texts)), lengths)
     windows = len(codes) - SHINGLE + 1
     hashed = np.zeros(windows, dtype=np.uint64)

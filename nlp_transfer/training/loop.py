@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, set_seed
 from nlp_transfer.config.schema import AUTO, Config
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.models.loading import Pretrained
+from nlp_transfer.models.shortcuts.last_layer import shortened
+from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.stages import Stage
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded
@@ -134,7 +136,11 @@ def _with_micro_batches(
     model, inputs = pretrained.model, encoded.splits["train"].inputs
 
     def find() -> int:
-        with recomputed(model, config.training.gradient_checkpointing):
+        with (
+            recomputed(model, config.training.gradient_checkpointing),
+            fast_linear_maps(model),
+            shortened(model),
+        ):
             return largest_micro_batch(model, inputs, encoded.collator, share, precision)
 
     micro_batch_size = folder.decide("micro_batch_size", find)
