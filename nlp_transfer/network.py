@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
 from pathlib import Path
 
 from nlp_transfer.errors import ExitCode, UserError
 
 TIMEOUT = 5.0  # seconds
+
+_reasons: dict[str, str | None] = {}  # of each endpoint that was asked; None: it answered
 
 
 def use_cache_if_unreachable() -> str | None:
@@ -21,9 +22,11 @@ def use_cache_if_unreachable() -> str | None:
     """
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE and not _unreachable.cache_info().currsize:
-        return None
-    reason = _unreachable(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE:  # set by the user, or below
+        return _reasons.get(constants.ENDPOINT)
+    if constants.ENDPOINT not in _reasons:
+        _reasons[constants.ENDPOINT] = _why_unreachable(constants.ENDPOINT)
+    reason = _reasons[constants.ENDPOINT]
     if reason is not None:
         constants.HF_HUB_OFFLINE = True
         if "datasets" in sys.modules:
@@ -31,8 +34,7 @@ def use_cache_if_unreachable() -> str | None:
     return reason
 
 
-@cache
-def _unreachable(endpoint: str) -> str | None:
+def _why_unreachable(endpoint: str) -> str | None:
     from httpx2 import HTTPError
     from huggingface_hub.utils import get_session
 
