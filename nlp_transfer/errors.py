@@ -76,5 +76,10 @@ def of_the_disk(error: OSError) -> UserError | None:
     """No room, no right: what a person can mend; None where the system names no such reason."""
     if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
         return None
+    if "usable temporary directory" in str(error.strerror):
+        return UserError(
+            ExitCode.MACHINE,
+            f"{error.strerror}: set TMPDIR to a folder that can be written.",
+        )
     where = f" ({error.filename})" if error.filename else ""
     return UserError(ExitCode.RUN_FOLDER, f"Disk error: {error.strerror or error}{where}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from nlp_transfer import compose
 from nlp_transfer.cli.main import main
-from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 
 # Values that a shell hands over as they are, and that Hydra's grammar has no words for.
 PLAIN_VALUES = [
@@ -59,6 +60,25 @@ def test_a_program_without_a_console_has_no_terminal_to_fail_on(
     with pytest.raises(SystemExit) as end:
         main(["evaluate", "nothing", "--wrong"])
     assert end.value.code == ExitCode.CONFIG
+
+
+@pytest.mark.parametrize("command", ["check", "train", "predict"])
+def test_a_name_that_the_locale_cannot_read_is_one_message(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "größe.csv".encode().decode("ascii", "surrogateescape")  # as Python hands it over
+    with pytest.raises(SystemExit) as end:
+        main([command, f"dataset.train={name}"])
+    assert end.value.code == ExitCode.CONFIG
+    assert "'dataset.train=größe.csv' has letters" in (said := capsys.readouterr().err)
+    assert "PYTHONUTF8=1" in said
+
+
+def test_without_a_folder_for_temporary_files_the_message_names_the_variable() -> None:
+    error = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    refusal = of_the_disk(error)
+    assert refusal is not None
+    assert "set TMPDIR to a folder" in str(refusal)
 
 
 @pytest.mark.parametrize("value", PLAIN_VALUES)

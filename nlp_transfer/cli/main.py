@@ -26,7 +26,7 @@ from nlp_transfer.cli import (
 from nlp_transfer.cli.arguments import Command, fail, no_arguments
 from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
-from nlp_transfer.utils.terminal import replace_unprintable
+from nlp_transfer.utils.terminal import refuse_undecoded, replace_unprintable
 
 # Packages that a command may find missing, and what installs them.
 PACKAGES = {
@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     replace_unprintable()
     try:
+        refuse_undecoded(arguments)
         if arguments[:1] == [TRAIN.name]:
             TRAIN.run(argparse.Namespace(rest=arguments[1:]))
         else:

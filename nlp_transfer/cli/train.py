@@ -41,7 +41,7 @@ from nlp_transfer.config.schema import Config, HubConfig, plain
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 from nlp_transfer.network import refuse_unreachable_checkpoint
 from nlp_transfer.utils.imports import quick_imports
-from nlp_transfer.utils.terminal import replace_unprintable
+from nlp_transfer.utils.terminal import refuse_undecoded, replace_unprintable
 
 PROGRAM = "nlp-transfer train"
 # Hydra's own.
@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Hydra would print errors its own way and exit with 1 whatever happened.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
+        refuse_undecoded(arguments)
         _refuse_a_sweep_of_many_processes(arguments)
         check_keys(overrides_of(arguments))
         if is_sweep(arguments):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nlp_transfer.evaluation.intervals.bootstrap import PERCENTILE_LABELS
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.evaluation.metrics.classification import confusion_matrix
 from nlp_transfer.evaluation.registry import (
@@ -17,6 +18,9 @@ from nlp_transfer.evaluation.registry import (
 from nlp_transfer.evaluation.rows import EvaluatedRows
 from nlp_transfer.evaluation.slices import Slices
 from nlp_transfer.problems.decoder import Decoder
+
+FEW_ROWS = 5  # of a label
+SOME_LABELS = 0.1  # the share of labels with few rows from which on it is said
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,11 @@ def evaluate_split(
         sliced,
         decoder,
         plain,
-        tuple(_notes(figures, len(labels))),
+        tuple(_notes(figures, per_class)),
     )
 
 
-def _notes(figures: dict[str, Any], labels: int) -> Iterator[str]:
+def _notes(figures: dict[str, Any], per_class: list[dict[str, Any]]) -> Iterator[str]:
     if figures["rows"] < MIN_ROWS:
         yield (
             f"{figures['rows']} rows are too few for intervals and calibration figures "
@@ -99,8 +103,14 @@ def _notes(figures: dict[str, Any], labels: int) -> Iterator[str]:
         )
     if "labels" in figures:
         yield (
-            f"Macro averages are over {figures['labels']} of {labels} labels: the others are "
-            "neither in these rows nor in the answers."
+            f"Macro averages are over {figures['labels']} of {len(per_class)} labels: the others "
+            "are neither in these rows nor in the answers."
+        )
+    rare = sum(label["support"] < FEW_ROWS for label in per_class)
+    if len(per_class) > PERCENTILE_LABELS and rare > SOME_LABELS * len(per_class):
+        yield (
+            f"{rare} of {len(per_class)} labels have fewer than {FEW_ROWS} rows here: macro "
+            "averages lean on single rows, and their intervals are narrower than they should be."
         )
 
 

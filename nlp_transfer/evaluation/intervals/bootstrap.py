@@ -8,7 +8,7 @@ also of 300 rows with a rare label:
   over the labels, may be drawn, so that 33 right of 33 is not certainty (half of each would be
   Jeffreys' prior, one of each Laplace's). Where a row has several labels, a label that a draw has
   nowhere fares in it as in the whole split: what is not drawn has not been missed. Macro averages
-  of more than 100 labels: percentiles, mirrored at the value, since draws lie below it.
+  of more than 20 labels: percentiles, mirrored at the value, since draws lie below it.
 - means: bootstrap-t for losses and errors, whose tails are long, BCa for what is bounded (Efron and
   Tibshirani 1993, ch. 12 and 14).
 - calibration error: noise alone gives one, so percentiles would miss a model that has none. The
@@ -27,7 +27,6 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from nlp_transfer.evaluation.intervals.resampling import (
-    DENSE_LABELS,
     DRAWS,
     resampled,
     resampled_confusion,
@@ -39,6 +38,9 @@ from nlp_transfer.evaluation.rows import EvaluatedRows
 
 RANKING_DRAWS = 200  # each of them sums over all rows, for every label
 PERCENTILES = (2.5, 97.5)
+# Of more labels a macro average is mirrored. Of 77 labels with 10 rows each, percentiles hold the
+# truth in 65 of 100 samples and mirrored ones in 95; of 12 labels percentiles are better.
+PERCENTILE_LABELS = 20
 LARGEST_SCALE = 4.0  # of a calibration error, compared with the one that was seen
 
 
@@ -84,7 +86,7 @@ def _of_counts(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Inte
         for metric in metrics:
             resamples[metric.name].append(metric.weighted_fn(counts, rows.classes))
     between = {name: percentiles(np.concatenate(parts)) for name, parts in resamples.items()}
-    if len(rows.classes.names) > DENSE_LABELS:
+    if len(rows.classes.names) > PERCENTILE_LABELS:
         # With few rows a label, a draw of fewer different rows has a lower F1: as much lower as the
         # sample is below the truth. So the interval is mirrored (Davison and Hinkley 1997, 5.2.1).
         for metric in metrics:
