@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import pickle
 import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -444,3 +446,19 @@ def test_pipelines_searches_and_cross_validation_work(tiny: Callable[..., TextCl
     search = GridSearchCV(tiny(), grid, cv=2, error_score="raise").fit(TEXTS, LABELS)
     assert search.best_params_["seed"] in (1, 2)
     assert search.predict(ASKED).shape == (2,)
+
+
+@pytest.mark.slow
+def test_the_default_learns_reviews_from_a_few_rows() -> None:
+    """The embedded checkpoint, `strategy=auto`, out-of-fold figures, and rows it has not seen."""
+    folder = resources.files("nlp_transfer.reviews")
+    train, test = (
+        pd.read_csv(io.StringIO(folder.joinpath(f"{name}.csv").read_text("utf-8")))
+        for name in ("train", "test")
+    )
+    rows = train.groupby("label").head(16)
+    model = TextClassifier(seed=1).fit(rows["text"], rows["label"])
+    assert model.score(test["text"], test["label"]) > 0.75
+    figures = model.cross_validation_
+    assert figures is not None and figures["rows"] == 32
+    assert model.report_.chosen_by == "accuracy" and model.report_.best > 0.6

@@ -81,6 +81,10 @@ def test_a_folder_that_was_changed_after_the_measurement_is_caught(claim: Claim)
     ) as caught:
         verify([claim, replace(claim, folder=changed)])
     assert caught.value.code is ExitCode.EXPORT
+    # The process that trained would see it, too.
+    assert verify([claim], fresh_process=False)[0] <= 1e-5
+    with pytest.raises(UserError, match="changed does not give the probabilities"):
+        verify([replace(claim, folder=changed)], fresh_process=False)
 
 
 @pytest.mark.slow

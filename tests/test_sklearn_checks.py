@@ -20,6 +20,7 @@ from sklearn.utils.validation import validate_data
 from nlp_transfer import TextClassifier, TextRegressor
 
 WORDS = np.array(NICE + NASTY + THINGS + FILLING)
+OF_FEW = {"evaluation.best": "mse"}  # a correlation is undefined on a single row
 QUICK = {"evaluation.folds": 0, "training.cpu": True, "training.threads": 1}
 
 
@@ -47,7 +48,10 @@ class ClassifierOfNumbers(OfNumbers, TextClassifier):
 
 
 class RegressorOfNumbers(OfNumbers, TextRegressor):
-    pass
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # words say too little of numbers for R² > 0.5
+        return tags
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +60,13 @@ def tiny(checkpoints: dict[str, Path], in_an_empty_folder: Path) -> None:
     (in_an_empty_folder / "tiny").symlink_to(checkpoints["bert"])
 
 
-# Each of them that a check refutes, with the reason.
+ROUNDING = {
+    "check_methods_subset_invariance": "float32: which texts share a batch changes the last digits"
+}
+# The checks that are refuted, with the reason.
 EXPECTED_TO_FAIL: dict[str, dict[str, str]] = {
-    "ClassifierOfNumbers": {},
-    "RegressorOfNumbers": {
-        "check_regressors_train": "words of half units lose too much of the numbers to fit them",
-    },
+    "ClassifierOfNumbers": ROUNDING,
+    "RegressorOfNumbers": ROUNDING,
 }
 
 
@@ -70,7 +75,7 @@ EXPECTED_TO_FAIL: dict[str, dict[str, str]] = {
 @parametrize_with_checks(
     [
         ClassifierOfNumbers("tiny", "feature_extraction", overrides=QUICK),
-        RegressorOfNumbers("tiny", "feature_extraction", overrides=QUICK),
+        RegressorOfNumbers("tiny", "feature_extraction", overrides={**QUICK, **OF_FEW}),
     ],
     expected_failed_checks=lambda estimator: EXPECTED_TO_FAIL[type(estimator).__name__],
 )

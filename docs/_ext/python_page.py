@@ -23,6 +23,8 @@ EXTENSIONS = (
 
 
 # Methods that scikit-learn adds, with references into its own documentation.
+# Whose members are documented elsewhere.
+FOREIGN = "BaseEstimator,ClassifierMixin,RegressorMixin,_MetadataRequester,Exception,object"
 INJECTED = "set_fit_request, set_predict_request, set_score_request"
 
 
@@ -46,7 +48,11 @@ def _directive(name: str) -> str:
     thing = _find(name)
     kind = "class" if inspect.isclass(thing) else "function" if callable(thing) else "data"
     kind = "exception" if kind == "class" and issubclass(thing, Exception) else kind
-    members = f"   :members:\n   :exclude-members: {INJECTED}\n" if kind == "class" else ""
+    members = ""
+    if kind == "class":
+        members = (
+            f"   :members:\n   :inherited-members: {FOREIGN}\n   :exclude-members: {INJECTED}\n"
+        )
     return f"```{{eval-rst}}\n.. auto{kind}:: {name}\n{members}```\n"
 
 

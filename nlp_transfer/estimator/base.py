@@ -31,6 +31,7 @@ from nlp_transfer.training.extensions import Extensions, with_loss
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import libraries_as_before, warnings_only
 
+FEWEST = 2  # texts that can be fitted
 ESTIMATOR_FILE = "estimator.json"  # in a saved folder: what the run does not know
 # Of a temporary folder, which is cleared of them when the run is finished.
 CACHES = ("tokens", "features")
@@ -145,8 +146,8 @@ class TextEstimator(BaseEstimator):
         """
         if len(columns) != len(labels):
             raise InputError(f"X has {len(columns)} texts and y {len(labels)} labels.")
-        if not len(columns):
-            raise InputError("X is empty: 0 texts, while a minimum of 2 is required.")
+        if len(columns) < FEWEST:
+            raise InputError(f"X has n_samples={len(columns)}; expected at least {FEWEST} texts.")
         paired = columns.pairs is not None
         pair = "text_pair" if paired else None
         config = replace(config, dataset=replace(config.dataset, text_pair=pair))

@@ -60,10 +60,7 @@ def read_targets(y: Any, problem: str) -> Targets:
     Raises:
         InputError: it holds something else.
     """
-    if y is None:
-        raise InputError(
-            "fit requires y to be passed, but the target y is None: expected a label for each text."
-        )
+    _refuse_none(y)
     matrix = _matrix(y)
     if matrix is not None:
         _refuse_other_problem(problem)
@@ -128,6 +125,7 @@ def read_scores(y: Any) -> np.ndarray:
     Raises:
         InputError: one is missing or no number.
     """
+    _refuse_none(y)
     frame = frame_columns(y)
     if frame is not None and len(frame) == 1:
         y = next(iter(frame.values()))
@@ -142,6 +140,13 @@ def read_scores(y: Any) -> np.ndarray:
     if len(wrong):
         raise InputError(f"y[{wrong[0]}] is infinity; expected a finite number.")
     return scores
+
+
+def _refuse_none(y: Any) -> None:
+    if y is None:
+        raise InputError(
+            "fit requires y to be passed, but the target y is None: expected one for each text."
+        )
 
 
 def _column(y: Any) -> Any:

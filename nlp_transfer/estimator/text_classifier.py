@@ -51,10 +51,8 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         verbose: show the log, the summary and draw the report; else only a progress bar.
 
     Attributes:
-        classes_: the labels, in the order of the probabilities; [labels].
-        report_: the run, a `Result`; `report_.show()` shows the report.
-        cross_validation_: figures of rows that were held out in turn, or None.
-        classifier_: the exported model, a `Classifier`.
+        classes_: the labels, in the order of the probabilities; [labels]. See also `report_`,
+            `cross_validation_` and `classifier_`.
 
     >>> texts = ["What a find!", "Never again.", "Lovely.", "Cold and slow."] * 3
     >>> labels = ["good", "bad", "good", "bad"] * 3

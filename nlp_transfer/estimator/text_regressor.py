@@ -27,11 +27,6 @@ class TextRegressor(RegressorMixin, TextEstimator):
         checkpoint, strategy, seed, overrides, run_dir, metrics, callbacks, loss, verbose: as those
             of `TextClassifier`.
 
-    Attributes:
-        report_: the run, a `Result`; `report_.show()` shows the report.
-        cross_validation_: figures of rows that were held out in turn, or None.
-        classifier_: the exported model, a `Classifier`.
-
     >>> pairs = [("A man plays.", "Someone makes music."), ("It rains.", "A dog sleeps.")] * 8
     >>> model = TextRegressor(strategy="feature_extraction")
     >>> model.fit(pairs, [3.5, 0.0] * 8).predict(pairs[:2])  # doctest: +SKIP
