@@ -1,142 +1,69 @@
-"""From a configuration to a verified checkpoint: prepare → fit → measure → deliver."""
+"""From a configuration to a verified checkpoint: prepare → fit → measure → deliver.
+
+`run_setup` comes before the four steps; `run_state` has what each of them hands to the next.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import TrainerCallback
 
 from nlp_transfer.config.schema import Config
-from nlp_transfer.data.corpus import CROSS_VALIDATION, Corpus, describe, load_run_corpus
-from nlp_transfer.data.memory import Tables, tables_by_split, with_tables
+from nlp_transfer.data.corpus import CROSS_VALIDATION
+from nlp_transfer.data.memory import tables_by_split, with_tables
 from nlp_transfer.evaluation.calibration import Calibration, apply_calibration, fit_calibration
-from nlp_transfer.evaluation.error_analysis import mistakes
-from nlp_transfer.evaluation.evaluator import SplitEvaluation, evaluate_split
-from nlp_transfer.evaluation.metric_set import (
-    Metrics,
-    load_metrics,
-    refuse_undefined_best,
-    refuse_unknown_metrics,
-)
+from nlp_transfer.evaluation.error_analysis import mistakes_of
+from nlp_transfer.evaluation.evaluator import evaluate_splits
 from nlp_transfer.evaluation.registry import Metric
-from nlp_transfer.evaluation.slices import slices_of
-from nlp_transfer.evaluation.thresholds import ChosenThresholds, choose, threshold_rule
+from nlp_transfer.evaluation.thresholds import choose
 from nlp_transfer.export.checkpoint import export
-from nlp_transfer.export.claims import claim_of
+from nlp_transfer.export.claims import claim_of, verification_entries
 from nlp_transfer.export.verification import PipelineProbe, verify
-from nlp_transfer.hub.publication import publish, refuse_upload
+from nlp_transfer.hub.publication import publish
 from nlp_transfer.models.auto_strategy import candidates
 from nlp_transfer.models.checkpoints.folder import follow_sentence_encoder
-from nlp_transfer.models.loading import refuse_absent_checkpoint
-from nlp_transfer.models.mean_pooling import with_pooling
 from nlp_transfer.models.preparation import encode_label_texts, load_and_encode
-from nlp_transfer.models.stages import Stage, plan_stages
 from nlp_transfer.quality import report as data_report
 from nlp_transfer.reporting import console
 from nlp_transfer.reporting.card.card import write_card
 from nlp_transfer.reporting.drawing import draw_report
 from nlp_transfer.reporting.result import Result
-from nlp_transfer.reporting.splits import reported_split
+from nlp_transfer.reporting.run_files import entries_of, metrics_of
+from nlp_transfer.run_setup import set_up
+from nlp_transfer.run_state import Fitted, Measured, Prepared, RunSetup
 from nlp_transfer.runs.folder import MISTAKES_FILE, RunFolder, State, open_run
-from nlp_transfer.runs.identity import CodeDigests, run_path
+from nlp_transfer.runs.identity import run_path
 from nlp_transfer.runs.predictions import write_predictions
-from nlp_transfer.runs.provenance import provenance
-from nlp_transfer.runs.record import RunEntries
-from nlp_transfer.tokenization.encoding import input_length, texts_of
-from nlp_transfer.tokenization.subsets import select_documents
+from nlp_transfer.tokenization.encoding import input_length
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.extensions import (
-    NO_EXTENSIONS,
     Extensions,
     MetricFunction,
-    refuse_unhashable,
     unused_extensions,
     with_loss,
 )
-from nlp_transfer.training.loop import Trained, train
+from nlp_transfer.training.loop import train
 from nlp_transfer.training.losses import Loss
-from nlp_transfer.training.plan import describe_stages, keys_without_effect, plan
+from nlp_transfer.training.plan import keys_without_effect, plan
 from nlp_transfer.training.refit import (
-    HeldOutModel,
     all_rows,
     learns_from_withheld_rows,
     train_held_out,
 )
-from nlp_transfer.training.refusals import refuse_absent_trackers, refuse_unfitting
-from nlp_transfer.training.selection import Selection, select
+from nlp_transfer.training.selection import select
 from nlp_transfer.training.shared_stages import use_shared_stages
-from nlp_transfer.utils.device import decide_precision
 from nlp_transfer.utils.distributed import (
-    ProcessContext,
-    assert_same_on_all_ranks,
     broadcast_from_rank_zero,
-    join,
     leave,
 )
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import libraries_as_before, logger
 
 SOON_OVER = 2_000  # labelled rows: with fewer, a run takes minutes
-
-
-@dataclass(frozen=True)
-class RunSetup:
-    """A checked configuration, its data, the metrics of the run, and what Python adds."""
-
-    config: Config
-    corpus: Corpus
-    metrics: Metrics
-    process: ProcessContext
-    extensions: Extensions = NO_EXTENSIONS
-    code: CodeDigests = field(default_factory=dict)  # of the extensions
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A run's setup with its folder, the pretrained model and the encoded splits."""
-
-    setup: RunSetup
-    context: TrainingContext
-    start: float  # seconds of the clock
-
-    @property
-    def folder(self) -> RunFolder:
-        """Where the run keeps everything."""
-        return self.context.folder
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A plain model, how it came about, and answers to rows it has not learned from."""
-
-    prepared: Prepared
-    config: Config  # with the strategy that was chosen
-    selection: Selection
-    answers: dict[str, np.ndarray]  # logits by split, of models that have not seen its rows
-    trained: Trained
-    stages: list[Stage]
-    held_out: HeldOutModel | None  # None: the final model itself is measured, or folds are
-
-    @property
-    def model(self) -> PreTrainedModel:
-        """The final model."""
-        return self.trained.model
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A calibrated model and what it is worth on each split."""
-
-    fitted: Fitted
-    calibration: Calibration
-    thresholds: ChosenThresholds
-    evaluations: dict[str, SplitEvaluation]
-    ms_per_text: float | None  # None: no split was answered by the final model
 
 
 def run(
@@ -183,6 +110,15 @@ def run(
         return show_plan(setup) if config.dry_run else complete(setup)
 
 
+def show_plan(setup: RunSetup) -> Result:
+    """Print what the run would do; loads and tokenizes, but writes and trains nothing."""
+    path = run_path(setup.config, setup.corpus.fingerprint, setup.code)
+    text = plan(setup.config, setup.corpus, path)
+    if setup.process.is_first:
+        print(text)
+    return Result(path, path / "model", {}, float("nan"))
+
+
 def complete(setup: RunSetup, report: bool = True) -> Result:
     """Train, measure, export and upload, unless that is done already.
 
@@ -193,57 +129,28 @@ def complete(setup: RunSetup, report: bool = True) -> Result:
     with open_run(config, setup.corpus.fingerprint, setup.process, setup.code) as folder:
         if folder.state is State.finished:
             logger.info("%s is finished (overwrite=true starts it again)", folder.path)
-            measured = read_json(folder.metrics)
+            figures = read_json(folder.metrics)
             leave(setup.process)
         else:
             with PipelineProbe() as probe:
                 if is_over_soon(setup):
                     probe.start()
-                measured = deliver(measure(fit(prepare(setup, folder))), probe)
+                figures = deliver(measure(fit(prepare(setup, folder))), probe)
         if setup.process.is_first:
             if report:
                 draw_report(folder.path)
-                print(console.summary(folder.read(), measured, folder.path), flush=True)
+                print(console.summary(folder.read(), figures, folder.path), flush=True)
             publish(config.hub, setup.corpus, folder.model)
     name, split = setup.metrics.best, setup.corpus.deciding_split
-    best = measured[split]["metrics"][name]
+    best = figures[split]["metrics"][name]
     best = float("nan") if best is None else best
-    return Result(folder.path, folder.model, measured, best, folder.state.value, name)
+    return Result(folder.path, folder.model, figures, best, folder.state.value, name)
 
 
 def is_over_soon(setup: RunSetup) -> bool:
     """Whether the process that verifies may start at once: it waits for minutes, not for hours."""
     alone = setup.process.is_first and setup.config.export.fresh_process
     return alone and setup.corpus.labelled_rows < SOON_OVER
-
-
-def set_up(
-    config: Config, tables: Tables | None = None, extensions: Extensions = NO_EXTENSIONS
-) -> RunSetup:
-    """Read the data, and refuse now what could not be done later.
-
-    Args:
-        tables: the data by split, where it is given from Python.
-    """
-    refuse_unknown_metrics(config.evaluation)
-    code = extensions.digests()
-    refuse_unhashable(code, config)
-    process = join(config.training)
-    corpus = load_run_corpus(config, tables)
-    assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)
-    assert_same_on_all_ranks("code", lambda: repr(code), process)
-    for line in describe(corpus):
-        logger.info(line)
-    metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem, extensions.metrics)
-    threshold_rule(config.evaluation, metrics.decoder)
-    references = corpus.references(corpus.deciding_split)
-    refuse_undefined_best(metrics, references, len(corpus.labels))
-    decide_precision(config.training.precision, process.device)
-    refuse_absent_trackers(config.training.report_to)
-    refuse_unfitting(config.training, corpus, extensions)
-    refuse_absent_checkpoint(config.checkpoint)
-    refuse_upload(config.hub, process)
-    return RunSetup(config, corpus, metrics, process, extensions, code)
 
 
 def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
@@ -295,42 +202,42 @@ def fit(prepared: Prepared) -> Fitted:
 
 
 def measure(fitted: Fitted) -> Measured:
-    """Calibrate, choose thresholds, and evaluate on rows the model has not learned from."""
+    """Calibrate, choose thresholds, and evaluate on rows the model has not learned from.
+
+    The temperature goes into the last layer of the model, the thresholds into its configuration.
+    """
     setup, context = fitted.prepared.setup, fitted.prepared.context
-    corpus, options, process = setup.corpus, setup.config.evaluation, setup.process
-    decides, references = corpus.deciding_split, corpus.references(corpus.deciding_split)
-    logits = fitted.answers.get(decides)
+    corpus, options = setup.corpus, setup.config.evaluation
+    calibration = _calibrate(fitted)
+    splits = ["validation", *(["test"] if options.test else [])]
+    start = time.perf_counter()
+    answers = context.predict_splits(fitted.model, [s for s in splits if s not in fitted.answers])
+    texts = sum(map(len, answers.values()))
+    ms_per_text = round(1000 * (time.perf_counter() - start) / texts, 4) if texts else None
+    unseen = {split: calibration.after(logits) for split, logits in fitted.answers.items()}
+    answers, metrics, split = {**unseen, **answers}, setup.metrics, corpus.deciding_split
+    thresholds = broadcast_from_rank_zero(
+        lambda: choose(answers[split], corpus.references(split), metrics, options), setup.process
+    )
+    metrics = replace(metrics, thresholds=thresholds.thresholds)
+    metrics.decoder.write_to(fitted.model.config)
+    evaluations = evaluate_splits(answers, corpus, metrics, options.slices)
+    return Measured(fitted, calibration, thresholds, evaluations, ms_per_text)
+
+
+def _calibrate(fitted: Fitted) -> Calibration:
+    """Fit a temperature on the rows that decide, and divide the model's logits by it."""
+    setup, context = fitted.prepared.setup, fitted.prepared.context
+    corpus, process, split = setup.corpus, setup.process, setup.corpus.deciding_split
+    logits = fitted.answers.get(split)
     if logits is None:
-        logits = context.predict_splits(fitted.model, [decides])[decides]
+        logits = context.predict_splits(fitted.model, [split])[split]
+    options, references = setup.config.evaluation, corpus.references(split)
     calibration = broadcast_from_rank_zero(
         lambda: fit_calibration(logits, references, corpus.problem, options), process
     )
     inputs, collator = context.train_rows.inputs, context.encoded.collator
-    calibration = apply_calibration(fitted.model, calibration, inputs, collator, process)
-    measured = ["validation", *(["test"] if options.test else [])]
-    start = time.perf_counter()
-    answers = context.predict_splits(fitted.model, [s for s in measured if s not in fitted.answers])
-    texts = sum(map(len, answers.values()))
-    ms_per_text = round(1000 * (time.perf_counter() - start) / texts, 4) if texts else None
-    before = {split: calibration.after(logits) for split, logits in fitted.answers.items()}
-    answers = {**before, **answers}
-    metrics = setup.metrics
-    thresholds = broadcast_from_rank_zero(
-        lambda: choose(answers[decides], references, metrics, options), process
-    )
-    metrics = replace(metrics, thresholds=thresholds.thresholds)
-    metrics.decoder.write_to(fitted.model.config)
-    evaluations = {
-        split: evaluate_split(
-            logits,
-            corpus.references(split),
-            metrics,
-            corpus.labels,
-            slices_of(corpus.rows(split), options.slices),
-        )
-        for split, logits in answers.items()
-    }
-    return Measured(fitted, calibration, thresholds, evaluations, ms_per_text)
+    return apply_calibration(fitted.model, calibration, inputs, collator, process)
 
 
 def deliver(measured: Measured, probe: PipelineProbe | None = None) -> dict[str, dict[str, Any]]:
@@ -339,89 +246,22 @@ def deliver(measured: Measured, probe: PipelineProbe | None = None) -> dict[str,
     Args:
         probe: the process that verifies; None: one is started.
     """
-    setup, folder = measured.fitted.prepared.setup, measured.fitted.prepared.folder
-    corpus, evaluations = setup.corpus, measured.evaluations
-    notes = {}
-    if measured.fitted.held_out is not None:
-        notes[reported_split(measured.fitted.answers)] = console.refit_note(corpus.labelled_rows)
-    untested = console.untested(corpus.splits, evaluations)
-    figures = console.measured(evaluations, untested, notes)
-    context = measured.fitted.prepared.context
-    rows = setup.config.export.verify_rows
-
-    def predict(split: str, documents: np.ndarray) -> np.ndarray:
-        some = select_documents(context.encoded.splits[split], documents)
-        return context.predict(measured.fitted.model, some)
-
-    own = {s: e for s, e in evaluations.items() if s not in measured.fitted.answers}
-    claim = claim_of(corpus, own, predict, rows, folder.model)
+    fitted, evaluations = measured.fitted, measured.evaluations
+    setup, context = fitted.prepared.setup, fitted.prepared.context
+    config, corpus, folder = setup.config, setup.corpus, context.folder
+    figures = metrics_of(measured)
+    claim = claim_of(measured)
     leave(folder.process)
     if not folder.process.is_first:  # no collective from here on: nobody waits for an export
         return figures
-    tokenizer, name = context.pretrained.tokenizer, setup.config.checkpoint.name
-    length = input_length(context.pretrained.max_tokens, setup.config.tokenization)
-    export(measured.fitted.model, tokenizer, name, length, folder.model)
-    fresh_process = setup.config.export.fresh_process
-    worst = verify([claim], fresh_process, probe)[0]
+    length = input_length(context.pretrained.max_tokens, config.tokenization)
+    export(fitted.model, context.pretrained.tokenizer, config.checkpoint.name, length, folder.model)
+    worst = verify([claim], config.export.fresh_process, probe)[0]
     write_json(folder.metrics, figures)
-    write_json(folder.path / MISTAKES_FILE, _mistakes(corpus, evaluations))
-    verified = {"rows": len(claim.texts), "difference": worst, "split": claim.split}
-    verified["fresh_process"] = fresh_process
-    entries = asdict(_entries(measured, verified, length))
-    write_card(folder.model, measured.fitted.config, entries, figures)
+    write_json(folder.path / MISTAKES_FILE, mistakes_of(corpus, evaluations))
+    predictions = write_predictions(folder.path, evaluations, corpus)
+    verified = verification_entries(claim, worst, config.export.fresh_process)
+    entries = asdict(entries_of(measured, verified, predictions, length))
+    write_card(folder.model, fitted.config, entries, figures)
     folder.finish(**entries)
     return figures
-
-
-def show_plan(setup: RunSetup) -> Result:
-    """The plan in words; loads and tokenizes, but writes and trains nothing."""
-    config, corpus = setup.config, setup.corpus
-    path = run_path(config, corpus.fingerprint, setup.code)
-    pretrained, encoded = load_and_encode(config, corpus)
-    recipes = candidates(config, corpus, pretrained.model.config.model_type)
-    config = replace(config, strategy=recipes[-1].strategy)
-    pretrained = with_pooling(pretrained, config.checkpoint.pooling)
-    rows = len(encoded.splits["train"].labels)
-    stages = plan_stages(config.strategy, pretrained.anatomy, rows, config.training.batch_size)
-    if setup.process.is_first:
-        print(plan(pretrained, encoded, stages, config, path))
-    return Result(path, path / "model", {}, float("nan"))
-
-
-def _mistakes(corpus: Corpus, evaluations: dict[str, SplitEvaluation]) -> dict[str, Any]:
-    """Of test, where there is one, else of the rows that decided."""
-    split = "test" if "test" in evaluations else corpus.deciding_split
-    texts, origins = texts_of(corpus.rows(split)), corpus.origins(split)
-    return mistakes(split, evaluations[split], texts, corpus.labels, origins)
-
-
-def _entries(measured: Measured, verified: dict[str, Any], length: int) -> RunEntries:
-    fitted, evaluations = measured.fitted, measured.evaluations
-    setup, prepared = fitted.prepared.setup, fitted.prepared
-    corpus, splits = setup.corpus, prepared.context.encoded.splits
-    stages, refit = describe_stages(fitted.stages, fitted.trained.history), None
-    if fitted.held_out is not None:  # the model that the figures are of
-        refit = {"rows": corpus.labelled_rows, "stages": stages}
-        stages = describe_stages(fitted.held_out.stages, fitted.held_out.history)
-    return RunEntries(
-        seed=setup.config.seed,
-        problem=corpus.problem.name,
-        labels=corpus.labels,
-        lower_is_better=[m.name for m in setup.metrics.metrics if not m.greater_is_better],
-        rows={name: len(split.labels) for name, split in splits.items()},
-        cut={name: split.cut for name, split in splits.items()},
-        max_length=length,
-        folds=0 if corpus.folds is None else int(corpus.folds.max()) + 1,
-        recipe=fitted.selection.recipe.name,
-        ladder=fitted.selection.as_entries(),
-        stages=stages,
-        refit=refit,
-        thresholds=asdict(measured.thresholds),
-        calibration=console.describe_calibration(measured.calibration, evaluations),
-        verified=verified,
-        predictions=write_predictions(prepared.folder.path, evaluations, corpus),
-        ms_per_text=measured.ms_per_text,
-        seconds=round(time.time() - prepared.start, 2),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        **provenance(fitted.config, fitted.model.config, setup.process),
-    )

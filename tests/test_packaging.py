@@ -71,7 +71,7 @@ def test_every_config_composes_from_the_wheel_outside_the_checkout(installed: Pa
 
 
 def test_the_wheel_carries_the_commands_and_what_they_show(installed: Path) -> None:
-    for shown in ("serving/page.html", "reporting/report.html.j2"):
+    for shown in ("serving/page.html", "reporting/html/report.html.j2"):
         assert (installed / "nlp_transfer" / shown).is_file()
     entries = next(installed.glob("nlp_transfer-*.dist-info")) / "entry_points.txt"
     assert "nlp-transfer = nlp_transfer.cli.main:main" in entries.read_text()

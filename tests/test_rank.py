@@ -16,9 +16,9 @@ from sklearn.linear_model import BayesianRidge
 from transformers import AutoModel, AutoTokenizer
 
 from nlp_transfer import compose
-from nlp_transfer.analysis.checkpoint_costs import licence_of
-from nlp_transfer.analysis.rank import rank
-from nlp_transfer.analysis.transferability import h_score, log_maximum_evidence
+from nlp_transfer.analysis.rank.checkpoint_costs import licence_of
+from nlp_transfer.analysis.rank.rank import rank
+from nlp_transfer.analysis.rank.transferability import h_score, log_maximum_evidence
 from nlp_transfer.cli.main import main
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError

@@ -43,7 +43,7 @@ from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.reporting.card.card import model_card
 from nlp_transfer.reporting.conclusions import calibration_verdict
 from nlp_transfer.reporting.console import describe_calibration, measured, metric_table, summary
-from nlp_transfer.reporting.html import write_report
+from nlp_transfer.reporting.html.report import write_report
 from nlp_transfer.runs.folder import open_run
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 from nlp_transfer.training.optimization.signals import handle_signals

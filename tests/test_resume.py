@@ -330,13 +330,13 @@ def test_a_signal_while_the_report_is_drawn_stops_a_run_that_would_upload(
     monkeypatch.setattr("nlp_transfer.pipeline.publish", lambda *_: published.append(1))
     with monkeypatch.context() as patch:
         send_signal = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-        patch.setattr("nlp_transfer.reporting.html.page", send_signal)
+        patch.setattr("nlp_transfer.reporting.html.report.page", send_signal)
         with handle_signals(), pytest.raises(UserError, match="Stopped by SIGTERM") as stopped:
             run(config)
         assert stopped.value.code is ExitCode.STOPPED
         assert not published
         # Whatever else goes wrong while it is drawn, the model is there.
-        patch.setattr("nlp_transfer.reporting.html.page", lambda _: 1 / 0)
+        patch.setattr("nlp_transfer.reporting.html.report.page", lambda _: 1 / 0)
         run(config)
         assert published
     run(config)

@@ -20,8 +20,8 @@ from nlp_transfer.evaluation.intervals.resampling import resampled_means
 from nlp_transfer.evaluation.registry import Interval
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.inference.explanation import AT_ONCE, Explanation, Question, answers
-from nlp_transfer.reporting.plots import removal
-from nlp_transfer.reporting.small_page import as_written, small_page
+from nlp_transfer.reporting.html.plots import removal
+from nlp_transfer.reporting.html.small_page import as_written, small_page
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.tokenization.encoding import select_texts, texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nlp_transfer import __version__
-from nlp_transfer.cli import (
+from nlp_transfer.cli.arguments import Command, fail, no_arguments
+from nlp_transfer.cli.commands import (
     check,
     compare,
     distill,
@@ -23,7 +24,6 @@ from nlp_transfer.cli import (
     serve,
     suggest,
 )
-from nlp_transfer.cli.arguments import Command, fail, no_arguments
 from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 from nlp_transfer.utils.terminal import refuse_undecoded, replace_unprintable

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.evaluation.evaluator import SplitEvaluation
 from nlp_transfer.evaluation.slices import quantile_parts
+from nlp_transfer.tokenization.encoding import texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
 GROUPS = 12  # kinds of error, the most frequent first
@@ -38,6 +40,13 @@ class _Rows:
             texts = {"text": _beginning(self.texts[row])}
         rounded = None if confidence is None else round(float(confidence), 4)
         return {**self.origins[row], **texts, "confidence": rounded}
+
+
+def mistakes_of(corpus: Corpus, evaluations: Mapping[str, SplitEvaluation]) -> dict[str, Any]:
+    """The content of `mistakes.json`: of test where it was measured, else of the deciding rows."""
+    split = "test" if "test" in evaluations else corpus.deciding_split
+    texts, origins = texts_of(corpus.rows(split)), corpus.origins(split)
+    return mistakes(split, evaluations[split], texts, corpus.labels, origins)
 
 
 def mistakes(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nlp_transfer.evaluation.intervals.bootstrap import PERCENTILE_LABELS
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.evaluation.metrics.classification import confusion_matrix
-from nlp_transfer.evaluation.registry import (
-    MIN_ROWS,
-    Interval,
-)
+from nlp_transfer.evaluation.registry import MIN_ROWS, Interval
 from nlp_transfer.evaluation.rows import EvaluatedRows
-from nlp_transfer.evaluation.slices import Slices
+from nlp_transfer.evaluation.slices import Slices, slices_of
 from nlp_transfer.problems.decoder import Decoder
+
+if TYPE_CHECKING:
+    from nlp_transfer.data.corpus import Corpus
 
 FEW_ROWS = 5  # of a label
 SOME_LABELS = 0.1  # the share of labels with few rows from which on it is said
@@ -93,6 +93,27 @@ def evaluate_split(
         plain,
         tuple(_notes(figures, per_class)),
     )
+
+
+def evaluate_splits(
+    answers: Mapping[str, np.ndarray], corpus: Corpus, metrics: Metrics, columns: Sequence[str]
+) -> dict[str, SplitEvaluation]:
+    """Every split that was answered.
+
+    Args:
+        answers: logits float32 [rows, labels] by split.
+        columns: by whose values the rows are sliced, beside their length.
+    """
+    return {
+        split: evaluate_split(
+            logits,
+            corpus.references(split),
+            metrics,
+            corpus.labels,
+            slices_of(corpus.rows(split), columns),
+        )
+        for split, logits in answers.items()
+    }
 
 
 def _notes(figures: dict[str, Any], per_class: list[dict[str, Any]]) -> Iterator[str]:

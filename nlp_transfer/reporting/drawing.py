@@ -14,7 +14,7 @@ def draw_report(folder: Path) -> None:
     if (folder / REPORT_FILE).is_file():
         return
     try:
-        from nlp_transfer.reporting.html import write_report  # takes half a second to import
+        from nlp_transfer.reporting.html.report import write_report  # takes half a second to import
 
         write_report(folder)
     except Exception as error:  # (whatever it is, the model is there)

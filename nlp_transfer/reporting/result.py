@@ -9,7 +9,7 @@ from typing import Any
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.reporting import console
-from nlp_transfer.reporting.html import write_report
+from nlp_transfer.reporting.html.report import write_report
 from nlp_transfer.reporting.run_record import read_record
 from nlp_transfer.reporting.splits import reported_split, split_title
 from nlp_transfer.runs.folder import REPORT_FILE, RUN_FILE, State

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_transfer.config.schema import Config, Solver, StrategyConfig, TrainingConfig
+from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.features.cache import most_bytes
 from nlp_transfer.models.anatomy import Anatomy
+from nlp_transfer.models.auto_strategy import candidates
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
-from nlp_transfer.models.stages import Stage, stage_steps
+from nlp_transfer.models.mean_pooling import with_pooling
+from nlp_transfer.models.preparation import load_and_encode
+from nlp_transfer.models.stages import Stage, plan_stages, stage_steps
 from nlp_transfer.tokenization.encoding import Encoded
 
 if TYPE_CHECKING:
@@ -26,10 +30,24 @@ def count_parameters(model: nn.Module, stage: Stage, anatomy: Anatomy) -> tuple[
     return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
 
 
-def plan(
+def plan(config: Config, corpus: Corpus, path: Path) -> str:
+    """What a run would do: its stages, what learns in them, steps and disk.
+
+    Args:
+        path: where the run would be.
+    """
+    pretrained, encoded = load_and_encode(config, corpus)
+    recipes = candidates(config, corpus, pretrained.model.config.model_type)
+    config = replace(config, strategy=recipes[-1].strategy)
+    pretrained = with_pooling(pretrained, config.checkpoint.pooling)
+    rows = len(encoded.splits["train"].labels)
+    stages = plan_stages(config.strategy, pretrained.anatomy, rows, config.training.batch_size)
+    return _describe_plan(pretrained, encoded, stages, config, path)
+
+
+def _describe_plan(
     pretrained: Pretrained, encoded: Encoded, stages: list[Stage], config: Config, path: Path
 ) -> str:
-    """What a run would do: its stages, what learns in them, steps and disk."""
     size = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
     stored = max(most_bytes(pretrained, encoded, stage, config.features) for stage in stages)
     rows = len(encoded.splits["train"].labels)

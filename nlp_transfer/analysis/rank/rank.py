@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nlp_transfer.analysis.checkpoint_costs import costs_of
-from nlp_transfer.analysis.ranking import Candidate, Ranking, Scores
-from nlp_transfer.analysis.transferability import h_score, log_maximum_evidence, neighbour_logits
+from nlp_transfer.analysis.rank.checkpoint_costs import costs_of
+from nlp_transfer.analysis.rank.ranking import Candidate, Ranking, Scores
+from nlp_transfer.analysis.rank.transferability import (
+    h_score,
+    log_maximum_evidence,
+    neighbour_logits,
+)
 from nlp_transfer.config.composition import compose, group_options
 from nlp_transfer.config.schema import Config, Pooling
 from nlp_transfer.data.corpus import Corpus, load_run_corpus

@@ -12,7 +12,8 @@ from nlp_transfer.data.sources import IN_MEMORY, SPLITS
 from nlp_transfer.evaluation.confusion import confusions_of
 from nlp_transfer.evaluation.registry import bounds_of, greater_is_better
 from nlp_transfer.problems import Problem
-from nlp_transfer.reporting import conclusions, plots
+from nlp_transfer.reporting import conclusions
+from nlp_transfer.reporting.html import plots
 from nlp_transfer.reporting.run_record import EVALUATED, RunRecord, is_solved
 from nlp_transfer.reporting.splits import figures_source, ordered, split_title
 from nlp_transfer.runs.folder import CODE

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.analysis.checkpoint_costs import Costs
+from nlp_transfer.analysis.rank.checkpoint_costs import Costs
 from nlp_transfer.evaluation.intervals.significance import Difference
 from nlp_transfer.evaluation.registry import Interval
 

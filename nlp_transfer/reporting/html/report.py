@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nlp_transfer.reporting import conclusions, sections
+from nlp_transfer.reporting import conclusions
 from nlp_transfer.reporting.console import verifier
-from nlp_transfer.reporting.glossary import TERMS, used_terms
+from nlp_transfer.reporting.html import sections
+from nlp_transfer.reporting.html.glossary import TERMS, used_terms
 from nlp_transfer.reporting.markdown import markdown_report
 from nlp_transfer.reporting.run_record import RunRecord, read_record
 from nlp_transfer.reporting.templates import environment
@@ -15,7 +16,7 @@ from nlp_transfer.runs.folder import REPORT_FILE, REPORT_MD_FILE
 from nlp_transfer.utils.files import write_text
 from nlp_transfer.utils.text import number
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = "html/report.html.j2"
 
 
 def write_report(folder: Path) -> Path:

@@ -33,7 +33,7 @@ def _add_report(parser: Parser) -> None:
 
 def run_report(arguments: Namespace) -> None:
     """Write report.html and report.md of a run."""
-    from nlp_transfer.reporting.html import write_report
+    from nlp_transfer.reporting.html.report import write_report
 
     print(write_report(arguments.folder))
 

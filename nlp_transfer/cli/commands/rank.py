@@ -34,8 +34,8 @@ def _add_rank(parser: Parser) -> None:
 def run_rank(arguments: Namespace) -> None:
     """Score checkpoints by their frozen features."""
     check_out(arguments.out, arguments.force)
-    from nlp_transfer.analysis.rank import ROWS, rank
-    from nlp_transfer.analysis.rank_table import ranking_page, ranking_text
+    from nlp_transfer.analysis.rank.rank import ROWS, rank
+    from nlp_transfer.analysis.rank.table import ranking_page, ranking_text
     from nlp_transfer.utils.files import write_text
 
     ranking = rank(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nlp_transfer.analysis.ranking import Candidate, Ranking, Scores
+from nlp_transfer.analysis.rank.ranking import Candidate, Ranking, Scores
 from nlp_transfer.evaluation.intervals.significance import LEVEL
-from nlp_transfer.reporting.plots import frontier
-from nlp_transfer.reporting.small_page import as_written, small_page
+from nlp_transfer.reporting.html.plots import frontier
+from nlp_transfer.reporting.html.small_page import as_written, small_page
 from nlp_transfer.utils.text import COLUMNS, aligned, wrapped
 
 NAME = 24  # columns of a checkpoint's name, less where the table would be too wide

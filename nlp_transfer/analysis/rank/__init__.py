@@ -1,0 +1,1 @@
+"""Ranks checkpoints for a task before any of them is trained."""

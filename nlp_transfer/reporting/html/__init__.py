@@ -1,0 +1,1 @@
+"""`report.html`, its sections and its figures; small pages of other commands."""

@@ -1,0 +1,65 @@
+"""What a measured run writes down in `metrics.json` and `run.json`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from nlp_transfer.reporting import console
+from nlp_transfer.reporting.splits import reported_split
+from nlp_transfer.run_state import Measured
+from nlp_transfer.runs.provenance import provenance
+from nlp_transfer.runs.record import RunEntries
+from nlp_transfer.training.plan import describe_stages
+
+
+def metrics_of(measured: Measured) -> dict[str, dict[str, Any]]:
+    """The content of `metrics.json`, with what to know of the figures."""
+    fitted, evaluations = measured.fitted, measured.evaluations
+    corpus, notes = fitted.prepared.setup.corpus, {}
+    if fitted.held_out is not None:
+        notes[reported_split(fitted.answers)] = console.refit_note(corpus.labelled_rows)
+    return console.measured(evaluations, console.untested(corpus.splits, evaluations), notes)
+
+
+def entries_of(
+    measured: Measured, verified: dict[str, Any], predictions: dict[str, str], length: int
+) -> RunEntries:
+    """The entries of `run.json`.
+
+    Args:
+        verified: what the comparison of the exported folder gave.
+        predictions: as `write_predictions` gives it.
+        length: tokens of the longest input.
+    """
+    fitted, evaluations = measured.fitted, measured.evaluations
+    setup, prepared = fitted.prepared.setup, fitted.prepared
+    corpus, splits = setup.corpus, prepared.context.encoded.splits
+    stages, refit = describe_stages(fitted.stages, fitted.trained.history), None
+    if fitted.held_out is not None:  # the model that the figures are of
+        refit = {"rows": corpus.labelled_rows, "stages": stages}
+        stages = describe_stages(fitted.held_out.stages, fitted.held_out.history)
+    return RunEntries(
+        seed=setup.config.seed,
+        problem=corpus.problem.name,
+        labels=corpus.labels,
+        lower_is_better=[m.name for m in setup.metrics.metrics if not m.greater_is_better],
+        rows={name: len(split.labels) for name, split in splits.items()},
+        cut={name: split.cut for name, split in splits.items()},
+        max_length=length,
+        folds=0 if corpus.folds is None else int(corpus.folds.max()) + 1,
+        recipe=fitted.selection.recipe.name,
+        ladder=fitted.selection.as_entries(),
+        stages=stages,
+        refit=refit,
+        thresholds=asdict(measured.thresholds),
+        calibration=console.describe_calibration(measured.calibration, evaluations),
+        verified=verified,
+        predictions=predictions,
+        ms_per_text=measured.ms_per_text,
+        seconds=round(time.time() - prepared.start, 2),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance(fitted.config, fitted.model.config, setup.process),
+    )

@@ -1,0 +1,50 @@
+"""What comes before the steps: reads the data, and refuses what could not be done later."""
+
+from __future__ import annotations
+
+from nlp_transfer.config.schema import Config
+from nlp_transfer.data.corpus import describe, load_run_corpus
+from nlp_transfer.data.memory import Tables
+from nlp_transfer.evaluation.metric_set import (
+    load_metrics,
+    refuse_undefined_best,
+    refuse_unknown_metrics,
+)
+from nlp_transfer.evaluation.thresholds import threshold_rule
+from nlp_transfer.hub.publication import refuse_upload
+from nlp_transfer.models.loading import refuse_absent_checkpoint
+from nlp_transfer.run_state import RunSetup
+from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions, refuse_unhashable
+from nlp_transfer.training.refusals import refuse_absent_trackers, refuse_unfitting
+from nlp_transfer.utils.device import decide_precision
+from nlp_transfer.utils.distributed import assert_same_on_all_ranks, join
+from nlp_transfer.utils.logging import logger
+
+
+def set_up(
+    config: Config, tables: Tables | None = None, extensions: Extensions = NO_EXTENSIONS
+) -> RunSetup:
+    """Read the data, and refuse now what could not be done later.
+
+    Args:
+        tables: the data by split, where it is given from Python.
+    """
+    refuse_unknown_metrics(config.evaluation)
+    code = extensions.digests()
+    refuse_unhashable(code, config)
+    process = join(config.training)
+    corpus = load_run_corpus(config, tables)
+    assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)
+    assert_same_on_all_ranks("code", lambda: repr(code), process)
+    for line in describe(corpus):
+        logger.info(line)
+    metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem, extensions.metrics)
+    threshold_rule(config.evaluation, metrics.decoder)
+    references = corpus.references(corpus.deciding_split)
+    refuse_undefined_best(metrics, references, len(corpus.labels))
+    decide_precision(config.training.precision, process.device)
+    refuse_absent_trackers(config.training.report_to)
+    refuse_unfitting(config.training, corpus, extensions)
+    refuse_absent_checkpoint(config.checkpoint)
+    refuse_upload(config.hub, process)
+    return RunSetup(config, corpus, metrics, process, extensions, code)
