@@ -162,8 +162,8 @@ def labels_coverage(labels: int, rows: int, skew: float, simulations: int) -> di
 def print_labels(labels: int, rows: int, skew: float, simulations: int) -> None:
     """One line of it."""
     held = labels_coverage(labels, rows, skew, simulations)
-    found = "".join(f"  {name} {share:.1%}" for name, share in held.items())
-    print(f"{labels} labels, {rows} rows, skew {skew:g}:{found}", flush=True)
+    shares = "".join(f"  {name} {share:.1%}" for name, share in held.items())
+    print(f"{labels} labels, {rows} rows, skew {skew:g}:{shares}", flush=True)
 
 
 def print_several_labels(labels: int, rows: int, skew: float, simulations: int) -> None:
@@ -186,8 +186,8 @@ def print_several_labels(labels: int, rows: int, skew: float, simulations: int) 
         between = metrics.intervals(metrics.compute(logits, references), logits, references)
         for name in names:
             held[name] += between[name][0] <= truth[name] <= between[name][1]
-    found = "".join(f"  {name} {count / simulations:.1%}" for name, count in held.items())
-    print(f"{labels} labels, several a text, {rows} rows, skew {skew:g}:{found}", flush=True)
+    coverage = "".join(f"  {name} {count / simulations:.1%}" for name, count in held.items())
+    print(f"{labels} labels, several a text, {rows} rows, skew {skew:g}:{coverage}", flush=True)
 
 
 def print_seconds(rows: int, labels: int | None) -> None:

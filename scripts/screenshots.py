@@ -94,7 +94,7 @@ def _stack(pictures: list[Path], out: Path) -> None:
 
 
 @contextmanager
-def asked(url: str, text: str) -> Iterator[str]:
+def page_with_text(url: str, text: str) -> Iterator[str]:
     """The address of a page of the server that asks about a text when it is opened.
 
     Chromium takes its picture before a slow answer comes. Answers are kept, so the second picture
@@ -145,7 +145,7 @@ def for_the_docs() -> None:
         server = subprocess.Popen(serve, cwd=home, env=environment, stderr=subprocess.PIPE)
         assert server.stderr is not None
         url = server.stderr.readline().decode().split()[-1]
-        with asked(url, REVIEW) as page:
+        with page_with_text(url, REVIEW) as page:
             for _ in range(2):
                 shoot(page, IMAGES / "serve.png", 900, 520)
         server.terminate()

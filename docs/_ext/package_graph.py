@@ -26,40 +26,40 @@ def imports() -> dict[str, set[str]]:
     """Which packages each package imports directly."""
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
     names = layers()
-    found: dict[str, set[str]] = {name: set() for name in names}
+    imports_of: dict[str, set[str]] = {name: set() for name in names}
     for module in graph.modules:
         importer = _package(module)
-        if importer in found:
+        if importer in imports_of:
             of_module = map(_package, graph.find_modules_directly_imported_by(module))
-            found[importer] |= {name for name in of_module if name in found and name != importer}
-    return found
+            imports_of[importer] |= {name for name in of_module if name in imports_of} - {importer}
+    return imports_of
 
 
-def direct(found: dict[str, set[str]]) -> dict[str, set[str]]:
+def direct(imports_of: dict[str, set[str]]) -> dict[str, set[str]]:
     """Without the imports that already follow from others: the graph's transitive reduction."""
     reach: dict[str, set[str]] = {}
-    for name in reversed(list(found)):
-        reach[name] = set().union(*(reach[below] | {below} for below in found[name]), set())
+    for name in reversed(list(imports_of)):
+        reach[name] = set().union(*(reach[below] | {below} for below in imports_of[name]), set())
     return {
         name: below - set().union(*(reach[b] for b in below), set())
-        for name, below in found.items()
+        for name, below in imports_of.items()
     }
 
 
 def markdown() -> str:
     """The picture and the table."""
-    found = imports()
-    order = {name: place for place, name in enumerate(found)}
+    imports_of = imports()
+    order = {name: place for place, name in enumerate(imports_of)}
     rows = [
         (
             code(name),
             prose(purpose(name)),
-            ", ".join(code(below) for below in sorted(found[name], key=order.__getitem__)) or "–",
+            ", ".join(map(code, sorted(imports_of[name], key=order.__getitem__))) or "–",
         )
-        for name in found
+        for name in imports_of
     ]
     head = ("package", "what is in it", "imports")
-    return f"{svg(direct(found))}\n\n{table(head, rows)}"
+    return f"{svg(direct(imports_of))}\n\n{table(head, rows)}"
 
 
 def purpose(name: str) -> str:
@@ -68,18 +68,18 @@ def purpose(name: str) -> str:
     return text.strip().splitlines()[0]
 
 
-def svg(found: dict[str, set[str]]) -> str:
+def svg(imports_of: dict[str, set[str]]) -> str:
     """Boxes in the order of the contract; an arc for every import, right of the boxes."""
-    place = {name: 12 + STEP * row for row, name in enumerate(found)}
-    longest = max(place[b] - place[a] for a, below in found.items() for b in below)
-    width, height = LEFT + WIDTH + 20 + longest // 2, 20 + STEP * len(found)
+    place = {name: 12 + STEP * row for row, name in enumerate(imports_of)}
+    longest = max(place[b] - place[a] for a, below in imports_of.items() for b in below)
+    width, height = LEFT + WIDTH + 20 + longest // 2, 20 + STEP * len(imports_of)
     parts = [
         f'<svg class="package-graph" role="img" width="{width}" viewBox="0 0 {width} {height}" '
         'xmlns="http://www.w3.org/2000/svg">',
         "<title>Packages, top first; an arc is an import</title>",
     ]
     edge = LEFT + WIDTH
-    for name, below in found.items():
+    for name, below in imports_of.items():
         for other in sorted(below, key=place.__getitem__):
             start, end = place[name] + BOX / 2, place[other] + BOX / 2
             reach = edge + 6 + (end - start) / 1.6

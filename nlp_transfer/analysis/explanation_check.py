@@ -145,14 +145,14 @@ def _curves(
     variants: list[tuple[str, str]] = []
     for explanation in explanations:
         count = len(explanation.words)
-        asked = Question(
+        question = Question(
             explanation.text, explanation.text_pair, explanation.words, explanation.prediction, ()
         )
         order = np.argsort(-explanation.weights[0], kind="stable")
         orders = [order, order[::-1], *(generator.permutation(count) for _ in range(ORDERS))]
         for one in orders:
             sizes = np.rint(FRACTIONS * count).astype(int)
-            variants += [asked.without(one[:size].tolist()) for size in sizes]
+            variants += [question.without(one[:size].tolist()) for size in sizes]
     logits = answers(classifier, variants, explanations[0].text_pair is not None)
     probabilities = classifier.decoder.probabilities(logits)
     of_orders = probabilities.reshape(len(explanations), 2 + ORDERS, len(FRACTIONS), -1)

@@ -52,21 +52,21 @@ def _levels(weights: np.ndarray) -> np.ndarray:
 
 def _marked(text: str, words: list[Word], levels: np.ndarray, colour: bool) -> Iterator[str]:
     """The text in lines; spaces of any kind are one."""
-    pieces: list[tuple[str, str]] = []  # as seen, as printed
+    pieces: list[tuple[str, str]] = []  # the letters, and how they are printed
     place = 0
     for word, level in zip(words, levels, strict=True):
         pieces += [(" ", " ")] if text[place : word.start].isspace() else []
         pieces.append(_shaded(" ".join(word.text.split()), int(level), colour))
         place = word.end
     line, width = "  ", 2
-    for i, (seen, printed) in enumerate(pieces):
-        if seen == " ":
+    for i, (visible, printed) in enumerate(pieces):
+        if visible == " ":
             following = sum(len(s) for s, _ in _until_space(pieces[i + 1 :]))
             if width + 1 + following > COLUMNS and width > 2:
                 yield line
                 line, width = "  ", 2
                 continue
-        line, width = line + printed, width + len(seen)
+        line, width = line + printed, width + len(visible)
     yield line.rstrip()
 
 

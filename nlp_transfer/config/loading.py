@@ -56,7 +56,9 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
             problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
     missing = sorted(OmegaConf.missing_keys(merged))
     strategy = merged.strategy
-    problems += [_missing_message(key, strategy) for key in missing if not _said(key, problems)]
+    problems += [
+        _missing_message(key, strategy) for key in missing if not _is_reported(key, problems)
+    ]
     for key in missing:
         merged = OmegaConf.merge(merged, _nest(key, FILLED_IN))
     config = OmegaConf.to_object(merged)
@@ -176,7 +178,7 @@ def _refuse_what_is_let_through(kind: Any, value: Any) -> None:
             raise TypeError(f"{part!r} in it is not a text")
 
 
-def _said(key: str, problems: list[str]) -> bool:
+def _is_reported(key: str, problems: list[str]) -> bool:
     return any(problem.startswith(key) for problem in problems)
 
 

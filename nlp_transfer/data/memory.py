@@ -116,12 +116,12 @@ def dataset_of(table: Any, name: str, wanted: Collection[str]) -> Dataset:
     rows = table if isinstance(table, Iterable) and not isinstance(table, str | bytes) else None
     rows = None if rows is None else list(rows)
     if rows is None or not all(isinstance(row, Mapping) for row in rows):
-        found = type(table).__name__
+        kind = type(table).__name__
         if rows:
             first = next(row for row in rows if not isinstance(row, Mapping))
-            found += f" with {type(first).__name__} in it"
+            kind += f" with {type(first).__name__} in it"
         raise _refuse(
-            f"{name} is a {found}; expected a table: a Dataset, a frame of pandas or polars, an "
+            f"{name} is a {kind}; expected a table: a Dataset, a frame of pandas or polars, an "
             "Arrow table, a list of dicts, or a dict of columns."
         )
     names = dict.fromkeys(column for row in rows for column in row)

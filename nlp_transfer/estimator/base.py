@@ -113,11 +113,11 @@ class TextEstimator(BaseEstimator):
         file = place / ESTIMATOR_FILE
         about = read_json(file) if file.is_file() else {}
         if about.get("estimator") != cls.__name__:
-            found = f"one of {about['estimator']}" if about else f"no {ESTIMATOR_FILE} in it"
+            content = f"one of {about['estimator']}" if about else f"no {ESTIMATOR_FILE} in it"
             raise UserError(
                 ExitCode.RUN_FOLDER,
                 f"{place} does not hold a {cls.__name__}: expected a folder that save() wrote, "
-                f"found {found}. Classifier.load opens runs and exported folders.",
+                f"found {content}. Classifier.load opens runs and exported folders.",
             )
         estimator = cls(**about["parameters"])
         estimator._paired = about["fitted"].pop("paired")
@@ -186,10 +186,10 @@ class TextEstimator(BaseEstimator):
                 f"overrides is {overrides!r}; expected a list of overrides, or a mapping, as in "
                 "overrides={'training.batch_size': 32}."
             )
-        words, given = list(overrides), {}
+        words, options = list(overrides), {}
         if isinstance(overrides, Mapping):
             words = [f"{key}={value}" for key, value in overrides.items() if key in GROUPS]
-            given = {key: value for key, value in overrides.items() if key not in GROUPS}
+            options = {key: value for key, value in overrides.items() if key not in GROUPS}
         names = {word.partition("=")[0].lstrip("+") for word in words}
         # Whoever fits an estimator holds test rows back without it.
         settings = {"seed": self.seed, "dataset.problem": problem, "dataset.test_fraction": 0.0}
@@ -200,7 +200,7 @@ class TextEstimator(BaseEstimator):
         elif "checkpoint" not in names:
             settings["checkpoint.name"] = str(self.checkpoint)
         settings = {key: value for key, value in settings.items() if key not in names}
-        config = compose(*groups, *words, settings={**settings, **given})
+        config = compose(*groups, *words, settings={**settings, **options})
         if config.dry_run:
             raise InputError("overrides has dry_run=true, which fits nothing. Leave it out.")
         for name in ("text", "text_pair", "label"):

@@ -69,8 +69,8 @@ def refuse_other_shape(columns: TextColumns, paired: bool) -> None:
     """
     if (columns.pairs is not None) is paired or not len(columns):
         return
-    found, expected = ("single texts", "pairs of texts") if paired else ("pairs", "single texts")
-    raise InputError(f"X holds {found}; expected {expected}, as in fit.")
+    actual, expected = ("single texts", "pairs of texts") if paired else ("pairs", "single texts")
+    raise InputError(f"X holds {actual}; expected {expected}, as in fit.")
 
 
 def frame_columns(table: Any) -> dict[str, Sequence[Any]] | None:

@@ -93,9 +93,9 @@ class PipelineProbe:
         if self._process is None or self._process.poll() is not None:
             self.start()
         assert self._process is not None
-        _, said = self._process.communicate(json.dumps([str(file) for file in files]) + "\n")
+        _, errors = self._process.communicate(json.dumps([str(file) for file in files]) + "\n")
         if self._process.returncode != 0:
-            reason = (said.strip().splitlines() or ["no message"])[-1]
+            reason = (errors.strip().splitlines() or ["no message"])[-1]
             raise UserError(
                 ExitCode.EXPORT,
                 f"The exported folder cannot be opened in a fresh process: {reason}",

@@ -154,10 +154,10 @@ def _question(
 ) -> Question:
     assert text is not None and prediction is not None
     words = [*words_of(text), *(words_of(pair, second=True) if pair is not None else ())]
-    given = labels
-    if given is None:  # of several labels those that are given; none: the likeliest
-        given = prediction.labels or (prediction.label,)
-    indices = tuple(classifier.labels.index(label) for label in given)
+    explained = labels
+    if explained is None:  # of several labels those of the answer; none: the likeliest
+        explained = prediction.labels or (prediction.label,)
+    indices = tuple(classifier.labels.index(label) for label in explained)
     return Question(text, pair, tuple(_joined(words, (text, pair or ""))), prediction, indices)
 
 

@@ -269,8 +269,8 @@ def _set_dropout(model_config: Any, dropout: float) -> None:
 
 def _loading_message(config: CheckpointConfig, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
-    if Path(config.name).exists() and (seen := explain(encoder_folder(Path(config.name)))):
-        return f"checkpoint.name={config.name!r} cannot be loaded: {seen}"
+    if Path(config.name).exists() and (fault := explain(encoder_folder(Path(config.name)))):
+        return f"checkpoint.name={config.name!r} cannot be loaded: {fault}"
     if not Path(config.name).is_dir() and (unreachable := use_cache_if_unreachable()):
         reason = f"the Hub cannot be reached ({unreachable}), and it is not in the cache."
     advice = "Check checkpoint.name (a Hub name or a local folder) and checkpoint.revision."

@@ -151,7 +151,7 @@ class _Alike:
 
     def __init__(self, keys: _StoredTexts) -> None:
         self.keys = keys
-        self.seen: set[bytes] = set()
+        self.digests: set[bytes] = set()
         self.numbers: list[int] = []  # in the file; -1: a labelled row
         self.long: list[int] = []  # those of the keys that have hashes
         self.hashes: list[np.ndarray] = []
@@ -160,10 +160,10 @@ class _Alike:
         """More rows; those that are the same as one before are left out at once."""
         long: list[str] = []
         for key, number in zip(keys, numbers, strict=True):
-            mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-            if mark in self.seen:
+            digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+            if digest in self.digests:
                 continue
-            self.seen.add(mark)
+            self.digests.add(digest)
             if len(key) >= SHINGLE:
                 self.long.append(len(self.keys))
                 long.append(key)

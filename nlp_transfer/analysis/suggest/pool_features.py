@@ -76,11 +76,11 @@ def pool_features(  # noqa: PLR0913
     folder = Path(config.folder) / digest.hexdigest()[:24]
     say = partial(logger.info, "features of the pool are found in %s", folder)
     find_or_make(folder, begin, fill, process, say)
-    found = PoolFeatures(
+    features = PoolFeatures(
         np.load(folder / LOGITS), np.load(folder / FEATURES, mmap_mode="r"), np.load(folder / MEAN)
     )
     forget_the_oldest(Path(config.folder), config.keep_gb)
-    return found
+    return features
 
 
 def answers_and_features(

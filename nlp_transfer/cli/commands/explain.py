@@ -82,12 +82,12 @@ def run_explain(arguments: Namespace) -> None:
 
 
 def _refuse(arguments: Namespace) -> None:
-    given = [bool(arguments.sentences), arguments.file is not None, arguments.check]
-    if sum(given) != 1:
+    sources = [bool(arguments.sentences), arguments.file is not None, arguments.check]
+    if sum(sources) != 1:
         raise UserError(
             ExitCode.CONFIG,
             "Expected one of sentences, --file FILE or --check; found "
-            f"{'none' if not any(given) else 'more than one'} of them.",
+            f"{'none' if not any(sources) else 'more than one'} of them.",
         )
     if arguments.file is not None and arguments.text is None:
         raise UserError(ExitCode.CONFIG, "--file needs --text COLUMN, the column with the texts.")

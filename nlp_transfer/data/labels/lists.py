@@ -87,7 +87,7 @@ def _read_written(
         )
     lists = [list_of(cell) for cell in cells]
     if all(map(looks_like_list, cells)):
-        if not any(found is not None for found in lists) and all(map(is_plain_name, cells)):
+        if not any(labels is not None for labels in lists) and all(map(is_plain_name, cells)):
             return tables  # classes with names in brackets
         notes.append(
             f"{column} holds lists written as text: they are read as lists of labels "
@@ -108,7 +108,7 @@ def _is_list(cell: Any) -> bool:
 
 
 def _parsed(table: Table, faults: Faults) -> Table:
-    cells = [cell if (found := list_of(cell)) is None else found for cell in table.labels]
+    cells = [cell if (labels := list_of(cell)) is None else labels for cell in table.labels]
     wrong = [i for i, cell in enumerate(cells) if isinstance(cell, str)]
     fault = "a label that looks like a list and cannot be read as one"
     return faults.take_out(wrong, fault, replace(table, labels=cells), HOW_TO_WRITE)

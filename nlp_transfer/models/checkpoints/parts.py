@@ -101,11 +101,11 @@ def _refuse_other_ids(tokenizer: Any, model: PreTrainedModel, name: str) -> None
         )
     segments = getattr(model.config, "type_vocab_size", None)
     if "token_type_ids" in tokenizer.model_input_names and segments:
-        found = max(tokenizer("a", "a").get("token_type_ids") or [0])
-        if found >= segments:
+        segment = max(tokenizer("a", "a").get("token_type_ids") or [0])
+        if segment >= segments:
             raise refuse(
-                f"The tokenizer of {name} tells the second text of a pair by segment {found}, and "
-                f"the model has {segments}: they belong to different models."
+                f"The tokenizer of {name} marks the second text of a pair with segment {segment}, "
+                f"and the model has {segments}: they belong to different models."
             )
 
 
@@ -144,8 +144,8 @@ def _layers(keys: Iterable[str]) -> int:
 def shape_conflicts(report: Mapping[str, Any]) -> dict[str, str]:
     """Weights of another shape than config.json says: `name has [2, 3], expected [4, 3]`."""
     return {
-        key: f"{key} has {list(found)}, expected {list(expected)}"
-        for key, found, expected in sorted(report.get("mismatched_keys", ()))
+        key: f"{key} has {list(shape)}, expected {list(expected)}"
+        for key, shape, expected in sorted(report.get("mismatched_keys", ()))
     }
 
 

@@ -87,8 +87,8 @@ def _average(
     """Uniform attention over the real tokens, both norms; the feed-forward adds nothing."""
     mean = states.mean(dim=1, keepdim=True)
     if attention_mask is not None:
-        seen = attention_mask[:, 0, 0, :, None]  # [rows, tokens, 1], for any query
-        real = (seen if seen.dtype is torch.bool else seen == 0).to(states.dtype)
+        visible = attention_mask[:, 0, 0, :, None]  # [rows, tokens, 1], for any query
+        real = (visible if visible.dtype is torch.bool else visible == 0).to(states.dtype)
         mean = (states * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
     attended = LOUD * mean + (states[:, :1] if only_first else states)
     for norm in parts.norms:
@@ -143,8 +143,8 @@ def _attend(attention: Any, states: torch.Tensor, mask: torch.Tensor | None) -> 
         mask: of all queries, as `attend` reads it.
     """
     query, key, value = projections(attention)
-    seen = None if mask is None else mask[:, :, :1]
-    return attend(attention, query(states[:, :1]), key(states), value(states), seen)
+    first = None if mask is None else mask[:, :, :1]
+    return attend(attention, query(states[:, :1]), key(states), value(states), first)
 
 
 # By the class of the classifier, whose head is known to read the first token: that of its layers.

@@ -60,16 +60,17 @@ class _Batch:
         padded = states.new_zeros(texts * tokens, states.shape[2])
         return padded.index_copy(0, self.places, states[0]).unflatten(0, self.shape)
 
-    def pack_first(self, _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Before the first layer; `given` are the states and the mask."""
-        states, self.mask = given[0], given[1] if len(given) > 1 else named["attention_mask"]
+    def pack_first(self, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Before the first layer; `arguments` are the states and the mask."""
+        states = arguments[0]
+        self.mask = arguments[1] if len(arguments) > 1 else keywords["attention_mask"]
         self.shape = states.shape[:2]
         real = torch.ones(self.shape, dtype=torch.bool, device=states.device)
         if self.mask is not None:  # [texts, 1, 1 or tokens, tokens]
-            seen = self.mask[:, 0, 0]
-            real = seen if seen.dtype is torch.bool else seen == 0
+            visible = self.mask[:, 0, 0]
+            real = visible if visible.dtype is torch.bool else visible == 0
         self.places = real.expand(self.shape).flatten().nonzero()[:, 0]
-        return (self.pack(states), *given[1:]), named
+        return (self.pack(states), *arguments[1:]), keywords
 
     def unpack_last(self, _: nn.Module, __: Any, output: Any) -> Any:
         """After the last layer."""
