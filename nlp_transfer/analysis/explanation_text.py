@@ -14,7 +14,7 @@ from nlp_transfer.utils.text import COLUMNS, wrapped
 LEVELS = (1 / 6, 1 / 3, 2 / 3)  # of the largest weight, from which a word has one, two, three marks
 FOR, AGAINST = (153, 117, 75), (223, 216, 209)  # backgrounds of 256 colours: blue, orange
 NAMED = 5  # words that are listed with their weights
-LEGEND = "word[+++] speaks for the label, word[---] against it; more signs, more weight."
+LEGEND = "word[+++] is evidence for the label, word[---] against it; more signs, more weight."
 
 
 def colours() -> bool:

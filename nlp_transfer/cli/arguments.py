@@ -75,7 +75,7 @@ def add_file_options(parser: Any) -> None:
         "--quoting",
         choices=[style.value for style in Quoting],
         default=Quoting.double.value,
-        help="of cells: quotes inside are doubled, or have a backslash; none: letters like others",
+        help="quotes inside cells: doubled, or after a backslash; none: ordinary characters",
     )
 
 

@@ -224,7 +224,7 @@ def _refuse_a_sweep_of_uploads(config: Config) -> None:
         raise UserError(
             ExitCode.CONFIG,
             f"hub.repository={config.hub.repository} does not go with --multirun: every run would "
-            "be uploaded in its turn. Leave it out, and upload the run you choose: "
+            "be uploaded, one after another. Leave it out, and upload the run you choose: "
             f"nlp-transfer push RUN --repository {config.hub.repository}",
         )
 

@@ -154,7 +154,7 @@ class Quoting(Enum):
     backslash = "backslash"
     """In quotes; a quote inside has a backslash before it."""
     none = "none"
-    """Quotes are letters like others."""
+    """Quotes are ordinary characters."""
 
 
 class Thresholds(Enum):

@@ -104,7 +104,7 @@ def dataset_of(table: Any, name: str, wanted: Collection[str]) -> Dataset:
         return table.with_format(None)
     if isinstance(table, IterableDataset):
         raise _refuse(
-            f"{name} is an IterableDataset; expected all rows. Say "
+            f"{name} is an IterableDataset; expected all rows. Use "
             "Dataset.from_list(list(stream), features=stream.features)."
         )
     if isinstance(table, pd.DataFrame):

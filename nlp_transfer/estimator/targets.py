@@ -134,7 +134,7 @@ def read_scores(y: Any) -> np.ndarray:
     try:
         scores = np.asarray(cells, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"y holds something else than numbers: {error}.") from error
+        raise InputError(f"y holds values that are not numbers: {error}.") from error
     scores = column_or_1d(scores, warn=True)
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):

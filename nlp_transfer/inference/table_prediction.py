@@ -266,7 +266,7 @@ def _text(value: Any) -> str:
         raise UserError(
             ExitCode.DATA,
             f"A text is expected, found {kind_of_cell(value)}: {str(value)[:60]}. Name another "
-            "column with --text, or write the texts as texts.",
+            "column with --text, or write the cells as texts.",
         )
     return value or ""
 

@@ -106,7 +106,7 @@ def _texts(cells: list[Any], pool: PoolFile) -> list[str]:
         raise UserError(
             ExitCode.DATA,
             f"{pool.path}: a text is expected, found {kind_of_cell(cell)}: {str(cell)[:60]}. Name "
-            "another column with --text, or write the texts as texts.",
+            "another column with --text, or write the cells as texts.",
         )
     return [cell or "" for cell in cells]
 

@@ -209,8 +209,8 @@ def _decide(folder: Path, decoder: Decoder) -> tuple[By, str]:
         if is_weak(right, references == commonest):
             return By.typical, (
                 f"The run's figures ({len(references):,} rows) cannot be told from always giving "
-                f"{decoder.labels[commonest]!r}, so its doubts say little: the rows are typical "
-                "of the pool instead (--by uncertain)."
+                f"{decoder.labels[commonest]!r}, so its uncertainty says little: the rows are "
+                "typical of the pool instead (--by uncertain)."
             )
     return By.uncertain, "They are rows that the model is unsure of, each unlike the others."
 

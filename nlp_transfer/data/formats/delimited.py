@@ -241,7 +241,7 @@ def _unclosed(place: str, begins: int, ends: int) -> str:
 def _quoting(options: ReadOptions) -> str:
     key = options.assigned("quoting", Quoting.none.value)
     other = Quoting.backslash.value
-    return f'Where quotes are letters like others, type {key}; where they are written \\", {other}.'
+    return f'Where quotes are ordinary characters, type {key}; where they are written \\", {other}.'
 
 
 def _without_nul(lines: Iterable[str], name: str, options: ReadOptions) -> Iterator[str]:

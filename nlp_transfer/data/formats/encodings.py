@@ -78,7 +78,8 @@ def not_decodable(name: str, error: UnicodeDecodeError, options: ReadOptions) ->
     line, content = _first_bad_line(Path(name), options)
     if b"\0" in content:
         return UserError(
-            ExitCode.DATA, f"{name} is no text file: it has bytes that no text has. What is it?"
+            ExitCode.DATA,
+            f"{name} is no text file: it has bytes that no text has. Name a file of text.",
         )
     where = "" if line is None else f", line {line}"
     guess = next((g for g in GUESSES if _decodes(content, g)), GUESSES[0])
