@@ -25,7 +25,8 @@ from nlp_transfer.evaluation.rows import Classes
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.multi_label import MULTI_LABEL
-from nlp_transfer.reporting.console import describe_calibration, measured, metric_table
+from nlp_transfer.reporting.console import metric_table
+from nlp_transfer.reporting.figures import describe_calibration, split_figures
 from nlp_transfer.reporting.splits import figures_source
 from nlp_transfer.tokenization.encoding import collator_of, encode_texts
 
@@ -226,12 +227,12 @@ def test_fewer_than_ten_rows_have_no_intervals_and_no_calibration_error() -> Non
     assert nine.notes == (
         "9 rows are too few for intervals and calibration figures (at least 10).",
     )
-    figures = measured({"test": nine})["test"]
+    figures = split_figures({"test": nine})["test"]
     assert figures["notes"] == list(nine.notes)
     assert figures["reliability"] == figures["coverage"] == []
     assert "test: 9 rows are too few" in metric_table({"test": figures})
     assert "(at least 10)" in figures_source({"test": figures})
-    assert "notes" not in measured({"test": ten})["test"]
+    assert "notes" not in split_figures({"test": ten})["test"]
     before = describe_calibration(Calibration(1.0, None), {"test": nine})["test"]["before"]
     assert set(before) == {"log_loss", "reliability"}
 

@@ -42,7 +42,8 @@ from nlp_transfer.problems.regression import REGRESSION
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.reporting.card.card import model_card
 from nlp_transfer.reporting.conclusions import calibration_verdict
-from nlp_transfer.reporting.console import describe_calibration, measured, metric_table, summary
+from nlp_transfer.reporting.console import metric_table, summary
+from nlp_transfer.reporting.figures import describe_calibration, split_figures
 from nlp_transfer.reporting.html.report import write_report
 from nlp_transfer.runs.folder import open_run
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
@@ -143,7 +144,7 @@ def made(  # noqa: PLR0913
     evaluations = {"validation": evaluation, "test": evaluation}
     config = compose("+task=classify", "dataset.train=mine.csv", "strategy=two_phase")
     OmegaConf.save(OmegaConf.create(as_dict(config)), folder / "config.yaml")
-    write_json(folder / "metrics.json", measured(evaluations))
+    write_json(folder / "metrics.json", split_figures(evaluations))
     selected = mistakes("test", evaluation, texts, labels, origins(len(logits)))
     write_json(folder / "mistakes.json", selected)
     write_json(folder / "run.json", run_of(labels, problem, evaluations, metrics.best))
@@ -504,7 +505,7 @@ def test_of_many_labels_the_summary_shows_the_weakest(tmp_path: Path) -> None:
         "test": evaluate_split(logits, references, load_metrics(EvaluationConfig(), labels), labels)
     }
     run_json = run_of(labels, SINGLE_LABEL, figures, "accuracy")
-    shown = summary(run_json, measured(figures), tmp_path)
+    shown = summary(run_json, split_figures(figures), tmp_path)
     weakest = sorted(figures["test"].per_class, key=lambda row: row["f1"])[:10]
     assert re.findall(r"label \d\d", shown) == [row["label"] for row in weakest]
     assert "the other 67 labels too" in shown

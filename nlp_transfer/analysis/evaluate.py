@@ -26,6 +26,7 @@ from nlp_transfer.problems import Problem
 from nlp_transfer.problems.base import integer
 from nlp_transfer.problems.detection import problem_to_measure
 from nlp_transfer.reporting import console
+from nlp_transfer.reporting.figures import split_figures
 from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE
 from nlp_transfer.utils.files import read_json
 
@@ -88,7 +89,7 @@ def remeasure(
         corpus.labels,
         slices_of(rows, []),
     )
-    measured = console.measured({texts.split: evaluate_split(*evaluated)})
+    measured = split_figures({texts.split: evaluate_split(*evaluated)})
     return Remeasured(measured, (*corpus.notes, *notes))
 
 

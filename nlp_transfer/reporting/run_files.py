@@ -7,7 +7,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from nlp_transfer.reporting import console
+from nlp_transfer.reporting.figures import (
+    describe_calibration,
+    no_test_note,
+    refit_note,
+    split_figures,
+)
 from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.run_state import Measured
 from nlp_transfer.runs.provenance import provenance
@@ -20,8 +25,8 @@ def metrics_of(measured: Measured) -> dict[str, dict[str, Any]]:
     fitted, evaluations = measured.fitted, measured.evaluations
     corpus, notes = fitted.prepared.setup.corpus, {}
     if fitted.held_out is not None:
-        notes[reported_split(fitted.answers)] = console.refit_note(corpus.labelled_rows)
-    return console.measured(evaluations, console.untested(corpus.splits, evaluations), notes)
+        notes[reported_split(fitted.answers)] = refit_note(corpus.labelled_rows)
+    return split_figures(evaluations, no_test_note(corpus.splits, evaluations), notes)
 
 
 def entries_of(
@@ -55,7 +60,7 @@ def entries_of(
         stages=stages,
         refit=refit,
         thresholds=asdict(measured.thresholds),
-        calibration=console.describe_calibration(measured.calibration, evaluations),
+        calibration=describe_calibration(measured.calibration, evaluations),
         verified=verified,
         predictions=predictions,
         ms_per_text=measured.ms_per_text,

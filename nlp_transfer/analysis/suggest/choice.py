@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
@@ -11,6 +12,17 @@ MOST_CLUSTERS = 500
 SMALLEST = 5  # rows of a cluster that has a typical row
 COMPARED = 2000  # rows of a cluster that are compared with each other
 NEIGHBOURS = 20
+
+
+class By(Enum):
+    """How rows are chosen."""
+
+    auto = "auto"
+    """As the evidence of the run allows."""
+    uncertain = "uncertain"
+    """Rows that the model is unsure of and that differ from each other."""
+    typical = "typical"
+    """Rows that many others are like, far from labelled rows."""
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from nlp_transfer.analysis.suggest.choice import Choice, errors_of, typical_rows, uncertain_rows
+from nlp_transfer.analysis.suggest.choice import By, Choice, errors_of, typical_rows, uncertain_rows
+from nlp_transfer.analysis.suggest.columns import new_columns, with_columns_to_fill
 from nlp_transfer.analysis.suggest.pool import PoolFile, Scan, read_pool, scan_pool
 from nlp_transfer.analysis.suggest.pool_features import (
     PoolFeatures,
@@ -25,7 +25,7 @@ from nlp_transfer.data.formats.registry import ReadOptions, Window
 from nlp_transfer.data.memory import tables_by_split
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.sources import IN_MEMORY
-from nlp_transfer.data.tabular import WindowWriter, columns_of, kind_of, with_columns
+from nlp_transfer.data.tabular import WindowWriter, kind_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.inference.torch_engine import TorchEngine
@@ -39,21 +39,8 @@ from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.files import read_json
 from nlp_transfer.utils.logging import logger
 
-ADDED = ("guess", "probabilities", "reason")  # columns beside that of the label
-SHOWN = 5  # labels whose probabilities are written
 CERTAIN = 1.96  # standard errors: 95%
 AT_ONCE = 1024  # labelled rows
-
-
-class By(Enum):
-    """How rows are chosen."""
-
-    auto = "auto"
-    """As the evidence of the run allows."""
-    uncertain = "uncertain"
-    """Rows that the model is unsure of and that differ from each other."""
-    typical = "typical"
-    """Rows that many others are like, far from labelled rows."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +127,8 @@ def suggest(folder: Path, request: SuggestRequest, data: Any = None) -> Suggesti
     label_columns = tuple(config.dataset.label_columns)
     window = _chosen_rows(pool, scan.kept[choice.rows], kind_of(request.out) != "jsonl")
     logits = features.logits[choice.rows]
-    new = _new_columns(engine.decoder, logits, choice, by, label_columns)
-    window = _with_columns(window, new, label_columns, request.file)
+    new = new_columns(engine.decoder, logits, choice, by, label_columns)
+    window = with_columns_to_fill(window, new, label_columns, request.file)
     return Suggestions(window, scan, by, label_columns, note)
 
 
@@ -262,69 +249,3 @@ def _chosen_rows(pool: PoolFile, numbers: np.ndarray, one_shape: bool) -> Window
     if tables:
         return pa.concat_tables(tables).take(places)
     return [rows[i] for i in places]
-
-
-def _new_columns(
-    decoder: Decoder, logits: np.ndarray, choice: Choice, by: By, label_columns: Sequence[str]
-) -> dict[str, tuple[list[Any], pa.DataType]]:
-    """The empty columns of the label, the guess, its probabilities, and the reason."""
-    probabilities = decoder.probabilities(logits)
-    decisions = decoder.decide(probabilities)
-    if decoder.problem.has_labels:
-        several = decoder.problem.several
-        names = [decoder.names(row) if several else (decoder.labels[row],) for row in decisions]
-        guesses = [", ".join(row) for row in names]
-        shares = [_likeliest(decoder, row, SHOWN) for row in probabilities]
-    else:
-        guesses = [f"{row[0]:.4g}" for row in probabilities]
-        shares = [""] * len(guesses)
-    reasons = [
-        _reason(by, why, decoder, row) for why, row in zip(choice.why, probabilities, strict=True)
-    ]
-    empty: list[Any] = [None] * len(guesses)
-    text = pa.string()
-    columns: dict[str, tuple[list[Any], pa.DataType]] = {c: (empty, text) for c in label_columns}
-    values = (guesses, shares, reasons)
-    return columns | {c: (list(v), text) for c, v in zip(ADDED, values, strict=True)}
-
-
-def _likeliest(decoder: Decoder, row: np.ndarray, count: int) -> str:
-    best = np.argsort(-row, kind="stable")[:count]
-    return ", ".join(f"{decoder.labels[i]} {row[i]:.2f}" for i in best)
-
-
-def _reason(by: By, why: float, decoder: Decoder, row: np.ndarray) -> str:
-    if by is By.typical:
-        return f"typical of {int(why):,} texts of the pool"
-    if not decoder.problem.has_labels:
-        doubt = "scores have no doubt"
-    elif decoder.problem.several or len(row) == 1:
-        nearest = int(np.abs(row - 0.5).argmin())
-        doubt = f"in doubt about {decoder.labels[nearest]} ({row[nearest]:.2f})"
-    else:
-        first, second = np.argsort(-row, kind="stable")[:2]
-        margin = row[first] - row[second]
-        doubt = f"{decoder.labels[first]} or {decoder.labels[second]} (margin {margin:.2f})"
-    new = "" if why < 0 else f"; cosine {why:.2f} to the likest row above"
-    return f"{doubt}{new}"
-
-
-def _with_columns(
-    window: Window,
-    columns: dict[str, tuple[list[Any], pa.DataType]],
-    label_columns: Sequence[str],
-    file: Path,
-) -> Window:
-    """The rows with the new columns; those of the label are empty where the pool has them."""
-    taken = [name for name in ADDED if name in columns_of(window)]
-    if taken:
-        raise UserError(
-            ExitCode.DATA,
-            f"{file} has a column {taken[0]!r} already, which this command writes. Rename it, or "
-            "leave it out.",
-        )
-    if isinstance(window, pa.Table):
-        window = window.drop_columns([c for c in label_columns if c in window.column_names])
-    else:
-        window = [{k: v for k, v in row.items() if k not in label_columns} for row in window]
-    return with_columns(window, columns)
