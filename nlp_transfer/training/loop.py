@@ -6,6 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from transformers import PreTrainedModel, set_seed
 
@@ -70,15 +71,9 @@ def train(
     encoded = scaler.of(encoded)
     _assert_same_weights(pretrained.model, process)
     homes = [stage_home(folder, index, stage) for index, stage in enumerate(stages)]
-    finished = broadcast_from_rank_zero(lambda: finished_stages(homes), process)
-    history = []
-    for stage, home in zip(stages[:finished], homes, strict=False):
-        logger.info("stage %s is finished already", stage.name)
-        history.append(read_history(home))
-    if finished:
-        load_after(homes[finished - 1], pretrained.model)
+    history = _load_finished(stages, homes, pretrained.model, process)
     keeper = StageKeeper(process, config.training.checkpoint_minutes)
-    for index in range(finished, len(stages)):
+    for index in range(len(history), len(stages)):
         stage, is_last = stages[index], index == len(stages) - 1
         loss = loss_of(stage, config, metrics.problem, extensions)
         run = StageRun(
@@ -100,6 +95,18 @@ def train(
         keeper.keep(homes[index], pretrained.model, history[-1], is_last and folder.keeps_last)
     scaler.fold(pretrained.model)
     return Trained(pretrained.model, history)
+
+
+def _load_finished(
+    stages: list[Stage], homes: list[Path], model: PreTrainedModel, process: ProcessContext
+) -> list[StageHistory]:
+    """The history of the stages that an earlier process finished; their weights go into `model`."""
+    finished = broadcast_from_rank_zero(lambda: finished_stages(homes), process)
+    for stage in stages[:finished]:
+        logger.info("stage %s is finished already", stage.name)
+    if finished:
+        load_after(homes[finished - 1], model)
+    return [read_history(home) for home in homes[:finished]]
 
 
 def _assert_same_weights(model: PreTrainedModel, process: ProcessContext) -> None:
