@@ -1,1 +1,1 @@
-"""The commands: `nlp-transfer …` and `python -m nlp_transfer.train`."""
+"""The command line: `nlp-transfer …` and `python -m nlp_transfer.train`."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nlp_transfer import __version__
+from nlp_transfer.cli import options
 from nlp_transfer.cli.arguments import Command, fail, no_arguments
 from nlp_transfer.cli.commands import (
     check,
@@ -17,7 +18,6 @@ from nlp_transfer.cli.commands import (
     evaluate,
     explain,
     export,
-    options,
     predict,
     rank,
     repeat,

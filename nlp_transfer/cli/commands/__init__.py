@@ -1,1 +1,1 @@
-"""One module for each command, or for two that are alike; torch is imported when a command runs."""
+"""The commands beside `train`; each imports what it needs when it runs."""
