@@ -54,6 +54,11 @@ FLAGS = {
     *(*SWEEP_FLAGS, "--shell-completion", "-sc"),
 }
 
+# Read when torch is imported. Torch and oneDNN keep a kernel for each shape, 1,024 of them: batches
+# of many lengths took 250 MB of them on a CPU.
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNELS_KEPT = "128"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit codes are those of `ExitCode`."""
@@ -65,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     # Hydra would print errors its own way and exit with 1 whatever happened.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    for cache in KERNEL_CACHES:
+        os.environ.setdefault(cache, KERNELS_KEPT)
     try:
         refuse_undecoded(arguments)
         _refuse_a_sweep_of_many_processes(arguments)
