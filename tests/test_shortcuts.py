@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from architectures import ARCHITECTURES
@@ -15,6 +16,7 @@ from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import PARTS, with_pooling
 from nlp_transfer.models.shortcuts import linear_maps
+from nlp_transfer.models.shortcuts.embedding_rows import only_used_rows
 from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.shortcuts.packing import without_padding
@@ -177,3 +179,51 @@ def test_all_shortcuts_together_give_the_same_logits_and_gradients() -> None:
     whole = logits_and_gradients(model)
     with fast_linear_maps(model), shortened(model, only_first=False), without_padding(model):
         assert_equal(whole, logits_and_gradients(model))
+
+
+def learned(model: PreTrainedModel, steps: int = 12) -> dict[str, torch.Tensor]:
+    """All weights after some steps without weight decay of the embeddings."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    for step in range(steps):
+        ids = torch.roll(TEXTS["input_ids"], step, dims=0)
+        loss = model(ids, attention_mask=(ids > 0).long()).logits.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_learning_only_the_embeddings_that_occur_gives_the_same_weights_bit_for_bit(
+    architecture: str,
+) -> None:
+    model = make_classifier(architecture).eval()
+    other = copy.deepcopy(model)
+    ids = TEXTS["input_ids"].numpy()
+    whole = learned(model)
+    table = other.get_input_embeddings()
+    with only_used_rows(other, ids):
+        rows = other.get_input_embeddings().weight
+        assert len(rows) == len(set(ids.ravel())) < len(table.weight)
+        learned(other)
+        # A text with other tokens is read as well.
+        others = torch.arange(len(table.weight))[None, 30:60]
+        assert torch.equal(model(others).logits, other(others).logits)
+    assert other.get_input_embeddings() is table
+    for name, weight in other.state_dict().items():
+        assert torch.equal(weight, whole[name]), name
+
+
+def test_embeddings_that_do_not_learn_or_that_two_parts_hold_stay_whole() -> None:
+    model = make_classifier("bert")
+    table = model.get_input_embeddings()
+    with only_used_rows(model, np.arange(len(table.weight))):  # there is nothing to leave out
+        assert model.get_input_embeddings() is table
+    model.twin = torch.nn.Linear(1, 1)
+    model.twin.weight = table.weight
+    with only_used_rows(model, np.array([3])):
+        assert model.get_input_embeddings() is table
+    del model.twin
+    table.weight.requires_grad_(False)
+    with only_used_rows(model, np.array([3])):
+        assert model.get_input_embeddings() is table

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from nlp_transfer.config.schema import Solver, StageConfig, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import Anatomy
+from nlp_transfer.models.shortcuts.embedding_rows import token_embeddings
 from nlp_transfer.utils.logging import logger
 
 ADAPTER = ".lora_"  # in the names of an adapter's matrices
@@ -136,12 +137,15 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Optimizer groups of what learns: one for each rate, with and without weight decay.
 
-    Biases and the weights of norms are not decayed: they are the vectors.
+    Biases and the weights of norms are not decayed: they are the vectors. Nor are the token
+    embeddings: the row of a token that does not occur stays as it is.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    tokens = token_embeddings(model)
     for name, parameter in model.named_parameters():
         if stage.learns(anatomy, name):
-            decay = weight_decay if parameter.ndim > 1 else 0.0
+            decayed = parameter.ndim > 1 and parameter is not tokens
+            decay = weight_decay if decayed else 0.0
             groups.setdefault((stage.learning_rate(anatomy, name), decay), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": decay}

@@ -28,17 +28,18 @@ from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
 from nlp_transfer.models.mean_pooling import reads_first_token
+from nlp_transfer.models.shortcuts.embedding_rows import only_used_rows
 from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.shortcuts.packing import without_padding
 from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
 from nlp_transfer.problems import Problem
-from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
+from nlp_transfer.tokenization.encoding import Collator, Encoded, TrainingRows
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import Loss, find_loss, losses_of_rows
 from nlp_transfer.training.objectives.class_weights import weigh_labels
-from nlp_transfer.training.objectives.objective import objective_of
+from nlp_transfer.training.objectives.objective import Objective, objective_of
 from nlp_transfer.training.objectives.target_scaling import TargetScaler
 from nlp_transfer.training.optimization.arguments import epochs_between
 from nlp_transfer.training.optimization.best_epoch import BestEpoch, ValidationResult
@@ -204,15 +205,16 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     config, process = run.config, run.process
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     stops = SavesAndStops(process, config.training.checkpoint_minutes)
-    groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
     only_first = run.loss.reads != "embeddings" or _embeds_first_token(run, encoded)
     with (
         objective_of(run, encoded) as objective,
+        only_used_rows(model, _tokens(objective, encoded.collator)),
         fast_linear_maps(model),
         shortened(model, only_first),
         without_padding(model) if run.loss.reads == "embeddings" else nullcontext(),
     ):
         finite = FiniteLoss(objective.loss)
+        groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
         trainer = StageTrainer(
             model=model,
             args=run.arguments,
@@ -229,6 +231,14 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     if stops.stopped_by is not None:
         raise stop_error(stops.stopped_by, f"after step {outcome.steps}")
     return outcome
+
+
+def _tokens(objective: Objective, collator: Collator) -> np.ndarray:
+    """The tokens of all rows that are learned from; none where hidden states are stored instead."""
+    tokens = objective.rows.inputs.flat.get("input_ids")
+    if tokens is None:
+        return np.array([], dtype=int)
+    return np.append(np.unique(tokens), collator.padding["input_ids"])
 
 
 def _embeds_first_token(run: StageRun, encoded: Encoded) -> bool:
