@@ -6,14 +6,17 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import unicodedata
 import uuid
 import zipfile
 from datetime import datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from odd_tables import (
@@ -73,6 +76,18 @@ RUNS = pa.RunEndEncodedArray.from_arrays([3, 6], ["good", "bad"])
 MAPS = pa.array([[("a", text)] for text in TEXTS], pa.map_(pa.string(), pa.string()))
 UNIONS = pa.UnionArray.from_sparse(
     pa.array([0, 1] * 3, pa.int8()), [pa.array(TEXTS), pa.array(range(6))]
+)
+PERIODS = pa.array(pd.period_range("2024-01", periods=6, freq="M"))
+MOMENTS = pa.array([pa.MonthDayNano([1, 2, 3])] * 6)
+UUIDS = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16)] * 6, pa.binary(16)))
+STRANGE = {
+    "period": PERIODS,
+    "interval": pa.array(pd.interval_range(0, 6)),
+    "span": MOMENTS,
+    "inside": pa.StructArray.from_arrays([UUIDS, MOMENTS], ["a", "b"]),
+}
+ORDERED = pa.DictionaryArray.from_arrays(
+    pa.array([0, 2, 1] * 2), pa.array(["low", "mid", "high"]), ordered=True
 )
 INDEXED = {f"id{i}": record for i, record in enumerate(RECORDS)}
 BY_NAME = {
@@ -165,6 +180,21 @@ READ = [
         arrow(text=TEXTS, label=TENSORS),
         {"label_names": {"0": "x", "1": "y", "2": "z"}},
         OF_BITS,
+    ),
+    Odd("strange_types_beside.arrow", arrow(text=TEXTS, label=LABELS, **STRANGE), rows=LABELS),
+    Odd("json_type.arrow", arrow(text=pa.array(TEXTS, pa.json_()), label=LABELS), rows=LABELS),
+    Odd(
+        "decimal32.arrow",
+        arrow(
+            text=TEXTS, label=pa.array([Decimal(f"{i}.5") for i in range(6)], pa.decimal32(5, 1))
+        ),
+        rows=[f"{i}.5" for i in range(6)],
+    ),
+    Odd(
+        "ordered.parquet",
+        parquet(text=TEXTS, label=ORDERED),
+        rows=["low", "high", "mid"] * 2,
+        says="dataset.order=[low,mid,high]",
     ),
     Odd("bool8.arrow", arrow(text=TEXTS, label=BOOLS), rows=["True", "False"] * 3),
     # names
@@ -280,6 +310,14 @@ REFUSED = [
         says="a text that is bytes",
     ),
     Odd("map_labels.arrow", arrow(text=TEXTS, label=MAPS), says="a label that is a list"),
+    *(
+        Odd(f"{name}_labels.arrow", arrow(text=TEXTS, label=cells), says="a label that is")
+        for name, cells in STRANGE.items()
+    ),
+    Odd("union_labels.arrow", arrow(text=TEXTS, label=UNIONS), says="a label that is a list"),
+    Odd("comment.csv", b"# made by hand\n" + CSV.encode(), says="remove the lines before"),
+    Odd("rows.tab", CSV.encode(), says="name it .csv or .tsv"),
+    Odd("damaged.zip", zipped(rows_csv=CSV).replace(b"PK\5\6", b"PK\5\6" * 9), says="cannot be"),
     Odd("mixed.jsonl", labelled(LABELS, [*TEXTS[:5], 7]), says="line 6: 'text' holds 7"),
     Odd(
         "structs.arrow",
@@ -348,9 +386,11 @@ def test_a_name_is_found_in_the_other_unicode_form(tmp_path: Path) -> None:
 
 def test_a_file_of_another_name_or_place_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "link.csv").symlink_to("/nowhere")
     for pattern, words in (
         (f"{tmp_path}/folder", "is a folder"),
+        (f"{tmp_path}/pipe.csv", "is a pipe or a device"),
         (f"{tmp_path}/link.csv", "there is no such file|No such file"),
         ("file:///nowhere/x.csv", "there is no such file"),
         ("nothing://x.csv", "Protocol not known"),

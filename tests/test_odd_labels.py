@@ -27,11 +27,18 @@ from odd_tables import (
 )
 
 from nlp_transfer.cli.main import main
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.schema import Config, DatasetConfig
 from nlp_transfer.data.cells import is_blank, label_key
 from nlp_transfer.data.corpus import answers_of, load_corpus
+from nlp_transfer.data.memory import with_tables
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.quality.spelling import spelling, written_texts
+from nlp_transfer.quality.checks import labels_of_their_own
+from nlp_transfer.quality.spelling import (
+    joined_labels,
+    spelling,
+    texts_of_numbers,
+    written_texts,
+)
 
 SINGLE = {"problem": "single_label"}
 ONE_HOT = [[0, 1, 0], [1, 0, 0], [0, 0, 1]] * 2
@@ -75,6 +82,7 @@ READ = [
     Odd("index.jsonl", written("Index({}, dtype='object')", LISTS), rows=OF_LISTS),
     Odd("ones.jsonl", labelled([["a"], ["b"]] * 3), rows=["a", "b"] * 3, says="exactly one label"),
     Odd("taken_out.jsonl", labelled([["a"], ["b"]] * 3), SINGLE, ["a", "b"] * 3),
+    Odd("identifiers.jsonl", labelled(["9" * 25, "1"] * 3), rows=["9" * 25, "1"] * 3),
     Odd("twice.jsonl", labelled([["a", "a"], ["b"]] * 3), rows=["a", "b"] * 3),
     # names that only look like lists
     Odd(
@@ -156,12 +164,15 @@ SAME = {
     "composed": ("caf\u00e9", "cafe\u0301"),
     "full width": ("ABC", "ＡＢＣ"),
     "ligature": ("fine", "\ufb01ne"),
+    "emoji": ("\u2764\ufe0f", "\u2764"),
 }
 ALIKE = {
     "underscore": ("card arrival", "card_arrival"),
     "dash": ("on-time", "on\u2013time"),
     "quotes": ("good", "'good'"),
     "full stop": ("good", "good."),
+    "entity": ("R&D", "R&amp;D"),
+    "decimal point": ("1", "1.0"),
     "accent": ("café", "cafe"),
     "other script": ("bad", "b\u0430d"),
     "a letter less": ("technical", "technicl"),
@@ -196,6 +207,50 @@ def test_labels_that_are_nearly_the_same_are_named(name: str) -> None:
 @pytest.mark.parametrize(("label", "other"), DIFFERENT)
 def test_labels_that_are_different_are_not_called_alike(label: str, other: str) -> None:
     assert sentences({label: 40, other: 3}) == ""
+
+
+@pytest.mark.parametrize("sign", "|;,/+&")
+def test_labels_that_look_like_several_in_one_cell_are_named(sign: str) -> None:
+    said = "\n".join(f.sentence for f in joined_labels({f"a{sign}b": 2, "a": 9, "b": 9}))
+    assert f"'a{sign}b' (2 rows). dataset.delimiter='{sign}'" in said
+    names = {f"sport{sign}tennis": 9, f"sport{sign}golf": 9, "R&D": 4, "Science, Technology": 9}
+    assert list(joined_labels(names)) == []
+
+
+@pytest.mark.parametrize(("split", "hint"), [("Good ", "dataset.clean_labels=true reads 'Good '"),
+                                             ("goood", "'good' is near to 'goood'"),
+                                             ("other", "Correct or remove them.$")])  # fmt: skip
+def test_the_label_of_train_that_an_unknown_one_may_mean_is_named(
+    split: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "train.jsonl").write_bytes(labelled(LABELS))
+    (tmp_path / "test.jsonl").write_bytes(labelled([split], ["a b"]))
+    config = DatasetConfig(train=f"{tmp_path}/train.jsonl", test=f"{tmp_path}/test.jsonl")
+    with pytest.raises(UserError, match=hint):
+        load_corpus(config, 0)
+
+
+def test_a_message_lists_some_of_many_labels(tmp_path: Path) -> None:
+    rows = [(f"{i} text", f"label {i}") for i in range(900)]
+    (tmp_path / "train.jsonl").write_bytes(labelled([y for _, y in rows], [t for t, _ in rows]))
+    (tmp_path / "test.jsonl").write_bytes(labelled(["other"], ["a b"]))
+    config = DatasetConfig(train=f"{tmp_path}/train.jsonl", test=f"{tmp_path}/test.jsonl")
+    with pytest.raises(UserError, match="and 880 more") as caught:
+        load_corpus(config, 0)
+    assert len(str(caught.value)) < 1000
+
+
+def test_columns_that_are_not_what_they_should_be_are_named() -> None:
+    numbers = Dataset.from_dict(
+        {"text": ["1", "2024-01-02", "3,5 €", "a film"], "label": [0, 1] * 2}
+    )
+    train = {"train": numbers, "validation": numbers}
+    corpus = load_corpus(with_tables(Config(), train).dataset, 0, tables=train)
+    (finding,) = texts_of_numbers(corpus)
+    assert finding.sentence.startswith("3 of the 4 texts of train are only numbers or dates")
+    own = {f"label {i}": 1 for i in range(30)}
+    assert "30 labels for 30 rows" in "".join(f.sentence for f in labels_of_their_own(own))
+    assert not list(labels_of_their_own({"a": 20, "b": 3}))
 
 
 def test_words_for_nothing_are_named_as_labels() -> None:

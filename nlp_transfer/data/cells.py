@@ -15,7 +15,7 @@ INVISIBLE = "\x00-\x1f\x7f-\x9f\ufff9-\ufffb\U000e0000-\U000e0fff"
 INVISIBLE += "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e"
 INVISIBLE += "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\u2800"
 VISIBLE = re.compile(rf"[^\s{INVISIBLE}]")
-ZERO_WIDTH = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+ZERO_WIDTH = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 KINDS = {
     dict: "an object",
     list: "a list",

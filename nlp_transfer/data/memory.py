@@ -11,6 +11,7 @@ import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from nlp_transfer.config.schema import Config, DatasetConfig
+from nlp_transfer.data.formats.arrow_types import plain_types
 from nlp_transfer.data.sources import IN_MEMORY, SPLITS, Source
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -157,7 +158,7 @@ def _plain(table: pa.Table) -> pa.Table:
         column = _plain_array(column)
         if column.type != field.type:
             table = table.set_column(place, field.name, column)
-    return table
+    return plain_types(table)
 
 
 def _plain_array(values: Any) -> Any:

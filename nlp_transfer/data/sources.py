@@ -184,6 +184,12 @@ def _read_file(path: Path, options: ReadOptions, name: str) -> Source:
     notes: list[str] = []
     options = replace(options, note=notes.append)
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(
+                ExitCode.DATA,
+                f"{path} is a pipe or a device: a table is read more than once. Write it into a "
+                "file.",
+            )
         if not path.stat().st_size:
             raise UserError(ExitCode.DATA, f"{path} is an empty file: expected labelled texts.")
         if not is_table_name(path.name):
@@ -192,7 +198,9 @@ def _read_file(path: Path, options: ReadOptions, name: str) -> Source:
             table = Dataset(_one_table(list(windows), path, options))
     except (pa.ArrowException, OSError) as error:
         raise UserError(ExitCode.DATA, f"{path} cannot be read: {error}.") from error
-    return Source(name, table, partial(lines_of, path, options=options), tuple(notes))
+    return Source(
+        name, table, partial(lines_of, path, options=options), tuple(dict.fromkeys(notes))
+    )
 
 
 def _one_table(windows: list[Window], path: Path, options: ReadOptions) -> pa.Table:

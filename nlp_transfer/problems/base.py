@@ -19,6 +19,7 @@ from nlp_transfer.errors import ExitCode, UserError
 
 UNLABELLED = -1  # how the Hub marks the rows of a split whose labels are kept secret
 HALF = 0.5
+LISTED = 20  # labels in a message
 SMALLEST = float(np.finfo(np.float64).eps)  # a probability in a logarithm
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 Cells = Sequence[Any]
@@ -214,9 +215,16 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def some_of(labels: Iterable[str]) -> str:
+    """Labels in one line, at most `LISTED` of them; spaces at an end are shown in quotes."""
+    names = [label if label == label.strip() and label else repr(label) for label in labels]
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
 def unknown_label(labels: Iterable[str]) -> str:
     """What a row with a label outside train has."""
-    return f"a label that train does not have (it has {', '.join(labels)})"
+    return f"a label that train does not have (it has {some_of(labels)})"
 
 
 def refuse(message: str) -> UserError:
@@ -239,4 +247,5 @@ def integer(label: Any) -> int | None:
         return None
     if isinstance(label, int) or (isinstance(label, float) and label == UNLABELLED):
         return int(label)
-    return int(label) if isinstance(label, str) and re.fullmatch(r"-?\d{1,18}", label) else None
+    # Python reads no longer ones.
+    return int(label) if isinstance(label, str) and re.fullmatch(r"-?\d{1,4000}", label) else None

@@ -11,7 +11,7 @@ import numpy as np
 from nlp_transfer.config.schema import LongText, TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.near_duplicates import near_pairs
-from nlp_transfer.problems.base import integer
+from nlp_transfer.problems.base import integer, some_of
 from nlp_transfer.quality.findings import (
     EXAMPLES,
     Finding,
@@ -21,7 +21,7 @@ from nlp_transfer.quality.findings import (
     places_and_texts,
 )
 from nlp_transfer.quality.repeated_texts import contradictions, duplicates, find_keys, leaks
-from nlp_transfer.quality.spelling import spelling, written_texts
+from nlp_transfer.quality.spelling import joined_labels, spelling, texts_of_numbers, written_texts
 from nlp_transfer.tokenization.encoding import BATCH, input_length
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
@@ -74,6 +74,7 @@ def find_all(
         *duplicates(corpus, keys, pairs),
         *_labels(corpus),
         *written_texts(corpus),
+        *texts_of_numbers(corpus),
         *_cut(corpus, tokens, max_tokens, config),
         *_unknown(corpus, tokens),
     ]
@@ -89,7 +90,7 @@ def _labels(corpus: Corpus) -> Iterator[Finding]:
     none = [label for label, rows in counts.items() if not rows]
     rare = [f"{label} ({rows})" for label, rows in counts.items() if 0 < rows < FEW_ROWS]
     if none:
-        sentence = f"Train has no row of {', '.join(none)}: it cannot be learned."
+        sentence = f"Train has no row of {some_of(none)}: it cannot be learned."
         yield Finding(Level.problem, "labels", sentence)
     if rare:
         more = f" and {len(rare) - NAMED} others" if len(rare) > NAMED else ""
@@ -97,6 +98,9 @@ def _labels(corpus: Corpus) -> Iterator[Finding]:
         sentence = f"Fewer than {FEW_ROWS} rows of train have the label {named}{more}."
         yield Finding(Level.warning, "labels", sentence)
     yield from spelling(counts)
+    if corpus.problem.one_label:
+        yield from joined_labels(counts)
+        yield from labels_of_their_own(counts)
     numbers = [label for label in counts if integer(label) is not None]
     if 0 < len(numbers) < len(counts):
         sentence = f"Some labels are numbers ({', '.join(numbers[:EXAMPLES])}), others are names."
@@ -104,6 +108,17 @@ def _labels(corpus: Corpus) -> Iterator[Finding]:
     if not (none or rare):
         sentence = f"Every label has at least {FEW_ROWS} rows of train."
         yield Finding(Level.good, "labels", sentence)
+
+
+def labels_of_their_own(counts: dict[str, int]) -> Iterator[Finding]:
+    """That most rows have a label which no other row has: another column may be meant."""
+    rows, labels = sum(counts.values()), sum(map(bool, counts.values()))
+    if labels > max(rows / 2, FEW_ROWS):
+        sentence = (
+            f"Train has {labels:,} labels for {rows:,} rows: most labels occur once. Check that "
+            "dataset.label names the column of the labels."
+        )
+        yield Finding(Level.warning, "labels", sentence)
 
 
 def _cut(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -31,6 +33,8 @@ MISSING = frozenset(
 LOOKALIKES = str.maketrans(
     "аеорсухіјѕАВЕКМНОРСТУХαονΑΒΕΗΙΚΜΝΟΡΤΥΧΖ", "aeopcyxijsABEKMHOPCTYXaovABEHIKMNOPTYXZ"
 )
+SEPARATORS = "|;,/+&"  # between labels of one cell
+NUMBERS = re.compile(r"(?=.*\d)[\d\s.,:;/+%$€£()-]+(T[\d:.+-]+Z?)?", re.DOTALL)
 WRITTEN = re.compile(r"b(['\"]).*\1|\{.*\}|<.* object at 0x[0-9a-f]+>", re.DOTALL)
 # UTF-8 that was read as cp1252 or latin-1: Ã¼, â€™, Â£.
 MISREAD = re.compile("Ã[\x80-\xbf\u0160\u0161\u017d\u017e\u0152\u0153¡-¿]|â€|Â[\x80-\xbf ]")
@@ -68,6 +72,47 @@ def spelling(counts: Mapping[str, int]) -> Iterator[Finding]:
             f"Programs write {named} for a missing value: if it is no label, leave such cells "
             "empty.",
         )
+
+
+def joined_labels(counts: Mapping[str, int]) -> Iterator[Finding]:
+    """Classes that look like several labels in one cell: `a|b`, where `a` and `b` are labels too.
+
+    Args:
+        counts: rows of train by label.
+    """
+    for sign in SEPARATORS:
+        several = {label: _split(label, sign) for label in counts if sign in label}
+        several = {label: parts for label, parts in several.items() if len(parts) > 1}
+        times = Counter(part for parts in several.values() for part in parts)
+        alone = set(counts) - set(several)
+        known = [
+            label
+            for label, parts in several.items()
+            if all(part in alone or times[part] > 1 for part in parts)
+        ]
+        if len(known) > len(several) / 2:
+            shown = ", ".join(f"{label!r} ({_rows(counts[label])})" for label in known[:SHOWN])
+            yield Finding(
+                Level.warning,
+                "joined labels",
+                f"Labels look like several with {sign!r} between them: {shown}. "
+                f"dataset.delimiter={sign!r} reads them so.",
+            )
+            return
+
+
+def texts_of_numbers(corpus: Corpus) -> Iterator[Finding]:
+    """Texts that are numbers or dates, where they are most of train."""
+    rows = _rows_with(corpus, "train", lambda text: NUMBERS.fullmatch(text) is not None)
+    if 2 * len(rows) <= len(corpus.splits["train"]):
+        return
+    yield Finding(
+        Level.warning,
+        "numbers",
+        f"{len(rows):,} of the {len(corpus.splits['train']):,} texts of train are only numbers or "
+        "dates: check that dataset.text names the column of the texts.",
+        *places_and_texts(corpus, {"train": rows}),
+    )
 
 
 def written_texts(corpus: Corpus) -> Iterator[Finding]:
@@ -116,9 +161,16 @@ def _is_misread(text: str) -> bool:
 
 def _letters(label: str) -> str:
     """What is left of a label without signs, accents and letters of other scripts."""
+    label = re.sub(r"(?<=\d)\.0+$", "", html.unescape(label))  # 1.0 as 1, &amp; as &
     decomposed = unicodedata.normalize("NFKD", label.translate(LOOKALIKES)).casefold()
     letters = "".join(sign for sign in decomposed if sign.isalnum())
     return letters if len(letters) >= LETTERS_ALIKE and not letters.isdigit() else label
+
+
+def _split(label: str, sign: str) -> list[str]:
+    """The parts of a label; nothing where one is empty or comes twice."""
+    parts = [part.strip() for part in label.split(sign)]
+    return parts if all(parts) and len(set(parts)) == len(parts) else []
 
 
 def _pairs(counts: Mapping[str, int], key: object) -> Iterator[tuple[str, str]]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nlp_transfer.data.formats.arrow_types import plain_types
 from nlp_transfer.data.formats.registry import (
     WINDOW,
     ReadOptions,
@@ -21,26 +21,25 @@ from nlp_transfer.errors import ExitCode, UserError
 
 ARROW_FILE = b"ARROW1"
 FEATHER_1 = b"FEA1"
-STORED = ("arrow.bool8", "arrow.uuid", "arrow.fixed_shape_tensor", "arrow.opaque")
+SHOWN = 10  # categories in a note
 
 
 @register_reader("parquet", ".parquet")
 def read_parquet(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
     """Row groups in windows."""
-    del name, options
+    del name
     table = pq.ParquetFile(_seekable(file), pre_buffer=False)
     schema = table.schema_arrow
     if not table.metadata.num_rows:
-        yield _renamed(schema.empty_table())
+        yield _renamed(schema.empty_table(), options)
     for batch in table.iter_batches(WINDOW):
         whole = pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
-        yield _renamed(whole)
+        yield _renamed(whole, options)
 
 
 @register_reader("arrow", ".arrow", ".feather")
 def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
     """An IPC file or stream; `datasets` caches are such streams."""
-    del options
     source = _seekable(file)
     head = source.read(8)
     source.seek(0)
@@ -54,7 +53,7 @@ def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Wind
     else:
         batches = pa.ipc.open_stream(source)
         container = batches
-    yield from _windows(batches, container.schema)
+    yield from _windows(batches, container.schema, options)
 
 
 @register_reader("orc", ".orc")
@@ -62,63 +61,43 @@ def read_orc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window
     """Stripes in windows."""
     from pyarrow import orc
 
-    del name, options
+    del name
     table = orc.ORCFile(_seekable(file))
-    yield from _windows((table.read_stripe(i) for i in range(table.nstripes)), table.schema)
+    yield from _windows(
+        (table.read_stripe(i) for i in range(table.nstripes)), table.schema, options
+    )
 
 
-def _windows(batches: Any, schema: pa.Schema) -> Iterator[pa.Table]:
+def _windows(batches: Any, schema: pa.Schema, options: ReadOptions) -> Iterator[pa.Table]:
     empty = True
     for batch in batches:
-        table = _renamed(pa.Table.from_batches([batch], batch.schema))
+        table = _renamed(pa.Table.from_batches([batch], batch.schema), options)
         for start in range(0, len(table), WINDOW):
             empty = False
             yield table.slice(start, WINDOW)
     if empty:
-        yield _renamed(schema.empty_table())
+        yield _renamed(schema.empty_table(), options)
 
 
-def _renamed(table: pa.Table) -> pa.Table:
+def _renamed(table: pa.Table, options: ReadOptions) -> pa.Table:
     """The table with names that differ and types that every program knows."""
-    for place, field in enumerate(table.schema):
-        plain = _plain(table.column(place))
-        if plain.type != field.type:
-            table = table.set_column(place, pa.field(field.name, plain.type), plain)
+    for field in table.schema:
+        if pa.types.is_dictionary(field.type) and field.type.ordered:
+            _note_order(field.name, table.column(field.name), options)
+    table = plain_types(table)
     names = unique_names(table.column_names)
     return table if names == table.column_names else table.rename_columns(names)
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column without Arrow's newer encodings of the same cells."""
-    kind = column.type
-    if isinstance(kind, pa.BaseExtensionType) and kind.extension_name in STORED:
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
-        if kind.extension_name == "arrow.bool8":
-            column = column.cast(pa.bool_())
-        return _plain(column)
-    if pa.types.is_run_end_encoded(kind):
-        return _plain(pa.chunked_array([pc.run_end_decode(chunk) for chunk in column.chunks]))
-    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
-        # Not by a cast: that of pyarrow 26 loses cells.
-        return pa.chunked_array([pa.array(column.to_pylist(), pa.list_(kind.value_type))])
-    if pa.types.is_map(kind) or pa.types.is_union(kind):
-        return _cells(column)
-    return column
-
-
-def _cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Maps as lists of pairs, and cells of several types, as far as one column can hold them."""
-    cells = column.to_pylist()
-    if pa.types.is_map(column.type):
-        cells = [
-            None if cell is None else [{"key": k, "value": v} for k, v in cell] for cell in cells
-        ]
-    try:
-        return pa.chunked_array([pa.array(cells)])
-    except (pa.ArrowException, TypeError, OverflowError):
-        # No text and no label: what it is asked for says so.
-        return pa.chunked_array(
-            [pa.array([None if cell is None else [repr(cell)] for cell in cells])]
+def _note_order(name: str, column: pa.ChunkedArray, options: ReadOptions) -> None:
+    """Say that categories have an order, if the column is asked for."""
+    categories = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+    if name in options.columns and len(categories) > 2:
+        order = ",".join(str(category) for category in categories[:SHOWN])
+        more = ",…" if len(categories) > SHOWN else ""
+        options.note(
+            f"{name!r} holds categories with an order ({order}{more}); dataset.problem=ordinal "
+            f"'dataset.order=[{order}{more}]' learns how far apart they are"
         )
 
 

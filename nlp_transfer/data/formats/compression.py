@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -47,8 +48,8 @@ def open_content(path: Path) -> Iterator[tuple[BinaryIO, str, BinaryIO]]:
             with _unpacked(path, raw) as (content, name):
                 yield content, name, raw
         except UNPACKING_FAILS_WITH as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the disk
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise  # of the disk; a damaged archive may name a place before its begin
             raise UserError(
                 ExitCode.DATA,
                 f"{path} cannot be unpacked: {error or type(error).__name__}. It is damaged, or "

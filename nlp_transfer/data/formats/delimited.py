@@ -204,11 +204,12 @@ def _check_row(
     begins = int(place.rpartition(" ")[2])
     if len(row) != len(header):
         sign = NAMES.get(dialect.separator, dialect.separator)
+        expected = "1 cell" if len(header) == 1 else f"{len(header)} cells"
         raise UserError(
             ExitCode.DATA,
-            f"{place}: expected {len(header)} cells as in the header, found {len(row)}; the cells "
-            f"are separated by {sign} ({options.keys}separator), and a cell with {sign} in it "
-            f"stands in quotes.{_unclosed(place, begins, ends)}",
+            f"{place}: expected {expected} as in the header, found {len(row)}; the cells are "
+            f"separated by {sign} ({options.keys}separator), and a cell with {sign} in it "
+            f"stands in quotes.{_unclosed(place, begins, ends)}{_title(header, row)}",
         )
     if len(header) > 1 and [cell.strip(MARK) for cell in row] == header:
         raise UserError(
@@ -223,6 +224,16 @@ def _check_row(
                 f"{place}: a cell in quotes goes on to line {ends}, and its lines look like rows: "
                 f"is a quote missing? {_quoting(options)}"
             )
+
+
+def _title(header: Sequence[str], row: Sequence[str]) -> str:
+    """A hint for a first line that is no header: a title, or a comment."""
+    if len(header) > 1 or len(row) < 2:
+        return ""
+    return (
+        f" The first line names the columns, and here it is {header[0][:40]!r}: remove the lines "
+        "before the header."
+    )
 
 
 def _is_empty(row: list[str], width: int) -> bool:

@@ -21,7 +21,7 @@ ENTRY_POINTS = "nlp_transfer.sources"
 OTHER_KINDS = {
     **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), "Save it as a workbook (.xlsx)."),
     ".txt": "If it is a table, name it .csv or .tsv.",
-    ".dat": "If it is a table, name it .csv or .tsv.",
+    **dict.fromkeys((".dat", ".tab", ".psv", ".asc"), "If it is a table, name it .csv or .tsv."),
     **dict.fromkeys((".pkl", ".pickle"), "Pickles can run code: write it with to_parquet."),
     **dict.fromkeys((".tar", ".tgz", ".7z", ".rar"), "Unpack it and name the file."),
     **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "Export the table as CSV."),

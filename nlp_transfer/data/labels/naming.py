@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from datasets import Dataset
 
 from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.data.cells import label_key
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.table import Table
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
+from nlp_transfer.problems.base import some_of
 from nlp_transfer.problems.single_label import SINGLE_LABEL
+
+MOST_UNKNOWN = 20  # labels that are compared with those of train
 
 
 def label_names(train: list[Table], problem: Problem, config: DatasetConfig) -> dict[str, str]:
@@ -37,7 +42,7 @@ def label_names(train: list[Table], problem: Problem, config: DatasetConfig) -> 
         raise UserError(
             ExitCode.DATA,
             f"dataset.label_names={new_names} must give a name of its own to each of "
-            f"{', '.join(labels)}.",
+            f"{some_of(labels)}.",
         )
     return {label: str(name) for label, name in names.items()}
 
@@ -72,6 +77,20 @@ def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> li
     return problem.order_labels(labels, config.order)
 
 
+def _meant(labels: Sequence[Any], position: Mapping[str, int]) -> str:
+    """Which label of train may be meant by the first unknown one that is spelt nearly so."""
+    keys = {label_key(label): label for label in position}
+    names = [str(p) for label in labels for p in (label if isinstance(label, list) else [label])]
+    unknown = list(dict.fromkeys(name for name in names if name not in position))[:MOST_UNKNOWN]
+    for name in unknown:
+        if label_key(name) in keys:
+            return f"dataset.clean_labels=true reads {name!r} as {keys[label_key(name)]!r}."
+    for name in unknown:
+        if near := get_close_matches(name, position, n=1, cutoff=0.8):
+            return f"{near[0]!r} is near to {name!r}."
+    return ""
+
+
 def with_label_ids(
     parts: list[Table], names: dict[str, str], problem: Problem, faults: Faults
 ) -> Dataset:
@@ -81,7 +100,8 @@ def with_label_ids(
     columns |= {name: [] for name in parts[0].extra}
     for table in parts:
         encoded = problem.encode(table.labels, position)
-        faults.take_out(encoded.wrong, encoded.fault, table)
+        unknown = [table.labels[row] for row in encoded.wrong]
+        faults.take_out(encoded.wrong, encoded.fault, table, _meant(unknown, position))
         table = replace(table, labels=encoded.labels).without(encoded.wrong)
         columns["text"] += table.texts
         columns["text_pair"] += table.pairs or []

@@ -23,7 +23,10 @@ def read_labels(source: Source, config: DatasetConfig) -> tuple[list[Any], tuple
     if isinstance(config.label, list):
         problem = OF_COLUMNS if config.problem == AUTO else problem_named(config.problem)
         columns = {name: source.cells(name) for name in config.label}
-        return problem.read_columns(columns).labels, tuple(config.label)
+        try:
+            return problem.read_columns(columns).labels, tuple(config.label)
+        except UserError as error:
+            raise UserError(error.code, f"{source.name}: {error}") from error
     feature = source.table.features.get(config.label)
     cells = source.cells(config.label)
     inner = getattr(feature, "feature", feature)
