@@ -14,8 +14,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from nlp_transfer.cli.train import help_text
+from nlp_transfer.config.choices import Precision
 from nlp_transfer.config.composition import ADDED_GROUPS, CONFIG_MODULE, GROUPS, compose
-from nlp_transfer.config.schema import Config, Precision
+from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 
 TASK = "+task=sentiment"

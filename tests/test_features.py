@@ -18,7 +18,8 @@ from architectures import ARCHITECTURES
 from conftest import make_tokenizer, slow_but
 from prepared_runs import Prepared, prepare
 
-from nlp_transfer.config.schema import Cache, FeaturesConfig
+from nlp_transfer.config.choices import Cache
+from nlp_transfer.config.schema import FeaturesConfig
 from nlp_transfer.features.cache import trained_on_features
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.frozen_prefix import Prefix, difference

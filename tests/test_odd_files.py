@@ -43,7 +43,7 @@ from odd_tables import (
     zipped,
 )
 
-from nlp_transfer.config.schema import Quoting
+from nlp_transfer.config.choices import Quoting
 from nlp_transfer.data.formats.read import lines_of
 from nlp_transfer.data.formats.registry import ReadOptions
 from nlp_transfer.data.sources import read_files

@@ -46,7 +46,8 @@ from odd_tables import (
     zstandard,
 )
 
-from nlp_transfer.config.schema import DatasetConfig, OnUnusable
+from nlp_transfer.config.choices import OnUnusable
+from nlp_transfer.config.schema import DatasetConfig
 from nlp_transfer.data.corpus import answers_of, load_corpus
 from nlp_transfer.data.formats import registry
 from nlp_transfer.data.formats.registry import register_reader

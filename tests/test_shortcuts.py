@@ -11,7 +11,7 @@ from architectures import ARCHITECTURES
 from conftest import make_encoder
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from nlp_transfer.config.schema import Pooling
+from nlp_transfer.config.choices import Pooling
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import PARTS, with_pooling

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from transformers import AutoModelForSequenceClassification, ElectraConfig
 
-from nlp_transfer.config.schema import Pooling
+from nlp_transfer.config.choices import Pooling
 from nlp_transfer.errors import UserError
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.verification import Claim, verify

@@ -16,7 +16,8 @@ from sklearn import metrics as sk
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli.main import main
-from nlp_transfer.config.schema import EvaluationConfig, Thresholds
+from nlp_transfer.config.choices import Thresholds
+from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.evaluation.thresholds import LEAST, NEVER, choose, for_f1, for_precision, of_label

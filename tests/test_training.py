@@ -12,7 +12,7 @@ from conftest import ARCHITECTURES, make_rows, slow_but, write_csv
 from prepared_runs import Prepared, prepare
 
 from nlp_transfer import compose, run
-from nlp_transfer.config.schema import Solver
+from nlp_transfer.config.choices import Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.verification import Claim, verify

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from markdown_tables import prose
 
-from nlp_transfer.config import schema
+from nlp_transfer.config import choices, schema
 from nlp_transfer.config.options import REQUIRED, STAGE, Option, attribute_docstrings, options
 
 # What a section is called, before the sentence of its dataclass.
@@ -53,7 +53,7 @@ def values(option: Option) -> Iterator[tuple[str, str]]:
     """The values of an enum, with what each means."""
     if option.values and option.values != ("true", "false"):
         enum = _enums()[option.key]
-        texts = attribute_docstrings(schema).get(enum.__name__, {})
+        texts = attribute_docstrings(choices).get(enum.__name__, {})
         yield from ((value, texts.get(value, "")) for value in option.values)
 
 

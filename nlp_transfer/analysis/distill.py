@@ -10,13 +10,12 @@ from pathlib import Path
 
 from nlp_transfer.analysis.compare import rows_of
 from nlp_transfer.analysis.finished_runs import Finished, common_split, open_finished
+from nlp_transfer.config.choices import Pooling, Refit
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import (
     CheckpointConfig,
     Config,
     HubConfig,
-    Pooling,
-    Refit,
     StageConfig,
     StrategyConfig,
 )

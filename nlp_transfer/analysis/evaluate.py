@@ -10,8 +10,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from nlp_transfer.config.choices import Quoting
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig, Quoting
+from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
 from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.corpus import Corpus, load_labelled
 from nlp_transfer.data.formats.registry import ReadOptions, is_table_name

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from nlp_transfer.config.schema import Quoting
+from nlp_transfer.config.choices import Quoting
 from nlp_transfer.errors import ExitCode, UserError
 
 Parser: TypeAlias = argparse.ArgumentParser

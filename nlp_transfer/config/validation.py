@@ -8,20 +8,16 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
+from nlp_transfer.config.choices import ClassWeights, Cut, LongText, Thresholds, WindowPooling
 from nlp_transfer.config.schema import (
     AUTO,
     FILE_SUFFIXES,
     TRACKERS,
-    ClassWeights,
     Config,
-    Cut,
     DatasetConfig,
     EvaluationConfig,
     HubConfig,
-    LongText,
-    Thresholds,
     TrainingConfig,
-    WindowPooling,
 )
 from nlp_transfer.config.strategy_validation import impossible_strategy
 from nlp_transfer.problems import problems

@@ -8,7 +8,8 @@ from itertools import combinations
 import numpy as np
 from datasets import Dataset
 
-from nlp_transfer.config.schema import AUTO, Cut, DatasetConfig, OnLeak
+from nlp_transfer.config.choices import Cut, OnLeak
+from nlp_transfer.config.schema import AUTO, DatasetConfig
 from nlp_transfer.data.faults import SHOWN
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.splitters import Rows, cut_off, fold_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nlp_transfer.config.schema import Cut
+from nlp_transfer.config.choices import Cut
 from nlp_transfer.errors import ExitCode, UserError
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nlp_transfer.config.schema import EvaluationConfig, Thresholds
+from nlp_transfer.config.choices import Thresholds
+from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.problems.base import HALF

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nlp_transfer.config.schema import Cache, FeaturesConfig, Pooling, Solver
+from nlp_transfer.config.choices import Cache, Pooling, Solver
+from nlp_transfer.config.schema import FeaturesConfig
 from nlp_transfer.models.frozen_prefix import (
     STATES,
     Prefix,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nlp_transfer.config.schema import LongText
+from nlp_transfer.config.choices import LongText
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.explanation import Question
 

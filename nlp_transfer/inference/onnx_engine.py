@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.config.schema import LongText
+from nlp_transfer.config.choices import LongText
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.tokenization.model_inputs import (

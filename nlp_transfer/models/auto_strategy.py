@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nlp_transfer.config.schema import Config, Pooling
+from nlp_transfer.config.choices import Pooling
+from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.labels.descriptions import label_texts
 from nlp_transfer.data.splits import FEWEST_HELD_OUT

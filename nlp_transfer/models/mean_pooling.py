@@ -21,7 +21,8 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.schema import Config, Pooling, Solver
+from nlp_transfer.config.choices import Pooling, Solver
+from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained, evaluating

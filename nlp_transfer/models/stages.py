@@ -12,7 +12,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.schema import Solver, StageConfig, StrategyConfig
+from nlp_transfer.config.choices import Solver
+from nlp_transfer.config.schema import StageConfig, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.shortcuts.embedding_rows import token_embeddings

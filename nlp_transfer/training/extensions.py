@@ -9,7 +9,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from nlp_transfer.config.schema import ClassWeights, Config
+from nlp_transfer.config.choices import ClassWeights
+from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.models.stages import Stage

@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_transfer.config.schema import Config, Solver, StrategyConfig, TrainingConfig
+from nlp_transfer.config.choices import Solver
+from nlp_transfer.config.schema import Config, StrategyConfig, TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.features.cache import most_bytes
 from nlp_transfer.models.anatomy import Anatomy

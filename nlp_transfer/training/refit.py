@@ -8,7 +8,8 @@ from functools import reduce
 
 import numpy as np
 
-from nlp_transfer.config.schema import Config, Refit
+from nlp_transfer.config.choices import Refit
+from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.models.recipes import Recipe
 from nlp_transfer.models.stages import Stage

@@ -19,7 +19,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from nlp_transfer.config.schema import Config, Solver
+from nlp_transfer.config.choices import Solver
+from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.features.cache import trained_on_features

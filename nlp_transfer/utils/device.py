@@ -6,7 +6,7 @@ import ctypes
 import os
 from typing import TYPE_CHECKING, Any
 
-from nlp_transfer.config.schema import Precision
+from nlp_transfer.config.choices import Precision
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.logging import logger
 

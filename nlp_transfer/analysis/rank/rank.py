@@ -16,8 +16,9 @@ from nlp_transfer.analysis.rank.transferability import (
     log_maximum_evidence,
     neighbour_logits,
 )
+from nlp_transfer.config.choices import Pooling
 from nlp_transfer.config.composition import compose, group_options
-from nlp_transfer.config.schema import Config, Pooling
+from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.splitters import deal, stratified_part
 from nlp_transfer.errors import ExitCode, UserError

@@ -33,7 +33,7 @@ def _add_arguments(parser: Parser) -> None:
 def run_evaluate(arguments: Namespace) -> None:
     """Print the metrics of a model on labelled texts."""
     from nlp_transfer.analysis.evaluate import LabelledTexts, remeasure
-    from nlp_transfer.config.schema import Quoting
+    from nlp_transfer.config.choices import Quoting
     from nlp_transfer.utils.files import write_json
 
     check_out(arguments.out, arguments.force)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from nlp_transfer.config.schema import Quoting
+from nlp_transfer.config.choices import Quoting
 from nlp_transfer.data.cells import is_blank
 from nlp_transfer.data.columns import find_column
 from nlp_transfer.data.formats.encodings import decoded, has_nul

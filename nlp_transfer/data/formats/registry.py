@@ -11,7 +11,8 @@ from typing import Any, BinaryIO, TypeAlias
 
 import pyarrow as pa
 
-from nlp_transfer.config.schema import COMPRESSED_SUFFIXES, Quoting
+from nlp_transfer.config.choices import Quoting
+from nlp_transfer.config.schema import COMPRESSED_SUFFIXES
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.registry import load_all
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from nlp_transfer.config.schema import CheckpointConfig, Pooling
+from nlp_transfer.config.choices import Pooling
+from nlp_transfer.config.schema import CheckpointConfig
 from nlp_transfer.utils.logging import logger
 
 ADAPTER = "adapter_config.json"

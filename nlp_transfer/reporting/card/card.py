@@ -14,13 +14,9 @@ from typing import Any
 from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 
+from nlp_transfer.config.choices import LongText
 from nlp_transfer.config.loading import default_tree
-from nlp_transfer.config.schema import (
-    NOT_PART_OF_THE_RESULT,
-    Config,
-    LongText,
-    as_dict,
-)
+from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, Config, as_dict
 from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.problems import problem_named
 from nlp_transfer.problems.decoder import THRESHOLDS

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.config.schema import ClassWeights
+from nlp_transfer.config.choices import ClassWeights
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
 
