@@ -155,8 +155,8 @@ def _refuse_unfitting(teacher: Finished) -> None:
             f"{teacher.folder} answers with scores; expected labels, whose probabilities a student "
             "learns.",
         )
-    learned = teacher.about.get("refit") is not None or teacher.about.get("folds", 0)
-    if learned:
+    is_refit = teacher.about.get("refit") is not None or teacher.about.get("folds", 0)
+    if is_refit:
         raise UserError(
             ExitCode.CONFIG,
             f"{teacher.folder} has learned from every row, so nothing is left to judge a student "

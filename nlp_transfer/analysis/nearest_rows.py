@@ -54,8 +54,8 @@ def nearest_rows(
     layer = [pretrained.anatomy.layers]
     own = summaries(pretrained, inputs, encoded.collator, layer)[:, 0, MEAN]
     splits = {name: split for name, split in encoded.splits.items() if name != "test"}
-    stored = Encoded(splits, encoded.collator)
-    train = row_normalised(mean_features(pretrained, stored, config.features, process)["train"])
+    encoded = Encoded(splits, encoded.collator)
+    train = row_normalised(mean_features(pretrained, encoded, config.features, process)["train"])
     mean = train.mean(axis=0)
     likeness = _unit(own - mean) @ _unit(train - mean).T
     rows = np.argsort(-likeness, axis=1, kind="stable")[:, :count]

@@ -220,8 +220,8 @@ def _impossible_training(training: TrainingConfig) -> Iterator[str]:
         yield f"training.micro_batch_size={micro} is larger than training.batch_size={batch}."
     unknown = [name for name in training.report_to if name not in TRACKERS]
     if unknown:
-        known = ", ".join(TRACKERS)
-        yield f"training.report_to: {unknown[0]!r} is not a tracker; there are {known}."
+        trackers = ", ".join(TRACKERS)
+        yield f"training.report_to: {unknown[0]!r} is not a tracker; there are {trackers}."
 
 
 def _impossible_class_weights(weights: Any) -> Iterator[str]:

@@ -51,15 +51,15 @@ def with_tables(config: Config, splits: Collection[str]) -> Config:
         UserError: the configuration names data, too.
     """
     dataset = config.dataset
-    named = {"dataset.name": dataset.name} if dataset.name is not None else {}
-    if not named:
-        named = {f"dataset.{split}": getattr(dataset, split) for split in SPLITS}
-        named = {key: value for key, value in named.items() if value not in (None, "train")}
-    if named and dataset.name != IN_MEMORY:
-        shown = ", ".join(f"{key}={value!r}" for key, value in named.items())
+    keys = {"dataset.name": dataset.name} if dataset.name is not None else {}
+    if not keys:
+        keys = {f"dataset.{split}": getattr(dataset, split) for split in SPLITS}
+        keys = {key: value for key, value in keys.items() if value not in (None, "train")}
+    if keys and dataset.name != IN_MEMORY:
+        words = ", ".join(f"{key}={value!r}" for key, value in keys.items())
         raise UserError(
             ExitCode.CONFIG,
-            f"data is given, and the configuration names data too ({shown}). Leave one of them "
+            f"data is given, and the configuration names data too ({words}). Leave one of them "
             "out (+task=classify names no data).",
         )
     present = {split: split if split in splits else None for split in ("validation", "test")}

@@ -65,11 +65,11 @@ def spelling(counts: Mapping[str, int]) -> Iterator[Finding]:
         )
     missing = [label for label in counts if label.strip().lower() in MISSING]
     if missing and len(counts) > len(missing):
-        named = ", ".join(f"{label!r} ({counts[label]:,})" for label in missing[:SHOWN])
+        names = ", ".join(f"{label!r} ({counts[label]:,})" for label in missing[:SHOWN])
         yield Finding(
             Level.warning,
             "missing labels",
-            f"Programs write {named} for a missing value: if it is no label, leave such cells "
+            f"Programs write {names} for a missing value: if it is no label, leave such cells "
             "empty.",
         )
 
@@ -131,8 +131,8 @@ def written_texts(corpus: Corpus) -> Iterator[Finding]:
         if count:
             verb = "is" if name != "misread texts" else "has"
             plural = {"is": "are", "has": "have"}[verb]
-            counted = f"{count_of_texts(count).capitalize()} {verb if count == 1 else plural}"
-            text = sentence.format(counted)
+            beginning = f"{count_of_texts(count).capitalize()} {verb if count == 1 else plural}"
+            text = sentence.format(beginning)
             yield Finding(Level.warning, name, text, *places_and_texts(corpus, rows))
 
 
@@ -209,11 +209,11 @@ def _parts(label: str) -> set[str]:
 
 
 def _listed(pairs: list[tuple[str, str]], counts: Mapping[str, int]) -> str:
-    shown = "; ".join(
+    examples = "; ".join(
         f"{label!r} ({_rows(counts[label])}) and {other!r} ({_rows(counts[other])})"
         for label, other in pairs[:SHOWN]
     )
-    return shown + (f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else "")
+    return examples + (f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else "")
 
 
 def _rows(count: int) -> str:

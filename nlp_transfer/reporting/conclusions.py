@@ -48,8 +48,8 @@ def calibration_verdict(bins: list[dict[str, Any]], documents: int | None = None
     if error <= NEGLIGIBLE:
         return Verdict("good", f"The model is well calibrated: {figures}.")
     if error <= CHANCE * chance / rows:
-        counted = "rows" if documents in (None, rows) else "decisions (rows × labels)"
-        sentence = f"No calibration error beyond sampling noise on {rows:,} {counted}: {figures}."
+        unit = "rows" if documents in (None, rows) else "decisions (rows × labels)"
+        sentence = f"No calibration error beyond sampling noise on {rows:,} {unit}: {figures}."
         return Verdict("noise", sentence)
     gap = confidence - accuracy
     if gap > error / 2:
@@ -120,10 +120,10 @@ def data(record: RunRecord) -> str | None:
     if findings is None:
         return None
     counts = {level: sum(f["level"] == level for f in findings) for level in ("problem", "warning")}
-    counted = [f"{n} {level}{'' if n == 1 else 's'}" for level, n in counts.items() if n]
-    if not counted:
+    levels = [f"{n} {level}{'' if n == 1 else 's'}" for level, n in counts.items() if n]
+    if not levels:
         return "The data check found no problem."
-    return f"The data check found {' and '.join(counted)}."
+    return f"The data check found {' and '.join(levels)}."
 
 
 def training(record: RunRecord) -> str | None:

@@ -50,13 +50,13 @@ def _describe_plan(
     pretrained: Pretrained, encoded: Encoded, stages: list[Stage], config: Config, path: Path
 ) -> str:
     size = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
-    stored = max(most_bytes(pretrained, encoded, stage, config.features) for stage in stages)
+    stored_bytes = max(most_bytes(pretrained, encoded, stage, config.features) for stage in stages)
     rows = len(encoded.splits["train"].labels)
     lines = [_plan_line(stage, pretrained, rows, config.training.batch_size) for stage in stages]
     # While training: the best checkpoint, the newest one, and at the end the export.
     lines.append(
         f"Disk: {size / 1e6:.0f} MB in the end, {3 * size / 1e6:.0f} MB while training, "
-        f"at most {stored / 1e6:.0f} MB of features in {config.features.folder}."
+        f"at most {stored_bytes / 1e6:.0f} MB of features in {config.features.folder}."
     )
     lines += keys_without_effect(config, stages)
     lines.append(f"Run folder: {path}. Nothing was trained (dry_run=true).")

@@ -29,10 +29,10 @@ def refuse_undecoded(arguments: Sequence[str]) -> None:
     """
     for argument in arguments:
         if any("\udc80" <= sign <= "\udcff" for sign in argument):
-            shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            printable = argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             raise UserError(
                 ExitCode.CONFIG,
-                f"{shown!r} has letters that the encoding of this terminal "
+                f"{printable!r} has letters that the encoding of this terminal "
                 f"({sys.getfilesystemencoding()}) does not know. Set PYTHONUTF8=1 or "
                 "LC_ALL=C.UTF-8.",
             )

@@ -115,11 +115,11 @@ def _rows_of(arguments: Namespace) -> tuple[list[Any], list[Any] | None]:
     if not arguments.file.is_file():
         raise UserError(ExitCode.DATA, f"--file {arguments.file}: there is no such file.")
     options = ReadOptions(arguments.encoding, arguments.separator, keys="--")
-    wanted, rows = [arguments.text, arguments.text_pair], arguments.rows or ROWS
+    names, rows = [arguments.text, arguments.text_pair], arguments.rows or ROWS
     columns: list[list[Any]] = [[], []]
     with open_table(arguments.file, options) as (windows, _):
         for window in windows:
-            for name, values in zip(wanted, columns, strict=True):
+            for name, values in zip(names, columns, strict=True):
                 if name is not None and name not in columns_of(window):
                     raise UserError(
                         ExitCode.DATA,

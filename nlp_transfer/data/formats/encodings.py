@@ -83,10 +83,10 @@ def not_decodable(name: str, error: UnicodeDecodeError, options: ReadOptions) ->
         )
     where = "" if line is None else f", line {line}"
     guess = next((g for g in GUESSES if _decodes(content, g)), GUESSES[0])
-    shown = "" if not content else f" (read as {guess}: {content.decode(guess, 'replace')[:60]!r})"
+    sample = "" if not content else f" (read as {guess}: {content.decode(guess, 'replace')[:60]!r})"
     return UserError(
         ExitCode.DATA,
-        f"{name}{where}: not {expected} ({error.reason}){shown}. Name its encoding, as in "
+        f"{name}{where}: not {expected} ({error.reason}){sample}. Name its encoding, as in "
         f"{options.assigned('encoding', guess)}, or save the file as UTF-8.",
     )
 

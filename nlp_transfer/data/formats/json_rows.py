@@ -150,16 +150,16 @@ def _rows_of(value: Any, options: ReadOptions) -> list[Row] | None:
         return value if _are_rows(value) else None
     if not isinstance(value, dict):
         return None
-    wanted = {column.partition(".")[0] for column in options.columns}
+    fields = {column.partition(".")[0] for column in options.columns}
     if {"columns", "data"} <= set(value) and isinstance(value["columns"], list):
         return _rows_of_split(value)
-    if not (wanted and wanted <= set(value)):
+    if not (fields and fields <= set(value)):
         tables = [cell for cell in value.values() if _are_rows(cell)]
         if len(tables) == 1:
             return tables[0]
         if len(tables) > 1:
             return None
-    return _rows_by_column(value, wanted) or [value]
+    return _rows_by_column(value, fields) or [value]
 
 
 def _are_rows(value: Any) -> bool:
@@ -175,15 +175,15 @@ def _rows_of_split(value: Row) -> list[Row] | None:
     return [dict(zip(map(str, columns), row, strict=True)) for row in data]
 
 
-def _rows_by_column(value: Row, wanted: set[str]) -> list[Row] | None:
+def _rows_by_column(value: Row, fields: set[str]) -> list[Row] | None:
     """The rows of an object of objects (by column or by row) or of lists, if it is one."""
     cells = list(value.values())
     if cells and all(isinstance(cell, dict) and cell for cell in cells):
         keys = list(cells[0])
         alike = all(list(cell) == keys for cell in cells)
-        if alike and (all(key.isdigit() for key in keys) or (wanted and wanted <= set(value))):
+        if alike and (all(key.isdigit() for key in keys) or (fields and fields <= set(value))):
             return [{name: cell[key] for name, cell in value.items()} for key in keys]
-        if wanted and all(wanted <= set(cell) for cell in cells):
+        if fields and all(fields <= set(cell) for cell in cells):
             return cells
     lists = [cell for cell in cells if isinstance(cell, list)]
     if len(lists) == len(cells) > 1 and len({len(cell) for cell in lists}) == 1:

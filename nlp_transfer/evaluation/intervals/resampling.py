@@ -93,7 +93,7 @@ def _drawn_columns(rows: EvaluatedRows, draws: int) -> Iterator[Counts]:
     """Of rows with several labels."""
     generator = np.random.default_rng(SEED)
     labels = len(rows.classes.names)
-    counted = rows.columns.sum(axis=0).reshape(3, 1, labels)
+    totals = rows.columns.sum(axis=0).reshape(3, 1, labels)
     for weights in resampled(len(rows), draws):
         counts = rows.counts(weights)
         right, wrongly, missed = (
@@ -108,7 +108,7 @@ def _drawn_columns(rows: EvaluatedRows, draws: int) -> Iterator[Counts]:
             ]
         )
         absent = resamples[1] + resamples[2] == 0
-        yield Counts(*np.where(absent, SELDOM * counted, resamples))
+        yield Counts(*np.where(absent, SELDOM * totals, resamples))
 
 
 def resampled_means(table: np.ndarray) -> np.ndarray:
