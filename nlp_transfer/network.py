@@ -1,4 +1,4 @@
-"""Says whether the Hub can be reached, so that without a network nobody waits for repetitions."""
+"""Checks whether the Hub can be reached, so that no request is repeated without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes before the steps: reads the data, and refuses what could not be done later."""
+"""What comes before the steps: reads the data, and stops where a later step would fail."""
 
 from __future__ import annotations
 

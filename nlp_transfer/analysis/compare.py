@@ -1,4 +1,4 @@
-"""Puts finished runs side by side, and says which of them the data can tell apart."""
+"""Compares finished runs, and tests which differences are significant."""
 
 from __future__ import annotations
 

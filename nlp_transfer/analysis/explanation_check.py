@@ -1,4 +1,4 @@
-"""Are explanations better than chance? Words are taken away in their order, and at random.
+"""Compares explanations with random orders of words: deletion and insertion curves.
 
 Deletion and insertion curves (Samek et al. 2017, Petsiuk et al. 2018): an explanation that names
 the words an answer rests on makes its probability fall faster than a random order of words does,

@@ -1,4 +1,4 @@
-"""Opens finished runs, a sweep's too, and sees to it that they were measured on the same rows."""
+"""Opens finished runs and sweeps, and checks that they were measured on the same rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains on an eighth, a quarter, half and all of the labels: would more of them help?"""
+"""Trains on an eighth, a quarter, half and all of the labels, to see if more would help."""
 
 from __future__ import annotations
 

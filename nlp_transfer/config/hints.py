@@ -1,4 +1,4 @@
-"""Names the key that a person means who types one of another place or another library."""
+"""Suggests the key that was meant, where a key is of another section or another library."""
 
 from __future__ import annotations
 

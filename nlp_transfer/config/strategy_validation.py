@@ -1,4 +1,4 @@
-"""What a strategy and its stages cannot be."""
+"""Checks a strategy and its stages for values that are impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Says which values of a configuration have the right type and still cannot be."""
+"""Checks a configuration for values that have the right type and are impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts labelled rows into splits and folds: by drawing, by group, or by hash."""
+"""Draws splits and folds of labelled rows: at random, by group, or by hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a fitted estimator: its own until it goes, and all of the model in a pickle."""
+"""The run folder of a fitted estimator; a pickle of the estimator holds its whole model."""
 
 from __future__ import annotations
 

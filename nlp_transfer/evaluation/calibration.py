@@ -1,7 +1,7 @@
-"""Makes confidence mean what it says: one temperature, folded into the last layer in memory.
+"""Temperature scaling: fits one temperature and folds it into the last layer.
 
-What is measured, exported and answered by a plain `pipeline` is then one model, and its answers
-are the ones it gave before (Guo et al. 2017).
+The model that is measured, the one that is exported and the one that a plain `pipeline` opens are
+then the same, and its decisions do not change (Guo et al. 2017).
 """
 
 from __future__ import annotations

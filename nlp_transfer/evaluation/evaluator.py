@@ -1,4 +1,4 @@
-"""Logits and references into figures."""
+"""Evaluates a split: metrics with intervals, figures by class and by slice."""
 
 from __future__ import annotations
 

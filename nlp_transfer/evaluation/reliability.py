@@ -1,4 +1,4 @@
-"""What a model's confidence is worth: how often it is right when it is sure."""
+"""Reliability: how often the model is right at each level of confidence."""
 
 from __future__ import annotations
 

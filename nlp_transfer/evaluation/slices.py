@@ -1,4 +1,4 @@
-"""Cuts a split into parts that may fare differently: by text length and by columns of the data."""
+"""Slices a split by text length and by columns of the data."""
 
 from __future__ import annotations
 

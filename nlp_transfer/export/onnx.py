@@ -1,4 +1,4 @@
-"""Exports a classifier to ONNX and int8, and keeps what answers the same."""
+"""Exports a classifier to ONNX and int8, and keeps a file only if its answers agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures what was exported to ONNX beside torch, and says what is too far from it."""
+"""Compares an ONNX export with torch, and refuses one that differs too much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the frozen prefix once and lets the suffix train on what it stored.
+"""Runs the frozen prefix once, stores its output, and trains the suffix on that.
 
 Below a stage's boundary nothing learns and nothing drops out, so the hidden states there are the
 same in every epoch. They are computed once, without padding, into memory-mapped files. While the

@@ -1,4 +1,4 @@
-"""Keeps answered windows until they make a file: parts that survive a kill, and their workers."""
+"""Writes answers in parts that survive a kill, shared among workers, and joins them to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets the frozen lower part of a classifier step aside, and says what it would have answered."""
+"""Runs the frozen lower layers of a classifier alone, and the rest on their stored output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol of a kind of label: what is read, decoded and measured differs, the rest is shared.
+"""The protocol of a kind of label: how labels are parsed, decoded, compared and measured.
 
 A kind is one subclass of `Problem`, registered under its name in `registry.py`. It knows numpy
 only. What needs more registers beside it, by the names that it holds: the loss in

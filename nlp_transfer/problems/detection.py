@@ -1,4 +1,4 @@
-"""Tells the kind of label from the label column, and from the configuration of a checkpoint."""
+"""Detects the kind of label from the label column, or from the configuration of a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds labels that look like another label, and labels and texts that stand for nothing."""
+"""Finds labels that look like another label, and cells that stand for a missing value."""
 
 from __future__ import annotations
 

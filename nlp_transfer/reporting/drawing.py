@@ -1,4 +1,4 @@
-"""Draws the report of a finished run; whatever fails in it, the run is not lost."""
+"""Draws the report of a finished run; a failure is one warning."""
 
 from __future__ import annotations
 

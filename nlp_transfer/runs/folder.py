@@ -1,4 +1,4 @@
-"""Names a run by what it was asked, locks it, knows what is finished."""
+"""The folder of a run: its name, its lock, its state and its files."""
 
 from __future__ import annotations
 

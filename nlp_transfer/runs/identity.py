@@ -1,4 +1,4 @@
-"""What makes a run: its configuration, data, local weights and code, and the name made of them."""
+"""What identifies a run: configuration, data, local weights and code; the name of its folder."""
 
 from __future__ import annotations
 

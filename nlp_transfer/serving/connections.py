@@ -1,4 +1,4 @@
-"""Connections that cost a bounded time and memory, whatever the other side does.
+"""Limits the time and the memory that a connection may take.
 
 uvicorn closes a connection that is idle after an answer, but it waits without a limit for the
 first request, for the rest of a request's headers, and for a client that does not read its answer.

@@ -1,4 +1,4 @@
-"""Says what a run would do, and what its stages did."""
+"""The plan of a run in words, and the history of its stages for `run.json`."""
 
 from __future__ import annotations
 

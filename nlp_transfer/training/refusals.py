@@ -1,4 +1,4 @@
-"""Refuses before training what training could not do."""
+"""Stops before training where training would fail."""
 
 from __future__ import annotations
 

@@ -35,12 +35,12 @@ from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.shortcuts.packing import without_padding
 from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
 from nlp_transfer.problems import Problem
-from nlp_transfer.tokenization.encoding import Collator, Encoded, TrainingRows
+from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import Loss, find_loss, losses_of_rows
 from nlp_transfer.training.objectives.class_weights import weigh_labels
-from nlp_transfer.training.objectives.objective import Objective, objective_of
+from nlp_transfer.training.objectives.objective import objective_of
 from nlp_transfer.training.objectives.target_scaling import TargetScaler
 from nlp_transfer.training.optimization.arguments import epochs_between
 from nlp_transfer.training.optimization.best_epoch import BestEpoch, ValidationResult
@@ -75,7 +75,7 @@ class StageRun:
         return "validation" in self.encoded.splits and self.loss.reads_logits
 
     @property
-    def labels_seen(self) -> bool:
+    def labels_read(self) -> bool:
         """Whether an earlier stage has learned from the labels."""
         return any(self._loss_of(stage).reads_labels for stage in self.earlier)
 
@@ -153,10 +153,10 @@ def run_stage(run: StageRun) -> StageHistory:
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     start = time.perf_counter()
     sample_split = encoded.splits.get("validation", encoded.splits["train"])
-    some = sample_split.inputs.first(COMPARED_ROWS)
-    ask = partial(predict_logits, model, some, encoded.collator, config.evaluation.max_tokens)
+    sample, tokens = sample_split.inputs.first(COMPARED_ROWS), config.evaluation.max_tokens
+    predict = partial(predict_logits, model, sample, encoded.collator, tokens)
     checkpointed = recomputed(model, config.training.gradient_checkpointing)
-    with adapted(model, stage, anatomy, ask), checkpointed:
+    with adapted(model, stage, anatomy, predict), checkpointed:
         learning, all_of_them = count_parameters(model, stage, anatomy)
         logger.info(
             "stage %s: %s learns, %s of %s parameters (%.1f%%)",
@@ -166,8 +166,8 @@ def run_stage(run: StageRun) -> StageHistory:
             f"{all_of_them:,}",
             100 * learning / all_of_them,
         )
-        stored = trained_on_features(run.pretrained, encoded, stage, config.features, run.process)
-        with stored as stage_inputs, frozen_below(model, stage, anatomy):
+        inputs = trained_on_features(run.pretrained, encoded, stage, config.features, run.process)
+        with inputs as stage_inputs, frozen_below(model, stage, anatomy):
             encoded_at = time.perf_counter()
             outcome = _solve(run, stage_inputs) if stage.solver is Solver.exact else None
             if outcome is None:
@@ -209,7 +209,7 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     only_first = run.loss.reads != "embeddings" or _embeds_first_token(run, encoded)
     with (
         objective_of(run, encoded) as objective,
-        only_used_rows(model, _tokens(objective, encoded.collator)),
+        only_used_rows(model, objective.tokens(encoded.collator)),
         fast_linear_maps(model),
         shortened(model, only_first),
         without_padding(model) if run.loss.reads == "embeddings" else nullcontext(),
@@ -232,14 +232,6 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     if stops.stopped_by is not None:
         raise stop_error(stops.stopped_by, f"after step {outcome.steps}")
     return outcome
-
-
-def _tokens(objective: Objective, collator: Collator) -> np.ndarray:
-    """The tokens of all rows that are learned from; none where hidden states are stored instead."""
-    tokens = objective.rows.inputs.flat.get("input_ids")
-    if tokens is None:
-        return np.array([], dtype=int)
-    return np.append(np.unique(tokens), collator.padding["input_ids"])
 
 
 def _embeds_first_token(run: StageRun, encoded: Encoded) -> bool:
@@ -292,7 +284,7 @@ def _solve(run: StageRun, encoded: Encoded) -> Outcome | None:
         run.process,
         run.config.seed,
         run.label_weights,
-        fitted_on_train=run.labels_seen and not run.stage.pristine,
+        fitted_on_train=run.labels_read and not run.stage.pristine,
     )
     if strength is None:
         logger.info("  this head cannot hold a linear function: it is trained by gradient")

@@ -1,4 +1,4 @@
-"""Which process am I, of how many, on what hardware: precision and threads decided once."""
+"""The process of a run: its rank, device, precision and threads, decided once."""
 
 from __future__ import annotations
 

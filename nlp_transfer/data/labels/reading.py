@@ -1,4 +1,4 @@
-"""Reads the label column; what its cells mean, the kind of label knows."""
+"""Reads the label column; the kind of label interprets its cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far each metric could be off: 95% bootstrap intervals.
+"""95% bootstrap intervals of metrics.
 
 Rows are drawn again, as many as there are, `DRAWS` times. What is taken from the draws depends on
 the metric, and is what `scripts/interval_coverage.py` finds to hold the truth in 95 of 100 samples,

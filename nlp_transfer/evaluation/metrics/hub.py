@@ -1,4 +1,4 @@
-"""Between the registry and the `evaluate` library: metrics of the Hub, and ours in its shape."""
+"""Converts metrics between the registry and the `evaluate` library."""
 
 from __future__ import annotations
 

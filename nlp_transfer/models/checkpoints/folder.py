@@ -1,4 +1,4 @@
-"""Knows what lies in a checkpoint folder: which part is missing, damaged or of another kind."""
+"""Inspects a checkpoint folder: which part is missing, damaged or of another kind."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The same answers and gradients, computed in a shorter way: while it lasts, inside a model."""
+"""Context managers in which a model computes the same with less work."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from nlp_transfer.models.stages import stage_steps
-from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit, input_length
+from nlp_transfer.tokenization.encoding import Collator, Encoded, EncodedSplit, input_length
 from nlp_transfer.training.losses import LossOptions, document_loss
 from nlp_transfer.training.objectives.contrastive import (
     ContrastiveBatches,
@@ -41,16 +42,27 @@ class Objective:
     loss: Callable[..., torch.Tensor]
     groups: list[dict[str, Any]] = field(default_factory=list)  # of the optimizer
 
+    def tokens(self, collator: Collator) -> np.ndarray:
+        """The tokens of all rows, int [tokens]; none where hidden states are stored instead."""
+        ids = self.rows.inputs.flat.get("input_ids")
+        if ids is None:
+            return np.array([], dtype=int)
+        return np.append(np.unique(ids), collator.padding["input_ids"])
+
 
 def objective_of(run: StageRun, encoded: Encoded) -> AbstractContextManager[Objective]:
-    """The objective of a stage, by what its loss reads; the model is listened to while it lasts.
+    """The objective of a stage, by what its loss reads; hooks on the model last as long.
 
     Args:
         encoded: what the stage reads, tokens or stored features.
     """
-    kinds = {"logits": _of_logits, "embeddings": _of_embeddings, "pairs": _of_pairs}
-    kinds["teacher"] = _of_teacher
-    return kinds[run.loss.reads](run, encoded)
+    by_input = {
+        "logits": _of_logits,
+        "embeddings": _of_embeddings,
+        "pairs": _of_pairs,
+        "teacher": _of_teacher,
+    }
+    return by_input[run.loss.reads](run, encoded)
 
 
 @contextmanager

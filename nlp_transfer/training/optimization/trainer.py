@@ -1,4 +1,4 @@
-"""The `Trainer` of one stage: the planned batches, the one loss, our rates, our evaluation."""
+"""The `Trainer` of one stage: planned batches, one loss, rates by layer, one evaluation."""
 
 from __future__ import annotations
 
