@@ -2,7 +2,7 @@
 
 A kind is one subclass of `Problem`, registered under its name in `registry.py`. It knows numpy
 only. What needs more registers beside it, by the names that it holds: the loss in
-`training.losses`, the solver of a head in `features.linear_models`, metrics in `evaluation`.
+`training.losses`, the solver of a head in `features.solvers`, metrics in `evaluation.metrics`.
 """
 
 from __future__ import annotations
