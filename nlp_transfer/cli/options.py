@@ -51,9 +51,7 @@ def run_completion(arguments: Namespace) -> None:
     """Print a script that completes commands, flags, options and files."""
     from nlp_transfer.cli.main import COMMANDS, make_parser
 
-    template = (
-        resources.files("nlp_transfer.cli.commands").joinpath("completion.sh").read_text("utf-8")
-    )
+    template = resources.files("nlp_transfer.cli").joinpath("completion.sh").read_text("utf-8")
     cases = "\n".join(
         f"    {name}) words='{' '.join(words)}' ;;" for name, words in _words(make_parser()).items()
     )
