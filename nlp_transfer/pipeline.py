@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from transformers import TrainerCallback
@@ -46,6 +47,8 @@ from nlp_transfer.training.extensions import (
     unused_extensions,
     with_loss,
 )
+from nlp_transfer.training.forecast.clock import processor_seconds
+from nlp_transfer.training.forecast.rungs import begin_budget, pays, rungs_of
 from nlp_transfer.training.loop import train
 from nlp_transfer.training.losses import Loss
 from nlp_transfer.training.plan import keys_without_effect, plan
@@ -155,7 +158,7 @@ def is_over_soon(setup: RunSetup) -> bool:
 
 def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
     """Load the checkpoint, encode every split, and report on the data."""
-    start = time.time()
+    start, began, busy = time.time(), time.monotonic(), processor_seconds(setup.process.device)
     corpus, checkpoint = setup.corpus, setup.config.checkpoint
     checkpoint = replace(checkpoint, pooling=follow_sentence_encoder(checkpoint))
     config = replace(setup.config, checkpoint=checkpoint)
@@ -167,7 +170,7 @@ def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
     context = TrainingContext(
         pretrained, encoded, label_rows, setup.metrics, config, folder, setup.extensions
     )
-    return Prepared(setup, context, start)
+    return Prepared(setup, begin_budget(context, began), start, busy)
 
 
 def fit(prepared: Prepared) -> Fitted:
@@ -178,7 +181,8 @@ def fit(prepared: Prepared) -> Fitted:
     """
     setup, context = prepared.setup, prepared.context
     corpus, kind = setup.corpus, context.pretrained.model.config.model_type
-    selection = select(context, candidates(setup.config, corpus, kind), corpus.folds)
+    rungs = rungs_of(context, candidates(setup.config, corpus, kind), corpus)
+    selection = select(context, rungs.recipes, corpus.folds, partial(pays, context, rungs))
     answers = {} if selection.logits is None else {CROSS_VALIDATION: selection.logits}
     config, pretrained, stages = context.start(selection.recipe)
     for line in keys_without_effect(config, stages):
@@ -192,7 +196,7 @@ def fit(prepared: Prepared) -> Fitted:
         answers, stages = held_out.answers, held_out.stages_as_long
         splits = {"train": all_rows(context, corpus.withheld)}
     splits["train"] = context.training_rows(selection.recipe, splits["train"])
-    encoded, extensions = replace(context.encoded, splits=splits), context.extensions
+    encoded, extensions = replace(context.encoded, splits=splits), context.for_final()
     trained = train(
         pretrained, encoded, stages, context.metrics, config, context.folder, extensions
     )

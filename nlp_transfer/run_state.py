@@ -45,6 +45,8 @@ class Prepared:
     context: TrainingContext
     start: float
     """Seconds of the clock, as `time.time` gives them."""
+    processor_start: float
+    """The same by `processor_seconds`."""
 
     @property
     def folder(self) -> RunFolder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, SAMPLE_TEXTS, save_classifier, write_csv
+from conftest import LABELS, NASTY, NICE, SAMPLE_TEXTS, save_classifier, write_csv
+from fastapi.testclient import TestClient
 
 from nlp_transfer import Classifier
-from nlp_transfer.analysis.explanation_check import removal_curves
-from nlp_transfer.analysis.explanation_text import explanation_lines
+from nlp_transfer.analysis.explanations.check import removal_curves
+from nlp_transfer.analysis.explanations.text import explanation_lines
 from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.explanation import MOST_UNITS, Explanation, Word, without, words_of
+from nlp_transfer.serving.app import make_app
 
 TEXT = "we found the lovely film really boring and dim"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -214,7 +217,7 @@ def test_lines_fit_the_terminal(folder: Path) -> None:
 
 
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nlp_transfer.analysis import explanation_text
+    from nlp_transfer.analysis.explanations import text as explanation_text
 
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -297,3 +300,69 @@ def test_the_nearest_row_of_a_text_of_train_is_that_row(
 
 def test_a_word_knows_where_it_stands() -> None:
     assert words_of("a b", second=True) == [Word("a", 0, 1, True), Word("b", 2, 3, True)]
+
+
+@pytest.fixture(scope="module")
+def explained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the finished run, with explanations in its report."""
+    copy = tmp_path_factory.mktemp("explained") / "run"
+    shutil.copytree(finished, copy)
+    main(["report", str(copy), "--explain"])
+    return copy
+
+
+def test_the_report_shades_the_words_of_mistakes_and_names_the_nearest_rows(
+    explained: Path,
+) -> None:
+    page = (explained / "report.html").read_text("utf-8")
+    entries = json.loads((explained / "explanations.json").read_text("utf-8"))
+    assert '<mark class="for-3">' in page and re.search(r"like <bdi>(posi|nega)tive</bdi>", page)
+    for mistake in entries["mistakes"]:
+        assert mistake["neighbours"] and max(abs(level) for _, level in mistake["parts"][0]) == 3
+        text = "".join(piece for piece, _ in mistake["parts"][0])
+        assert text in re.sub("</?mark[^>]*>", "", page)
+
+
+def test_the_report_lists_the_words_of_each_class_and_checks_them_against_chance(
+    explained: Path,
+) -> None:
+    entries = json.loads((explained / "explanations.json").read_text("utf-8"))
+    by_label = {each["label"]: each for each in entries["classes"]}
+    words_for = {each["word"] for each in by_label["positive"]["for"]}
+    words_against = {each["word"] for each in by_label["positive"]["against"]}
+    assert len(words_for & set(NICE)) > len(words_for & set(NASTY))
+    assert len(words_against & set(NASTY)) > len(words_against & set(NICE))
+    assert all("better than a random order" in verdict for verdict in entries["verdicts"])
+    page = (explained / "report.html").read_text("utf-8")
+    assert "better than chance?" in page
+
+
+def test_explanations_stay_in_the_run_folder(explained: Path) -> None:
+    assert not list((explained / "model").rglob("explanations*"))
+    text = json.loads((explained / "explanations.json").read_text("utf-8"))["mistakes"][0]
+    near = text["neighbours"][0]["text"]
+    for file in (explained / "model").glob("*"):
+        if file.suffix in (".json", ".md"):
+            assert near not in file.read_text("utf-8")
+
+
+def test_a_report_without_explanations_says_how_to_get_them(finished: Path) -> None:
+    assert f"nlp-transfer report {finished} --explain" in (finished / "report.html").read_text()
+
+
+def test_the_server_explains_where_it_was_told_to(folder: Path) -> None:
+    classifier = Classifier.load(folder)
+    [expected] = classifier.explain([TEXT])
+    with TestClient(make_app(classifier, explains=True), base_url="http://localhost") as client:
+        assert client.get("/model").json()["explains"] is True
+        reply = client.post("/explain", json={"text": TEXT}).json()
+        several = client.post("/explain", json={"texts": [TEXT]})
+        long = client.post("/explain", json={"text": "word " * 500})
+    assert reply["label"] == expected.labels[0]
+    assert [w["weight"] for w in reply["words"]] == pytest.approx(expected.weights[0], abs=1e-4)
+    assert [TEXT[w["start"] : w["end"]] for w in reply["words"]] == TEXT.split()
+    assert several.status_code == 422 and "one text is explained" in several.json()["detail"]
+    assert long.status_code == 422 and "at most 128 words" in long.json()["detail"]
+    with TestClient(make_app(classifier), base_url="http://localhost") as client:
+        assert client.get("/model").json()["explains"] is False
+        assert client.post("/explain", json={"text": TEXT}).status_code == 404

@@ -15,6 +15,7 @@ from nlp_transfer.cli.commands import (
     check,
     compare,
     distill,
+    estimate,
     evaluate,
     explain,
     export,
@@ -44,7 +45,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
 # Its arguments are Hydra's: `main` does not parse them.
 TRAIN = Command("train", "Train a classifier: +task=… KEY=VALUE …", no_arguments, _run_train)
 GROUPS = {
-    "Prepare and train": (check.CHECK, rank.RANK, TRAIN, options.OPTIONS),
+    "Prepare and train": (check.CHECK, rank.RANK, estimate.ESTIMATE, TRAIN, options.OPTIONS),
     "Judge a model": (
         evaluate.EVALUATE,
         compare.COMPARE,

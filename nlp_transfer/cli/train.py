@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,10 +59,12 @@ FLAGS = {
 # of many lengths took 250 MB of them on a CPU.
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 KERNELS_KEPT = "128"
+_BEGAN: list[float] = []  # the command, by the monotonic clock; Hydra calls without arguments
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit codes are those of `ExitCode`."""
+    _BEGAN.append(time.monotonic())
     arguments = with_quotes(sys.argv[1:] if arguments is None else arguments)
     sys.argv[1:] = arguments  # where Hydra reads them
     replace_unprintable()
@@ -173,9 +176,10 @@ def _compose_and_run(tree: DictConfig) -> float:
         # These import torch, which `--help` and a finished run need not wait for.
         with quick_imports():
             from nlp_transfer.pipeline import run
+            from nlp_transfer.training.forecast.budget import command_began
             from nlp_transfer.training.optimization.signals import handle_signals
 
-        with handle_signals():
+        with handle_signals(), command_began(_BEGAN[-1]):
             result = run(config)
     except (UserError, OSError) as error:
         refusal = of_the_disk(error) if isinstance(error, OSError) else error

@@ -229,6 +229,9 @@ class StrategyConfig:
     """Start from a head that is solved on frozen features."""
     label_names: bool | None = None
     """Use label names as training texts; null: auto does if they are words and rows are few."""
+    max_minutes: float | None = None
+    """The most minutes of the run: auto starts nothing that they do not pay for, and training ends
+    in time for the best model so far to be exported; null: as long as it takes."""
     allow_destructive_rate: bool = False
     """Allow learning rates of the encoder above 1e-3."""
 

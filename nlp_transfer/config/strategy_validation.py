@@ -28,6 +28,7 @@ def impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
     positive = {
         "strategy.epochs": strategy.epochs,
         "strategy.learning_rate": strategy.learning_rate,
+        "strategy.max_minutes": strategy.max_minutes,
     }
     for name, stage in strategy.stages.items():
         key = f"strategy.stages.{name}"

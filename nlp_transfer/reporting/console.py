@@ -24,6 +24,7 @@ def summary(run: dict[str, Any], metrics: dict[str, Any], folder: Path) -> str:
     parts = (
         _candidate_lines(run.get("ladder", [])),
         _stage_lines(run),
+        _budget_lines(run),
         _metric_lines(metrics),
         _threshold_lines(run["thresholds"], metrics),
         _calibration_lines(run["calibration"]),
@@ -66,6 +67,12 @@ def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
             f"  {stage['name']}: {stage['learns']}, {stage['parameters']:,} of "
             f"{stage['all_parameters']:,} parameters ({share:.1f}%), {stage['steps']} steps, {time}"
         )
+
+
+def _budget_lines(run: dict[str, Any]) -> Iterator[str]:
+    budget = run.get("budget")
+    if budget is not None:
+        yield from wrapped(budget["sentence"])
 
 
 def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:

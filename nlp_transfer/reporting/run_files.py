@@ -17,7 +17,9 @@ from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.run_state import Measured
 from nlp_transfer.runs.provenance import provenance
 from nlp_transfer.runs.record import RunEntries
+from nlp_transfer.training.forecast.clock import processor_seconds
 from nlp_transfer.training.plan import describe_stages
+from nlp_transfer.utils.memory import device_peak_bytes, peak_bytes
 
 
 def metrics_of(measured: Measured) -> dict[str, dict[str, Any]]:
@@ -65,6 +67,11 @@ def entries_of(
         predictions=predictions,
         ms_per_text=measured.ms_per_text,
         seconds=round(time.time() - prepared.start, 2),
+        processor_seconds=round(
+            processor_seconds(setup.process.device) - prepared.processor_start, 2
+        ),
+        peak_memory={"host": peak_bytes(), "device": device_peak_bytes()},
+        budget=None if prepared.context.budget is None else prepared.context.budget.as_entry(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(fitted.config, fitted.model.config, setup.process),
     )

@@ -20,6 +20,7 @@ from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.runs.folder import (
     CONFIG_FILE,
     DATA_REPORT_FILE,
+    EXPLANATIONS_FILE,
     METRICS_FILE,
     MISTAKES_FILE,
     RUN_FILE,
@@ -54,6 +55,7 @@ class RunRecord:
     metrics: dict[str, Any]
     data: dict[str, Any]
     mistakes: dict[str, Any]
+    explanations: dict[str, Any]
     stages: list[StageSoFar]  # those that have begun, in their order
     to_come: list[str]  # names of stages
 
@@ -126,6 +128,7 @@ def read_record(folder: Path) -> RunRecord:
         _read(folder / METRICS_FILE),
         _read(folder / DATA_REPORT_FILE),
         _read(folder / MISTAKES_FILE),
+        _read(folder / EXPLANATIONS_FILE),
         stages,
         [name for name in _planned(config, run) if name not in names],
     )

@@ -33,6 +33,7 @@ METRICS_FILE = "metrics.json"
 DATA_REPORT_FILE = "data_report.json"
 PREDICTIONS = "predictions"  # a folder
 MISTAKES_FILE = "mistakes.json"
+EXPLANATIONS_FILE = "explanations.json"
 REPORT_FILE = "report.html"
 REPORT_MD_FILE = "report.md"
 ADOPTED = "adopted"  # in run.json: another run's decisions, and nothing else yet
@@ -257,6 +258,6 @@ def _remove_results(path: Path) -> None:
     """An unfinished run has none, whatever stands there."""
     for name in ("model", "model.part", PREDICTIONS):
         shutil.rmtree(path / name, ignore_errors=True)
-    for name in (METRICS_FILE, MISTAKES_FILE, REPORT_FILE, REPORT_MD_FILE):
+    for name in (METRICS_FILE, MISTAKES_FILE, EXPLANATIONS_FILE, REPORT_FILE, REPORT_MD_FILE):
         (path / name).unlink(missing_ok=True)
         (path / f"{name}.part").unlink(missing_ok=True)

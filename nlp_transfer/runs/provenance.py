@@ -19,18 +19,23 @@ CPUS = Path("/proc/cpuinfo")
 
 def provenance(config: Config, model_config: Any, process: ProcessContext) -> dict[str, Any]:
     """For `run.json`: the versions, the machine and the checkpoint that a run depends on."""
-    import torch  # inside: commands that only read do not wait for it
-
     commit = getattr(model_config, "_commit_hash", None)  # where it comes from the Hub
     return {
         "versions": versions(),
-        "machine": {
-            "processor": _processor(process.device),
-            "device": process.device.type,
-            "processes": process.world_size,
-            "threads": torch.get_num_threads(),
-        },
+        "machine": machine_of(process),
         "checkpoint": {"commit": commit, "weights": weights_of(config)},
+    }
+
+
+def machine_of(process: ProcessContext) -> dict[str, Any]:
+    """What computes: two of the same kind take about the same time."""
+    import torch  # inside: commands that only read do not wait for it
+
+    return {
+        "processor": _processor(process.device),
+        "device": process.device.type,
+        "processes": process.world_size,
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -41,6 +41,12 @@ class RunEntries:
     """Date and time in UTC, ISO 8601."""
     refit: dict[str, Any] | None = None
     """Rows, seconds and epochs of the final model, where it has also learned from withheld rows."""
+    processor_seconds: float | None = None
+    """Of `seconds`, what this process computed: CPU seconds over all threads; on a GPU the same."""
+    peak_memory: dict[str, int | None] = field(default_factory=dict)
+    """Bytes that the process held at most, on the host and on a GPU."""
+    budget: dict[str, Any] | None = None
+    """What `strategy.max_minutes` has changed, where it is given."""
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)

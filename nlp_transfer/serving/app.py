@@ -22,6 +22,7 @@ from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.serving.batcher import Limits, Refused
 from nlp_transfer.serving.documentation import POLICY, documentation
+from nlp_transfer.serving.explaining import explain_text
 from nlp_transfer.serving.protection import Access, Gate
 from nlp_transfer.serving.request_body import ClassifyRequest, parse, read_body
 from nlp_transfer.serving.service import Service
@@ -47,6 +48,7 @@ def make_app(
     title: str = "",
     access: Access | None = None,
     load: Callable[[], Classifier] | None = None,
+    explains: bool = False,
 ) -> FastAPI:
     """The application: `/classify`, `/model`, `/healthz`, `/readyz`, `/metrics`, `/`, `/docs`.
 
@@ -54,6 +56,7 @@ def make_app(
         title: the name of the model on its pages.
         access: who may ask; None: everybody, by a known host name.
         load: opens the newest model for `/-/reload`; None: there is none.
+        explains: whether `/explain` names the words of an answer, and the page has a switch for it.
     """
     access = access or Access()
     service = Service(classifier, limits or Limits(), load)
@@ -68,7 +71,9 @@ def make_app(
     app = FastAPI(title=name, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     _add_classify(app, service)
-    _add_model(app, service, name)
+    _add_model(app, service, name, explains)
+    if explains:
+        _add_explain(app, service)
     _add_watching(app, service)
     if load is not None:
         _add_reload(app, service, bool(access.keys))
@@ -122,7 +127,31 @@ def _refuse(classifier: Classifier, texts: list[str], pairs: list[str] | None) -
         raise Refused(422, str(error)) from error
 
 
-def _add_model(app: FastAPI, service: Service, name: str) -> None:
+def _add_explain(app: FastAPI, service: Service) -> None:
+    body = {"application/json": {"schema": ClassifyRequest.model_json_schema()}}
+    limits = service.limits
+
+    @app.post(
+        "/explain",
+        responses={code: {"description": reason} for code, reason in REFUSALS.items()},
+        openapi_extra={"requestBody": {"required": True, "content": body}},
+    )
+    async def explain(request: Request) -> Response:
+        """The words that the answer to one text rests on: what its log-odds lose without each."""
+        try:
+            request_body = parse(await read_body(request, limits.body))
+            texts, pairs = request_body.parts(limits)
+            if request_body.text is None:
+                raise Refused(422, 'expected "text", found "texts": one text is explained.')
+            _refuse(service.batcher.classifier, texts, pairs)
+            pair = None if pairs is None else pairs[0]
+            return JSONResponse(await explain_text(service.batcher, texts[0], pair, limits))
+        except Refused as refused:
+            headers = {"Retry-After": "1"} if refused.status == 503 else None
+            return JSONResponse({"detail": str(refused)}, refused.status, headers)
+
+
+def _add_model(app: FastAPI, service: Service, name: str, explains: bool) -> None:
     @app.get("/model")
     async def model() -> dict[str, Any]:
         """The name of the model, its labels and thresholds, and whether it takes pairs."""
@@ -133,6 +162,7 @@ def _add_model(app: FastAPI, service: Service, name: str) -> None:
             "labels": list(classifier.decoder.labels),
             "thresholds": dict(classifier.decoder.thresholds),
             "paired": classifier.engine.paired,
+            "explains": explains,
         }
 
 

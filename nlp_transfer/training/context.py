@@ -20,6 +20,7 @@ from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit
 from nlp_transfer.tokenization.subsets import append_documents
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
+from nlp_transfer.training.forecast.budget import Budget, Deadline
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class TrainingContext:
     config: Config
     folder: RunFolder
     extensions: Extensions = NO_EXTENSIONS
+    budget: Budget | None = None  # None: as long as it takes
 
     @property
     def train_rows(self) -> EncodedSplit:
@@ -47,6 +49,24 @@ class TrainingContext:
         rows = len(self.encoded.splits["train"].labels)
         stages = plan_stages(recipe.strategy, pretrained.anatomy, rows, config.training.batch_size)
         return config, pretrained, stages
+
+    def for_fold(self, parts: int = 2) -> Extensions:
+        """The extensions of a training whose model is not the final one.
+
+        Args:
+            parts: trainings that share what is left of the budget, this one included.
+        """
+        return self._in_time(self.extensions.for_fold(), parts, is_final=False)
+
+    def for_final(self) -> Extensions:
+        """Those of the final model."""
+        return self._in_time(self.extensions, 1, is_final=True)
+
+    def _in_time(self, extensions: Extensions, parts: int, is_final: bool) -> Extensions:
+        if self.budget is None:
+            return extensions
+        deadline = Deadline(self.budget, self.budget.share(parts), is_final)
+        return replace(extensions, deadline=deadline)
 
     def training_rows(self, recipe: Recipe, train: EncodedSplit) -> EncodedSplit:
         """These rows of train, and the label names where the recipe has them."""

@@ -44,7 +44,8 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
         held_out = folds == fold
         start = time.monotonic()
         if not broadcast_from_rank_zero(file.is_file, process):
-            answers = _answer_fold(context, recipe, part, held_out)
+            left = int(folds.max()) + 1 - fold
+            answers = _answer_fold(context, recipe, part, held_out, left + 1)
             if process.is_first:
                 _write(file, answers)
                 shutil.rmtree(part.checkpoints, ignore_errors=True)
@@ -69,7 +70,7 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
 
 
 def _answer_fold(
-    context: TrainingContext, recipe: Recipe, part: RunFolder, held_out: np.ndarray
+    context: TrainingContext, recipe: Recipe, part: RunFolder, held_out: np.ndarray, parts: int
 ) -> np.ndarray:
     rows = context.encoded.splits["train"]
     train_part = context.training_rows(recipe, select_documents(rows, ~held_out))
@@ -83,7 +84,7 @@ def _answer_fold(
             context.metrics,
             config,
             part,
-            context.extensions.for_fold(),
+            context.for_fold(parts),
         ).model
     return context.predict(model, select_documents(rows, held_out))
 

@@ -15,6 +15,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.models.stages import Stage
 from nlp_transfer.problems import Problem
+from nlp_transfer.training.forecast.budget import Deadline
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import Loss, find_loss
 from nlp_transfer.utils.object_digest import Unhashable, digest_of_object
@@ -29,6 +30,7 @@ class Extensions:
     metrics: tuple[Metric | MetricFunction, ...] = ()
     callbacks: tuple[TrainerCallback, ...] = ()
     loss: Loss | None = None
+    deadline: Deadline | None = None  # of one training, by `strategy.max_minutes`
 
     @classmethod
     def of(

@@ -73,7 +73,7 @@ def train_held_out(
         context.metrics,
         config,
         replace(context.folder, part="held_out"),
-        context.extensions.for_fold(),
+        context.for_fold(),
     )
     tested = ["test"] if "test" in withheld and config.evaluation.test else []
     answers = context.predict_splits(trained.model, ["validation", *tested])

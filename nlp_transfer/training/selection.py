@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -42,7 +43,12 @@ class Selection:
         return [asdict(entry) for entry in self.evidence]
 
 
-def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | None) -> Selection:
+def select(
+    context: TrainingContext,
+    recipes: list[Recipe],
+    folds: np.ndarray | None,
+    pays: Callable[[Recipe], bool] = lambda _: True,
+) -> Selection:
     """Climb the recipes as long as the next is better, with regard to the standard error.
 
     Rows are the same for all, so differences are paired; compared are the errors of each row.
@@ -50,6 +56,7 @@ def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | 
     Args:
         recipes: cheapest first.
         folds: int [rows of train]; None: there is one recipe, and validation judges it.
+        pays: whether the budget of the run pays for a recipe; the first one is never asked about.
     """
     auto, decide = context.config.strategy.is_auto, context.folder.decide
     if folds is None:
@@ -63,6 +70,8 @@ def select(context: TrainingContext, recipes: list[Recipe], folds: np.ndarray | 
     evidence: list[Evidence] = []
     best, fewest = recipes[0].name, np.array([])
     for recipe in recipes:
+        if evidence and not pays(recipe):
+            break
         start = time.monotonic()
         logits[recipe.name] = cross_validate(context, recipe, folds)
         losses = problem.row_losses(references, logits[recipe.name])

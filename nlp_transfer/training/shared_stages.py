@@ -26,7 +26,7 @@ def train_shared_stages(context: TrainingContext, recipe: Recipe) -> None:
     """
     config, pretrained, stages = context.start(recipe)
     problem = context.metrics.problem
-    extensions = context.extensions.for_fold()
+    extensions = context.for_fold()
     shared = list(
         takewhile(lambda s: not loss_of(s, config, problem, extensions).reads_labels, stages)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from nlp_transfer.cli.arguments import Command, Parser, add_out, check_out
+from nlp_transfer.cli.arguments import Command, Parser, add_out, check_out, positive
 
 
 def _add_compare(parser: Parser) -> None:
@@ -29,12 +29,23 @@ def run_compare(arguments: Namespace) -> None:
 
 def _add_report(parser: Parser) -> None:
     parser.add_argument("folder", type=Path, help="a run, finished or not")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="shade the words of mistakes, list those of each class, and check them against chance",
+    )
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
 
 
 def run_report(arguments: Namespace) -> None:
     """Write report.html and report.md of a run."""
     from nlp_transfer.reporting.html.report import write_report
 
+    if arguments.explain:
+        from nlp_transfer.analysis.explanations.of_run import explain_run
+        from nlp_transfer.utils.text import seconds
+
+        print(f"explained in {seconds(explain_run(arguments.folder, arguments.threads))}")
     print(write_report(arguments.folder))
 
 

@@ -20,7 +20,7 @@ from nlp_transfer.cli.arguments import (
 from nlp_transfer.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
-    from nlp_transfer.analysis.nearest_rows import Neighbour
+    from nlp_transfer.analysis.explanations.nearest_rows import Neighbour
     from nlp_transfer.inference.explanation import Explanation
 
 ROWS = 20  # of a file
@@ -96,8 +96,8 @@ def _refuse(arguments: Namespace) -> None:
 
 
 def _check(classifier: Any, arguments: Namespace) -> None:
-    from nlp_transfer.analysis.explanation_check import ROWS as CHECKED
-    from nlp_transfer.analysis.explanation_check import check_run
+    from nlp_transfer.analysis.explanations.check import ROWS as CHECKED
+    from nlp_transfer.analysis.explanations.check import check_run
     from nlp_transfer.utils.files import write_text
 
     rows = arguments.rows or CHECKED
@@ -138,7 +138,7 @@ def _neighbours(
 ) -> list[list[Neighbour]] | None:
     if arguments.neighbours is None:
         return None
-    from nlp_transfer.analysis.nearest_rows import nearest_rows
+    from nlp_transfer.analysis.explanations.nearest_rows import nearest_rows
 
     filled = [text or "" for text in texts]
     seconds = None if pairs is None else [text or "" for text in pairs]
@@ -160,7 +160,7 @@ def _entries(
 def _print(
     explanations: list[Explanation | None], neighbours: list[list[Neighbour]] | None
 ) -> None:
-    from nlp_transfer.analysis.explanation_text import LEGEND, colours, explanation_lines
+    from nlp_transfer.analysis.explanations.text import LEGEND, colours, explanation_lines
     from nlp_transfer.utils.text import wrapped
 
     colour = colours()

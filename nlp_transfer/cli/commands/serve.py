@@ -49,6 +49,11 @@ def _add_arguments(parser: Parser) -> None:
         "--max-requests-per-minute", type=positive, metavar="N", help="of one client (no limit)"
     )
     parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="also answer /explain, and show the words on the page: an answer for each word",
+    )
+    parser.add_argument(
         "--log-requests", action="store_true", help="a line of JSON each, without texts"
     )
 
@@ -95,7 +100,8 @@ def run_serve(arguments: Namespace) -> None:
             return Classifier.load(folder, backend, arguments.threads)
 
         limits = Limits(*(getattr(arguments, f"max_{name}") for name, *_ in LIMITS))
-        app = make_app(load(), limits, model_title(folder), access, load)
+        title, explains = model_title(folder), arguments.explain
+        app = make_app(load(), limits, title, access, load, explains)
         url = "http://{}:{}".format(*listener.getsockname()[:2])
         print(f"{folder} by {backend}: {url}", file=sys.stderr, flush=True)
         serve(app, listener, arguments.root_path.rstrip("/"))

@@ -54,6 +54,7 @@ def page(record: RunRecord) -> str:
         "confidence": sections.confidence(record),
         "slices": sections.slices(record),
         "errors": sections.errors(record),
+        "explanations": sections.explanations(record),
         "commands": list(sections.commands(record)),
     }
     without_glossary = templates.get_template(TEMPLATE).render(**context, glossary={})

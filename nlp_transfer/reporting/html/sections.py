@@ -263,7 +263,46 @@ def errors(record: RunRecord) -> dict[str, Any]:
     curve = plots.by_length(parts, axis, not scored) if len(parts) > 1 else None
     title = split_title(record.mistakes["split"])
     conclusion = conclusions.errors(record)
-    return {**record.mistakes, "curve": curve, "title": title, "conclusion": conclusion}
+    explained = {
+        (each["file"], each["row"]): each for each in record.explanations.get("mistakes", ())
+    }
+    kinds = [
+        {
+            **kind,
+            "examples": [
+                {**row, "explained": explained.get((row.get("file"), row["row"]))}
+                for row in kind["examples"]
+            ],
+        }
+        for kind in record.mistakes["kinds"]
+    ]
+    return {
+        **record.mistakes,
+        "kinds": kinds,
+        "explained": bool(explained),
+        "curve": curve,
+        "title": title,
+        "conclusion": conclusion,
+    }
+
+
+def explanations(record: RunRecord) -> dict[str, Any]:
+    """The words of each class, and the curves against chance."""
+    entries, check = record.explanations, record.explanations.get("check")
+    if not entries:
+        return {}
+    figure = None
+    if check is not None:
+        curves = (check[name] for name in ("deletion", "insertion", "random"))
+        figure = plots.removal(check["fractions"], *curves)
+    return {
+        "classes": [each for each in entries["classes"] if each["for"] or each["against"]],
+        "rows": entries["rows"],
+        "title": split_title(entries["split"]),
+        "of_train": entries["split"] == "cross_validation",
+        "verdicts": entries.get("verdicts", []),
+        "figure": figure,
+    }
 
 
 def commands(record: RunRecord) -> Iterator[tuple[str, str]]:

@@ -93,7 +93,7 @@ class PlannedBatches(Sampler[list[tuple[int, bool]]]):
         """
         parts = self.accumulation * self.world_size
         documents = sum(map(len, self.plan_documents()))
-        batches = list(self._plan())
+        batches = list(self.batches())
         padded = sum(
             len(micro) * int(lengths[micro].max())
             for batch in batches
@@ -106,14 +106,14 @@ class PlannedBatches(Sampler[list[tuple[int, bool]]]):
         """The documents of every global batch of this epoch."""
         yield from plan_epoch(self.lengths, self.batch_size, self.seed, self.epoch)
 
-    def _plan(self) -> Iterator[np.ndarray]:
+    def batches(self) -> Iterator[np.ndarray]:
         """The rows of every global batch: all windows of its documents."""
         for batch in self.plan_documents():
             yield np.concatenate([np.arange(self._ends[d], self._ends[d + 1]) for d in batch])
 
     def __iter__(self) -> Iterator[list[tuple[int, bool]]]:
         parts = self.accumulation * self.world_size
-        for batch in self._plan():
+        for batch in self.batches():
             micro_batches = np.array_split(batch, parts)
             for micro in micro_batches[self.rank :: self.world_size]:
                 if len(micro):

@@ -8,7 +8,7 @@ and rise faster where the words come back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ ORDERS = 3  # random ones of each text
 FEWEST_WORDS = 3
 ROWS = 50
 GIVE_AGAIN = (
-    "Give texts instead: from nlp_transfer.analysis.explanation_check import removal_curves."
+    "Give texts instead: from nlp_transfer.analysis.explanations.check import removal_curves."
 )
 
 
@@ -58,8 +58,10 @@ class Check:
     insertion: list[float]
     random: list[float]  # by deletion; by insertion it is the same from the other end
     gains: dict[str, Gain]  # deletion, insertion
+    fractions: list[float] = field(default_factory=FRACTIONS.tolist)  # of the words
 
-    def __str__(self) -> str:
+    def verdicts(self) -> list[str]:
+        """Of deletion and insertion, in words."""
         lines = []
         for name, gain in self.gains.items():
             low, high = gain.interval
@@ -67,6 +69,10 @@ class Check:
             lines.append(
                 f"{name}: {gain.value:+.3f} [{low:+.3f}, {high:+.3f}], {verdict} a random order"
             )
+        return lines
+
+    def __str__(self) -> str:
+        lines = self.verdicts()
         head = f"{self.method} on {self.rows} texts, area to the curve of random orders of words:"
         return "\n  ".join([head, *lines])
 

@@ -37,13 +37,13 @@ def explanation_lines(explanation: Explanation, colour: bool) -> Iterator[str]:
         for second, text in enumerate(texts):
             own = [i for i, word in enumerate(explanation.words) if word.second is bool(second)]
             words = [explanation.words[i] for i in own]
-            yield from _marked(text, words, _levels(weights)[own], colour)
+            yield from _marked(text, words, word_levels(weights)[own], colour)
         yield from _named(explanation.words, weights)
         yield from _incomplete(explanation, place)
 
 
-def _levels(weights: np.ndarray) -> np.ndarray:
-    """-3 to 3 for each word."""
+def word_levels(weights: np.ndarray) -> np.ndarray:
+    """How much each word speaks for (1 to 3) or against (-1 to -3) a label: int [words]."""
     largest = float(np.abs(weights).max(initial=0.0))
     if largest == 0:
         return np.zeros(len(weights), dtype=int)

@@ -1,0 +1,1 @@
+"""`nlp-transfer estimate`: minutes, memory and disk of every strategy, before one is trained."""

@@ -1,0 +1,1 @@
+"""Explanations beside their evidence: nearest rows of train, curves against chance, the report."""

@@ -1,0 +1,196 @@
+"""Which recipes a budget pays for (`strategy.max_minutes`), and the line before a long run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.models.recipes import Recipe, named_strategy
+from nlp_transfer.runs.provenance import machine_of
+from nlp_transfer.tokenization.model_inputs import tokens_at_once
+from nlp_transfer.training.context import TrainingContext
+from nlp_transfer.training.forecast.budget import Budget
+from nlp_transfer.training.forecast.forecast import (
+    ENDING,
+    VERIFYING,
+    RecipeForecast,
+    forecast_recipe,
+)
+from nlp_transfer.training.forecast.ledger import Correction, Estimate, correction, remember
+from nlp_transfer.training.forecast.work import inference_work
+from nlp_transfer.utils.distributed import ProcessContext
+from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.memory import held_bytes
+from nlp_transfer.utils.text import seconds as in_words
+
+WORTH_A_LINE = 60.0  # seconds of a run
+# Of a CPU core, and of whatever else computes: only to see whether timing steps is worth it.
+RATES = {"cpu": 1e11}
+RATE = 5e13
+PASSES = 9  # through the data: three epochs, forward and twice as much backward
+SAFETY = 1.3  # of seconds that the ending takes
+# Cheaper than what `auto` would take with a validation split, the cheapest first.
+NOT_PAID = "the budget does not pay for more (strategy.max_minutes)"
+CHEAPER = ("feature_extraction", "top_layers")
+
+
+@dataclass
+class Rungs:
+    """The recipes of a run, and what each takes where that was timed."""
+
+    recipes: list[Recipe]
+    forecasts: dict[str, RecipeForecast] = field(default_factory=dict)  # by recipe
+    correction: Correction = field(default_factory=lambda: Correction([]))
+
+    def seconds(self, recipe: Recipe) -> float:
+        """Of a recipe, with its final model; 0 where it was not timed."""
+        forecast = self.forecasts.get(recipe.name)
+        if forecast is None:
+            return 0.0
+        return self.correction.range_of(forecast.seconds * forecast.timing.slowdown)[1]
+
+
+def begin_budget(context: TrainingContext, start: float) -> TrainingContext:
+    """The context with the budget of the run, where there is one.
+
+    Args:
+        start: of the run, by the monotonic clock.
+    """
+    minutes = context.config.strategy.max_minutes
+    if minutes is None:
+        return context
+    return replace(context, budget=Budget.of(minutes, context.folder, start))
+
+
+def rungs_of(context: TrainingContext, recipes: list[Recipe], corpus: Corpus) -> Rungs:
+    """The recipes that the run may try; before a long run one line says what it takes.
+
+    With a budget `auto` has cheaper recipes below its own. Which ones are paid for is decided once.
+    """
+    if context.budget is None:
+        if not is_long(context):
+            return Rungs(recipes)
+        rungs = _timed(context, recipes, corpus)
+        _say(rungs, context, corpus)
+        return rungs
+    is_auto = context.config.strategy.is_auto
+    tried = _with_cheaper(context, recipes, corpus) if is_auto else recipes
+    rungs = _timed(context, tried, corpus)
+    budget, paid = context.budget, []
+    budget.set_aside(SAFETY * max(map(_ending_seconds, rungs.forecasts.values())))
+    for number, recipe in enumerate(rungs.recipes):
+        if number == 0 or _decides(context, recipe, budget.pays(rungs.seconds(recipe))):
+            paid.append(recipe)
+        else:
+            budget.leave_out(recipe.name)
+    if len(recipes) == 1:
+        paid = paid[-1:]  # the most expected; there are no folds, or too few rows, to compare them
+    return replace(rungs, recipes=paid)
+
+
+def pays(context: TrainingContext, rungs: Rungs, recipe: Recipe) -> bool:
+    """Whether there is still time for a recipe, now that those before it are done."""
+    budget = context.budget
+    if budget is None or _decides(context, recipe, budget.pays(rungs.seconds(recipe)), " now"):
+        return True
+    budget.leave_out(recipe.name)
+    return False
+
+
+def is_long(context: TrainingContext) -> bool:
+    """Whether a run may take more than a minute: worth the seconds of timing its steps."""
+    device = context.folder.process.device
+    train, width = context.train_rows, int(context.pretrained.model.config.hidden_size)
+    work = inference_work(train, width, tokens_at_once(device))
+    parameters = sum(
+        parameter.numel()
+        for name, parameter in context.pretrained.model.named_parameters()
+        if context.pretrained.anatomy.depth(name) > 0
+    )
+    flops = 2 * parameters * work * PASSES
+    return flops / RATES.get(device.type, RATE) > WORTH_A_LINE / 2
+
+
+def processor_total(forecasts: list[RecipeForecast]) -> float:
+    """Of a run that cross-validates all of these and trains the last one."""
+    last = forecasts[-1]
+    return sum(each.folds for each in forecasts) + last.final + last.answering + ENDING
+
+
+def total_seconds(forecasts: list[RecipeForecast]) -> float:
+    """The same by the wall, on a machine as busy as it was when steps were timed."""
+    slowdown = float(np.mean([forecast.timing.slowdown for forecast in forecasts]))
+    return slowdown * (processor_total(forecasts) + VERIFYING)
+
+
+def _ending_seconds(forecast: RecipeForecast) -> float:
+    """From the last step to the verified folder."""
+    return forecast.timing.slowdown * (forecast.answering + ENDING + VERIFYING)
+
+
+def machine_estimate(
+    forecasts: list[RecipeForecast], run: Path, process: ProcessContext, before: int | None
+) -> Estimate:
+    """What is remembered of an estimate.
+
+    Args:
+        before: bytes that the process held before it trained.
+    """
+    memory = None if before is None else before + max(each.memory for each in forecasts)
+    name, seconds = forecasts[-1].name, total_seconds(forecasts)
+    processor = processor_total(forecasts)
+    return Estimate(str(run), name, seconds, processor, memory, machine_of(process))
+
+
+def _with_cheaper(context: TrainingContext, recipes: list[Recipe], corpus: Corpus) -> list[Recipe]:
+    """Those of `auto` above cheaper ones."""
+    strategy = context.config.strategy
+    names = CHEAPER if corpus.folds is None else CHEAPER[:1]
+    own = {recipe.strategy.name for recipe in recipes}
+    with_names = recipes[0].label_names
+    cheaper = [
+        Recipe(named_strategy(strategy, name), with_names, reason=NOT_PAID)
+        for name in names
+        if name not in own
+    ]
+    return [*cheaper, *recipes]
+
+
+def _timed(context: TrainingContext, recipes: list[Recipe], corpus: Corpus) -> Rungs:
+    """What each recipe takes, timed on a small sample."""
+    start = time.perf_counter()
+    forecasts = {
+        recipe.name: forecast_recipe(context, corpus, recipe, quick=True) for recipe in recipes
+    }
+    logger.debug("timed in %.1f s", time.perf_counter() - start)
+    return Rungs(recipes, forecasts, correction(context.folder.process))
+
+
+def _say(rungs: Rungs, context: TrainingContext, corpus: Corpus) -> None:
+    """One line, where the run takes more than a minute."""
+    forecasts = list(rungs.forecasts.values())
+    low, expected, high = rungs.correction.range_of(total_seconds(forecasts))
+    if expected < WORTH_A_LINE:
+        return
+    last, process = forecasts[-1], context.folder.process
+    folds = "" if corpus.folds is None else f", {int(corpus.folds.max()) + 1} folds"
+    logger.info(
+        "about %s (%s to %s): %s, %s steps%s. `nlp-transfer estimate` compares strategies.",
+        in_words(expected),
+        in_words(low),
+        in_words(high),
+        " and ".join(rungs.forecasts),
+        f"{last.steps:,}",
+        folds,
+    )
+    if process.is_first:
+        remember(machine_estimate(forecasts, context.folder.path, process, held_bytes()))
+
+
+def _decides(context: TrainingContext, recipe: Recipe, paid: bool, when: str = "") -> bool:
+    """What was decided of a recipe, by this process or by the one that began the run."""
+    return context.folder.decide(f"budget pays for {recipe.name}{when}", lambda: paid)
