@@ -310,6 +310,16 @@ def test_check_names_all_of_it_at_once(
     for part in ("'Good ' (1 row) and 'good' (36 rows)", "'nan' (1)", "One text is written by"):
         assert part in said, said
     assert "No text of  is" not in said
+    # A row that cannot be used does not hide what else there is.
+    empty = {"text": " ", "label": "good"}
+    Path("rows.jsonl").write_bytes(lines([*rows, empty]))
+    with pytest.raises(SystemExit) as refused:
+        main(["check", *words, "dataset.train=rows.jsonl", "evaluation.folds=4"])
+    shown = capsys.readouterr()
+    assert refused.value.code == ExitCode.DATA
+    assert "'nan' (1)" in shown.out
+    assert "No text and no label is empty" not in shown.out
+    assert f"1 of the {len(rows) + 1} rows of rows.jsonl (train) have an empty text" in shown.err
     Path("rows.jsonl").write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(SystemExit) as refused:
         main(["check", *words, "dataset.train=rows.jsonl"])

@@ -42,6 +42,7 @@ from nlp_transfer.data.usable_rows import (
 )
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem, problem_named
+from nlp_transfer.problems.base import some_of
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 CROSS_VALIDATION = "cross_validation"  # the split name of out-of-fold figures
@@ -155,22 +156,26 @@ def load_corpus(
     return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, withheld)
 
 
-def load_run_corpus(config: Config, tables: Tables | None = None) -> Corpus:
+def load_run_corpus(
+    config: Config, tables: Tables | None = None, faults: Faults | None = None
+) -> Corpus:
     """The corpus of a run: everything of a configuration that says what its rows are.
 
     Args:
         tables: of each split, given from Python; None: the configuration names them.
+        faults: takes what is wrong with rows, which are left out; None: it is an error.
     """
     rule = FoldRule(config.evaluation.folds, config.strategy.is_auto)
     slices = config.evaluation.slices
-    return load_corpus(config.dataset, config.dataset.seed, slices, rule, tables=tables)
+    return load_corpus(config.dataset, config.dataset.seed, slices, rule, faults, tables)
 
 
 def describe(corpus: Corpus) -> Iterator[str]:
     """What there is, one line each: decisions on the way, rows and labels."""
     yield from corpus.notes
     rows = ", ".join(f"{name} {len(split):,}" for name, split in corpus.splits.items())
-    labels = f"{corpus.problem.name}: {corpus.problem.separator.join(corpus.labels)}"
+    listed = some_of(corpus.labels, corpus.problem.separator)
+    labels = f"{corpus.problem.name}: {listed}"
     if not corpus.problem.has_labels:
         scores = corpus.references("train")
         labels = f"{corpus.problem.name}: scores from {scores.min():g} to {scores.max():g}"

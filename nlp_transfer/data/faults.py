@@ -40,16 +40,18 @@ class Faults:
         return table.without(rows)
 
     own: bool = True
-    """Leaving the context raises what is wrong."""
+    """Leaving the context raises what is wrong; else whoever made it does, by `refuse`."""
 
     def __enter__(self) -> Faults:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not self.own:
+            return
         if isinstance(error, UserError):
             if error.code is ExitCode.DATA:
                 self.refuse(error)
-        elif error is None and self.own:
+        elif error is None:
             self.refuse()
 
     def refuse(self, also: UserError | None = None) -> None:

@@ -22,6 +22,7 @@ from nlp_transfer.evaluation.registry import (
 )
 from nlp_transfer.evaluation.rows import Classes, EvaluatedRows, Predictions
 from nlp_transfer.problems import Problem, problems
+from nlp_transfer.problems.base import some_of
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
@@ -230,6 +231,6 @@ def _positive(config: EvaluationConfig, labels: tuple[str, ...], problem: Proble
         raise UserError(
             ExitCode.CONFIG,
             f"evaluation.positive_label={config.positive_label!r} is not a label; "
-            f"there are {', '.join(labels)}.",
+            f"there are {some_of(labels)}.",
         )
     return labels.index(config.positive_label)

@@ -17,6 +17,7 @@ from nlp_transfer.data.usable_rows import read_texts
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.onnx_parity import Questions
 from nlp_transfer.inference.classifier import find_model
+from nlp_transfer.problems.base import some_of
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.reopen import reopen
@@ -113,7 +114,7 @@ def _labelled(
             raise UserError(
                 ExitCode.DATA,
                 f"{', '.join(source.name for source in sources)} has labels that the model does "
-                f"not have: {', '.join(unknown[:SHOWN])}. It has {', '.join(decoder.labels)}.",
+                f"not have: {', '.join(unknown[:SHOWN])}. It has {some_of(decoder.labels)}.",
             )
         return {label: label for label in decoder.labels}
 

@@ -215,11 +215,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def some_of(labels: Iterable[str]) -> str:
+def some_of(labels: Iterable[str], separator: str = ", ") -> str:
     """Labels in one line, at most `LISTED` of them; spaces at an end are shown in quotes."""
     names = [label if label == label.strip() and label else repr(label) for label in labels]
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+    return separator.join(names[:LISTED]) + more
 
 
 def unknown_label(labels: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ from nlp_transfer.quality.spelling import joined_labels, spelling, texts_of_numb
 from nlp_transfer.tokenization.encoding import BATCH, input_length
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
+EMPTY = "empty"  # the finding about rows that cannot be used
 FEW_ROWS = 10  # of a label
 NAMED = 10  # labels in a sentence
 MOST_UNKNOWN = 0.5  # the share of unknown tokens that makes a text unreadable
@@ -69,7 +70,7 @@ def find_all(
     keys = find_keys(corpus)
     pairs = near_pairs(keys.texts)
     findings = [
-        Finding(Level.good, "empty", "No text and no label is empty."),
+        Finding(Level.good, EMPTY, "No text and no label is empty."),
         *leaks(corpus, keys, pairs),
         *contradictions(corpus, keys),
         *duplicates(corpus, keys, pairs),

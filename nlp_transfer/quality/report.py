@@ -9,9 +9,10 @@ import numpy as np
 
 from nlp_transfer.config.schema import Config, TokenizationConfig
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
+from nlp_transfer.data.faults import Faults
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import load_tokenizer
-from nlp_transfer.quality.checks import Tokens, count_tokens, find_all, label_rows
+from nlp_transfer.quality.checks import EMPTY, Tokens, count_tokens, find_all, label_rows
 from nlp_transfer.quality.findings import Level
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import input_length, texts_of
@@ -56,19 +57,31 @@ def keep(
 def check(config: Config) -> None:
     """Print the report of what a run would train on; only the checkpoint's tokenizer is loaded.
 
+    Rows that cannot be used are left out of the report, and stand in the error.
+
     Raises:
         UserError: if there is a problem.
     """
     join(config.training)
-    corpus = load_run_corpus(config)
+    faults = Faults(own=False)
+    try:
+        corpus = load_run_corpus(config, faults=faults)
+    except UserError as error:
+        faults.refuse(error)
+        raise
     tokenizer, max_tokens = load_tokenizer(config.checkpoint)
     report = make(corpus, tokenizer, max_tokens, config.tokenization)
+    if faults.faults:
+        report["findings"] = [f for f in report["findings"] if f["check"] != EMPTY]
     findings = sentences(report, list(Level), examples=True)
     print("\n".join((*report["notes"], *table(report), "", *findings)))
     problems = sum(finding["level"] == Level.problem.value for finding in report["findings"])
     if problems:
         count = "one problem" if problems == 1 else f"{problems} problems"
-        raise UserError(ExitCode.DATA, f"The data have {count}: see above.")
+        error = UserError(ExitCode.DATA, f"The data have {count}: see above.")
+        faults.refuse(error)
+        raise error
+    faults.refuse()
 
 
 def table(report: dict[str, Any]) -> Iterator[str]:

@@ -23,12 +23,26 @@ class BoundedProtocol(H11Protocol):
     _reader_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock, or refuse a connection too many."""
+        """Start the clock; of connections too many, the one that has been idle longest ends."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS and not self._end_oldest_idle():
             transport.abort()
         else:
             self._watch_headers()
+
+    def _end_oldest_idle(self) -> bool:
+        """Make room: of those that are not being answered, the one that has waited longest."""
+        waiting = (
+            (other._header_timer.when(), other.transport)
+            for other in self.connections
+            if isinstance(other, BoundedProtocol)
+            and other._header_timer is not None
+            and not other.transport.is_closing()
+        )
+        _, oldest = min(waiting, key=lambda pair: pair[0], default=(0.0, None))
+        if oldest is not None:
+            oldest.abort()
+        return oldest is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.problems.base import some_of
 
 # Words that say nothing about the texts of their label.
 EMPTY_WORDS = frozenset(
@@ -34,7 +35,7 @@ def label_texts(
             raise UserError(
                 ExitCode.CONFIG,
                 "dataset.label_descriptions must describe each label: expected "
-                f"{', '.join(labels)}, found {', '.join(descriptions)}{lacking}.",
+                f"{some_of(labels)}, found {some_of(descriptions)}{lacking}.",
             )
         return [descriptions[label] for label in labels]
     texts = [_spoken(label) for label in labels]

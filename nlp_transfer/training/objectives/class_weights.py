@@ -9,6 +9,7 @@ import numpy as np
 from nlp_transfer.config.choices import ClassWeights
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
+from nlp_transfer.problems.base import some_of
 
 POWERS = {ClassWeights.balanced: 1.0, ClassWeights.sqrt: 0.5}
 
@@ -55,7 +56,7 @@ def _by_name(weights: dict[str, float], labels: tuple[str, ...]) -> np.ndarray:
     if set(weights) != set(labels):
         raise UserError(
             ExitCode.CONFIG,
-            f"training.class_weights={weights} must give a weight to each of {', '.join(labels)} "
+            f"training.class_weights={weights} must give a weight to each of {some_of(labels)} "
             "and to nothing else.",
         )
     return np.array([float(weights[label]) for label in labels])

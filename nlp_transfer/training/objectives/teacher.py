@@ -16,6 +16,7 @@ from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.inference.torch_engine import TorchEngine, predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.stages import Stage
+from nlp_transfer.problems.base import some_of
 from nlp_transfer.tokenization.encoding import (
     Collator,
     Encoded,
@@ -111,7 +112,7 @@ def _refuse_other_teacher(teacher: TorchEngine, pretrained: Pretrained, name: st
         raise UserError(
             ExitCode.CONFIG,
             f"The teacher {name} has the labels {', '.join(teacher.decoder.labels)}; expected "
-            f"those of the data, {', '.join(labels)}. Train the teacher on the same labels.",
+            f"those of the data, {some_of(labels)}. Train the teacher on the same labels.",
         )
     if teacher.tokenizer.get_vocab() != pretrained.tokenizer.get_vocab():
         raise UserError(
