@@ -32,6 +32,7 @@ from nlp_transfer.data.cells import is_blank, label_key
 from nlp_transfer.data.corpus import answers_of, load_corpus
 from nlp_transfer.data.memory import with_tables
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.problems.base import shown
 from nlp_transfer.quality.checks import labels_of_their_own
 from nlp_transfer.quality.spelling import (
     joined_labels,
@@ -39,6 +40,7 @@ from nlp_transfer.quality.spelling import (
     texts_of_numbers,
     written_texts,
 )
+from nlp_transfer.utils.text import shortened
 
 SINGLE = {"problem": "single_label"}
 ONE_HOT = [[0, 1, 0], [1, 0, 0], [0, 0, 1]] * 2
@@ -324,3 +326,9 @@ def test_check_names_all_of_it_at_once(
     with pytest.raises(SystemExit) as refused:
         main(["check", *words, "dataset.train=rows.jsonl"])
     assert refused.value.code == ExitCode.DATA
+
+
+def test_a_label_of_two_lines_takes_one_in_tables_and_messages() -> None:
+    assert shortened("go\nod\t\u200b") == "go\\nod\\t\\u200b"
+    assert shown("good\n") == "'good\\n'"
+    assert shown("très bon") == "très bon"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,17 @@ def mistaken(
         return run(compose(*options, f"run_dir={folder}/{strategy}"))
 
     return file, wrong, made
+
+
+def test_data_that_a_run_names_from_another_folder_is_looked_for_there(
+    mistaken: Any, tmp_path: Path
+) -> None:
+    file, _, made = mistaken
+    folder = shutil.copytree(made("feature_extraction").folder, tmp_path / "run")
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(str(file), "elsewhere.csv"))
+    with pytest.raises(UserError, match="the folder in which it was started: type the command"):
+        find_suspects(folder, False, None)
 
 
 def test_wrong_labels_come_first_with_the_label_they_should_have(

@@ -215,9 +215,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def shown(label: str) -> str:
+    """A label in a message: in quotes where spaces or line ends would be overlooked."""
+    plain = label and label == label.strip() and label.isprintable()
+    return label if plain else repr(label)
+
+
 def some_of(labels: Iterable[str], separator: str = ", ") -> str:
     """Labels in one line, at most `LISTED` of them; spaces at an end are shown in quotes."""
-    names = [label if label == label.strip() and label else repr(label) for label in labels]
+    names = [shown(label) for label in labels]
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
     return separator.join(names[:LISTED]) + more
 

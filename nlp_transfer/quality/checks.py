@@ -12,7 +12,7 @@ from nlp_transfer.config.choices import LongText
 from nlp_transfer.config.schema import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.near_duplicates import near_pairs
-from nlp_transfer.problems.base import integer, some_of
+from nlp_transfer.problems.base import integer, shown, some_of
 from nlp_transfer.quality.findings import (
     EXAMPLES,
     Finding,
@@ -90,7 +90,7 @@ def _labels(corpus: Corpus) -> Iterator[Finding]:
         return
     counts = label_rows(corpus, "train")
     none = [label for label, rows in counts.items() if not rows]
-    rare = [f"{label} ({rows})" for label, rows in counts.items() if 0 < rows < FEW_ROWS]
+    rare = [f"{shown(label)} ({rows})" for label, rows in counts.items() if 0 < rows < FEW_ROWS]
     if none:
         sentence = f"Train has no row of {some_of(none)}: it cannot be learned."
         yield Finding(Level.problem, "labels", sentence)

@@ -19,6 +19,7 @@ from nlp_transfer.tokenization.encoding import input_length, texts_of
 from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.text import shortened
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 SHOWN_LABELS = 5
@@ -78,9 +79,9 @@ def check(config: Config) -> None:
     problems = sum(finding["level"] == Level.problem.value for finding in report["findings"])
     if problems:
         count = "one problem" if problems == 1 else f"{problems} problems"
-        error = UserError(ExitCode.DATA, f"The data have {count}: see above.")
-        faults.refuse(error)
-        raise error
+        found = UserError(ExitCode.DATA, f"The data have {count}: see above.")
+        faults.refuse(found)
+        raise found
     faults.refuse()
 
 
@@ -137,6 +138,8 @@ def _answers(about: dict[str, Any]) -> str:
     if "scores" in about:
         return "scores from {lowest:g} to {highest:g}, mean {mean:g}".format(**about["scores"])
     labels = sorted(about["labels"].items(), key=lambda item: -item[1]["rows"])
-    shares = ", ".join(f"{label} {100 * n['share']:.1f}%" for label, n in labels[:SHOWN_LABELS])
+    shares = ", ".join(
+        f"{shortened(label)} {100 * n['share']:.1f}%" for label, n in labels[:SHOWN_LABELS]
+    )
     more = len(labels) - SHOWN_LABELS
     return f"{shares} and {more} more" if more > 0 else shares

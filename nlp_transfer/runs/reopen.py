@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.memory import tables_by_split
-from nlp_transfer.data.sources import IN_MEMORY
+from nlp_transfer.data.sources import IN_MEMORY, SPLITS
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
 from nlp_transfer.utils.files import read_json
@@ -35,10 +36,24 @@ def reopen(
             f"The data of {folder} was given from Python, so no command can read it again. "
             f"{from_python}",
         )
-    corpus = load_run_corpus(config, None if data is None else tables_by_split(data))
+    try:
+        corpus = load_run_corpus(config, None if data is None else tables_by_split(data))
+    except UserError as error:
+        raise UserError(error.code, f"{error}{_from_elsewhere(config)}") from error
     if corpus.fingerprint != read_json(folder / RUN_FILE)["corpus"]:
         raise UserError(
             ExitCode.DATA,
             f"The data of {folder} has changed since it was trained. Put it back, {otherwise}.",
         )
     return config, corpus
+
+
+def _from_elsewhere(config: Config) -> str:
+    """A hint where files are missing that the run named from the folder it was started in."""
+    if config.dataset.name is not None:
+        return ""
+    places = [place for split in SPLITS for place in config.dataset.places(split)]
+    relative = [p for p in places if "://" not in p and not Path(p).expanduser().is_absolute()]
+    if all(Path(place).exists() or glob.glob(place) for place in relative):  # noqa: PTH207
+        return ""
+    return " The run names it from the folder in which it was started: type the command there."
