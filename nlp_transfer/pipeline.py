@@ -48,7 +48,11 @@ from nlp_transfer.training.extensions import (
     with_loss,
 )
 from nlp_transfer.training.forecast.clock import processor_seconds
-from nlp_transfer.training.forecast.rungs import begin_budget, pays, rungs_of
+from nlp_transfer.training.forecast.timed_recipes import (
+    affordable_recipes,
+    begin_budget,
+    is_affordable,
+)
 from nlp_transfer.training.loop import train
 from nlp_transfer.training.losses import Loss
 from nlp_transfer.training.plan import keys_without_effect, plan
@@ -181,8 +185,8 @@ def fit(prepared: Prepared) -> Fitted:
     """
     setup, context = prepared.setup, prepared.context
     corpus, kind = setup.corpus, context.pretrained.model.config.model_type
-    rungs = rungs_of(context, candidates(setup.config, corpus, kind), corpus)
-    selection = select(context, rungs.recipes, corpus.folds, partial(pays, context, rungs))
+    timed = affordable_recipes(context, candidates(setup.config, corpus, kind), corpus)
+    selection = select(context, timed.recipes, corpus.folds, partial(is_affordable, context, timed))
     answers = {} if selection.logits is None else {CROSS_VALIDATION: selection.logits}
     config, pretrained, stages = context.start(selection.recipe)
     for line in keys_without_effect(config, stages):

@@ -47,7 +47,7 @@ def select(
     context: TrainingContext,
     recipes: list[Recipe],
     folds: np.ndarray | None,
-    pays: Callable[[Recipe], bool] = lambda _: True,
+    is_affordable: Callable[[Recipe], bool] = lambda _: True,
 ) -> Selection:
     """Climb the recipes as long as the next is better, with regard to the standard error.
 
@@ -56,7 +56,7 @@ def select(
     Args:
         recipes: cheapest first.
         folds: int [rows of train]; None: there is one recipe, and validation judges it.
-        pays: whether the budget of the run pays for a recipe; the first one is never asked about.
+        is_affordable: whether the budget of the run pays for a recipe; not called for the first.
     """
     auto, decide = context.config.strategy.is_auto, context.folder.decide
     if folds is None:
@@ -70,7 +70,7 @@ def select(
     evidence: list[Evidence] = []
     best, fewest = recipes[0].name, np.array([])
     for recipe in recipes:
-        if evidence and not pays(recipe):
+        if evidence and not is_affordable(recipe):
             break
         start = time.monotonic()
         logits[recipe.name] = cross_validate(context, recipe, folds)

@@ -29,7 +29,11 @@ from nlp_transfer.training.forecast.forecast import (
     forecast_recipe,
 )
 from nlp_transfer.training.forecast.ledger import Correction, correction, remember
-from nlp_transfer.training.forecast.rungs import machine_estimate, processor_total, total_seconds
+from nlp_transfer.training.forecast.timed_recipes import (
+    machine_estimate,
+    processor_total,
+    total_seconds,
+)
 from nlp_transfer.training.forecast.timing import parts_of_step
 from nlp_transfer.utils.device import trim_memory
 from nlp_transfer.utils.files import write_json

@@ -39,7 +39,7 @@ CHEAPER = ("feature_extraction", "top_layers")
 
 
 @dataclass
-class Rungs:
+class TimedRecipes:
     """The recipes of a run, and what each takes where that was timed."""
 
     recipes: list[Recipe]
@@ -66,36 +66,38 @@ def begin_budget(context: TrainingContext, start: float) -> TrainingContext:
     return replace(context, budget=Budget.of(minutes, context.folder, start))
 
 
-def rungs_of(context: TrainingContext, recipes: list[Recipe], corpus: Corpus) -> Rungs:
+def affordable_recipes(
+    context: TrainingContext, recipes: list[Recipe], corpus: Corpus
+) -> TimedRecipes:
     """The recipes that the run may try; before a long run one line says what it takes.
 
     With a budget `auto` has cheaper recipes below its own. Which ones are paid for is decided once.
     """
     if context.budget is None:
         if not is_long(context):
-            return Rungs(recipes)
-        rungs = _timed(context, recipes, corpus)
-        _say(rungs, context, corpus)
-        return rungs
+            return TimedRecipes(recipes)
+        timed = _timed(context, recipes, corpus)
+        _say(timed, context, corpus)
+        return timed
     is_auto = context.config.strategy.is_auto
-    tried = _with_cheaper(context, recipes, corpus) if is_auto else recipes
-    rungs = _timed(context, tried, corpus)
-    budget, paid = context.budget, []
-    budget.set_aside(SAFETY * max(map(_ending_seconds, rungs.forecasts.values())))
-    for number, recipe in enumerate(rungs.recipes):
-        if number == 0 or _decides(context, recipe, budget.pays(rungs.seconds(recipe))):
-            paid.append(recipe)
+    candidates = _with_cheaper(context, recipes, corpus) if is_auto else recipes
+    timed = _timed(context, candidates, corpus)
+    budget, affordable = context.budget, []
+    budget.set_aside(SAFETY * max(map(_ending_seconds, timed.forecasts.values())))
+    for number, recipe in enumerate(timed.recipes):
+        if number == 0 or _decides(context, recipe, budget.pays(timed.seconds(recipe))):
+            affordable.append(recipe)
         else:
             budget.leave_out(recipe.name)
-    if len(recipes) == 1:
-        paid = paid[-1:]  # the most expected; there are no folds, or too few rows, to compare them
-    return replace(rungs, recipes=paid)
+    if len(recipes) == 1:  # there are no folds, or too few rows, to compare them
+        affordable = affordable[-1:]  # the one that is expected to be the best
+    return replace(timed, recipes=affordable)
 
 
-def pays(context: TrainingContext, rungs: Rungs, recipe: Recipe) -> bool:
+def is_affordable(context: TrainingContext, timed: TimedRecipes, recipe: Recipe) -> bool:
     """Whether there is still time for a recipe, now that those before it are done."""
     budget = context.budget
-    if budget is None or _decides(context, recipe, budget.pays(rungs.seconds(recipe)), " now"):
+    if budget is None or _decides(context, recipe, budget.pays(timed.seconds(recipe)), " now"):
         return True
     budget.leave_out(recipe.name)
     return False
@@ -160,20 +162,20 @@ def _with_cheaper(context: TrainingContext, recipes: list[Recipe], corpus: Corpu
     return [*cheaper, *recipes]
 
 
-def _timed(context: TrainingContext, recipes: list[Recipe], corpus: Corpus) -> Rungs:
+def _timed(context: TrainingContext, recipes: list[Recipe], corpus: Corpus) -> TimedRecipes:
     """What each recipe takes, timed on a small sample."""
     start = time.perf_counter()
     forecasts = {
         recipe.name: forecast_recipe(context, corpus, recipe, quick=True) for recipe in recipes
     }
     logger.debug("timed in %.1f s", time.perf_counter() - start)
-    return Rungs(recipes, forecasts, correction(context.folder.process))
+    return TimedRecipes(recipes, forecasts, correction(context.folder.process))
 
 
-def _say(rungs: Rungs, context: TrainingContext, corpus: Corpus) -> None:
+def _say(timed: TimedRecipes, context: TrainingContext, corpus: Corpus) -> None:
     """One line, where the run takes more than a minute."""
-    forecasts = list(rungs.forecasts.values())
-    low, expected, high = rungs.correction.range_of(total_seconds(forecasts))
+    forecasts = list(timed.forecasts.values())
+    low, expected, high = timed.correction.range_of(total_seconds(forecasts))
     if expected < WORTH_A_LINE:
         return
     last, process = forecasts[-1], context.folder.process
@@ -183,7 +185,7 @@ def _say(rungs: Rungs, context: TrainingContext, corpus: Corpus) -> None:
         in_words(expected),
         in_words(low),
         in_words(high),
-        " and ".join(rungs.forecasts),
+        " and ".join(timed.forecasts),
         f"{last.steps:,}",
         folds,
     )
