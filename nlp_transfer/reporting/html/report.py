@@ -9,6 +9,7 @@ from nlp_transfer.reporting import conclusions
 from nlp_transfer.reporting.console import verifier
 from nlp_transfer.reporting.html import sections
 from nlp_transfer.reporting.html.glossary import TERMS, used_terms
+from nlp_transfer.reporting.html.slices import slices
 from nlp_transfer.reporting.markdown import markdown_report
 from nlp_transfer.reporting.run_record import RunRecord, read_record
 from nlp_transfer.reporting.templates import environment
@@ -52,7 +53,7 @@ def page(record: RunRecord) -> str:
         "learned": conclusions.training(record),
         "results": sections.results(record),
         "confidence": sections.confidence(record),
-        "slices": sections.slices(record),
+        "slices": slices(record),
         "errors": sections.errors(record),
         "explanations": sections.explanations(record),
         "commands": list(sections.commands(record)),
