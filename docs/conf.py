@@ -21,6 +21,7 @@ extensions = [
     "sphinx_design",
     "generated_pages",
     "mathml",
+    "option_links",
 ]
 exclude_patterns = ["_generated", "**.ipynb_checkpoints"]
 nitpicky = False

@@ -20,7 +20,7 @@ from nlp_transfer.evaluation.calibration import Calibration, apply_calibration, 
 from nlp_transfer.evaluation.error_analysis import mistakes_of
 from nlp_transfer.evaluation.evaluator import evaluate_splits
 from nlp_transfer.evaluation.registry import Metric
-from nlp_transfer.evaluation.thresholds import choose
+from nlp_transfer.evaluation.thresholds import choose, unseen_note, unseen_values
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.claims import claim_of, verification_entries
 from nlp_transfer.export.verification import PipelineProbe, verify
@@ -230,6 +230,10 @@ def measure(fitted: Fitted) -> Measured:
     metrics = replace(metrics, thresholds=thresholds.thresholds)
     metrics.decoder.write_to(fitted.model.config)
     evaluations = evaluate_splits(answers, corpus, metrics, options.slices)
+    if metrics.thresholds:
+        values = unseen_values(answers[split], corpus.references(split), metrics, options)
+        note = unseen_note(evaluations[split].metrics, values)
+        evaluations[split] = evaluations[split].with_note(note)
     return Measured(fitted, calibration, thresholds, evaluations, ms_per_text)
 
 

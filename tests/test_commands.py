@@ -88,6 +88,30 @@ def test_options_tell_every_key_its_type_its_default_and_its_meaning(
     assert "'qwertz'" in refusal(capsys, "options", "qwertz")
 
 
+def test_options_begin_with_those_that_are_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["options", "epoch"])
+    assert capsys.readouterr().out.startswith("strategy.epochs=null\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("trian", "'trian' is not a command. Did you mean train?"),
+        ("qwertz", "nlp-transfer --help lists them."),
+        ("--epochs", "A command comes first, as in nlp-transfer train +task=sentiment --epochs."),
+        ("seed=1", "A command comes first, as in nlp-transfer train +task=sentiment seed=1."),
+    ],
+)
+def test_another_word_than_a_command_is_refused_with_what_is_meant(
+    word: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert answer in refusal(capsys, word)
+
+
+def test_without_a_word_the_help_is_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Prepare and train:" in refusal(capsys)
+
+
 # What a person types, and the key that the answer must name.
 MISTAKES = {
     "epochs=3": "strategy.epochs?",

@@ -15,7 +15,8 @@ import pytest
 
 from nlp_transfer.cli.train import help_text
 from nlp_transfer.config.choices import Precision
-from nlp_transfer.config.composition import ADDED_GROUPS, CONFIG_MODULE, GROUPS, compose
+from nlp_transfer.config.composition import compose
+from nlp_transfer.config.groups import ADDED_GROUPS, CONFIG_MODULE, GROUPS
 from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -190,6 +191,34 @@ def test_a_group_takes_only_the_name_of_one_of_its_options(group: str, value: st
     assert group in refusal(*others, f"{plus}{group}={value}")
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("strategy=ful", "Did you mean full?"),
+        ("+strategy=Full", "Did you mean full?"),
+        ("checkpoint=distilbert-base-uncased", "Did you mean distilbert?"),
+        ("checkpoint=user/name", "checkpoint.name=user/name"),
+        ("dataset=tickets.csv", "dataset.train=tickets.csv"),
+        ("search=rate", "Did you mean rates?"),
+    ],
+)
+def test_a_name_that_a_group_does_not_have_is_refused_in_one_line(word: str, meant: str) -> None:
+    message = refusal(TASK, word)
+    assert meant in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_group_is_named_with_and_without_a_plus() -> None:
+    config = compose("task=sentiment", "+strategy=full", "search=rates")
+    assert (config.task, config.strategy.name) == ("sentiment", "full")
+
+
+def test_a_name_of_a_folder_of_ones_own_is_known(tmp_path: Path) -> None:
+    folder = write_strategy(tmp_path, "name: mine\nstages: {all: {layers: all}}\n")
+    message = refusal(TASK, "strategy=min", config_dir=folder)
+    assert "Did you mean mine?" in message
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_that_is_forced_is_refused(group: str) -> None:
     assert f"++{group}=nothing" in refusal(TASK, f"++{group}=nothing")
@@ -212,6 +241,33 @@ def test_what_a_list_or_mapping_holds_has_a_type_too(override: str) -> None:
 @pytest.mark.parametrize("override", ["seed=[", "seed", "dataset.train=x(1).csv", "seed={1"])
 def test_what_cannot_be_parsed_is_refused_showing_what_was_typed(override: str) -> None:
     assert override in refusal(TASK, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.batch_size=abc", "expected a whole number"),
+        ("strategy.learning_rate=high", "expected a number or null"),
+        ("training.cpu=maybe", "expected true | false"),
+        ("training.precision=fp8", "expected auto | fp32 | bf16 | fp16"),
+        ("strategy.stages.all.epochs=many", "expected a number"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_answered_with_what_is_expected(
+    override: str, expected: str
+) -> None:
+    key, _, value = override.partition("=")
+    message = refusal(TASK, "strategy=full", override)
+    assert message.startswith(f"{key}='{value}': {expected}")
+
+
+def test_an_equal_sign_between_spaces_is_one_message() -> None:
+    message = refusal("+task", "=", "sentiment")
+    assert message.startswith("'=' stands alone. Type +task=sentiment, without spaces.")
+
+
+def test_a_key_that_is_like_no_other_is_sent_to_the_list() -> None:
+    assert refusal(TASK, "qqq=3").endswith("nlp-transfer options qqq searches them.")
 
 
 def test_unknown_keys_are_reported_together() -> None:

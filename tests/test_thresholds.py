@@ -6,6 +6,7 @@ import csv
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ from nlp_transfer.config.choices import Thresholds
 from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metric_set import load_metrics
-from nlp_transfer.evaluation.thresholds import LEAST, NEVER, choose, for_f1, for_precision, of_label
+from nlp_transfer.evaluation.thresholds import (
+    LEAST,
+    NEVER,
+    choose,
+    for_f1,
+    for_precision,
+    of_label,
+    unseen_values,
+)
 from nlp_transfer.export.onnx_parity import worth_of
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.decoder import Decoder
@@ -94,6 +103,30 @@ def test_every_label_has_its_own_threshold_and_what_was_left_is_said() -> None:
         )
     off = EvaluationConfig(thresholds=Thresholds.none)
     assert choose(logits, references, metrics, off).thresholds == {}
+
+
+def drawn(seed: int, rows: int = 90) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that know little of six labels, and which rows have them."""
+    generator = np.random.default_rng(seed)
+    references = (generator.random((rows, 6)) < 0.25).astype(np.float32)
+    return generator.normal(size=references.shape) + 0.8 * references - 1.5, references
+
+
+def test_figures_by_thresholds_of_other_rows_are_those_of_new_texts() -> None:
+    config = EvaluationConfig()
+    plain = load_metrics(config, tuple("abcdef"), MULTI_LABEL)
+    gaps = []
+    for seed in range(20):
+        thresholds = choose(*drawn(seed), plain, config).thresholds
+        metrics = replace(plain, thresholds=thresholds)
+        seen = metrics.compute(*drawn(seed))["f1_macro"]
+        unseen = unseen_values(*drawn(seed), metrics, config)["f1_macro"]
+        new = metrics.compute(*drawn(seed + 100, 5000))["f1_macro"]
+        assert seen is not None and unseen is not None and new is not None
+        gaps.append((seen - new, unseen - new))
+    flattering, left = np.mean(gaps, axis=0)
+    assert flattering > 0.03
+    assert abs(left) < flattering / 2
 
 
 def test_of_two_labels_one_has_a_threshold_and_else_the_other_is_given() -> None:
@@ -173,6 +206,9 @@ def test_what_is_chosen_is_measured_exported_answered_and_said(
         assert split == "validation" or confidence == pytest.approx(measured, abs=1e-5)
 
     assert "Thresholds for f1, chosen on validation" in printed
+    note = next(n for n in result.metrics["validation"]["notes"] if "four fifths" in n)
+    assert " ".join(note.split()) in " ".join(printed.split())
+    assert "notes" not in test
     assert f"f1_macro {plain:.3f} [" in " ".join(printed.split())
     card = (result.model / "README.md").read_text(encoding="utf-8")
     assert "| test, threshold 0.5 | 80 |" in card

@@ -24,7 +24,8 @@ import torch
 from conftest import make_rows, write_csv
 
 from nlp_transfer.cli.train import main
-from nlp_transfer.config.composition import CONFIG_MODULE, GROUPS, compose
+from nlp_transfer.config.composition import compose
+from nlp_transfer.config.groups import CONFIG_MODULE, GROUPS
 from nlp_transfer.config.loading import default_tree
 from nlp_transfer.config.schema import (
     NOT_PART_OF_THE_RESULT,
@@ -185,8 +186,16 @@ def test_the_whole_configuration_can_be_printed(train: Callable[..., Outcome]) -
 
 def test_an_unknown_task_lists_the_tasks(train: Callable[..., Outcome]) -> None:
     outcome = train("+task=sentimnt")
-    message = outcome.refused(ExitCode.CONFIG, "task/sentimnt", "classify", "sentiment", "topic")
-    assert "classify" in message
+    outcome.refused(
+        ExitCode.CONFIG, "task=sentimnt", "Did you mean sentiment?", "classify, ", "topic"
+    )
+    assert len(outcome.err.splitlines()) == 1
+    assert outcome.new_files == set()
+
+
+def test_a_misspelt_name_in_a_sweep_starts_none_of_its_runs(train: Callable[..., Outcome]) -> None:
+    outcome = train("--multirun", "+task=sentiment", "strategy=full,lor", "seed=1,2")
+    outcome.refused(ExitCode.CONFIG, "strategy=lor", "Did you mean lora?")
     assert outcome.new_files == set()
 
 
@@ -391,7 +400,7 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing(
     assert (outcome.code, outcome.new_files) == (0, set())
     head, everything, disk, folder = outcome.out.splitlines()
     # 101 rows are 11 steps of 10; a head is a pooler of 32 × 32 and two rows of 32, with biases.
-    assert "Stage head: the head learns" in head
+    assert "Stage head learns the head, " in head
     assert f"{32 * 32 + 32 + 2 * 32 + 2:,} of " in head
     assert "22 steps of 10 texts" in head
     learning, whole = re.findall(r"([\d,]+) of\s+([\d,]+) parameters", everything)[0]

@@ -6,7 +6,7 @@ from importlib import resources
 
 from markdown_tables import code, prose, table
 
-from nlp_transfer.config.composition import ADDED_GROUPS, CONFIG_MODULE, GROUPS, group_options
+from nlp_transfer.config.groups import ADDED_GROUPS, CONFIG_MODULE, GROUPS, group_options
 
 TITLES = {
     "task": "Tasks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -120,7 +121,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(130, "Interrupted.")
 
 
+def _refuse_another_command(word: str) -> None:
+    """Refuse a first word that is neither a command nor a flag of the program.
+
+    Raises:
+        UserError: with the command that is spelt most like it.
+    """
+    names = [command.name for command in COMMANDS]
+    if word in (*names, "--help", "-h", "--version"):
+        return
+    if "=" in word or word.startswith("-"):
+        meant = f"A command comes first, as in nlp-transfer train +task=sentiment {word}."
+    else:
+        close = difflib.get_close_matches(word.lower(), names, n=1)
+        meant = f"Did you mean {close[0]}?" if close else "nlp-transfer --help lists them."
+    raise UserError(ExitCode.CONFIG, f"{word!r} is not a command. {meant}")
+
+
 def _run(arguments: list[str]) -> None:
+    if not arguments:
+        print(make_parser([]).format_help(), end="", file=sys.stderr)
+        sys.exit(int(ExitCode.CONFIG))
+    _refuse_another_command(arguments[0])
     parsed, rest = make_parser(arguments[:1]).parse_known_args(arguments)
     if rest and hasattr(parsed, "sentences") and not any(word.startswith("-") for word in rest):
         parsed.sentences += rest  # argparse stops at the first option after the folder

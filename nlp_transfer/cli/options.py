@@ -79,7 +79,7 @@ def _words(parser: ArgumentParser) -> dict[str, list[str]]:
 
 def _override_words() -> list[str]:
     """Groups with their options, keys, and keys with their values where these are few."""
-    from nlp_transfer.config.composition import ADDED_GROUPS, GROUPS, group_options
+    from nlp_transfer.config.groups import ADDED_GROUPS, GROUPS, group_options
     from nlp_transfer.config.options import STAGE, options
 
     words = []

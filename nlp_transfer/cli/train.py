@@ -27,14 +27,13 @@ from nlp_transfer.cli.sweep import (
     summary,
     sweep_folder,
 )
-from nlp_transfer.config.composition import (
+from nlp_transfer.config.composition import check_keys, with_quotes, with_stage_keys
+from nlp_transfer.config.groups import (
     ADDED_GROUPS,
     CONFIG_MODULE,
     GROUPS,
-    check_keys,
     group_options,
-    with_quotes,
-    with_stage_keys,
+    with_plus,
 )
 from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.config.loading import to_config
@@ -65,7 +64,7 @@ _BEGAN: list[float] = []  # the command, by the monotonic clock; Hydra calls wit
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit codes are those of `ExitCode`."""
     _BEGAN.append(time.monotonic())
-    arguments = with_quotes(sys.argv[1:] if arguments is None else arguments)
+    arguments = with_plus(with_quotes(sys.argv[1:] if arguments is None else arguments))
     sys.argv[1:] = arguments  # where Hydra reads them
     replace_unprintable()
     if "--help" in arguments or "-h" in arguments:
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         refuse_undecoded(arguments)
         _refuse_a_sweep_of_many_processes(arguments)
-        check_keys(overrides_of(arguments))
+        check_keys(overrides_of(arguments), _config_dir(arguments))
         if is_sweep(arguments):
             _sweep(arguments)
         else:
@@ -145,7 +144,7 @@ def help_text(config_dir: str | None = None) -> str:
 
 def _config_dir(arguments: Sequence[str]) -> str | None:
     """The value of --config-dir."""
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
         flag, _, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):
             return value or following

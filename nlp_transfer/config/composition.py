@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,13 @@ from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf.errors import OmegaConfBaseException
 
-from nlp_transfer.config.hints import bare_word
+from nlp_transfer.config.groups import CONFIG_MODULE, GROUPS, with_plus, wrong_choices
+from nlp_transfer.config.hints import bare_word, spaced_equals
 from nlp_transfer.config.loading import default_tree, nearest_key, to_config, unknown_key
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
 
-CONFIG_MODULE = "nlp_transfer.conf"
 SCHEMA = "nlp_transfer_schema"  # the store is shared with the program that calls `compose`
-GROUPS = ("task", "checkpoint", "dataset", "strategy", "search")
-
-
-ADDED_GROUPS = ("task", "search")  # they are not in the defaults list
 STRUCTURE = re.compile(r"[\[\]{}(),\"$]")  # signs with a meaning in Hydra's grammar
 
 # Untyped on purpose: Hydra would stop at the first wrong type, `to_config` reports them all.
@@ -62,8 +57,8 @@ def compose(
     Traceback (most recent call last):
     nlp_transfer.errors.UserError: training.bach_size is not a key of the configuration; ...
     """
-    overrides = tuple(with_quotes(overrides))
-    check_keys(overrides)
+    overrides = tuple(with_plus(with_quotes(overrides)))
+    check_keys(overrides, config_dir)
     overrides = tuple(with_stage_keys(overrides))
     search = []
     if config_dir is not None:
@@ -108,13 +103,17 @@ def _hydra() -> Iterator[None]:
         instance.hydra, versions.version_base = theirs, version
 
 
-def check_keys(arguments: Sequence[str]) -> None:
-    """Refuse words that are no overrides and keys that do not exist, all at once.
+def check_keys(arguments: Sequence[str], config_dir: str | Path | None = None) -> None:
+    """Refuse words that are no overrides, and keys and names that do not exist, all at once.
+
+    Args:
+        config_dir: as for `compose`.
 
     Raises:
         UserError: with every one of them; `+key`, `++key` and `~key` are checked like `key`.
     """
-    problems = []
+    arguments, problems = spaced_equals(arguments)
+    all_known = not any(argument.startswith("hydra.searchpath=") for argument in arguments)
     for argument in arguments:
         if "=" not in argument and not argument.startswith("~"):
             problems.append(bare_word(argument))
@@ -131,11 +130,7 @@ def check_keys(arguments: Sequence[str]) -> None:
             continue
         key = override.key_or_group
         if key in GROUPS:
-            # A mapping sets keys of the section that has the group's name; `to_config` checks them.
-            fits = str if key in ADDED_GROUPS else str | dict
-            if not (override.is_sweep_override() or isinstance(override.value(), fits)):
-                names = ", ".join(name for name, _ in group_options(key))
-                problems.append(f"{argument!r}: {key} is the name of one of {names}.")
+            problems += wrong_choices(override, config_dir, all_known)
             continue
         if "/" in key or key.split(".")[0] == "hydra":
             continue
@@ -193,23 +188,3 @@ def with_stage_keys(arguments: Sequence[str]) -> list[str]:
     }
     words = [f"++{a}" if a.startswith("strategy.stages.") else a for a in arguments]
     return [*words, *(f"++{key}=0" for key in sorted(exact))]
-
-
-def group_options(group: str, config_dir: str | Path | None = None) -> list[tuple[str, str]]:
-    """The options of a group with their first comments, those of a folder of your own too."""
-    folders: list[Any] = [resources.files(CONFIG_MODULE).joinpath(group)]
-    if config_dir is not None and Path(config_dir, group).is_dir():
-        folders.append(Path(config_dir, group))
-    options = {}
-    for folder in folders:
-        for file in folder.iterdir():
-            if file.name.endswith(".yaml"):
-                options[file.name.removesuffix(".yaml")] = _first_comment(file)
-    return sorted(options.items())
-
-
-def _first_comment(file: Any) -> str:
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line.startswith("# ") and not line.startswith("# @package"):
-            return line[2:]
-    return ""

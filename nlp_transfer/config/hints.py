@@ -100,3 +100,14 @@ def bare_word(word: str) -> str:
     if word.lower().endswith(FILE_SUFFIXES):
         return f"{word!r} is not KEY=VALUE. For your own file: +task=classify dataset.train={word}"
     return f"{word!r} is not KEY=VALUE, as in +task=sentiment or strategy.epochs=3."
+
+
+def spaced_equals(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words without those around an equal sign that stands alone, and a message for each sign."""
+    alone = [place for place, word in enumerate(words) if word == "="]
+    around = {near for place in alone for near in (place - 1, place, place + 1)}
+    problems = [
+        f"'=' stands alone. Type {''.join(words[max(place - 1, 0) : place + 2])}, without spaces."
+        for place in alone
+    ]
+    return [word for place, word in enumerate(words) if place not in around], problems

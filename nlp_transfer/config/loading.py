@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nlp_transfer.config.hints import explain
+from nlp_transfer.config.options import STAGE, options
 from nlp_transfer.config.schema import AUTO, Config, plain
 from nlp_transfer.config.validation import impossible
 from nlp_transfer.errors import ExitCode, UserError
@@ -52,8 +54,11 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
             # OmegaConf's float and int nodes take strings: `seed="5"` is 5, `seed=five` is not.
             _refuse_what_is_let_through(_type_of(key), value)
             merged = OmegaConf.unsafe_merge(merged, _nest(key, _text_keys(value)))
-        except (OmegaConfBaseException, TypeError) as error:
-            problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
+        except TypeError as error:
+            problems.append(f"{key}={value!r}: {error}.")
+        except OmegaConfBaseException as error:
+            reason = _expected(key) or str(error).splitlines()[0]
+            problems.append(f"{key}={value!r}: {reason}.")
     missing = sorted(OmegaConf.missing_keys(merged))
     strategy = merged.strategy
     problems += [
@@ -88,6 +93,8 @@ def read_config(file: Path) -> Config:
 
 
 MISSPELT = 0.8  # likeness of a word from which on it is one that was misspelt
+UNLIKE = 0.5  # likeness below which a key says nothing about what was meant
+KINDS = {"int": "a whole number", "float": "a number", "str": "a text"}
 
 
 def nearest_key(key: str) -> str | None:
@@ -115,6 +122,11 @@ def unknown_key(key: str, nearest: str) -> str:
     known_section = not section or nearest_key(section) is None
     misspelt = difflib.get_close_matches(word, [nearest.rpartition(".")[2]], cutoff=MISSPELT)
     hint = explain(key) if known_section and not misspelt else None
+    depth = nearest.count(".")
+    typed, meant = (name.split(".")[depth] for name in (key, nearest))
+    likeness = difflib.SequenceMatcher(None, typed, meant).ratio()
+    if hint is None and likeness < UNLIKE:
+        hint = f"nlp-transfer options lists all keys, nlp-transfer options {word} searches them."
     return f"{key} is not a key of the configuration; {hint or f'the nearest one is {nearest}.'}"
 
 
@@ -163,6 +175,16 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def _expected(key: str) -> str | None:
+    """What a value of an option has to be; None for a section."""
+    general = re.sub(r"(?<=^strategy\.stages\.)[^.]+", STAGE, key)
+    types = [option.type for option in options() if option.key == general]
+    if not types:
+        return None
+    parts = [KINDS.get(part, part) for part in types[0].split(" or ")]
+    return f"expected {' or '.join(parts)}"
+
+
 def _text_keys(value: Any) -> Any:
     """`{0: ham}` from a command line has an integer key; YAML, JSON and we say "0"."""
     return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
@@ -185,8 +207,8 @@ def _is_reported(key: str, problems: list[str]) -> bool:
 def _missing_message(key: str, strategy: Any) -> str:
     if key == "task":
         return (
-            "No task is given. Type python -m nlp_transfer.train +task=sentiment, "
-            "or --help for the list of tasks."
+            "No task is given. Type nlp-transfer train +task=sentiment, or "
+            "nlp-transfer train --help for the list of tasks."
         )
     if key.startswith("strategy.stages.") and OmegaConf.select(strategy, "name") == AUTO:
         return (

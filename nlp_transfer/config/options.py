@@ -36,9 +36,20 @@ def options() -> tuple[Option, ...]:
 
 
 def search(word: str) -> list[Option]:
-    """The options with a word in their key or meaning, whatever the case."""
+    """The options with a word in their key or meaning, whatever the case.
+
+    Those that have it in their last word come first, and of these the ones for all stages.
+    """
     needle = word.casefold()
-    return [o for o in options() if needle in o.key.casefold() or needle in o.meaning.casefold()]
+
+    def rank(option: Option) -> int:
+        key = option.key.casefold()
+        if needle in key.rpartition(".")[2]:
+            return 1 if STAGE in option.key else 0
+        return 2 if needle in key else 3
+
+    either = (o for o in options() if needle in o.key.casefold() or needle in o.meaning.casefold())
+    return sorted(either, key=rank)
 
 
 @cache

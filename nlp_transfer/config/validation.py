@@ -42,7 +42,7 @@ def impossible(config: Config, in_memory: bool = False) -> Iterator[str]:
     if not in_memory and dataset.name is None and dataset.train == "train":
         yield (
             "dataset.train is missing: name the file with the labelled texts "
-            "(dataset=files dataset.train=reviews.csv)."
+            "(+task=classify dataset.train=reviews.csv)."
         )
     yield from impossible_places(dataset)
     yield from _impossible_metrics(config, in_memory)

@@ -16,7 +16,8 @@ from datasets import Dataset, Features, Value
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from nlp_transfer.config.composition import GROUPS, compose, group_options
+from nlp_transfer.config.composition import compose
+from nlp_transfer.config.groups import GROUPS, group_options
 from nlp_transfer.config.schema import Config, DatasetConfig
 from nlp_transfer.data.memory import with_tables
 from nlp_transfer.data.sources import Source

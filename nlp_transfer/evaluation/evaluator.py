@@ -55,6 +55,10 @@ class SplitEvaluation:
         """The label of each row, int64 [rows]; of several, bool [rows, labels]."""
         return self.decoder.decide(self.probabilities)
 
+    def with_note(self, note: str | None) -> SplitEvaluation:
+        """The same with one more sentence, if there is one."""
+        return self if note is None else replace(self, notes=(*self.notes, note))
+
 
 def evaluate_split(
     logits: np.ndarray,

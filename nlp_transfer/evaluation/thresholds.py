@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.problems.base import HALF
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.text import number
 
 LEAST = 10  # rows of validation that have a label, or would get it: fewer tell nothing
 FOLDS = 5
@@ -58,6 +59,54 @@ def choose(
         logits: of validation, calibrated, [rows, labels].
         references: as `Corpus.references` gives them.
     """
+    choice = _choose(logits, references, metrics, config)
+    if choice.thresholds:
+        _log_exceptions(choice.thresholds, choice.left)
+        logger.info("thresholds for %s were chosen on validation", choice.how)
+    return choice
+
+
+def unseen_values(
+    logits: np.ndarray, references: np.ndarray, metrics: Metrics, config: EvaluationConfig
+) -> dict[str, float | None]:
+    """The metrics where each fifth of the rows is decided by thresholds of the other four fifths.
+
+    Args:
+        logits, references: as for `choose`.
+    """
+    rows = metrics.rows(logits, references)
+    decisions = np.empty_like(rows.decisions)
+    parts = np.random.default_rng(0).permutation(len(logits)) % FOLDS
+    for part in range(FOLDS):
+        here = parts == part
+        choice = _choose(logits[~here], references[~here], metrics, config)
+        decisions[here] = replace(metrics, thresholds=choice.thresholds).decide(logits[here])
+    return metrics.values_of(replace(rows, decisions=decisions))
+
+
+def unseen_note(values: dict[str, float | None], unseen: dict[str, float | None]) -> str | None:
+    """How much figures owe to thresholds that were chosen on the same rows; None: nothing.
+
+    Args:
+        values: of the rows on which the thresholds were chosen.
+        unseen: as `unseen_values` gives them.
+    """
+    changed = [
+        f"{name} is {number(value)} instead of {number(values[name])}"
+        for name, value in unseen.items()
+        if value != values[name]
+    ]
+    if not changed:
+        return None
+    return (
+        "The thresholds were chosen on these rows, which flatters what depends on them. With "
+        f"thresholds chosen on the other four fifths of the rows, {', '.join(changed)}."
+    )
+
+
+def _choose(
+    logits: np.ndarray, references: np.ndarray, metrics: Metrics, config: EvaluationConfig
+) -> ChosenThresholds:
     decoder, positive = metrics.decoder, metrics.classes.positive
     probabilities, how = decoder.probabilities(logits), threshold_rule(config, decoder)
     if how is Thresholds.none:
@@ -72,8 +121,6 @@ def choose(
         thresholds[label], reason = of_label(probabilities[:, column], right[:, column], precision)
         if reason is not None:
             exceptions[label] = reason
-    _log_exceptions(thresholds, exceptions)
-    logger.info("thresholds for %s were chosen on validation", how.name)
     return ChosenThresholds(how.name, thresholds, exceptions)
 
 

@@ -102,7 +102,7 @@ def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int)
     if stage.solver is Solver.exact:
         how = "solved exactly"
     return (
-        f"Stage {stage.name}: {stage.describe(pretrained.anatomy)} learns, {learning:,} of "
+        f"Stage {stage.name} learns {stage.describe(pretrained.anatomy)}, {learning:,} of "
         f"{all_of_them:,} parameters, {how}."
     )
 

@@ -160,7 +160,7 @@ def run_stage(run: StageRun) -> StageHistory:
     with adapted(model, stage, anatomy, predict), checkpointed:
         learning, all_of_them = count_parameters(model, stage, anatomy)
         logger.info(
-            "stage %s: %s learns, %s of %s parameters (%.1f%%)",
+            "stage %s learns %s, %s of %s parameters (%.1f%%)",
             stage.name,
             stage.describe(anatomy),
             f"{learning:,}",

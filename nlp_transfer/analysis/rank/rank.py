@@ -17,7 +17,8 @@ from nlp_transfer.analysis.rank.transferability import (
     neighbour_logits,
 )
 from nlp_transfer.config.choices import Pooling
-from nlp_transfer.config.composition import compose, group_options
+from nlp_transfer.config.composition import compose
+from nlp_transfer.config.groups import group_options
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.splitters import deal, stratified_part
