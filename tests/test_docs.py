@@ -153,7 +153,7 @@ def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path: Path)
     page = (tmp_path / "site" / "reference" / "options.html").read_text("utf-8")
     assert [o.key for o in options() if f'id="confval-{anchor(o.key)}"' not in page] == []
     assert broken_links(tmp_path / "site") == []
-    guide = (tmp_path / "site" / "guide" / "evaluation.html").read_text("utf-8")
+    guide = (tmp_path / "site" / "guide" / "few-labels.html").read_text("utf-8")
     assert 'href="../reference/options.html#confval-evaluation.folds"' in guide
     loaded = re.findall(r'(?:src|href)="(https?://[^"]+)"', page)
     assert [url for url in loaded if url.endswith((".js", ".css", ".woff2"))] == []
