@@ -49,10 +49,13 @@ class PredictionRequest:
     prefix: str = ""  # of the names of the new columns
     delimiter: str = "|"  # between several labels, where the answers are texts
     options: ReadOptions = ReadOptions(keys="--")
+    called: str | None = None  # the source, where it is no path of this machine
 
     @property
     def name(self) -> str:
         """What a person calls the source."""
+        if self.called is not None:
+            return self.called
         return "the standard input" if self.source is None else str(self.source)
 
 

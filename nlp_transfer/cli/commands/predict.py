@@ -20,7 +20,7 @@ from nlp_transfer.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from nlp_transfer.inference.classifier import Classifier
-    from nlp_transfer.inference.table_prediction import PredictionRequest
+    from nlp_transfer.inference.table_prediction import PredictionRequest, TableSummary
 
 STREAM = "-"  # standard input or output
 # Options that concern a table only, with their defaults.
@@ -36,7 +36,10 @@ TABLE_OPTIONS = {
     "prefix": "",
     "delimiter": "|",
     "force": False,
+    "engine": None,
+    "workers": None,
 }
+CLUSTER_HAS_NO = ("format", "encoding", "separator")  # Parquet says these itself
 
 
 def _add_arguments(parser: Parser) -> None:
@@ -56,12 +59,22 @@ def _add_arguments(parser: Parser) -> None:
     table.add_argument("--prefix", default="", help="of the new columns' names")
     table.add_argument("--delimiter", default="|", metavar="SIGN", help="between labels (|)")
     table.add_argument("--force", action="store_true", help="replace --out if it exists")
+    cluster = parser.add_argument_group("a table that is too large for one machine")
+    cluster.add_argument(
+        "--engine",
+        choices=("ray",),
+        help="Parquet files by Ray's workers, here or on the cluster of RAY_ADDRESS; --file (a "
+        "glob, a folder) and --out (a folder) may be URLs, such as s3://",
+    )
+    cluster.add_argument("--workers", type=int, metavar="N", help="of --engine (one a CPU)")
 
 
 def run_predict(arguments: Namespace) -> None:
     """Answer sentences, or a table."""
     if arguments.sentences:
         _predict_sentences(arguments)
+    elif arguments.engine is not None:
+        _predict_on_cluster(arguments)
     else:
         _predict_table(arguments)
 
@@ -121,6 +134,8 @@ def _predict_table(arguments: Namespace) -> None:
         predict_stream,
     )
 
+    if arguments.workers is not None:
+        raise UserError(ExitCode.CONFIG, "--workers goes with --engine ray.")
     worker = Worker.of_launch()
     request = _request(arguments, worker.count)
     folder = local_folder(arguments.folder, arguments.backend)
@@ -133,11 +148,52 @@ def _predict_table(arguments: Namespace) -> None:
         identity = identity_of(request, folder, arguments.backend)
         summary = predict_file(classifier, request, identity, worker)
     if worker.rank == 0:
-        seconds = time.monotonic() - start
-        blank = f", {summary.blank:,} of them without a text and an answer" if summary.blank else ""
-        reused = f"; {summary.reused:,} windows were answered before" if summary.reused else ""
-        where = request.out or "the standard output"
-        print(f"{summary.rows:,} rows{blank} in {seconds:.1f} s{reused}: {where}", file=sys.stderr)
+        _say(summary, start, str(request.out or "the standard output"))
+
+
+def _say(summary: TableSummary, start: float, where: str) -> None:
+    seconds = time.monotonic() - start
+    blank = f", {summary.blank:,} of them without a text and an answer" if summary.blank else ""
+    reused = f"; {summary.reused:,} windows were answered before" if summary.reused else ""
+    print(f"{summary.rows:,} rows{blank} in {seconds:.1f} s{reused}: {where}", file=sys.stderr)
+
+
+def _predict_on_cluster(arguments: Namespace) -> None:
+    from nlp_transfer.inference.cluster import ClusterJob, predict_on_cluster
+    from nlp_transfer.inference.download import local_folder
+    from nlp_transfer.inference.table_prediction import PredictionRequest
+
+    streams = [name for name in ("file", "out") if getattr(arguments, name) == STREAM]
+    missing = [*streams, *(["text"] if arguments.text is None else [])]
+    if missing:
+        raise UserError(ExitCode.CONFIG, f"--engine ray needs --{missing[0]}.")
+    useless = [name for name in CLUSTER_HAS_NO if getattr(arguments, name) is not None]
+    if useless:
+        raise UserError(ExitCode.CONFIG, f"--engine ray reads Parquet: leave out --{useless[0]}.")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(ExitCode.CONFIG, f"--workers {arguments.workers}: expected 1 or more.")
+    request = PredictionRequest(
+        None,
+        "parquet",
+        None,
+        "parquet",
+        arguments.text,
+        arguments.text_pair,
+        arguments.probabilities,
+        arguments.prefix,
+        called=arguments.file,
+    )
+    job = ClusterJob(
+        arguments.file,
+        arguments.out,
+        request,
+        arguments.backend,
+        arguments.threads or 1,
+        arguments.workers,
+        arguments.force,
+    )
+    start = time.monotonic()
+    _say(predict_on_cluster(local_folder(arguments.folder, job.backend), job), start, job.out)
 
 
 def _request(arguments: Namespace, workers: int) -> PredictionRequest:
