@@ -275,7 +275,7 @@ def test_texts_may_be_a_column_of_any_library_and_blank_ones_have_no_answer(mode
     for value in (7, 2.5, True, b"bytes", date(2024, 1, 2), {"text": "a"}):
         with pytest.raises(UserError, match="A text is expected, found .* in row 1"):
             classifier.predict(["a text", value])
-    for column in ({"a", "b"}, frozenset("ab"), b"bytes"):
+    for column in ({"a", "b"}, frozenset("ab"), b"bytes", None, 7):
         with pytest.raises(TypeError, match="a list of texts is expected"):
             classifier.predict(column)
     assert classifier.predict(["\u200b"]) == [None]

@@ -77,6 +77,7 @@ MAPS = pa.array([[("a", text)] for text in TEXTS], pa.map_(pa.string(), pa.strin
 UNIONS = pa.UnionArray.from_sparse(
     pa.array([0, 1] * 3, pa.int8()), [pa.array(TEXTS), pa.array(range(6))]
 )
+NOT_UTF8 = pa.array([b"caf\xe9", *map(str.encode, TEXTS[1:])]).view(pa.string())
 PERIODS = pa.array(pd.period_range("2024-01", periods=6, freq="M"))
 MOMENTS = pa.array([pa.MonthDayNano([1, 2, 3])] * 6)
 UUIDS = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16)] * 6, pa.binary(16)))
@@ -317,6 +318,8 @@ REFUSED = [
     Odd("union_labels.arrow", arrow(text=TEXTS, label=UNIONS), says="a label that is a list"),
     Odd("comment.csv", b"# made by hand\n" + CSV.encode(), says="remove the lines before"),
     Odd("rows.tab", CSV.encode(), says="name it .csv or .tsv"),
+    Odd("not_utf8.arrow", arrow(text=NOT_UTF8, label=LABELS), says="Invalid UTF8 sequence"),
+    Odd("not_utf8.parquet", parquet(text=NOT_UTF8, label=LABELS), says="Invalid UTF8 sequence"),
     Odd("damaged.zip", zipped(rows_csv=CSV).replace(b"PK\5\6", b"PK\5\6" * 9), says="cannot be"),
     Odd("mixed.jsonl", labelled(LABELS, [*TEXTS[:5], 7]), says="line 6: 'text' holds 7"),
     Odd(

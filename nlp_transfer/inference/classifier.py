@@ -172,6 +172,8 @@ def texts_of_column(column: Texts) -> list[str | None]:
         raise TypeError("a list of texts is expected, found a set, whose order is unknown")
     if isinstance(column, Mapping) or hasattr(column, "columns"):
         raise TypeError('a column of texts is expected, found a table: give table["text"]')
+    if not isinstance(column, Iterable):
+        raise TypeError(f"a list of texts is expected, found {kind_of_cell(column)}")
     if hasattr(column, "to_pylist"):  # of Arrow, whose own elements are no texts
         column = column.to_pylist()
     return [_text(value, row) for row, value in enumerate(column)]

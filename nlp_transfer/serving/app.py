@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib import resources
 from typing import Annotated, Any, Literal
 
@@ -208,10 +209,13 @@ def _add_pages(app: FastAPI, name: str, paired: bool, has_keys: bool) -> None:
     async def show() -> HTMLResponse:
         return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_POLICY})
 
+    @cache
+    def html() -> str:  # milliseconds of the thread that answers everybody
+        return documentation(app, name, paired, has_keys)
+
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        html = documentation(app, name, paired, has_keys)
-        return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
+        return HTMLResponse(html(), headers={"Content-Security-Policy": POLICY})
 
 
 def _answer(decoder: Decoder, row: np.ndarray) -> dict[str, Any]:

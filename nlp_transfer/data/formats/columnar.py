@@ -80,7 +80,12 @@ def _windows(batches: Any, schema: pa.Schema, options: ReadOptions) -> Iterator[
 
 
 def _renamed(table: pa.Table, options: ReadOptions) -> pa.Table:
-    """The table with names that differ and types that every program knows."""
+    """The table with names that differ and types that every program knows.
+
+    Raises:
+        pyarrow.ArrowInvalid: texts are not UTF-8, or offsets lie outside of a damaged file.
+    """
+    table.validate(full=True)
     for field in table.schema:
         if pa.types.is_dictionary(field.type) and field.type.ordered:
             _note_order(field.name, table.column(field.name), options)
