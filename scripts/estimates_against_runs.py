@@ -52,15 +52,15 @@ def main() -> None:
         [f"dataset.train={sst2}", "dataset.limit=3000", "strategy=feature_extraction"],
     ]  # fmt: skip
     for words in settings:
-        said, seen = (ask(step, [*common, *words], folder) for step in ("estimate", "run"))
+        before, after = (ask(step, [*common, *words], folder) for step in ("estimate", "run"))
         shown = " ".join(w for w in words if not w.startswith("dataset.train"))
         print(
-            f"{Path(words[0]).name} {shown}: processor {said['processor']:.1f} s said, "
-            f"{seen['processor']:.1f} seen ({seen['processor'] / said['processor']:.2f}); minutes "
-            f"{said['seconds'][1] / 60:.1f} ({said['seconds'][0] / 60:.1f} to "
-            f"{said['seconds'][2] / 60:.1f}) said, {seen['seconds'] / 60:.1f} seen; memory "
-            f"{said['host'] / 1e6:.0f} MB said, {seen['host'] / 1e6:.0f} seen; corrected by "
-            f"{said['factor']:.2f}; estimating took {said['took']:.0f} s of CPU",
+            f"{Path(words[0]).name} {shown}: processor {before['processor']:.1f} s estimated, "
+            f"{after['processor']:.1f} seen ({after['processor'] / before['processor']:.2f}); "
+            f"minutes {before['seconds'][1] / 60:.1f} ({before['seconds'][0] / 60:.1f} to "
+            f"{before['seconds'][2] / 60:.1f}) estimated, {after['seconds'] / 60:.1f} seen; memory "
+            f"{before['host'] / 1e6:.0f} MB estimated, {after['host'] / 1e6:.0f} seen; corrected "
+            f"by {before['factor']:.2f}; estimating took {before['took']:.0f} s of CPU",
             flush=True,
         )
 

@@ -129,10 +129,10 @@ class Honest(threading.Thread):
 @contextmanager
 def beside(server: Server, name: str) -> Iterator[dict[str, object]]:
     """Measure an honest client while something else goes on; prints a line of JSON."""
-    honest, found = Honest(server), {}
+    honest, results = Honest(server), {}
     start = time.perf_counter()
     honest.start()
-    yield found
+    yield results
     honest.end.set()
     honest.join()
     waits = sorted(honest.seconds)
@@ -141,7 +141,7 @@ def beside(server: Server, name: str) -> Iterator[dict[str, object]]:
             {
                 "what": name,
                 "seconds": round(time.perf_counter() - start, 1),
-                **found,
+                **results,
                 "honest_requests": len(waits),
                 "honest_failures": dict(honest.failures),
                 "honest_median_s": round(waits[len(waits) // 2], 3),
@@ -198,9 +198,9 @@ def bodies(server: Server, count: int) -> None:
         (None, "without a key"),
         (KEY[:-1], "with a wrong key"),
     ):
-        with beside(server, f"{count} malformed bodies {name}") as found:
+        with beside(server, f"{count} malformed bodies {name}") as results:
             statuses = Counter(server.ask("/classify", malformed(draw), key) for _ in range(count))
-            found["statuses"] = {str(status): n for status, n in sorted(statuses.items())}
+            results["statuses"] = {str(status): n for status, n in sorted(statuses.items())}
 
 
 def slow(server: Server, count: int) -> None:
@@ -211,17 +211,17 @@ def slow(server: Server, count: int) -> None:
         ("bodies a byte at a time", HEAD + b"Content-Length: 100000\r\n\r\n", b" "),
         ("chunks without an end", HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
     ):
-        with beside(server, f"{count} {name}") as found:
+        with beside(server, f"{count} {name}") as results:
             lines = [server.connect() for _ in range(count)]
             for line in lines:
                 with suppress(OSError):
                     line.sendall(start)
-            found["cut_after_s"] = seconds_until_cut(lines, drip)
+            results["cut_after_s"] = seconds_until_cut(lines, drip)
 
 
 def readers(server: Server, count: int) -> None:
     """Clients that ask much and read nothing."""
-    with beside(server, f"{count // 4} readers that do not read 400 answers each") as found:
+    with beside(server, f"{count // 4} readers that do not read 400 answers each") as results:
         lines = []
         for _ in range(count // 4):
             line = server.connect()
@@ -245,19 +245,19 @@ def readers(server: Server, count: int) -> None:
                 except OSError:
                     alive.discard(line)
             time.sleep(0.5)
-        found["cut_after_s"] = round(time.perf_counter() - start, 1) if not alive else None
+        results["cut_after_s"] = round(time.perf_counter() - start, 1) if not alive else None
         for line in lines:
             line.close()
 
 
 def half_open(server: Server, count: int) -> None:
     """Clients that stop sending, and clients that go away without a word."""
-    with beside(server, f"{count} half-closed connections") as found:
+    with beside(server, f"{count} half-closed connections") as results:
         lines = [server.connect() for _ in range(count)]
         for line in lines:
             line.sendall(HEAD + b"Content-Length: 500\r\n\r\n{")
             line.shutdown(socket.SHUT_WR)
-        found["cut_after_s"] = seconds_until_cut(lines, b"")
+        results["cut_after_s"] = seconds_until_cut(lines, b"")
     with beside(server, f"{count} connections that are reset in their body"):
         for _ in range(count):
             line = server.connect()
@@ -268,7 +268,7 @@ def half_open(server: Server, count: int) -> None:
 
 def floods(server: Server, count: int) -> None:
     """Headers without an end."""
-    with beside(server, f"{count} floods of 1 MB of headers") as found:
+    with beside(server, f"{count} floods of 1 MB of headers") as results:
         statuses: Counter[str] = Counter()
         for _ in range(count):
             with server.connect() as line:
@@ -280,23 +280,23 @@ def floods(server: Server, count: int) -> None:
                 with suppress(OSError):
                     answer = line.recv(100)
                 statuses[answer[9:12].decode() or "cut"] += 1
-        found["answers"] = dict(statuses)
+        results["answers"] = dict(statuses)
 
 
 def idle(server: Server, count: int) -> None:
     """Connections that do nothing, all at once."""
-    with beside(server, f"{count} idle connections") as found:
+    with beside(server, f"{count} idle connections") as results:
         lines = []
         start = time.perf_counter()
         for _ in range(count):
             try:
                 lines.append(server.connect())
             except OSError as error:
-                found.setdefault("refused", type(error).__name__)
+                results.setdefault("refused", type(error).__name__)
                 break
-        found["opened"] = len(lines)
-        found["opened_in_s"] = round(time.perf_counter() - start, 1)
-        found["cut_after_s"] = seconds_until_cut(lines, b"")
+        results["opened"] = len(lines)
+        results["opened_in_s"] = round(time.perf_counter() - start, 1)
+        results["cut_after_s"] = seconds_until_cut(lines, b"")
 
 
 PARTS = {

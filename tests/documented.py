@@ -82,7 +82,7 @@ def pages() -> list[Path]:
 
 def blocks(page: Path) -> list[Block]:
     """The fences of a page, in order."""
-    found, lines = [], page.read_text("utf-8").splitlines()
+    blocks_of_page, lines = [], page.read_text("utf-8").splitlines()
     at = 0
     while at < len(lines):
         match = re.fullmatch(r"(`{3,})([a-z]+)", lines[at])
@@ -94,9 +94,9 @@ def blocks(page: Path) -> list[Block]:
         mark = MARK.fullmatch(before.strip())
         kind, value = (mark[1], mark[2] or "") if mark else (None, "")
         text = "\n".join(lines[at + 1 : end]) + "\n"
-        found.append(Block(page, at + 1, match[2], text, kind, value))
+        blocks_of_page.append(Block(page, at + 1, match[2], text, kind, value))
         at = end + 1
-    return found
+    return blocks_of_page
 
 
 def command_lines(block: Block) -> Iterator[list[str]]:
@@ -179,14 +179,14 @@ class Session:
         )
 
     def _start(self, block: Block) -> None:
-        said = (self.folder / f"server-{block.line}.txt").open("w+b")
+        log = (self.folder / f"server-{block.line}.txt").open("w+b")
         command = ["bash", "-c", f"exec {block.text.strip()}"]
-        options = {"cwd": self.folder, "env": environment(), "stderr": said}
+        options = {"cwd": self.folder, "env": environment(), "stderr": log}
         server = subprocess.Popen(command, **options)
         self.servers.append(server)
         for _ in range(600):
-            said.seek(0)
-            if b"http://" in said.read():
+            log.seek(0)
+            if b"http://" in log.read():
                 return
             assert server.poll() is None, f"{block}: the server has ended"
             time.sleep(0.2)

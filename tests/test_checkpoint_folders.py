@@ -351,8 +351,8 @@ def test_the_pooling_of_a_sentence_encoder_is_kept_or_the_difference_is_said(
     with caplog.at_level("INFO", "nlp_transfer"):
         assert follow_sentence_encoder(CheckpointConfig(str(folder))) is pooling
     assert words in caplog.text
-    asked = CheckpointConfig(str(folder), pooling=Pooling.mean)
-    assert follow_sentence_encoder(asked) is Pooling.mean
+    config = CheckpointConfig(str(folder), pooling=Pooling.mean)
+    assert follow_sentence_encoder(config) is Pooling.mean
 
 
 def test_the_encoder_of_an_old_folder_is_found_inside(

@@ -85,11 +85,11 @@ def test_a_cross_validated_run_has_no_time_a_text(finished: Path, variant: Varia
     copy = variant("copy")
     file = copy / "run.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "ms_per_text": None}))
-    found = compare([finished, copy])
-    times = [entry["ms_per_text"] for entry in json.loads(as_json(found))["entries"]]
+    comparison = compare([finished, copy])
+    times = [entry["ms_per_text"] for entry in json.loads(as_json(comparison))["entries"]]
     assert sorted(time is None for time in times) == [False, True]
     (line,) = [
-        line for line in table(found).splitlines() if line.startswith("copy ") and " s" in line
+        line for line in table(comparison).splitlines() if line.startswith("copy ") and " s" in line
     ]
     assert "–" in line
 

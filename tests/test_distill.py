@@ -74,8 +74,8 @@ def test_a_student_is_a_smaller_plain_checkpoint_that_answers_as_the_teacher(
     about = json.loads((distilled.folder / "run.json").read_text())
     assert about["verified"] and about["stages"][0]["name"] == "distill"
     assert (distilled.folder / "model" / "README.md").is_file()
-    said = str(distilled)
-    assert "33 rows of test, the same for both" in said
+    text = str(distilled)
+    assert "33 rows of test, the same for both" in text
     assert distilled.sides[1].megabytes < distilled.sides[0].megabytes
 
 

@@ -29,13 +29,13 @@ def examples_of(name: str) -> list[doctest.DocTest]:
 @pytest.mark.parametrize("name", ["__doc__", *nlp_transfer.__all__])
 def test_everything_public_says_what_it_is_and_shows_it(name: str, finished: Path) -> None:
     shutil.copytree(finished, "sentiment")
-    found = examples_of(name)
-    assert any(test.examples for test in found), f"{name} has no example"
+    docstrings = examples_of(name)
+    assert any(test.examples for test in docstrings), f"{name} has no example"
     runner = doctest.DocTestRunner()
-    for test in found:
+    for test in docstrings:
         runner.run(test)
     assert not runner.summarize().failed
-    skipped = [e for test in found for e in test.examples if doctest.SKIP in e.options]
+    skipped = [e for test in docstrings for e in test.examples if doctest.SKIP in e.options]
     assert len(skipped) == SKIPPED.get(name, 0)
 
 

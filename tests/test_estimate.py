@@ -113,8 +113,8 @@ def test_what_a_run_then_took_corrects_the_next_estimate(typed: Typed) -> None:
 
 
 def test_the_range_holds_what_was_seen() -> None:
-    said = Estimate("run", "full", 10.0, 10.0, None, {})
-    outcomes = [Outcome(said, seen, seen, None) for seen in (8.0, 10.0, 11.0, 20.0)]
+    estimate = Estimate("run", "full", 10.0, 10.0, None, {})
+    outcomes = [Outcome(estimate, seconds, seconds, None) for seconds in (8.0, 10.0, 11.0, 20.0)]
     low, expected, high = Correction(outcomes).range_of(10.0)
     assert expected == pytest.approx(10.5)
     assert low <= 8.0 and high >= 20.0

@@ -144,10 +144,10 @@ def test_the_words_of_both_texts_of_a_pair_are_explained(folder: Path) -> None:
 
 def test_several_labels_are_explained_one_at_a_time(folder: Path) -> None:
     classifier = configured(folder, problem_type="multi_label_classification")
-    every, given = classifier.explain([TEXT], labels=LABELS)[0], classifier.explain([TEXT])[0]
-    assert every is not None and given is not None
+    every, default = classifier.explain([TEXT], labels=LABELS)[0], classifier.explain([TEXT])[0]
+    assert every is not None and default is not None
     answer = classifier.predict([TEXT])[0]
-    assert given.labels == (answer.labels or (answer.label,))
+    assert default.labels == (answer.labels or (answer.label,))
     assert every.labels == LABELS and every.weights.shape == (3, 9)
     logits = classifier.logits([TEXT, TEXT.replace("lovely ", "")])
     place = TEXT.split().index("lovely")

@@ -195,15 +195,15 @@ def sentences(counts: dict[str, int]) -> str:
 def test_labels_that_differ_in_what_nobody_sees_are_named_with_their_rows(name: str) -> None:
     label, other = SAME[name]
     assert label_key(label) == label_key(other)
-    said = sentences({label: 40, "something else": 30, other: 3})
-    assert f"{other!r} (3 rows) and {label!r} (40 rows). dataset.clean_labels=true" in said
+    sentence = sentences({label: 40, "something else": 30, other: 3})
+    assert f"{other!r} (3 rows) and {label!r} (40 rows). dataset.clean_labels=true" in sentence
 
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_labels_that_are_nearly_the_same_are_named(name: str) -> None:
     label, other = ALIKE[name]
-    said = sentences({label: 40, "something else": 30, other: 1})
-    assert f"nearly the same: {other!r} (1 row) and {label!r} (40 rows)" in said
+    sentence = sentences({label: 40, "something else": 30, other: 1})
+    assert f"nearly the same: {other!r} (1 row) and {label!r} (40 rows)" in sentence
 
 
 @pytest.mark.parametrize(("label", "other"), DIFFERENT)
@@ -213,8 +213,8 @@ def test_labels_that_are_different_are_not_called_alike(label: str, other: str) 
 
 @pytest.mark.parametrize("sign", "|;,/+&")
 def test_labels_that_look_like_several_in_one_cell_are_named(sign: str) -> None:
-    said = "\n".join(f.sentence for f in joined_labels({f"a{sign}b": 2, "a": 9, "b": 9}))
-    assert f"'a{sign}b' (2 rows). dataset.delimiter='{sign}'" in said
+    sentence = "\n".join(f.sentence for f in joined_labels({f"a{sign}b": 2, "a": 9, "b": 9}))
+    assert f"'a{sign}b' (2 rows). dataset.delimiter='{sign}'" in sentence
     names = {f"sport{sign}tennis": 9, f"sport{sign}golf": 9, "R&D": 4, "Science, Technology": 9}
     assert list(joined_labels(names)) == []
 
@@ -308,10 +308,10 @@ def test_check_names_all_of_it_at_once(
     Path("rows.jsonl").write_bytes(lines(rows))
     words = ("+task=classify", f"checkpoint.name={checkpoints['bert']}", *QUIETLY)
     main(["check", *words, "dataset.train=rows.jsonl", "evaluation.folds=4"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("'Good ' (1 row) and 'good' (36 rows)", "'nan' (1)", "One text is written by"):
-        assert part in said, said
-    assert "No text of  is" not in said
+        assert part in output, output
+    assert "No text of  is" not in output
     # A row that cannot be used does not hide what else there is.
     empty = {"text": " ", "label": "good"}
     Path("rows.jsonl").write_bytes(lines([*rows, empty]))

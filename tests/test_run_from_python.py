@@ -66,7 +66,7 @@ def focal(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def asked(checkpoints: dict[str, Path]) -> Callable[..., Config]:
+def make_config(checkpoints: dict[str, Path]) -> Callable[..., Config]:
     """A configuration that trains a tiny checkpoint and names no data."""
 
     def make(*more: str) -> Config:
@@ -87,12 +87,12 @@ def fitted(config: Config, folder: str, data: Any = DATA, **code: Any) -> Fitted
 
 @pytest.fixture(scope="module")
 def complete(
-    asked: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
+    make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Result, Tracker, Config]:
     """A run with everything that can be given."""
     tracker = Tracker()
     folder = tmp_path_factory.mktemp("given") / "run"
-    config = asked(f"run_dir={folder}", "evaluation.best=disagreement")
+    config = make_config(f"run_dir={folder}", "evaluation.best=disagreement")
     result = run(config, DATA, [agreement, LOWER], [tracker], focal)
     return result, tracker, config
 
@@ -129,9 +129,9 @@ def test_a_frame_a_dataset_metrics_a_callback_and_a_loss_make_one_run(
 
 
 def test_without_a_run_dir_the_folder_is_named_by_data_and_code(
-    asked: Callable[..., Config],
+    make_config: Callable[..., Config],
 ) -> None:
-    config = asked("dry_run=true")
+    config = make_config("dry_run=true")
     plain = run(config, DATA).folder
     assert run(config, {**DATA, "train": TRAIN.to_dict("records")}).folder == plain
     folders = {
@@ -217,33 +217,33 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     ids=["function", "module", "name"],
 )
 def test_the_same_loss_gives_the_same_weights_whoever_computes_it(
-    asked: Callable[..., Config], loss: Any
+    make_config: Callable[..., Config], loss: Any
 ) -> None:
-    usual = fitted(asked(), "usual").model.state_dict()
-    config = asked() if not isinstance(loss, str) else asked(f"training.loss={loss}")
+    usual = fitted(make_config(), "usual").model.state_dict()
+    config = make_config() if not isinstance(loss, str) else make_config(f"training.loss={loss}")
     other = fitted(config, "other", loss=None if isinstance(loss, str) else loss)
     for name, weight in other.model.state_dict().items():
         torch.testing.assert_close(weight, usual[name], rtol=0, atol=0)
-    changed = fitted(asked(), "changed", loss=focal).model.state_dict()
+    changed = fitted(make_config(), "changed", loss=focal).model.state_dict()
     assert any(not torch.equal(changed[name], usual[name]) for name in usual)
 
 
 def test_a_loss_of_several_labels_or_scores_gets_answers_in_the_shape_of_the_logits(
-    asked: Callable[..., Config],
+    make_config: Callable[..., Config],
 ) -> None:
-    seen = []
+    shapes = []
 
     def squared(logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        seen.append((tuple(logits.shape), tuple(answers.shape), answers.dtype))
+        shapes.append((tuple(logits.shape), tuple(answers.shape), answers.dtype))
         return (logits - answers) ** 2
 
     several = TRAIN.assign(queue=[[label, "any"] for label in TRAIN["queue"]])
     scores = TRAIN.assign(queue=np.linspace(0, 1, 64))
     for name, frame, width in (("several", several, 3), ("scores", scores, 1)):
-        seen.clear()
+        shapes.clear()
         # A closure over a list that the run changes has another digest each time.
-        fitted(asked(), name, {"train": frame}, loss=squared)
-        assert ((16, width), (16, width), torch.float32) in seen
+        fitted(make_config(), name, {"train": frame}, loss=squared)
+        assert ((16, width), (16, width), torch.float32) in shapes
 
 
 @pytest.mark.parametrize(
@@ -260,26 +260,26 @@ def test_a_loss_of_several_labels_or_scores_gets_answers_in_the_shape_of_the_log
     ids=lambda value: without_addresses(value)[:40],
 )
 def test_what_cannot_be_used_is_refused_with_what_to_do(
-    asked: Callable[..., Config], code: dict[str, Any], more: tuple[str, ...], expected: str
+    make_config: Callable[..., Config], code: dict[str, Any], more: tuple[str, ...], expected: str
 ) -> None:
     with pytest.raises(UserError, match=expected) as caught:
-        fitted(asked(*more), "run", **code)
+        fitted(make_config(*more), "run", **code)
     assert caught.value.code is ExitCode.CONFIG
 
 
-def test_a_loss_with_options_reads_them(asked: Callable[..., Config]) -> None:
+def test_a_loss_with_options_reads_them(make_config: Callable[..., Config]) -> None:
     smoothing = []
 
     def smoothed(logits: torch.Tensor, answers: torch.Tensor, options: Any) -> torch.Tensor:
         smoothing.append(options.label_smoothing)
         return cross_entropy(logits, answers[:, 0].long())
 
-    fitted(asked("training.label_smoothing=0.2"), "run", loss=Loss("smoothed", smoothed))
+    fitted(make_config("training.label_smoothing=0.2"), "run", loss=Loss("smoothed", smoothed))
     assert 0.2 in smoothing
 
 
 def test_each_fold_calls_copies_of_the_callbacks_and_the_final_model_the_callbacks(
-    asked: Callable[..., Config],
+    make_config: Callable[..., Config],
 ) -> None:
     instances = []
 
@@ -289,7 +289,7 @@ def test_each_fold_calls_copies_of_the_callbacks_and_the_final_model_the_callbac
             return instances[-1]
 
     final = Counted()
-    fitted(asked("evaluation.folds=2"), "run", {"train": TRAIN}, callbacks=[final])
+    fitted(make_config("evaluation.folds=2"), "run", {"train": TRAIN}, callbacks=[final])
     trained = [callback for callback in instances if callback.trainings]
     assert [(callback.trainings, callback.steps) for callback in trained] == [(1, 4), (1, 4)]
     assert (final.trainings, final.steps) == (1, 8)
@@ -301,15 +301,15 @@ class Locked(Tracker):
         self.lock = threading.Lock()
 
 
-def test_code_without_content_asks_for_a_run_dir(asked: Callable[..., Config]) -> None:
+def test_code_without_content_asks_for_a_run_dir(make_config: Callable[..., Config]) -> None:
     with pytest.raises(UserError, match="The callback Locked cannot be hashed.*run_dir=") as caught:
-        run(asked(), DATA, callbacks=[Locked()])
+        run(make_config(), DATA, callbacks=[Locked()])
     assert caught.value.code is ExitCode.CONFIG
     callback = Locked()
-    fitted(asked(), "run", callbacks=[callback])
+    fitted(make_config(), "run", callbacks=[callback])
     assert callback.steps == 8
     with pytest.raises(UserError, match="cannot be copied for the folds"):
-        fitted(asked("evaluation.folds=2"), "folds", {"train": TRAIN}, callbacks=[callback])
+        fitted(make_config("evaluation.folds=2"), "folds", {"train": TRAIN}, callbacks=[callback])
 
 
 class Impatient(TrainerCallback):
@@ -319,18 +319,18 @@ class Impatient(TrainerCallback):
 
 
 def test_a_callback_that_wants_an_evaluation_without_validation_is_told_so(
-    asked: Callable[..., Config],
+    make_config: Callable[..., Config],
 ) -> None:
     with pytest.raises(UserError, match="no validation split"):
-        fitted(asked("evaluation.folds=2"), "run", {"train": TRAIN}, callbacks=[Impatient])
+        fitted(make_config("evaluation.folds=2"), "run", {"train": TRAIN}, callbacks=[Impatient])
 
 
 def test_what_had_no_effect_is_said(
-    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
+    make_config: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
     logger = logging.getLogger("nlp_transfer")
     logger.addHandler(caplog.handler)
-    config = replace(asked(), strategy=compose("+task=classify", *SOLVED).strategy)
+    config = replace(make_config(), strategy=compose("+task=classify", *SOLVED).strategy)
     fitted(config, "run", callbacks=[Tracker()], loss=focal)
     logger.removeHandler(caplog.handler)
     lines = [record.message for record in caplog.records if record.levelno == logging.WARNING]

@@ -47,16 +47,16 @@ def test_linear_maps_by_onednn_give_the_same_states_and_gradients(
     monkeypatch.setattr(linear_maps, "onednn_is_faster", torch.backends.mkldnn.is_available)
     with fast_linear_maps(encoder):
         assert "forward" in vars(encoder.encoder.layer[0].output.dense)
-        found, found_gradients = states_and_gradients(encoder)
+        short, short_gradients = states_and_gradients(encoder)
         # Elsewhere, and under autocast, a map computes as ever.
         with torch.autocast("cpu", torch.bfloat16):
             assert encoder.encoder.layer[1].output.dense(torch.ones(2, 64)).dtype is torch.bfloat16
         assert copy.deepcopy(encoder).double()(torch.tensor([[3]]))[0].dtype is torch.float64
     assert not any("forward" in vars(module) for module in encoder.modules())
-    assert (found - states).abs().max() < 1e-6 * states.abs().max()
-    assert set(found_gradients) == set(gradients)
+    assert (short - states).abs().max() < 1e-6 * states.abs().max()
+    assert set(short_gradients) == set(gradients)
     for name, gradient in gradients.items():
-        assert (found_gradients[name] - gradient).abs().max() < 1e-5 * gradient.abs().max(), name
+        assert (short_gradients[name] - gradient).abs().max() < 1e-5 * gradient.abs().max(), name
 
 
 def make_classifier(architecture: str) -> PreTrainedModel:

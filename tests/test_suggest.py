@@ -71,9 +71,9 @@ def test_rows_are_written_once_with_a_reason_and_a_column_to_fill_in(
 ) -> None:
     command = ["suggest", str(tickets["run"]), "--file", str(tickets["pool"]), "--rows", "20"]
     main([*command, "--by", "uncertain", "--threads", "1"])
-    said = capsys.readouterr().out
-    assert "1 without a text, 3 like a labelled row or one before" in said
-    assert f"dataset.train=[{tickets['train']},next.csv]" in said
+    output = capsys.readouterr().out
+    assert "1 without a text, 3 like a labelled row or one before" in output
+    assert f"dataset.train=[{tickets['train']},next.csv]" in output
     rows, pool = rows_of(Path("next.csv")), rows_of(tickets["pool"])
     assert list(rows[0]) == ["id", "text", "label", "guess", "probabilities", "reason"]
     assert len({row["id"] for row in rows}) == 20
@@ -285,6 +285,6 @@ def test_simulate_prints_a_table_and_writes_json(
     command = ["suggest", str(tickets["run"]), "--simulate", "--labels", "32", "--seeds", "2"]
     main([*command, "--file", str(write_csv(Path("known.csv"), make_rows(120))), "--out", "s.json"])
     figures: Any = json.loads(Path("s.json").read_text())
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert figures["judged"] + figures["pool"] == 120
-    assert f"{figures['points'][1]['random']['value']:.3f}" in said
+    assert f"{figures['points'][1]['random']['value']:.3f}" in output

@@ -70,8 +70,8 @@ def test_a_name_that_the_locale_cannot_read_is_one_message(
     with pytest.raises(SystemExit) as end:
         main([command, f"dataset.train={name}"])
     assert end.value.code == ExitCode.CONFIG
-    assert "'dataset.train=größe.csv' has letters" in (said := capsys.readouterr().err)
-    assert "PYTHONUTF8=1" in said
+    assert "'dataset.train=größe.csv' has letters" in (message := capsys.readouterr().err)
+    assert "PYTHONUTF8=1" in message
 
 
 def test_without_a_folder_for_temporary_files_the_message_names_the_variable() -> None:

@@ -79,9 +79,9 @@ def check(config: Config) -> None:
     problems = sum(finding["level"] == Level.problem.value for finding in report["findings"])
     if problems:
         count = "one problem" if problems == 1 else f"{problems} problems"
-        found = UserError(ExitCode.DATA, f"The data have {count}: see above.")
-        faults.refuse(found)
-        raise found
+        refusal = UserError(ExitCode.DATA, f"The data have {count}: see above.")
+        faults.refuse(refusal)
+        raise refusal
     faults.refuse()
 
 

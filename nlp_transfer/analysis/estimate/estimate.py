@@ -64,7 +64,7 @@ class Estimates:
     """Every strategy, and how good the last estimates were."""
 
     rows: list[Row]
-    asked: str  # the strategy of the configuration
+    strategy: str  # the strategy of the configuration
     texts: int  # labelled
     folds: int
     device: Device | None  # None: this machine
@@ -73,7 +73,7 @@ class Estimates:
     @property
     def refused(self) -> Row | None:
         """The strategy of the configuration, where it does not fit."""
-        own = [row for row in self.rows if row.strategy == self.asked]
+        own = [row for row in self.rows if row.strategy == self.strategy]
         return next((row for row in own if row.fit is not None and not row.fit.fits), None)
 
     def as_dict(self) -> dict[str, Any]:

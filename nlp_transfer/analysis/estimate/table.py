@@ -49,7 +49,7 @@ def _lines(estimates: Estimates) -> Iterator[str]:
 
 
 def _busy(estimates: Estimates) -> Iterator[str]:
-    own = [row for row in estimates.rows if row.strategy == estimates.asked and not row.failed]
+    own = [row for row in estimates.rows if row.strategy == estimates.strategy and not row.failed]
     for row in own:
         if row.seconds[1] > BUSY * row.processor:
             minutes = _minutes(row.processor / 60)
