@@ -119,11 +119,11 @@ def test_figures_by_thresholds_of_other_rows_are_those_of_new_texts() -> None:
     for seed in range(20):
         thresholds = choose(*drawn(seed), plain, config).thresholds
         metrics = replace(plain, thresholds=thresholds)
-        seen = metrics.compute(*drawn(seed))["f1_macro"]
+        same_rows = metrics.compute(*drawn(seed))["f1_macro"]
         unseen = unseen_values(*drawn(seed), metrics, config)["f1_macro"]
         new = metrics.compute(*drawn(seed + 100, 5000))["f1_macro"]
-        assert seen is not None and unseen is not None and new is not None
-        gaps.append((seen - new, unseen - new))
+        assert same_rows is not None and unseen is not None and new is not None
+        gaps.append((same_rows - new, unseen - new))
     flattering, left = np.mean(gaps, axis=0)
     assert flattering > 0.03
     assert abs(left) < flattering / 2

@@ -179,16 +179,16 @@ def _answered(model: Path, job: ClusterJob, blocks: Sequence[Block]) -> Iterator
         files = ray.put(_contents(model, job.backend))
         workers = [actor.remote(files, job) for _ in range(min(count, len(blocks)))]
         waiting = iter(blocks)
-        given = {}
+        pending = {}
         for worker in [*workers] * AHEAD:
             for block in _next(waiting):
-                given[worker.answer.remote(block)] = worker, block
-        while given:
-            [ready], _ = ray.wait(list(given))
-            worker, block = given.pop(ready)
+                pending[worker.answer.remote(block)] = worker, block
+        while pending:
+            [ready], _ = ray.wait(list(pending))
+            worker, block = pending.pop(ready)
             yield block, _result(ray, ready)
             for following in _next(waiting):
-                given[worker.answer.remote(following)] = worker, following
+                pending[worker.answer.remote(following)] = worker, following
 
 
 def _next(blocks: Iterator[Block]) -> list[Block]:
