@@ -14,6 +14,7 @@ HEADER_SECONDS = 20.0  # from the connection, or the last answer, to the end of 
 READER_SECONDS = 20.0  # after which a client that does not read is disconnected
 HEADER_BYTES = 16 << 10
 MAX_CONNECTIONS = 1000
+BACKLOG = 512  # connections that are taken at once, before any of them is looked at
 
 
 class BoundedProtocol(H11Protocol):
@@ -32,23 +33,23 @@ class BoundedProtocol(H11Protocol):
 
     def _end_oldest_idle(self) -> bool:
         """Make room: of those that are not being answered, the one that has waited longest."""
-        waiting = (
-            (other._header_timer.when(), other.transport)
-            for other in self.connections
-            if isinstance(other, BoundedProtocol)
-            and other._header_timer is not None
-            and not other.transport.is_closing()
-        )
-        _, oldest = min(waiting, key=lambda pair: pair[0], default=(0.0, None))
-        if oldest is not None:
-            oldest.abort()
-        return oldest is not None
+        oldest = next(iter(self._waiting()), None)
+        if oldest is None:
+            return False
+        del self._waiting()[oldest]
+        oldest.transport.abort()
+        return True
+
+    def _waiting(self) -> dict[BoundedProtocol, None]:
+        """The connections of this server that wait for headers, the longest first."""
+        return vars(self.server_state).setdefault("waiting", {})
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks."""
         for timer in (self._header_timer, self._reader_timer):
             if timer is not None:
                 timer.cancel()
+        self._waiting().pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -79,5 +80,7 @@ class BoundedProtocol(H11Protocol):
         if is_answering and self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+            self._waiting().pop(self, None)
         if not is_answering and self._header_timer is None:
+            self._waiting()[self] = None
             self._header_timer = self.loop.call_later(HEADER_SECONDS, self.transport.abort)

@@ -9,7 +9,7 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from nlp_transfer.serving.connections import HEADER_BYTES, BoundedProtocol
+from nlp_transfer.serving.connections import BACKLOG, HEADER_BYTES, BoundedProtocol
 
 SHUTDOWN_SECONDS = 30  # for requests that have begun
 
@@ -46,6 +46,7 @@ def serve(app: FastAPI, listening: socket.socket, root_path: str = "") -> None:
         app,
         http=BoundedProtocol,
         ws="none",
+        backlog=BACKLOG,
         root_path=root_path,
         log_level="warning",
         access_log=False,
