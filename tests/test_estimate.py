@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -20,12 +21,15 @@ from nlp_transfer.analysis.estimate.device import Device, seconds_on
 from nlp_transfer.analysis.estimate.estimate import estimate
 from nlp_transfer.analysis.estimate.table import estimates_text
 from nlp_transfer.cli.main import main
+from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.recipes import Recipe
-from nlp_transfer.runs.folder import RunFolder, State
+from nlp_transfer.models.stages import Stage, shortened_stages
+from nlp_transfer.runs.folder import RunFolder, State, open_run
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.forecast.forecast import activation_bytes, forecast_recipe
 from nlp_transfer.training.forecast.ledger import Correction, Estimate, Outcome, describe
+from nlp_transfer.training.forecast.timed_recipes import is_long, log_forecast, time_recipes
 from nlp_transfer.training.forecast.timing import time_recipe
 from nlp_transfer.training.forecast.work import systematic_sample
 from nlp_transfer.utils.distributed import join
@@ -171,12 +175,24 @@ def test_a_budget_that_runs_out_ends_with_a_verified_model_and_says_so(
     assert about["state"] == "finished" and about["verified"]["difference"] < 1e-4
     assert 1 < about["stages"][0]["steps"] < 4000 * 25
     sentence = about["budget"]["sentence"]
-    assert "training ended early" in sentence and "0.5 minutes" in sentence
+    assert "there was time for full with" in sentence and "0.5 minutes" in sentence
     shown = capsys.readouterr().out
-    assert "training ended early" in " ".join(shown.split())
+    assert "there was time for full with" in " ".join(shown.split())
     for name in ("report.html", "report.md"):
-        assert "training ended early" in (result.folder / name).read_text("utf-8")
+        assert "there was time for full with" in (result.folder / name).read_text("utf-8")
+    [share] = about["budget"]["shares"].values()
+    assert about["stages"][0]["epochs"] == int(4000 * share), "rates fall to zero within these"
     assert len(Classifier.load(result.model).predict(["a lovely film"])) == 1
+
+
+def test_a_shorter_stage_has_whole_epochs_where_one_is_left() -> None:
+    stage = Stage("all", 0, 3.0, 1e-3, 1e-4, 1.0)
+    by_steps = replace(stage, steps=50)
+    [half, tenth, fewer] = shortened_stages([stage, stage, by_steps], 0.5)
+    assert half.epochs == tenth.epochs == 1.0 and (fewer.steps, fewer.epochs) == (25, 1.0)
+    [tenth] = shortened_stages([stage], 0.1)
+    assert tenth.epochs == pytest.approx(0.3)
+    assert shortened_stages([stage], 1.0) == [stage]
 
 
 def test_auto_takes_a_cheaper_recipe_where_the_budget_does_not_pay(many: list[str]) -> None:
@@ -201,25 +217,36 @@ def test_a_budget_that_is_enough_changes_nothing(many: list[str]) -> None:
 def test_what_a_killed_process_has_spent_is_gone(many: list[str]) -> None:
     words = [*many, "strategy=full", "strategy.epochs=4000", "strategy.max_minutes=0.5"]
     config = compose(*words, "run_dir=again")
-    folder = Path("again")
-    assert run(replace(config, dry_run=True)).folder == folder
-    # As a process leaves it that was killed after 29 s.
-    result = None
-    (folder / "checkpoints").mkdir(parents=True)
-    write_json(folder / "checkpoints" / "budget.json", {"spent": 29.0, "cut": [], "left_out": []})
-    from nlp_transfer.data.corpus import load_run_corpus
-    from nlp_transfer.runs.folder import adopt
-
-    del adopt
-    write_json(
-        folder / "run.json",
-        {"state": "unfinished", "corpus": load_run_corpus(config).fingerprint},
-    )
-    from omegaconf import OmegaConf
-
-    from nlp_transfer.config.schema import as_dict
-
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(as_dict(config)), "utf-8")
-    result = run(config)
-    about = json.loads((result.folder / "run.json").read_text("utf-8"))
+    with open_run(config, load_run_corpus(config).fingerprint, join(config.training)) as folder:
+        # As a process leaves it that was killed after 29 s.
+        folder.checkpoints.mkdir(parents=True)
+        spent = {"spent": 29.0, "cut": [], "left_out": []}
+        write_json(folder.checkpoints / "budget.json", spent)
+    about = json.loads((run(config).folder / "run.json").read_text("utf-8"))
     assert about["budget"]["spent"] > 29 and about["stages"][0]["steps"] == 1
+    assert "training ended early (stage all: 1 of" in about["budget"]["sentence"]
+
+
+def test_a_long_run_says_so_in_one_line(
+    context: TrainingContext,
+    typed: Typed,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    corpus = prepare(typed("strategy=full"), Path("other")).corpus
+    package_logger = logging.getLogger("nlp_transfer")
+    monkeypatch.setattr(package_logger, "propagate", True)
+    caplog.set_level("INFO", "nlp_transfer")
+    for epochs in (1, 40_000):
+        recipe = Recipe(replace(context.config.strategy, epochs=epochs))
+        timed = time_recipes(context, [recipe], corpus)
+        forecast = timed.forecasts[recipe.name]
+        idle = replace(forecast, timing=replace(forecast.timing, slowdown=1.0))
+        log_forecast(replace(timed, forecasts={recipe.name: idle}), context, corpus)
+    messages = {record.getMessage() for record in caplog.records}
+    [line] = [message for message in messages if message.startswith("about ")]
+    assert "280,000 steps" in line and "nlp-transfer estimate" in line
+
+
+def test_nothing_is_timed_before_a_short_run(context: TrainingContext) -> None:
+    assert not is_long(context)

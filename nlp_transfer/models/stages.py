@@ -126,6 +126,22 @@ def _first(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
+def shortened_stages(stages: list[Stage], share: float) -> list[Stage]:
+    """The same stages with a share of their epochs; whole ones, where one is left of them.
+
+    Rates then fall to zero within what there is time for.
+    """
+    if share >= 1:
+        return stages
+    shorter = []
+    for stage in stages:
+        epochs = share * stage.epochs
+        epochs = math.floor(epochs) if epochs >= 1 else epochs
+        steps = None if stage.steps is None else max(round(share * stage.steps), 1)
+        shorter.append(replace(stage, epochs=float(epochs), steps=steps))
+    return shorter
+
+
 def stage_steps(stage: Stage, rows: int, batch_size: int) -> int:
     """Optimizer steps of a stage."""
     if stage.steps is not None:

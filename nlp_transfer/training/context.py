@@ -15,7 +15,7 @@ from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import pool
 from nlp_transfer.models.recipes import Recipe
-from nlp_transfer.models.stages import Stage, plan_stages
+from nlp_transfer.models.stages import Stage, plan_stages, shortened_stages
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit
 from nlp_transfer.tokenization.subsets import append_documents
@@ -48,6 +48,8 @@ class TrainingContext:
         pretrained = pool(fresh, self.encoded, config, self.folder.decide)
         rows = len(self.encoded.splits["train"].labels)
         stages = plan_stages(recipe.strategy, pretrained.anatomy, rows, config.training.batch_size)
+        if self.budget is not None:
+            stages = shortened_stages(stages, self.budget.shares.get(recipe.name, 1.0))
         return config, pretrained, stages
 
     def for_fold(self, parts: int = 2) -> Extensions:

@@ -37,7 +37,7 @@ from nlp_transfer.models.stages import Stage, frozen_below, parameter_groups
 from nlp_transfer.problems import Problem
 from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
-from nlp_transfer.training.forecast.budget import StopsInTime
+from nlp_transfer.training.forecast.budget import ends_in_time, minutes_between_checkpoints
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import Loss, find_loss, losses_of_rows
 from nlp_transfer.training.objectives.class_weights import weigh_labels
@@ -206,7 +206,8 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     """Train on what is given: tokens, or what the frozen part of the model makes of them."""
     config, process = run.config, run.process
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
-    stops = SavesAndStops(process, _minutes_between_checkpoints(config))
+    stops = SavesAndStops(process, minutes_between_checkpoints(config))
+    in_time = ends_in_time(run.stage.name, run.extensions.deadline, process.device)
     only_first = run.loss.reads != "embeddings" or _embeds_first_token(run, encoded)
     with (
         objective_of(run, encoded) as objective,
@@ -226,27 +227,13 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
             best_epoch=_best_epoch(run),
             process=process,
             compute_loss_func=finite,
-            callbacks=[finite, *_progress(run), stops, *_in_time(run), *run.extensions.callbacks],
+            callbacks=[finite, *_progress(run), stops, *in_time, *run.extensions.callbacks],
             **_validation(run, encoded),
         )
         outcome = descend(trainer, objective.batches, objective.rows.inputs.lengths)
     if stops.stopped_by is not None:
         raise stop_error(stops.stopped_by, f"after step {outcome.steps}")
     return outcome
-
-
-def _minutes_between_checkpoints(config: Config) -> float:
-    """With a budget at most a tenth of it: a run that is killed has paid for what it loses."""
-    minutes, budget = config.training.checkpoint_minutes, config.strategy.max_minutes
-    return minutes if budget is None else min(minutes, budget / 10)
-
-
-def _in_time(run: StageRun) -> list[TrainerCallback]:
-    """The end of the stage where the budget is up, if there is one."""
-    deadline = run.extensions.deadline
-    if deadline is None:
-        return []
-    return [StopsInTime(run.stage.name, deadline, run.process.device)]
 
 
 def _embeds_first_token(run: StageRun, encoded: Encoded) -> bool:

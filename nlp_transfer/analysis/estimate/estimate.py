@@ -31,6 +31,7 @@ from nlp_transfer.training.forecast.forecast import (
 )
 from nlp_transfer.training.forecast.ledger import Correction, correction, remember
 from nlp_transfer.training.forecast.timed_recipes import (
+    host_bytes,
     machine_estimate,
     processor_total,
     total_seconds,
@@ -190,6 +191,8 @@ def _row(
         least, expected, most = (sum(values) for values in zip(*parts, strict=True))
         seconds = (least, expected, most)
     host, own = _memory(forecasts, context, device, before)
+    if own is None and host is not None:
+        host = int(question.known.memory_factor * host)
     return Row(
         name,
         command,
@@ -224,7 +227,7 @@ def _memory(
     """Bytes at the peak: of the host, and of a device with memory of its own."""
     training = max(forecast.memory for forecast in forecasts)
     if device is None and context.folder.process.device.type == "cpu":
-        return None if before is None else before + training, None
+        return None if before is None else host_bytes(forecasts, before), None
     if device is None:
         return before, training
     parts = parts_of_step(context.config, context.folder.process)

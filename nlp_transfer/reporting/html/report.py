@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nlp_transfer.reporting import conclusions
 from nlp_transfer.reporting.console import verifier
-from nlp_transfer.reporting.html import sections
+from nlp_transfer.reporting.html import mistakes, sections
 from nlp_transfer.reporting.html.glossary import TERMS, used_terms
 from nlp_transfer.reporting.html.slices import slices
 from nlp_transfer.reporting.markdown import markdown_report
@@ -54,8 +54,8 @@ def page(record: RunRecord) -> str:
         "results": sections.results(record),
         "confidence": sections.confidence(record),
         "slices": slices(record),
-        "errors": sections.errors(record),
-        "explanations": sections.explanations(record),
+        "errors": mistakes.errors(record),
+        "explanations": mistakes.explanations(record),
         "commands": list(sections.commands(record)),
     }
     without_glossary = templates.get_template(TEMPLATE).render(**context, glossary={})

@@ -16,12 +16,15 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from nlp_transfer.config.schema import Config
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import logger
 
 FILE = "budget.json"  # beside the checkpoints of an unfinished run
+MARGIN = 0.9  # of what is left, for a training that is shortened
+SHORTEST = 0.001  # share of the epochs
 HEARTBEAT = 5.0  # seconds between two notes of what is spent
 _COMMAND: list[float] = []  # when the command under way began, by the monotonic clock
 
@@ -47,6 +50,7 @@ class Budget:
     spent_before: float = 0.0
     cut: list[str] = field(default_factory=list)  # stages that ended before their last step
     left_out: list[str] = field(default_factory=list)  # recipes that were not tried
+    shares: dict[str, float] = field(default_factory=dict)  # of the epochs, by recipe
     ending: float = 0.0  # seconds that figures, export and verification take
     _noted: float = field(default_factory=time.monotonic)
 
@@ -91,6 +95,17 @@ class Budget:
         """Whether so many seconds of training are left; the first process decides."""
         return broadcast_from_rank_zero(lambda: seconds <= self.remaining, self.process)
 
+    def shorten(self, recipe: str, seconds: float, folder: RunFolder) -> None:
+        """Give a recipe that takes longer than there is time for fewer epochs; decided once."""
+
+        def share() -> float:
+            return round(min(max(MARGIN * self.remaining / seconds, SHORTEST), 1.0), 3)
+
+        name = f"share of the epochs of {recipe}"
+        decided = name in folder.read().get("decisions", {}) if self.process.is_first else False
+        if broadcast_from_rank_zero(lambda: decided or seconds > self.remaining, self.process):
+            self.shares[recipe] = folder.decide(name, share)
+
     def share(self, parts: int) -> float:
         """When a training that is the first of so many equal ones has to end (monotonic clock)."""
         self.note()
@@ -122,6 +137,7 @@ class Budget:
             "spent": round(self.spent, 1),
             "cut": self.cut,
             "left_out": self.left_out,
+            "shares": self.shares,
             "sentence": self.sentence(),
         }
 
@@ -129,7 +145,12 @@ class Budget:
         """What the budget has changed, for the summary and the report."""
         parts = []
         if self.left_out:
-            parts.append(f"{' and '.join(self.left_out)} would have taken longer and was not tried")
+            were = "was" if len(self.left_out) == 1 else "were"
+            names = " and ".join(self.left_out)
+            parts.append(f"{names} would have taken longer and {were} not tried")
+        shares = [f"{name} with {share:.0%} of its epochs" for name, share in self.shares.items()]
+        if shares:
+            parts.append(f"there was time for {' and '.join(shares)}")
         if self.cut:
             parts.append(f"training ended early ({'; '.join(self.cut)})")
         limit = f"The budget of {self.minutes:g} minutes (strategy.max_minutes)"
@@ -180,3 +201,16 @@ class StopsInTime(TrainerCallback):
         flag = torch.tensor(int(up), device=self._device)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
         return bool(flag.item())
+
+
+def ends_in_time(
+    stage: str, deadline: Deadline | None, device: torch.device
+) -> list[TrainerCallback]:
+    """What ends a stage where its time is up; nothing without a budget."""
+    return [] if deadline is None else [StopsInTime(stage, deadline, device)]
+
+
+def minutes_between_checkpoints(config: Config) -> float:
+    """With a budget at most a tenth of it: a run that is killed has paid for what it loses."""
+    minutes, budget = config.training.checkpoint_minutes, config.strategy.max_minutes
+    return minutes if budget is None else min(minutes, budget / 10)

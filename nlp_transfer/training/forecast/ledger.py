@@ -62,6 +62,16 @@ class Correction:
         return median(ratios) if len(ratios) >= FEWEST else 1.0
 
     @property
+    def memory_factor(self) -> float:
+        """By which the memory of the host is multiplied."""
+        ratios = [
+            outcome.memory / outcome.estimate.memory
+            for outcome in self.outcomes
+            if outcome.memory and outcome.estimate.memory
+        ]
+        return median(ratios) if len(ratios) >= FEWEST else 1.0
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """The range of a corrected estimate, as factors."""
         ratios = [outcome.ratio / self.factor for outcome in self.outcomes]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,7 @@ RATE = 5e13
 PASSES = 9  # through the data: three epochs, forward and twice as much backward
 SAFETY = 1.3  # of seconds that the ending takes
 # Cheaper than what `auto` would take with a validation split, the cheapest first.
+LATER = 150_000_000  # bytes of what figures, export and report import and hold
 NOT_PAID = "the budget does not pay for more (strategy.max_minutes)"
 CHEAPER = ("feature_extraction", "top_layers")
 
@@ -76,12 +78,12 @@ def affordable_recipes(
     if context.budget is None:
         if not is_long(context):
             return TimedRecipes(recipes)
-        timed = _timed(context, recipes, corpus)
-        _say(timed, context, corpus)
+        timed = time_recipes(context, recipes, corpus)
+        log_forecast(timed, context, corpus)
         return timed
     is_auto = context.config.strategy.is_auto
     candidates = _with_cheaper(context, recipes, corpus) if is_auto else recipes
-    timed = _timed(context, candidates, corpus)
+    timed = time_recipes(context, candidates, corpus)
     budget, affordable = context.budget, []
     budget.set_aside(SAFETY * max(map(_ending_seconds, timed.forecasts.values())))
     for number, recipe in enumerate(timed.recipes):
@@ -91,6 +93,8 @@ def affordable_recipes(
             budget.leave_out(recipe.name)
     if len(recipes) == 1:  # there are no folds, or too few rows, to compare them
         affordable = affordable[-1:]  # the one that is expected to be the best
+    if timed.forecasts[affordable[0].name].steps:  # a solved head has none to leave out
+        budget.shorten(affordable[0].name, timed.seconds(affordable[0]), context.folder)
     return replace(timed, recipes=affordable)
 
 
@@ -129,6 +133,15 @@ def total_seconds(forecasts: list[RecipeForecast]) -> float:
     return slowdown * (processor_total(forecasts) + VERIFYING)
 
 
+def host_bytes(forecasts: Sequence[RecipeForecast], before: int) -> int:
+    """Bytes at the peak of a run on a CPU, before any correction.
+
+    Args:
+        before: bytes that the process held before it trained.
+    """
+    return before + LATER + max(each.memory for each in forecasts)
+
+
 def _ending_seconds(forecast: RecipeForecast) -> float:
     """From the last step to the verified folder."""
     return forecast.timing.slowdown * (forecast.answering + ENDING + VERIFYING)
@@ -142,7 +155,7 @@ def machine_estimate(
     Args:
         before: bytes that the process held before it trained.
     """
-    memory = None if before is None else before + max(each.memory for each in forecasts)
+    memory = None if before is None else host_bytes(forecasts, before)
     name, seconds = forecasts[-1].name, total_seconds(forecasts)
     processor = processor_total(forecasts)
     return Estimate(str(run), name, seconds, processor, memory, machine_of(process))
@@ -162,17 +175,25 @@ def _with_cheaper(context: TrainingContext, recipes: list[Recipe], corpus: Corpu
     return [*cheaper, *recipes]
 
 
-def _timed(context: TrainingContext, recipes: list[Recipe], corpus: Corpus) -> TimedRecipes:
+def time_recipes(context: TrainingContext, recipes: list[Recipe], corpus: Corpus) -> TimedRecipes:
     """What each recipe takes, timed on a small sample."""
-    start = time.perf_counter()
+    decided = _decisions(context)
     forecasts = {
         recipe.name: forecast_recipe(context, corpus, recipe, quick=True) for recipe in recipes
     }
-    logger.debug("timed in %.1f s", time.perf_counter() - start)
+    for name, value in _decisions(context).items():
+        if name not in decided:  # while the log was quiet
+            logger.info("%s: %s", name, value)
     return TimedRecipes(recipes, forecasts, correction(context.folder.process))
 
 
-def _say(timed: TimedRecipes, context: TrainingContext, corpus: Corpus) -> None:
+def _decisions(context: TrainingContext) -> dict[str, Any]:
+    """What the run has decided so far; only the first process reads it."""
+    folder = context.folder
+    return folder.read().get("decisions", {}) if folder.process.is_first else {}
+
+
+def log_forecast(timed: TimedRecipes, context: TrainingContext, corpus: Corpus) -> None:
     """One line, where the run takes more than a minute."""
     forecasts = list(timed.forecasts.values())
     low, expected, high = timed.correction.range_of(total_seconds(forecasts))
