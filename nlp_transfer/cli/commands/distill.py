@@ -24,12 +24,19 @@ def _above_zero(text: str) -> float:
 
 def _add_arguments(parser: Parser) -> None:
     add_folder(parser)
+    parser.add_argument("--layers", type=positive, metavar="N", help="layers of the student")
     parser.add_argument(
-        "--layers", type=positive, required=True, metavar="N", help="layers of the student"
+        "--trim-vocabulary",
+        action="store_true",
+        help="a copy of the checkpoint (of the student, with --layers) without the tokens that "
+        "occur neither in the run's texts nor in --unlabeled",
     )
     parser.add_argument("--unlabeled", metavar="FILE", help="more texts, which need no labels")
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="the student's run (RUN-N-layers)"
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="the student's run (RUN-N-layers), or without --layers the copy (RUN-trimmed)",
     )
     parser.add_argument(
         "--tolerance",
@@ -52,6 +59,36 @@ def run_distill(arguments: Namespace) -> None:
     """Train a student, and compare it with its teacher."""
     if arguments.int8 and not arguments.onnx:
         raise UserError(ExitCode.CONFIG, "--int8 goes with --onnx: add --onnx.")
+    if arguments.layers is None:
+        _trim_alone(arguments)
+    else:
+        _distill(arguments)
+
+
+def _trim_alone(arguments: Namespace) -> None:
+    if not arguments.trim_vocabulary:
+        raise UserError(
+            ExitCode.CONFIG,
+            "Say what is to be smaller: --layers N (a student with fewer layers), "
+            "--trim-vocabulary (the same model with fewer tokens), or both.",
+        )
+    if arguments.onnx:
+        raise UserError(
+            ExitCode.CONFIG,
+            "--onnx goes with --layers. Export the trimmed checkpoint: nlp-transfer export FOLDER "
+            "--onnx --data FILE --text COLUMN.",
+        )
+    _trim(arguments.folder, arguments, arguments.out)
+
+
+def _trim(run: Path, arguments: Namespace, out: Path | None) -> None:
+    from nlp_transfer.export.trimming import trim
+
+    place = out or run.with_name(f"{run.name}-trimmed")
+    print(f"\n{trim(run, arguments.unlabeled, place)}")
+
+
+def _distill(arguments: Namespace) -> None:
     from nlp_transfer.analysis.distill import DistillRequest, distill, refuse_loss
     from nlp_transfer.training.optimization.signals import handle_signals
 
@@ -69,6 +106,8 @@ def run_distill(arguments: Namespace) -> None:
     print(f"\n{distilled}")
     if arguments.onnx:
         _export(distilled.folder, arguments)
+    if arguments.trim_vocabulary:
+        _trim(distilled.folder, arguments, None)
     if not arguments.force:
         refuse_loss(distilled, arguments.tolerance)
 
@@ -88,5 +127,6 @@ DISTILL = Command(
     run_distill,
     "Train a student with some of the layers of a finished run to give its answers, on the rows of "
     "train and on texts without labels; compare both. The student is a run like any other. The "
-    "exit code is not 0 where it loses more than --tolerance.",
+    "exit code is not 0 where it loses more than --tolerance. --trim-vocabulary makes a "
+    "checkpoint smaller, alone or after that, and keeps the answers to the texts.",
 )
