@@ -40,8 +40,8 @@ class UserError(Exception):
     >>> try:
     ...     compose("+task=sentiment", "seed=five")
     ... except UserError as error:
-    ...     print(error.code.name, error)  # doctest: +ELLIPSIS
-    CONFIG seed='five': Value 'five' ... could not be converted to Integer.
+    ...     print(error.code.name, error)
+    CONFIG seed='five': expected a whole number.
     """
 
     def __init__(self, code: ExitCode, message: str) -> None:
