@@ -7,8 +7,8 @@ from nlp_transfer.data.corpus import describe, load_run_corpus
 from nlp_transfer.data.memory import Tables
 from nlp_transfer.evaluation.metric_set import (
     load_metrics,
-    refuse_undefined_best,
     refuse_unknown_metrics,
+    with_defined_best,
 )
 from nlp_transfer.evaluation.thresholds import threshold_rule
 from nlp_transfer.hub.publication import refuse_upload
@@ -41,7 +41,8 @@ def set_up(
     metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem, extensions.metrics)
     threshold_rule(config.evaluation, metrics.decoder)
     references = corpus.references(corpus.deciding_split)
-    refuse_undefined_best(metrics, references, len(corpus.labels))
+    named = config.evaluation.best is not None
+    metrics = with_defined_best(metrics, references, len(corpus.labels), named)
     decide_precision(config.training.precision, process.device)
     refuse_absent_trackers(config.training.report_to)
     refuse_unfitting(config.training, corpus, extensions)

@@ -18,13 +18,14 @@ from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.calibration import Calibration
 from nlp_transfer.evaluation.evaluator import evaluate_split
-from nlp_transfer.evaluation.metric_set import Metrics, load_metrics
+from nlp_transfer.evaluation.metric_set import Metrics, load_metrics, with_defined_best
 from nlp_transfer.evaluation.metrics.hub import as_evaluate_metric
 from nlp_transfer.evaluation.registry import greater_is_better, metrics_of
 from nlp_transfer.evaluation.rows import Classes
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.problems.regression import REGRESSION
 from nlp_transfer.reporting.console import metric_table
 from nlp_transfer.reporting.figures import describe_calibration, split_figures
 from nlp_transfer.reporting.splits import figures_source
@@ -346,3 +347,12 @@ def test_asking_leaves_no_gradients_and_no_changed_weights(
     predict_logits(model.train(), inputs, collator_of(tokenizer), 100)
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
+
+
+def test_where_the_first_metric_is_undefined_the_next_that_is_defined_chooses() -> None:
+    metrics = load_metrics(EvaluationConfig(), ("score",), REGRESSION)
+    alone = np.array([1.0])
+    assert metrics.best == "pearson"
+    assert with_defined_best(metrics, alone, 1, named=False).best == "mse"
+    with pytest.raises(UserError, match="pearson is undefined on validation"):
+        with_defined_best(metrics, alone, 1, named=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from nlp_transfer.problems import Problem, problems
 from nlp_transfer.problems.base import some_of
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.problems.single_label import SINGLE_LABEL
+from nlp_transfer.utils.logging import logger
 
 
 @dataclass(frozen=True)
@@ -195,15 +196,33 @@ def _metric_named(
     return metric
 
 
-def refuse_undefined_best(metrics: Metrics, references: np.ndarray, labels: int) -> None:
-    """The metric that chooses the epoch must have a value on these references.
+def with_defined_best(
+    metrics: Metrics, references: np.ndarray, labels: int, named: bool
+) -> Metrics:
+    """With a metric that has a value on these references as the one that chooses the epoch.
+
+    Args:
+        named: whether a person named the metric (`evaluation.best`): then no other is taken.
 
     Raises:
         UserError: where it has none, as ROC-AUC with a single label.
     """
     dummy = np.random.default_rng(0).normal(size=(len(references), labels)).astype(np.float32)
-    if metrics.compute(dummy, references)[metrics.best] is not None:
-        return
+    values = metrics.compute(dummy, references)
+    if values[metrics.best] is not None:
+        return metrics
+    others = [
+        m.name
+        for m in metrics.metrics
+        if m.kind.form is not Form.hub and values.get(m.name) is not None
+    ]
+    if others and not named:
+        logger.info(
+            "%s chooses the epoch: %s is undefined on these rows of validation",
+            others[0],
+            metrics.best,
+        )
+        return replace(metrics, best=others[0])
     best = next(metric for metric in metrics.metrics if metric.name == metrics.best)
     reason, needed = "has too few labels", "every label"
     if not metrics.problem.has_labels:

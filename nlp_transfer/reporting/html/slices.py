@@ -26,6 +26,8 @@ def _cut(
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     margin = 0.05 * (high - low) or 0.05
     scale = (low - margin, high + margin)
+    if low >= 0 and high <= 1:  # a share: nothing lies beyond
+        scale = (max(scale[0], 0.0), min(scale[1], 1.0))
     return {
         "by": by,
         "metric": name,
