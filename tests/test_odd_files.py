@@ -320,6 +320,7 @@ REFUSED = [
     Odd("rows.tab", CSV.encode(), says="name it .csv or .tsv"),
     Odd("not_utf8.arrow", arrow(text=NOT_UTF8, label=LABELS), says="Invalid UTF8 sequence"),
     Odd("not_utf8.parquet", parquet(text=NOT_UTF8, label=LABELS), says="Invalid UTF8 sequence"),
+    Odd("no_name.zip", archive({"r.csv": CSV}).replace(b"r.csv", b"\0.csv"), says="has no name"),
     Odd("damaged.zip", zipped(rows_csv=CSV).replace(b"PK\5\6", b"PK\5\6" * 9), says="cannot be"),
     Odd("mixed.jsonl", labelled(LABELS, [*TEXTS[:5], 7]), says="line 6: 'text' holds 7"),
     Odd(

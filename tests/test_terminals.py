@@ -94,6 +94,13 @@ def test_a_value_that_could_mean_more_is_shown_in_the_quotes_that_it_needs(value
     assert compose("+task=classify", quoted).dataset.train == value
 
 
+@pytest.mark.parametrize("sign", ",;|/&+^:")
+def test_a_sign_between_labels_or_cells_needs_no_quotes_of_hydra(sign: str) -> None:
+    signs = (f"dataset.delimiter={sign}", f"dataset.separator={sign}")
+    dataset = compose("+task=classify", "dataset.train=x.csv", *signs).dataset
+    assert (dataset.delimiter, dataset.separator) == (sign, sign)
+
+
 def test_columns_may_be_called_by_numbers() -> None:
     files = ("+task=classify", "dataset.train=x.csv", "dataset.text=0")
     assert compose(*files, "dataset.label=1").dataset.label == "1"

@@ -150,7 +150,8 @@ def with_quotes(arguments: Sequence[str]) -> list[str]:
     quoted = []
     for argument in arguments:
         _, equals, value = argument.partition("=")
-        plain_value = equals and not argument.startswith("-") and not STRUCTURE.search(value)
+        plain = value == "," or not STRUCTURE.search(value)  # a comma alone separates nothing
+        plain_value = equals and not argument.startswith("-") and plain
         if plain_value and not _is_readable(argument) and _is_readable(_in_quotes(argument)):
             argument = _in_quotes(argument)
         quoted.append(argument)

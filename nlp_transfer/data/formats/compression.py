@@ -85,7 +85,7 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     members = [
         member
         for member in archive.infolist()
-        if not member.is_dir() and not _is_added(member.filename)
+        if not member.filename.endswith("/") and not _is_added(member.filename)
     ]
     if len(members) != 1:
         names = ", ".join(member.filename for member in members[:5]) or "none"
@@ -94,6 +94,8 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
             f"{path}: expected an archive of one file, found {len(members)} ({names}). "
             "Unpack it and name the file.",
         )
+    if not members[0].filename:  # zipfile fails with an IndexError
+        raise zipfile.BadZipFile("its member has no name")
     if members[0].flag_bits & 1:
         raise UserError(ExitCode.DATA, f"{path} is encrypted. Unpack it and name the file.")
     return members[0]
