@@ -182,10 +182,10 @@ def _row(
         logger.info("  %s", error)
         return Row(name, command, " ".join(str(error).split()))
     last = forecasts[-1]
-    seconds = question.known.range_of(total_seconds(forecasts))
+    seconds = question.known.range_of(total_seconds(forecasts, config))
     if device is None:
         path = run_path(config, setup.corpus.fingerprint, setup.code)
-        remember(machine_estimate(forecasts, path, setup.process, before))
+        remember(machine_estimate(forecasts, config, path, setup.process, before))
     else:
         parts = [seconds_on(device, context, forecast, question.folds) for forecast in forecasts]
         least, expected, most = (sum(values) for values in zip(*parts, strict=True))

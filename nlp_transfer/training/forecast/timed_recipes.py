@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.models.recipes import Recipe, named_strategy
 from nlp_transfer.runs.provenance import machine_of
@@ -127,10 +128,11 @@ def processor_total(forecasts: list[RecipeForecast]) -> float:
     return sum(each.folds for each in forecasts) + last.final + last.answering + ENDING
 
 
-def total_seconds(forecasts: list[RecipeForecast]) -> float:
+def total_seconds(forecasts: list[RecipeForecast], config: Config) -> float:
     """The same by the wall, on a machine as busy as it was when steps were timed."""
+    verifying = VERIFYING if config.export.fresh_process else 0.0
     slowdown = float(np.mean([forecast.timing.slowdown for forecast in forecasts]))
-    return slowdown * (processor_total(forecasts) + VERIFYING)
+    return slowdown * (processor_total(forecasts) + verifying)
 
 
 def host_bytes(forecasts: Sequence[RecipeForecast], before: int) -> int:
@@ -148,7 +150,11 @@ def _ending_seconds(forecast: RecipeForecast) -> float:
 
 
 def machine_estimate(
-    forecasts: list[RecipeForecast], run: Path, process: ProcessContext, before: int | None
+    forecasts: list[RecipeForecast],
+    config: Config,
+    run: Path,
+    process: ProcessContext,
+    before: int | None,
 ) -> Estimate:
     """What is remembered of an estimate.
 
@@ -156,7 +162,7 @@ def machine_estimate(
         before: bytes that the process held before it trained.
     """
     memory = None if before is None else host_bytes(forecasts, before)
-    name, seconds = forecasts[-1].name, total_seconds(forecasts)
+    name, seconds = forecasts[-1].name, total_seconds(forecasts, config)
     processor = processor_total(forecasts)
     return Estimate(str(run), name, seconds, processor, memory, machine_of(process))
 
@@ -196,7 +202,8 @@ def _decisions(context: TrainingContext) -> dict[str, Any]:
 def log_forecast(timed: TimedRecipes, context: TrainingContext, corpus: Corpus) -> None:
     """One line, where the run takes more than a minute."""
     forecasts = list(timed.forecasts.values())
-    low, expected, high = timed.correction.range_of(total_seconds(forecasts))
+    config = context.config
+    low, expected, high = timed.correction.range_of(total_seconds(forecasts, config))
     if expected < WORTH_A_LINE:
         return
     last, process = forecasts[-1], context.folder.process
@@ -211,7 +218,8 @@ def log_forecast(timed: TimedRecipes, context: TrainingContext, corpus: Corpus) 
         folds,
     )
     if process.is_first:
-        remember(machine_estimate(forecasts, context.folder.path, process, held_bytes()))
+        path = context.folder.path
+        remember(machine_estimate(forecasts, config, path, process, held_bytes()))
 
 
 def _decides(context: TrainingContext, recipe: Recipe, paid: bool, when: str = "") -> bool:
