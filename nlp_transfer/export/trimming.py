@@ -56,6 +56,11 @@ class TrimmedCheckpoint:
                 f"of {self.others:,} other texts (validation, test), {self.cut_differently:,} are "
                 f"cut into other tokens and {self.answered_differently:,} get another answer"
             )
+        else:
+            lines.append(
+                "no validation or test text is left to see what other texts lose: trim with many "
+                "--unlabeled texts"
+            )
         lines.append("a word with a token that was left out is cut into smaller pieces")
         return "\n".join([*lines, f"Trimmed: {self.folder}"])
 
