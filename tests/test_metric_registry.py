@@ -215,7 +215,7 @@ def test_many_labels_have_the_intervals_of_few(monkeypatch: pytest.MonkeyPatch) 
     of_kinds = ((rows, "multi_label"), (single, "single_label"))
     limits = {
         "nlp_transfer.evaluation.intervals.resampling.DENSE_LABELS": 0,
-        "nlp_transfer.evaluation.intervals.bootstrap.DENSE_LABELS": 0,
+        "nlp_transfer.evaluation.intervals.bootstrap.PERCENTILE_LABELS": 0,
         "nlp_transfer.evaluation.metrics.ranking.DENSE_LABELS": 0,
         "nlp_transfer.evaluation.metrics.ranking.RANKED_CELLS": 0,
     }

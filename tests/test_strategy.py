@@ -75,7 +75,7 @@ def test_the_plan_of_a_dry_run_is_that_of_the_choice(
     run(compose(*typed("strategy=auto", "dry_run=true")))
     output = capsys.readouterr().out
     for stage in compose("+task=sentiment", "strategy=full").strategy.stages:
-        assert f"Stage {stage}: " in output
+        assert f"Stage {stage} learns " in output
 
 
 def test_a_stage_of_an_automatic_strategy_cannot_be_set() -> None:

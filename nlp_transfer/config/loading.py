@@ -55,7 +55,7 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
             _refuse_what_is_let_through(_type_of(key), value)
             merged = OmegaConf.unsafe_merge(merged, _nest(key, _text_keys(value)))
         except TypeError as error:
-            problems.append(f"{key}={value!r}: {error}.")
+            problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
         except OmegaConfBaseException as error:
             reason = _expected(key) or str(error).splitlines()[0]
             problems.append(f"{key}={value!r}: {reason}.")

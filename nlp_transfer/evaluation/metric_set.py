@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -148,6 +149,13 @@ def load_metrics(
     classes = Classes(labels, _positive(config, labels, problem))
     metrics = [_metric_named(name, kind, labels, config) for name in dict.fromkeys(names)]
     metrics += [m if isinstance(m, Metric) else Metric.from_callable(m, kind) for m in more]
+    counts = Counter(metric.name for metric in metrics)
+    doubled = [name for name, count in counts.items() if count > 1]
+    if doubled:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"metrics has a second {doubled[0]!r}: give your function or Metric another name.",
+        )
     # In the files, those of decisions stand first.
     metrics.sort(key=lambda metric: metric.kind.predictions is not Predictions.decisions)
     best = config.best or names[0]

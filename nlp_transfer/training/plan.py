@@ -67,6 +67,7 @@ def _describe_plan(
 GRADIENT_KEYS = {
     "strategy": ("epochs", "learning_rate"),
     "training": (
+        "loss",
         "label_smoothing",
         "schedule",
         "warmup",
@@ -98,7 +99,8 @@ def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int)
     with adapted(pretrained.model, stage, pretrained.anatomy):
         learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
     steps = stage_steps(stage, rows, batch_size)
-    how = f"{stage.epochs:g} epochs, {steps} steps of {batch_size} texts"
+    epochs = f"{stage.epochs:g} epoch{'' if stage.epochs == 1 else 's'}"
+    how = f"{epochs}, {steps} steps of {batch_size} texts"
     if stage.solver is Solver.exact:
         how = "solved exactly"
     return (
