@@ -553,3 +553,12 @@ def test_the_comment_of_every_yaml_is_its_line_in_the_help(group: str, option: s
 def test_streaming_is_refused_with_the_reason() -> None:
     with pytest.raises(UserError, match=r"dataset.streaming is not a key: data are not streamed"):
         compose("+task=sentiment", "dataset.streaming=true")
+
+
+def test_a_folder_of_configurations_that_is_absent_is_named_and_a_strategy_of_ones_own_is_offered(
+    tmp_path: Path,
+) -> None:
+    absent = tmp_path / "absent"
+    with pytest.raises(UserError, match="absent: there is no such folder"):
+        compose(TASK, "strategy=mine", config_dir=absent)
+    assert "One of your own is FOLDER/strategy/mine.yaml" in refusal(TASK, "strategy=mine")

@@ -107,7 +107,7 @@ def test_a_loss_that_does_not_fit_the_stage_is_refused(typed: Typed, tmp_path: P
     prepared = prepare(typed("strategy.stages.all.loss=contrastive"), tmp_path / "run")
     with pytest.raises(UserError, match="contrastive reads embeddings.*all.head=false"):
         prepared.train()
-    with pytest.raises(UserError, match="training.loss=squared_eror is not a loss; there are"):
+    with pytest.raises(UserError, match="training.loss=squared_eror is not a loss. Did you mean "):
         run(compose(*typed("training.loss=squared_eror")))
     with pytest.raises(UserError, match="is for regression, and the problem is single_label"):
         run(compose(*typed("training.loss=squared_error")))

@@ -113,6 +113,8 @@ def check_keys(arguments: Sequence[str], config_dir: str | Path | None = None) -
         UserError: with every one of them; `+key`, `++key` and `~key` are checked like `key`.
     """
     arguments, problems = spaced_equals(arguments)
+    if config_dir is not None and not Path(config_dir).is_dir():
+        problems.append(f"--config-dir {config_dir}: there is no such folder.")
     all_known = not any(argument.startswith("hydra.searchpath=") for argument in arguments)
     for argument in arguments:
         if "=" not in argument and not argument.startswith("~"):

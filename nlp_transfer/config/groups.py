@@ -87,4 +87,6 @@ def _no_such(plus: str, group: str, word: str, names: Sequence[str]) -> str:
         message += f" Any other name on the Hub, or a folder: checkpoint.name={word}."
     elif group == "dataset" and word.lower().endswith(FILE_SUFFIXES):
         message += f" A file of your own: dataset.train={word}."
+    elif group == "strategy":
+        message += f" One of your own is FOLDER/strategy/{word}.yaml: --config-dir FOLDER."
     return message

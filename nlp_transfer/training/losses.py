@@ -6,6 +6,7 @@ number of processes are the same for all of them (`document_loss`).
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -153,10 +154,12 @@ def find_loss(name: str | None, problem: Problem) -> Loss:
     _load_entry_points()
     name = name or problem.loss
     if name not in LOSSES:
+        close = difflib.get_close_matches(name, LOSSES, n=1)
+        meant = f" Did you mean {close[0]}?" if close else ""
         raise UserError(
             ExitCode.CONFIG,
-            f"training.loss={name} is not a loss; there are {', '.join(LOSSES)}. A loss of another "
-            f"package needs that package installed (entry point {GROUP}).",
+            f"training.loss={name} is not a loss.{meant} There are {', '.join(LOSSES)}. A loss of "
+            f"another package needs that package installed (entry point {GROUP}).",
         )
     loss = LOSSES[name]
     # A kind of another package may name a loss of ours as its own.
