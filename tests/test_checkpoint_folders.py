@@ -172,7 +172,7 @@ def test_segments_that_the_model_does_not_have_are_refused(tmp_path: Path) -> No
     config = RobertaConfig(**shape, vocab_size=48, type_vocab_size=1, pad_token_id=1)
     RobertaModel(config).save_pretrained(tmp_path)
     make_tokenizer("roberta", segments=True).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="by segment 1, and the model has 1"):
+    with pytest.raises(UserError, match="with segment 1, and the model has 1"):
         load(tmp_path)
 
 

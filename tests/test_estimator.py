@@ -237,7 +237,10 @@ def test_a_regressor_learns_scores(checkpoints: dict[str, Path]) -> None:
     assert predictions.dtype == np.float64 and np.isnan(predictions[1])
     again = TextRegressor.load(model.save("scores"))
     np.testing.assert_array_equal(again.predict(TEXTS), model.predict(TEXTS))
-    for wrong, message in (([None] * 40, "y.0. is missing"), (["a"] * 40, "else than numbers")):
+    for wrong, message in (
+        ([None] * 40, "y.0. is missing"),
+        (["a"] * 40, "that are not numbers"),
+    ):
         with pytest.raises(InputError, match=message):
             model.fit(TEXTS, wrong)
 
@@ -332,6 +335,7 @@ def test_the_same_seed_gives_the_same_model_and_a_second_fit_forgets_the_first(
 def test_nothing_is_written_but_a_temporary_folder_that_goes_with_the_estimator(
     tiny: Callable[..., TextClassifier], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    gc.collect()  # estimators of other tests
     before = temporary_folders()
     model = tiny().fit(TEXTS, LABELS)
     assert len(temporary_folders() - before) == 1

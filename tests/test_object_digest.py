@@ -55,6 +55,7 @@ def digests_of(limit: int, every: int) -> list[str]:
     return [digest_of_object(module["score"]), digest_of_object(module["Tracker"](every))]
 
 
+@pytest.mark.slow
 def test_the_digest_is_the_same_in_another_process() -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

@@ -233,8 +233,7 @@ def refused_line(code: int, capsys: pytest.CaptureFixture[str], *typed: str) -> 
             "labels that the model does not have: positive",
         ),
         (["export", "model", "--onnx", "--threads", "0"], ExitCode.CONFIG, "1 or more"),
-        (["exprot", "model"], ExitCode.CONFIG, "invalid choice"),
-        ([], ExitCode.CONFIG, "COMMAND"),
+        (["exprot", "model"], ExitCode.CONFIG, "Did you mean export?"),
     ],
 )
 def test_what_cannot_be_exported_is_one_clear_error(
@@ -252,6 +251,11 @@ def test_what_cannot_be_exported_is_one_clear_error(
     error = refused_line(code, capsys, *typed).err
     assert error.startswith("Error: ")
     assert message in error
+
+
+def test_without_a_command_all_of_them_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = refused_line(ExitCode.CONFIG, capsys).err
+    assert shown.startswith("usage: nlp-transfer COMMAND") and "\n  export " in shown
 
 
 def test_a_fresh_process_answers_by_onnx_without_what_training_needs(

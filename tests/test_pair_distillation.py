@@ -157,6 +157,7 @@ def test_the_stage_changes_the_layers_alone_and_goes_on_where_it_was_stopped(
     assert all(torch.equal(weights[name], after[name]) for name in after)
 
 
+@pytest.mark.slow
 def test_auto_takes_it_for_few_pairs_and_warms_up_once_for_all_folds(
     typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
