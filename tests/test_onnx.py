@@ -176,6 +176,7 @@ def test_texts_of_a_file_may_be_pairs_and_the_report_does_not_say_where_it_lay(
         assert expected in refused_line(ExitCode.CONFIG, capsys, *typed, *more).err
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_on_its_validation_split_and_int8_that_loses_labels_is_left_out(
     typed: Callable[..., list[str]],
     reviews: dict[str, Path],

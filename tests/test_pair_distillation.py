@@ -124,6 +124,7 @@ def test_a_copy_is_edited_and_no_text_becomes_empty() -> None:
     assert all(alone.second)
 
 
+@pytest.mark.slow
 def test_the_stage_changes_the_layers_alone_and_goes_on_where_it_was_stopped(
     words: Callable[..., list[str]], tmp_path: Path
 ) -> None:
