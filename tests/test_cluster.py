@@ -111,6 +111,7 @@ def test_a_text_that_is_none_is_one_message_from_the_worker(
         ("empty.parquet", (), "has no rows"),
         ("good.parquet", ("--text", "absent"), "absent"),
         ("good.parquet", ("--separator", ";"), "leave out --separator"),
+        ("good.parquet", ("--delimiter", ";"), "leave out --delimiter"),
         ("good.parquet", ("--workers", "0"), "expected 1 or more"),
     ],
 )

@@ -123,6 +123,11 @@ def test_a_trimmed_checkpoint_is_plain_and_has_the_same_logits(
         for model, tokenizer in zip(loaded, tokenizers, strict=True)
     ]
     assert torch.equal(*logits)
+    # Whoever serves the run may read it, and it does not say where it was made.
+    modes = [path.stat().st_mode for path in (out, out / "model.safetensors")]
+    whole = [narrow / "model", narrow / "model" / "model.safetensors"]
+    assert modes == [path.stat().st_mode for path in whole]
+    assert all("name_or_path" not in path.read_text() for path in out.glob("*.json"))
     before, after = (
         pipeline("text-classification", str(p))(texts) for p in (narrow / "model", out)
     )
@@ -136,7 +141,11 @@ def test_a_trimmed_checkpoint_is_plain_and_has_the_same_logits(
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [((), "--trim-vocabulary"), (("--trim-vocabulary", "--onnx"), "nlp-transfer export")],
+    [
+        ((), "--trim-vocabulary"),
+        (("--trim-vocabulary", "--onnx"), "nlp-transfer export"),
+        (("--trim-vocabulary", "--epochs", "3"), "--epochs goes with --layers"),
+    ],
 )
 def test_what_is_missing_or_too_much_is_said(
     words: tuple[str, ...], expected: str, narrow: Path, capsys: pytest.CaptureFixture[str]
@@ -145,3 +154,9 @@ def test_what_is_missing_or_too_much_is_said(
         main(["distill", str(narrow), *words])
     assert leaving.value.code == ExitCode.CONFIG
     assert expected in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_named(narrow: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["distill", str(narrow / "model"), "--trim-vocabulary"])
+    assert "is not a run" in capsys.readouterr().err

@@ -14,16 +14,18 @@ import numpy as np
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
+from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.sources import read_files
 from nlp_transfer.data.usable_rows import read_texts
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.export.checkpoint import export
 from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.checkpoints.vocabulary import Trimmed, trim_vocabulary
-from nlp_transfer.runs.folder import RUN_FILE
+from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.reopen import reopen
-from nlp_transfer.utils.files import read_json
+from nlp_transfer.utils.files import read_json, write_json, write_text
 from nlp_transfer.utils.logging import quiet
 
 COMPARED = 256  # texts whose logits are compared
@@ -87,58 +89,81 @@ class Rows:
         return Rows(self.first[:count], self.second[:count])
 
 
-def trim(run: Path, unlabeled: str | None, out: Path) -> TrimmedCheckpoint:
+def trim(
+    run: Path, unlabeled: str | None, out: Path, threads: int | None = None
+) -> TrimmedCheckpoint:
     """Keep the tokens of the texts that the run has learned from, and of a file of more texts.
 
     `out` is a plain checkpoint, which is there when it is whole.
 
+    Args:
+        threads: of the CPU; None: the library's own choice.
+
     Raises:
-        UserError: `out` exists, the tokenizer is of a kind that cannot be trimmed, or the trimmed
-            checkpoint does not answer as before.
+        UserError: there is no run, `out` exists, the tokenizer is of a kind that cannot be trimmed,
+            or the trimmed checkpoint does not answer as before.
     """
-    if out.exists():
-        raise UserError(ExitCode.CONFIG, f"{out} is there already. Move it, or add --out FOLDER.")
     model = find_model(run)
-    config, corpus = reopen(run, "or trim another run", "Train it from files.")
-    held_out = [name for name in ("validation", "test") if name in corpus.splits]
-    if read_json(run / RUN_FILE).get("refit"):
-        held_out = []  # the final model has learned from them, too
-    others = _rows(corpus, held_out)
-    learned = _rows(corpus, [name for name in corpus.splits if name not in held_out])
-    if unlabeled is not None:
-        columns = (config.dataset.text, config.dataset.text_pair)
-        more = read_texts(read_files(unlabeled, "--unlabeled"), *columns)
-        learned = Rows(learned.first + more[0], learned.second + more[1])
+    _refuse_unfitting(run, out)
+    config, learned, others = _texts_of(run, unlabeled)
     with quiet():
         classifier = AutoModelForSequenceClassification.from_pretrained(model)
         tokenizer = AutoTokenizer.from_pretrained(model)
     trimmed = _trim_tokenizer(tokenizer, learned.texts, classifier, run)
-    partial = Path(tempfile.mkdtemp(prefix=f"{out.name}.part-", dir=out.parent))
-    try:
-        _write(classifier, tokenizer, trimmed, model, partial)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}.part-", dir=out.parent) as home:
+        _keep_rows(classifier, trimmed)
+        partial = export(
+            classifier,
+            tokenizer,
+            config.checkpoint.name,
+            tokenizer.model_max_length,
+            Path(home) / out.name,
+        )
+        _write_tokenizer(trimmed, model, partial)
         with quiet():
             smaller = AutoTokenizer.from_pretrained(partial)
         _refuse_other_tokens(tokenizer, smaller, trimmed, learned.texts)
-        engines = TorchEngine.load(model), TorchEngine.load(partial)
+        engines = [TorchEngine.load(folder, threads) for folder in (model, partial)]
         before, after = _logits(engines, learned.some(COMPARED))
-        difference = float(np.abs(before - after).max())
         answered = _answered_differently(engines, others)
         partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    rows = zip(*others.columns, strict=True)
     return TrimmedCheckpoint(
         out,
         (len(tokenizer), len(smaller)),
         (_megabytes(model), _megabytes(out)),
         len(learned.first),
-        difference,
+        float(np.abs(before - after).max()),
         len(others.first),
-        sum(
-            _is_cut_differently(tokenizer, smaller, row)
-            for row in zip(*others.columns, strict=True)
-        ),
+        sum(_is_cut_differently(tokenizer, smaller, row) for row in rows),
         answered,
     )
+
+
+def _refuse_unfitting(run: Path, out: Path) -> None:
+    if not (run / CONFIG_FILE).is_file():
+        raise UserError(
+            ExitCode.CONFIG,
+            f"{run} is not a run, so the texts it has learned from are unknown: expected the "
+            "folder of a finished run.",
+        )
+    if out.exists():
+        raise UserError(ExitCode.CONFIG, f"{out} is there already. Move it, or add --out FOLDER.")
+
+
+def _texts_of(run: Path, unlabeled: str | None) -> tuple[Config, Rows, Rows]:
+    """The configuration of a run, the texts whose tokens are kept, and those held out."""
+    config, corpus = reopen(run, "or trim another run", "Train it from files.")
+    held_out = [name for name in ("validation", "test") if name in corpus.splits]
+    if read_json(run / RUN_FILE).get("refit"):
+        held_out = []  # the final model has learned from them, too
+    learned = _rows(corpus, [name for name in corpus.splits if name not in held_out])
+    if unlabeled is not None:
+        columns = (config.dataset.text, config.dataset.text_pair)
+        first, second = read_texts(read_files(unlabeled, "--unlabeled"), *columns)
+        learned = Rows(learned.first + first, learned.second + second)
+    return config, learned, _rows(corpus, held_out)
 
 
 def _rows(corpus: Corpus, splits: Sequence[str]) -> Rows:
@@ -199,35 +224,30 @@ def _answered_differently(engines: Sequence[TorchEngine], rows: Rows) -> int:
     return int((one != other).reshape(len(rows.first), -1).any(axis=1).sum())
 
 
-def _write(
-    model: PreTrainedModel, tokenizer: Any, trimmed: Trimmed, source: Path, into: Path
-) -> None:
-    """The checkpoint with fewer rows, and its tokenizer."""
+def _keep_rows(model: PreTrainedModel, trimmed: Trimmed) -> None:
+    """Cut the embeddings of a model down to the tokens that are kept."""
     embedding, numbers = model.get_input_embeddings(), trimmed.numbers
-    padding = embedding.padding_idx
+    padding = None if embedding.padding_idx is None else numbers[embedding.padding_idx]
     rows = embedding.weight.detach()[trimmed.kept].clone()
     model.set_input_embeddings(
-        nn.Embedding.from_pretrained(
-            rows, freeze=False, padding_idx=None if padding is None else numbers[padding]
-        )
+        nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=padding)
     )
     model.config.vocab_size = len(trimmed.kept)
     for name, value in model.config.to_dict().items():
         if name.endswith("_token_id") and isinstance(value, int):
             setattr(model.config, name, numbers.get(value))
-    with quiet():
-        model.save_pretrained(into)
-        tokenizer.save_pretrained(into)
+
+
+def _write_tokenizer(trimmed: Trimmed, source: Path, into: Path) -> None:
+    """In the place of the whole one; and the card of the checkpoint."""
     for file in (file for pattern in VOCABULARY_FILES for file in into.glob(pattern)):
         file.unlink()
-    text = json.dumps(trimmed.state, ensure_ascii=False)
-    (into / "tokenizer.json").write_text(text, encoding="utf-8")
-    about = into / "tokenizer_config.json"
-    settings = json.loads(about.read_text(encoding="utf-8"))
+    write_text(into / "tokenizer.json", json.dumps(trimmed.state, ensure_ascii=False))
+    settings = read_json(into / "tokenizer_config.json")
     if "added_tokens_decoder" in settings:
-        added = settings["added_tokens_decoder"].items()
+        added, numbers = settings["added_tokens_decoder"].items(), trimmed.numbers
         settings["added_tokens_decoder"] = {str(numbers[int(i)]): token for i, token in added}
-    about.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(into / "tokenizer_config.json", settings)
     if (source / CARD).is_file():
         shutil.copy(source / CARD, into / CARD)
 

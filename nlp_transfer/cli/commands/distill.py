@@ -10,6 +10,14 @@ from nlp_transfer.cli.arguments import Command, Parser, add_folder, positive
 from nlp_transfer.errors import ExitCode, UserError
 
 TOLERANCE, EPOCHS, RATE, TEMPERATURE = 0.01, 5.0, 1e-4, 2.0
+# What only a student has, with its default.
+OF_A_STUDENT = {
+    "epochs": EPOCHS,
+    "learning_rate": RATE,
+    "temperature": TEMPERATURE,
+    "tolerance": TOLERANCE,
+    "force": False,
+}
 
 
 def _above_zero(text: str) -> float:
@@ -72,6 +80,13 @@ def _trim_alone(arguments: Namespace) -> None:
             "Say what is to be smaller: --layers N (a student with fewer layers), "
             "--trim-vocabulary (the same model with fewer tokens), or both.",
         )
+    without_effect = [
+        f"--{name.replace('_', '-')}"
+        for name, default in OF_A_STUDENT.items()
+        if getattr(arguments, name) != default
+    ]
+    if without_effect:
+        raise UserError(ExitCode.CONFIG, f"{without_effect[0]} goes with --layers: nothing learns.")
     if arguments.onnx:
         raise UserError(
             ExitCode.CONFIG,
@@ -85,7 +100,7 @@ def _trim(run: Path, arguments: Namespace, out: Path | None) -> None:
     from nlp_transfer.export.trimming import trim
 
     place = out or run.with_name(f"{run.name}-trimmed")
-    print(f"\n{trim(run, arguments.unlabeled, place)}")
+    print(f"\n{trim(run, arguments.unlabeled, place, arguments.threads)}")
 
 
 def _distill(arguments: Namespace) -> None:

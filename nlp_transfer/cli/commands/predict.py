@@ -39,7 +39,8 @@ TABLE_OPTIONS = {
     "engine": None,
     "workers": None,
 }
-CLUSTER_HAS_NO = ("format", "encoding", "separator")  # Parquet says these itself
+# Parquet says these itself.
+CLUSTER_HAS_NO = ("format", "encoding", "separator", "quoting", "delimiter")
 
 
 def _add_arguments(parser: Parser) -> None:
@@ -167,7 +168,7 @@ def _predict_on_cluster(arguments: Namespace) -> None:
     missing = [*streams, *(["text"] if arguments.text is None else [])]
     if missing:
         raise UserError(ExitCode.CONFIG, f"--engine ray needs --{missing[0]}.")
-    useless = [name for name in CLUSTER_HAS_NO if getattr(arguments, name) is not None]
+    useless = [n for n in CLUSTER_HAS_NO if getattr(arguments, n) != TABLE_OPTIONS[n]]
     if useless:
         raise UserError(ExitCode.CONFIG, f"--engine ray reads Parquet: leave out --{useless[0]}.")
     if arguments.workers is not None and arguments.workers < 1:

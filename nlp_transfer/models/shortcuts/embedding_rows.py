@@ -2,8 +2,8 @@
 
 The row of a token that does not occur has no gradient. Without weight decay no optimizer of this
 package would change it, so that learning the others alone is exact; it saves the gradient, the two
-moments and the step of all the rest, which for small encoders and short texts is a third of the
-time of a step.
+moments and the step of all the rest: for MiniLM and texts of seven tokens a sixth of the time of a
+step.
 """
 
 from __future__ import annotations
