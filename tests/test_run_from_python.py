@@ -254,6 +254,7 @@ def test_a_loss_of_several_labels_or_scores_gets_answers_in_the_shape_of_the_log
         ({"loss": focal}, ("training.label_smoothing=0.1",), "label_smoothing=0.1 has no effect"),
         ({"loss": focal}, ("training.class_weights=balanced",), "class_weights=balanced has no"),
         ({"metrics": ["f1"]}, (), r"metrics has 'f1'; .*named in evaluation.metrics"),
+        ({"metrics": [agreement, agreement]}, (), "has a second 'agreement'"),
         ({"callbacks": [print]}, (), "expected instances of transformers.TrainerCallback"),
         ({"metrics": [agreement]}, ("evaluation.best=agrement",), "must be one of.*agreement"),
     ],

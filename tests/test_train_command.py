@@ -415,8 +415,9 @@ def test_a_key_that_has_no_effect_in_this_run_is_named(
     typed: Typed, train: Callable[..., Outcome]
 ) -> None:
     keys = ("strategy.learning_rate=1e-4", "training.label_smoothing=0.1")
+    keys += ("training.loss=cross_entropy",)
     outcome = train(*typed("strategy=feature_extraction", "dry_run=true", *keys))
-    named = "strategy.learning_rate, training.label_smoothing have no effect"
+    named = "strategy.learning_rate, training.loss, training.label_smoothing have no effect"
     assert named in outcome.out
     assert "no effect" not in train(*typed("strategy=full", "dry_run=true", *keys)).out
 
