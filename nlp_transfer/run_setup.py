@@ -14,7 +14,12 @@ from nlp_transfer.evaluation.thresholds import threshold_rule
 from nlp_transfer.hub.publication import refuse_upload
 from nlp_transfer.models.loading import refuse_absent_checkpoint
 from nlp_transfer.run_state import RunSetup
-from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions, refuse_unhashable
+from nlp_transfer.training.extensions import (
+    NO_EXTENSIONS,
+    Extensions,
+    refuse_unhashable,
+    registered_code,
+)
 from nlp_transfer.training.refusals import refuse_absent_trackers, refuse_unfitting
 from nlp_transfer.utils.device import decide_precision
 from nlp_transfer.utils.distributed import assert_same_on_all_ranks, join
@@ -35,10 +40,12 @@ def set_up(
     process = join(config.training)
     corpus = load_run_corpus(config, tables)
     assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)
-    assert_same_on_all_ranks("code", lambda: repr(code), process)
     for line in describe(corpus):
         logger.info(line)
     metrics = load_metrics(config.evaluation, corpus.labels, corpus.problem, extensions.metrics)
+    code |= registered_code(config, metrics, extensions)
+    refuse_unhashable(code, config)
+    assert_same_on_all_ranks("code", lambda: repr(code), process)
     threshold_rule(config.evaluation, metrics.decoder)
     references = corpus.references(corpus.deciding_split)
     named = config.evaluation.best is not None

@@ -34,7 +34,7 @@ class RunSetup:
     process: ProcessContext
     extensions: Extensions = NO_EXTENSIONS
     code: CodeDigests = field(default_factory=dict)
-    """Digests of the extensions, by their names."""
+    """Digests of code outside this package: what was given from Python, and what is registered."""
 
 
 @dataclass(frozen=True)

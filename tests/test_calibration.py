@@ -29,7 +29,7 @@ from nlp_transfer.evaluation.calibration import (
     fit_temperature,
     scale,
 )
-from nlp_transfer.evaluation.metrics.classification import log_losses
+from nlp_transfer.evaluation.metrics.probabilities import log_losses
 from nlp_transfer.evaluation.reliability import COVERAGES, accuracy_by_coverage, reliability
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.inference.torch_engine import predict_logits

@@ -124,9 +124,9 @@ def test_a_loss_of_another_package_is_used_by_its_name(
     about = tmp_path / "their_losses-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-losses\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[{losses.GROUP}]\nlosses = their_losses\n")
+    (about / "entry_points.txt").write_text(f"[{losses.LOSSES.group}]\nlosses = their_losses\n")
     monkeypatch.syspath_prepend(tmp_path)
-    losses._load_entry_points.cache_clear()
+    monkeypatch.setattr(losses.LOSSES, "is_complete", False)
     words = ("strategy.learning_rate=1e-12", "strategy.epochs=1", "checkpoint.dropout=0")
     calls = []
     for more in ((), ("training.loss=twice",)):

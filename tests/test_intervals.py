@@ -18,11 +18,8 @@ from nlp_transfer.config.schema import EvaluationConfig
 from nlp_transfer.evaluation.evaluator import evaluate_split
 from nlp_transfer.evaluation.intervals.resampling import resampled, resampled_confusion
 from nlp_transfer.evaluation.metric_set import Metrics, load_metrics
-from nlp_transfer.evaluation.metrics.classification import (
-    brier_losses,
-    confusion_matrix,
-    log_losses,
-)
+from nlp_transfer.evaluation.metrics.classification import confusion_matrix
+from nlp_transfer.evaluation.metrics.probabilities import brier_losses, log_losses
 from nlp_transfer.evaluation.registry import Form, metrics_of
 from nlp_transfer.evaluation.rows import Classes, Counts, EvaluatedRows
 from nlp_transfer.problems.base import softmax

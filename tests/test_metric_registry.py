@@ -38,14 +38,14 @@ from nlp_transfer.evaluation.rows import Classes, EvaluatedRows, Predictions
 
 PLUGIN = """
 import numpy as np
-from nlp_transfer.evaluation.registry import Predictions, metric
+from nlp_transfer.evaluation.registry import register_metric
 
-@metric("mean_margin", "single_label", predictions=Predictions.probabilities, bounds=(-1, 1))
+@register_metric("mean_margin", "single_label", predictions="probabilities", bounds=(-1, 1))
 def mean_margin(references, probabilities, weights, classes):
     right = probabilities[np.arange(len(references)), references]
     return weights @ (2 * right - 1) / weights.sum(axis=-1)
 
-@metric("errors", "single_label", form="counts", greater_is_better=False)
+@register_metric("errors", "single_label", form="counts", greater_is_better=False)
 def errors(counts, classes):
     return 1 - counts.hits.sum(axis=-1) / counts.actual.sum(axis=-1)
 """

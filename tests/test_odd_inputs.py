@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 from datetime import date
@@ -332,7 +333,8 @@ def test_the_home_folder_and_urls_with_a_query(
 def test_a_reader_from_outside_is_used_by_its_suffix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "READERS", dict(registry.readers()))
+    readers = copy.copy(registry.READERS.complete())
+    monkeypatch.setattr(registry, "READERS", readers)
 
     @register_reader("lines of =", ".eq")
     def read_equals(file: Any, name: str, options: Any) -> Any:

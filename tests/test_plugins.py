@@ -14,8 +14,9 @@ import pytest
 
 OUTSIDE = """
 from nlp_transfer.data.formats.registry import register_reader
-from nlp_transfer.evaluation.registry import metric
-from nlp_transfer.inference.engines import ENGINES, EngineSpec
+from nlp_transfer.evaluation.registry import register_metric
+from nlp_transfer.export.exporters import register_exporter
+from nlp_transfer.inference.engines import ENGINES, register_engine
 from nlp_transfer.training.losses import cross_entropy, register_loss
 
 
@@ -25,25 +26,24 @@ def read_equals(file, name, options):
     yield [{"label": label, "text": text} for label, text in rows]
 
 
-@metric("errors", "single_label", form="counts", greater_is_better=False)
+@register_metric("errors", "single_label", form="counts", greater_is_better=False)
 def errors(counts, classes):
     return 1 - counts.hits.sum(axis=-1) / counts.actual.sum(axis=-1)
 
 
-@register_loss("doubled", ("single_label",))
+@register_loss("doubled", "single_label")
 def doubled(outputs, answers, options):
     return 2 * cross_entropy(outputs, answers, options)
 
 
+@register_engine("loud", "loud/*.txt")
 def load(model, threads):
     engine = ENGINES["torch"].load(model, threads)
     engine.decoder = type(engine.decoder)(tuple(name.upper() for name in engine.decoder.labels))
     return engine
 
 
-ENGINE = EngineSpec(load, ("loud/*.txt",))
-
-
+@register_exporter("loud")
 def export(folder, request):
     (folder / "loud").mkdir()
     (folder / "loud" / "voice.txt").write_text("loud")
@@ -60,10 +60,10 @@ errors = outside_package
 doubled = outside_package
 
 [nlp_transfer.engines]
-loud = outside_package:ENGINE
+loud = outside_package
 
 [nlp_transfer.exporters]
-loud = outside_package:export
+loud = outside_package
 """
 Command = Callable[..., str]
 

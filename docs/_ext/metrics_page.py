@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from markdown_tables import code, table
-from metric_formulas import FORMULAS, Formula
 
 from nlp_transfer.evaluation.registry import IntervalMethod, Metric, metrics_of
 from nlp_transfer.problems import problems
@@ -32,17 +31,16 @@ def kinds() -> list[str]:
 
 def _of_kind(kind: str) -> str:
     default = next(p.default_metrics for p in problems().values() if p.metric_kind == kind)
-    rows = [_row(kind, metric, metric.name in default) for metric in metrics_of(kind).values()]
+    rows = [_row(metric, metric.name in default) for metric in metrics_of(kind).values()]
     head = ("metric", "formula and source", "better, range", "95% interval")
     return f"## {kind}\n\n{table(head, rows)}"
 
 
-def _row(kind: str, metric: Metric, is_default: bool) -> tuple[str, ...]:
-    known = FORMULAS.get((kind, metric.name), Formula("", "of another package"))
+def _row(metric: Metric, is_default: bool) -> tuple[str, ...]:
     method = metric.interval
     return (
         code(metric.name) + (" (default)" if is_default else ""),
-        f"${known.formula}$<br>{known.source}" if known.formula else known.source,
+        "<br>".join([f"${metric.formula}$"] * bool(metric.formula) + [metric.source]),
         f"{'higher' if metric.greater_is_better else 'lower'}, "
         + " to ".join(map(_limit, metric.bounds)),
         INTERVALS[method] if isinstance(method, IntervalMethod) else "bootstrap of the ranking",

@@ -9,14 +9,16 @@ import nlp_transfer
 # What a person who adds a metric, a loss, a kind of label … imports.
 EXTENSIONS = (
     "nlp_transfer.evaluation.registry.Metric",
-    "nlp_transfer.evaluation.registry.metric",
+    "nlp_transfer.evaluation.registry.register_metric",
     "nlp_transfer.training.losses.register_loss",
     "nlp_transfer.training.losses.LossOptions",
     "nlp_transfer.problems.Problem",
-    "nlp_transfer.problems.register",
+    "nlp_transfer.problems.register_problem",
     "nlp_transfer.data.formats.registry.register_reader",
     "nlp_transfer.export.exporters.Exporter",
+    "nlp_transfer.export.exporters.register_exporter",
     "nlp_transfer.inference.engines.Engine",
+    "nlp_transfer.inference.engines.register_engine",
     "nlp_transfer.inference.engines.EngineSpec",
     "nlp_transfer.errors.UserError",
 )

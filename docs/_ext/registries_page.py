@@ -15,10 +15,6 @@ from nlp_transfer.export.exporters import EXPORTERS
 from nlp_transfer.inference.engines import ENGINES
 from nlp_transfer.problems import problems
 from nlp_transfer.training.losses import LOSSES
-from nlp_transfer.training.objectives import (  # noqa: F401 (they register)
-    contrastive,
-    pair_distillation,
-)
 
 # What the interpreter and the shell use beside `ExitCode`.
 OTHERS = {
@@ -59,7 +55,7 @@ def _problems() -> str:
 def _losses() -> str:
     rows = [
         (code(name), first_line(loss.function), prose(", ".join(loss.problems or ("any",))))
-        for name, loss in LOSSES.items()
+        for name, loss in LOSSES.complete().items()
     ]
     return f"## Losses\n\n{table(('`training.loss`', 'what it is', 'kinds of labels'), rows)}"
 

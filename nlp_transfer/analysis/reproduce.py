@@ -21,7 +21,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.pipeline import run
 from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE, adopt
-from nlp_transfer.runs.identity import CodeDigests, different_code
+from nlp_transfer.runs.identity import CodeDigests, different_code, given_code
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.runs.provenance import differences, provenance
 from nlp_transfer.training.extensions import Extensions, MetricFunction
@@ -87,7 +87,8 @@ def repeat(
                 "the checkpoint it was trained with.",
             )
         if not ((into / RUN_FILE).is_file() and (into / CONFIG_FILE).is_file()):
-            adopt(into, config, before.about["corpus"], before.about.get("decisions", {}), code)
+            decisions, code = before.about.get("decisions", {}), before.about.get(CODE, {})
+            adopt(into, config, before.about["corpus"], decisions, code)
         run(config, data, metrics, callbacks, loss)
     after = open_finished(into)
     return Repeated(before, after, different, list(_changed(before, after)))
@@ -96,7 +97,7 @@ def repeat(
 def _refuse_other_code(before: Finished, data: Any, code: CodeDigests) -> None:
     """What was given from Python has to be given again."""
     missing = ["its data"] if before.settings["dataset.name"] == IN_MEMORY and data is None else []
-    missing += different_code(before.about.get(CODE, {}), code)
+    missing += different_code(given_code(before.about.get(CODE, {})), code)
     if missing:
         raise UserError(
             ExitCode.DATA,

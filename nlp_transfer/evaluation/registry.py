@@ -1,22 +1,18 @@
 """The registry of metrics.
 
 Everything that has to know about a metric reads it here: its value, its interval, whether more is
-better, where it can lie. A metric is registered for a kind of labels (`Problem.metric_kind`):
+better, where it can lie, its formula. A metric is registered for kinds of labels
+(`Problem.metric_kind`):
 
-    @metric("top_two", "single_label", predictions=Predictions.probabilities)
-    def top_two(references, probabilities, weights, classes):
-        best = np.argsort(-probabilities, axis=1)[:, :2]
-        return weights @ (best == references[:, None]).any(axis=1) / weights.sum(axis=-1)
-
-Another package offers metrics by an entry point of the group `nlp_transfer.metrics` that names a
-module with such functions, or a `Metric`.
+    @register_metric("misses", "single_label", greater_is_better=False)
+    def misses(references, decisions):
+        return float((references != decisions).sum())
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -25,12 +21,11 @@ import numpy as np
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.rows import EvaluatedRows, Predictions
-from nlp_transfer.registry import load_all
+from nlp_transfer.registry import Registry, has_two_parameters
 
-ENTRY_POINTS = "nlp_transfer.metrics"
 BUILT_IN = tuple(
     f"nlp_transfer.evaluation.metrics.{module}"
-    for module in ("classification", "ranking", "ordinal", "soft")
+    for module in ("classification", "probabilities", "ranking", "regression", "ordinal", "soft")
 )
 UNBOUNDED = (-np.inf, np.inf)
 MIN_ROWS = 10  # of fewer, intervals and calibration figures say nothing
@@ -96,6 +91,10 @@ class Metric:
     reduce: Callable[[np.ndarray], np.ndarray] | None = None
     """Of a mean of values [rows, k]: the score [...] of their weighted sums [..., k], times the
     sum of the weights."""
+    formula: str = ""
+    """In LaTeX, for the reference page; see `docs/reference/metrics.md` for the symbols."""
+    source: str = ""
+    """Who defined it, or what it is of, for the reference page."""
 
     def __repr__(self) -> str:
         better = "greater" if self.greater_is_better else "lower"
@@ -182,42 +181,65 @@ def _of_repeated_rows(
     return np.array(scores, dtype=np.float64).reshape(weights.shape[:-1])
 
 
-_METRICS: dict[str, dict[str, Metric]] = {}
+class _Metrics(Registry[Metric]):
+    """The metrics by kind of labels and name."""
+
+    def _accept(self, name: str, entry: Any) -> None:
+        del name  # a Metric has its own
+        if isinstance(entry, Metric):
+            register(entry)
 
 
-def register(metric: Metric) -> Metric:
+METRICS = _Metrics("evaluation.metrics", "a metric", "nlp_transfer.metrics", BUILT_IN)
+
+
+def key_of(problem: str, name: str) -> str:
+    """The name of a metric in `METRICS`."""
+    return f"{problem} {name}"
+
+
+def register(metric: Metric, origin: Callable[..., Any] | None = None) -> Metric:
     """Make a metric known by its name.
+
+    Args:
+        origin: the function that a person wrote; None: the metric itself.
 
     Raises:
         ValueError: where the name is taken, or is that of a metric with the other direction.
     """
-    of_kind = _METRICS.setdefault(metric.kind.problem, {})
-    if metric.name in of_kind:
-        raise ValueError(f"the metric {metric.name!r} of {metric.kind.problem} exists already")
+    key = key_of(metric.kind.problem, metric.name)
     for same in _named(metric.name):
-        if same.greater_is_better is not metric.greater_is_better:
+        if same.greater_is_better is not metric.greater_is_better and same.kind != metric.kind:
             raise ValueError(f"another metric {metric.name!r} has the other greater_is_better")
-    of_kind[metric.name] = metric
-    return metric
+    return METRICS.add(key, metric, origin)
 
 
-def metric(
+def register_metric(
     name: str,
     *problems: str,
     predictions: Predictions = Predictions.decisions,
-    form: Form = Form.weighted,
+    form: Form | None = None,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that registers a function as a metric of these kinds of labels.
+    """Make a function known as a metric of these kinds of labels; a decorator.
 
     Args:
-        options: fields of `Metric`.
+        form: what the function takes; None: `(references, predictions)` and gives one number, or
+            `(references, predictions, weights, classes)`, by the number of its parameters.
+        predictions: what it is given: decisions, probabilities or scores.
+        options: fields of `Metric`, such as `greater_is_better=False` or `bounds=(0, 1)`.
+
+    Raises:
+        ValueError: where the name is taken.
     """
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
+        inferred = Form.plain if has_two_parameters(fn) else Form.weighted
+        if form is None and inferred is Form.plain:
+            options.setdefault("bounds", UNBOUNDED)
         for problem in problems:
-            kind = Kind(problem, Predictions(predictions), Form(form))
-            register(Metric(name, kind, fn, **options))
+            kind = Kind(problem, Predictions(predictions), Form(form or inferred))
+            register(Metric(name, kind, fn, **options), fn)
         return fn
 
     return decorate
@@ -225,43 +247,26 @@ def metric(
 
 def metrics_of(problem: str) -> dict[str, Metric]:
     """Every registered metric of a kind of labels, by name."""
-    _load()
-    return dict(_METRICS.get(problem, {}))
+    return {m.name: m for m in METRICS.complete().values() if m.kind.problem == problem}
 
 
 def known_names() -> list[str]:
     """Of all kinds of labels."""
-    _load()
-    return list(dict.fromkeys(name for of_kind in _METRICS.values() for name in of_kind))
+    return list(dict.fromkeys(metric.name for metric in METRICS.complete().values()))
 
 
 def greater_is_better(name: str) -> bool:
     """Whether more of a metric is better; of one that is not registered, True."""
-    _load()
+    METRICS.complete()
     return all(metric.greater_is_better for metric in _named(name))
 
 
 def bounds_of(name: str) -> tuple[float, float]:
     """Between which values a metric lies; without limits where it is not registered."""
-    _load()
+    METRICS.complete()
     same = _named(name)
     return same[0].bounds if same else UNBOUNDED
 
 
 def _named(name: str) -> list[Metric]:
-    return [of_kind[name] for of_kind in _METRICS.values() if name in of_kind]
-
-
-@functools.cache
-def _load() -> None:
-    """Import the metrics of this package, then those that other packages offer.
-
-    Raises:
-        UserError: for an entry point that cannot be loaded.
-    """
-    for module in BUILT_IN:
-        importlib.import_module(module)
-    for offered in load_all(ENTRY_POINTS):
-        for one in offered if isinstance(offered, Iterable) else [offered]:
-            if isinstance(one, Metric):
-                register(one)
+    return [metric for metric in METRICS.values() if metric.name == name]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.evaluation.metrics.classification import BINS, bins_of
+from nlp_transfer.evaluation.metrics.probabilities import BINS, bins_of
 from nlp_transfer.evaluation.registry import MIN_ROWS
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)

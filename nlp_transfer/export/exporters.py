@@ -1,14 +1,12 @@
 """The export formats, by name; another package can add one.
 
-    [project.entry-points."nlp_transfer.exporters"]
-    mine = "my_package.export:export"      # an Exporter
-
 `nlp-transfer export RUN --format mine` calls it. What it writes is opened by an engine
 (`nlp_transfer.inference.engines`), whose `files` the Hub gets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,10 +36,19 @@ class Exporter(Protocol):
         """
 
 
-EXPORTERS: Registry[Exporter] = Registry("format", "nlp_transfer.exporters")
+EXPORTERS: Registry[Exporter] = Registry("format", "an export format", "nlp_transfer.exporters")
 
 
-@EXPORTERS.register("onnx")
+def register_exporter(name: str) -> Callable[[Exporter], Exporter]:
+    """Make an export format known by its name (`--format`); a decorator.
+
+    Raises:
+        ValueError: where the name is taken.
+    """
+    return EXPORTERS.register(name)
+
+
+@register_exporter("onnx")
 def export_to_onnx(folder: Path, request: ExportRequest) -> str:
     """Write `onnx/`; see `nlp_transfer.export.onnx`."""
     from nlp_transfer.export import onnx

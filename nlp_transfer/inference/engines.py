@@ -1,8 +1,4 @@
-"""The engines that compute answers, by name; another package can add one.
-
-[project.entry-points."nlp_transfer.engines"]
-fast = "my_package.engine:SPEC"        # an EngineSpec
-"""
+"""The engines that compute answers, by name; another package can add one."""
 
 from __future__ import annotations
 
@@ -44,14 +40,39 @@ class Engine(Protocol):
 class EngineSpec:
     """How to open an exported folder with an engine, and which files the engine needs there."""
 
-    load: Callable[[Path, int | None], Engine]  # the exported folder, and CPU threads
-    files: tuple[str, ...] = ()  # glob patterns in the exported folder; the Hub gets these too
-    check: Callable[[Path], None] | None = None  # raises UserError if the files are outdated
+    load: Callable[[Path, int | None], Engine]
+    """Takes the exported folder and the number of CPU threads."""
+    files: tuple[str, ...] = ()
+    """Glob patterns in the exported folder; the Hub gets these too."""
+    check: Callable[[Path], None] | None = None
+    """Takes the exported folder; raises `UserError` if the files are outdated."""
 
 
-ENGINES: Registry[EngineSpec] = Registry("backend", "nlp_transfer.engines")
+ENGINES: Registry[EngineSpec] = Registry("backend", "an engine", "nlp_transfer.engines")
 CHECKPOINT_FILES = ("*.safetensors",)
 ONNX_FILES = ("onnx/export.json", "onnx/*.onnx", "onnx/*.onnx.data")
+
+
+Load = Callable[[Path, int | None], Engine]
+Check = Callable[[Path], None]
+
+
+def register_engine(name: str, *files: str, check: Check | None = None) -> Callable[[Load], Load]:
+    """Make an engine known by its name (`--backend`); a decorator of the function that opens it.
+
+    Args:
+        files: see `EngineSpec`.
+        check: see `EngineSpec`.
+
+    Raises:
+        ValueError: where the name is taken.
+    """
+
+    def register(load: Load) -> Load:
+        ENGINES.add(name, EngineSpec(load, files, check), load)
+        return load
+
+    return register
 
 
 def engine_names() -> list[str]:
@@ -78,22 +99,12 @@ def check_exported(model: Path) -> None:
 
 
 # The imports are inside: an engine is imported when it is chosen.
-def _load_torch(model: Path, threads: int | None) -> Engine:
+@register_engine("torch", *CHECKPOINT_FILES)
+def load_torch(model: Path, threads: int | None) -> Engine:
+    """The checkpoint itself."""
     from nlp_transfer.inference.torch_engine import TorchEngine
 
     return TorchEngine.load(model, threads)
-
-
-def _load_onnx(model: Path, threads: int | None) -> Engine:
-    from nlp_transfer.inference.onnx_engine import OnnxEngine
-
-    return OnnxEngine.load(model, "onnx", threads)
-
-
-def _load_int8(model: Path, threads: int | None) -> Engine:
-    from nlp_transfer.inference.onnx_engine import OnnxEngine
-
-    return OnnxEngine.load(model, "int8", threads)
 
 
 def _check_onnx(model: Path) -> None:
@@ -102,6 +113,17 @@ def _check_onnx(model: Path) -> None:
     refuse_other_weights(model)
 
 
-ENGINES["torch"] = EngineSpec(_load_torch, CHECKPOINT_FILES)
-ENGINES["onnx"] = EngineSpec(_load_onnx, ONNX_FILES, _check_onnx)
-ENGINES["int8"] = EngineSpec(_load_int8, ONNX_FILES, _check_onnx)
+@register_engine("onnx", *ONNX_FILES, check=_check_onnx)
+def load_onnx(model: Path, threads: int | None) -> Engine:
+    """The exported graph in float32."""
+    from nlp_transfer.inference.onnx_engine import OnnxEngine
+
+    return OnnxEngine.load(model, "onnx", threads)
+
+
+@register_engine("int8", *ONNX_FILES, check=_check_onnx)
+def load_int8(model: Path, threads: int | None) -> Engine:
+    """The exported graph with weights of one byte."""
+    from nlp_transfer.inference.onnx_engine import OnnxEngine
+
+    return OnnxEngine.load(model, "int8", threads)

@@ -9,7 +9,7 @@ from nlp_transfer.problems import single_label
 # isort: split
 from nlp_transfer.problems import multi_label, ordinal, regression, soft
 from nlp_transfer.problems.base import Problem
-from nlp_transfer.problems.registry import problem_named, problems, register
+from nlp_transfer.problems.registry import problem_named, problems, register_problem
 
 __all__ = [
     "Problem",
@@ -17,7 +17,7 @@ __all__ = [
     "ordinal",
     "problem_named",
     "problems",
-    "register",
+    "register_problem",
     "regression",
     "single_label",
     "soft",

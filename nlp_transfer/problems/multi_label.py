@@ -17,13 +17,13 @@ from nlp_transfer.problems.base import (
     refuse,
     unknown_label,
 )
-from nlp_transfer.problems.registry import PROBLEMS, register
+from nlp_transfer.problems.registry import PROBLEMS, register_problem
 
 YES_AND_NO = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
 YES_AND_NO |= {"false": False, "true": True}
 
 
-@register
+@register_problem
 class MultiLabel(Problem):
     """Each label is a yes or no of its own."""
 

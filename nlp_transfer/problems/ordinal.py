@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.problems.base import HALF, integer, refuse
-from nlp_transfer.problems.registry import PROBLEMS, register
+from nlp_transfer.problems.registry import PROBLEMS, register_problem
 from nlp_transfer.problems.single_label import SingleLabel
 
 ROUNDING = 1e-12  # of a cumulative probability
 
 
-@register
+@register_problem
 class Ordinal(SingleLabel):
     """One of several classes, where being off by two is worse than by one."""
 

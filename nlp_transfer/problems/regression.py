@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.problems.base import Cells, Parsed, Problem, number
-from nlp_transfer.problems.registry import PROBLEMS, register
+from nlp_transfer.problems.registry import PROBLEMS, register_problem
 
 SCORE = "score"  # the only "label"
 CONTRADICTION = 0.1  # of the range of scores: two of one text that differ by more
 
 
-@register
+@register_problem
 class Regression(Problem):
     """A number without bounds."""
 

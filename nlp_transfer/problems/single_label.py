@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nlp_transfer.problems.base import Cells, Parsed, Problem, integer
-from nlp_transfer.problems.registry import PROBLEMS, register
+from nlp_transfer.problems.registry import PROBLEMS, register_problem
 
 
-@register
+@register_problem
 class SingleLabel(Problem):
     """Classes without an order."""
 

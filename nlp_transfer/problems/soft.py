@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.problems.base import UNLABELLED, Cells, Parsed, Problem, number, unknown_label
-from nlp_transfer.problems.registry import PROBLEMS, register
+from nlp_transfer.problems.registry import PROBLEMS, register_problem
 
 
-@register
+@register_problem
 class Soft(Problem):
     """Labels on which annotators may disagree."""
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.evaluation.slices import LENGTH
 from nlp_transfer.reporting.splits import reported_split, split_title
 from nlp_transfer.runs.folder import REPORT_FILE
 from nlp_transfer.utils.text import COLUMNS, aligned, number, shortened, with_interval, wrapped
-
-if TYPE_CHECKING:
-    pass
 
 MOST_LABELS = 20  # on the screen; of more, the weakest
 WEAKEST = 10
@@ -25,7 +23,7 @@ def summary(run: dict[str, Any], metrics: dict[str, Any], folder: Path) -> str:
         _candidate_lines(run.get("ladder", [])),
         _stage_lines(run),
         _budget_lines(run),
-        _metric_lines(metrics),
+        _metric_lines(metrics, run.get("lower_is_better", ())),
         _threshold_lines(run["thresholds"], metrics),
         _calibration_lines(run["calibration"]),
         _folder_lines(run, folder),
@@ -75,7 +73,7 @@ def _budget_lines(run: dict[str, Any]) -> Iterator[str]:
         yield from wrapped(budget["sentence"])
 
 
-def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
+def _metric_lines(metrics: dict[str, Any], known_lower: Sequence[str] = ()) -> Iterator[str]:
     names = list(next(iter(metrics.values()))["metrics"])
     lines = list(_side_by_side(names, metrics))
     if max(map(len, lines)) > COLUMNS:
@@ -87,6 +85,9 @@ def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
     yield from lines
     if any(figures["intervals"] for figures in metrics.values()):
         yield f"  In brackets: {INTERVALS}."
+    lower = [name for name in names if name in known_lower or not greater_is_better(name)]
+    if lower:
+        yield from wrapped(f"  Lower is better: {', '.join(lower)}.")
     notes = [m["note"] for m in metrics.values() if "note" in m]
     for name, figures in metrics.items():
         notes += [f"{split_title(name)}: {note}" for note in figures.get("notes", ())]

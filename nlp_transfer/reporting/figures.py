@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nlp_transfer.evaluation.metrics.classification import gaps, log_losses
+from nlp_transfer.evaluation.metrics.probabilities import gaps, log_losses
 from nlp_transfer.evaluation.registry import MIN_ROWS
 from nlp_transfer.evaluation.reliability import accuracy_by_coverage, reliability
 

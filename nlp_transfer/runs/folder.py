@@ -37,7 +37,7 @@ EXPLANATIONS_FILE = "explanations.json"
 REPORT_FILE = "report.html"
 REPORT_MD_FILE = "report.md"
 ADOPTED = "adopted"  # in run.json: another run's decisions, and nothing else yet
-CODE = "code"  # in run.json: digests of the metrics, callbacks and loss given from Python
+CODE = "code"  # in run.json: digests of metrics, losses and other code outside this package
 LOCK_FILE = ".lock"
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ from nlp_transfer.utils.hashing import digest_of
 
 CodeDigests = Mapping[str, str | None]  # by what each is called; None: it has no content to hash
 NO_CODE: CodeDigests = {}
+REGISTERED = "registered "  # before the name of code that a registry holds, and a person can type
 DIGEST = 12  # characters of the hash in a run's name
 
 
@@ -40,10 +41,21 @@ def settings(tree: dict[str, Any]) -> dict[str, Any]:
     return _flat(_without_ephemeral(tree))
 
 
+def given_code(code: CodeDigests) -> CodeDigests:
+    """Those of what was given from Python, which no configuration can name."""
+    return {name: digest for name, digest in code.items() if not name.startswith(REGISTERED)}
+
+
 def different_code(there: CodeDigests, here: CodeDigests) -> list[str]:
-    """What of the code that was given from Python is not the same, in words."""
+    """What of the code outside this package is not the same, in words.
+
+    What is registered is named in the configuration: where one side lacks its digest, the
+    configurations differ, or the run was written before there were digests.
+    """
     different = []
     for name in sorted({*there, *here}):
+        if name.startswith(REGISTERED) and not (name in there and name in here):
+            continue
         if name not in here:
             different.append(f"the {name} (there alone)")
         elif name not in there:

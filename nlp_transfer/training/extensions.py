@@ -12,12 +12,15 @@ from transformers import TrainerCallback
 from nlp_transfer.config.choices import ClassWeights
 from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.registry import Metric
+from nlp_transfer.evaluation.metric_set import Metrics
+from nlp_transfer.evaluation.registry import METRICS, Metric, key_of
 from nlp_transfer.models.stages import Stage
 from nlp_transfer.problems import Problem
+from nlp_transfer.problems.registry import PROBLEMS
+from nlp_transfer.runs.identity import REGISTERED
 from nlp_transfer.training.forecast.budget import Deadline
 from nlp_transfer.training.history import StageHistory
-from nlp_transfer.training.losses import Loss, find_loss
+from nlp_transfer.training.losses import LOSSES, Loss, find_loss
 from nlp_transfer.utils.object_digest import Unhashable, digest_of_object
 
 MetricFunction = Callable[[Any, Any], float]
@@ -111,6 +114,34 @@ class Extensions:
 
 
 NO_EXTENSIONS = Extensions()
+
+
+def registered_code(
+    config: Config, metrics: Metrics, extensions: Extensions
+) -> dict[str, str | None]:
+    """Digests of what a run names and other code has registered, such as `registered loss focal`.
+
+    None: it has no content that could be hashed.
+    """
+    problem, losses = metrics.problem, []
+    if extensions.loss is None:
+        losses.append(config.training.loss or problem.loss)
+    stages = config.strategy.stages.values()
+    losses += [stage.loss for stage in stages if stage is not None and stage.loss is not None]
+    origins = {
+        f"problem {problem.name}": PROBLEMS.foreign(problem.name),
+        **{f"loss {name}": LOSSES.foreign(name) for name in losses},
+        **{
+            f"metric {metric.name}": METRICS.foreign(key_of(metric.kind.problem, metric.name))
+            for metric in metrics.metrics
+            if metric not in extensions.metrics
+        },
+    }
+    return {
+        f"{REGISTERED}{name}": _digest(origin)
+        for name, origin in origins.items()
+        if origin is not None
+    }
 
 
 def refuse_unhashable(digests: dict[str, str | None], config: Config) -> None:

@@ -6,11 +6,10 @@ number of processes are the same for all of them (`document_loss`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,9 +17,7 @@ from torch import nn
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
-from nlp_transfer.registry import load_all
-
-GROUP = "nlp_transfer.losses"  # of entry points: modules that register losses when imported
+from nlp_transfer.registry import Registry, has_two_parameters
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,7 @@ class LossOptions:
 
 
 RowLoss = Callable[[torch.Tensor, torch.Tensor, LossOptions], torch.Tensor]
+AnyRowLoss = TypeVar("AnyRowLoss", bound=Callable[..., torch.Tensor])
 
 
 @dataclass(frozen=True)
@@ -124,22 +122,34 @@ class PlainLoss:
         return losses if losses.ndim == 1 else losses.flatten(1).mean(dim=1)
 
 
-LOSSES: dict[str, Loss] = {}
+LOSSES: Registry[Loss] = Registry(
+    "training.loss",
+    "a loss",
+    "nlp_transfer.losses",
+    [f"nlp_transfer.training.objectives.{name}" for name in ("contrastive", "pair_distillation")],
+)
 
 
 def register_loss(
-    name: str, problems: tuple[str, ...] | None = None, reads: str = "logits"
-) -> Callable[[RowLoss], RowLoss]:
+    name: str, *problems: str, reads: str = "logits"
+) -> Callable[[AnyRowLoss], AnyRowLoss]:
     """Make a loss known by its name (`training.loss`); a decorator.
+
+    Args:
+        problems: the kinds of labels that it is for; none: any.
+        reads: see `Loss.reads`.
+
+    The function is one of `(logits, labels)`, as for `Loss.from_callable`, or of
+    `(outputs, answers, options)`, as for `Loss`.
 
     Raises:
         ValueError: where the name is taken.
     """
 
-    def register(function: RowLoss) -> RowLoss:
-        if name in LOSSES:
-            raise ValueError(f"the loss {name!r} is registered twice")
-        LOSSES[name] = Loss(name, function, reads, problems)
+    def register(function: AnyRowLoss) -> AnyRowLoss:
+        is_plain = has_two_parameters(function)
+        rows: Any = PlainLoss(function, name) if is_plain else function
+        LOSSES.add(name, Loss(name, rows, reads, problems or None, not is_plain), function)
         return function
 
     return register
@@ -151,17 +161,8 @@ def find_loss(name: str | None, problem: Problem) -> Loss:
     Raises:
         UserError: there is none of this name, or it is not for this problem.
     """
-    _load_entry_points()
     name = name or problem.loss
-    if name not in LOSSES:
-        close = difflib.get_close_matches(name, LOSSES, n=1)
-        meant = f" Did you mean {close[0]}?" if close else ""
-        raise UserError(
-            ExitCode.CONFIG,
-            f"training.loss={name} is not a loss.{meant} There are {', '.join(LOSSES)}. A loss of "
-            f"another package needs that package installed (entry point {GROUP}).",
-        )
-    loss = LOSSES[name]
+    loss = LOSSES.find(name)
     # A kind of another package may name a loss of ours as its own.
     problems = None if name == problem.loss else loss.problems
     if problems is not None and problem.name not in problems:
@@ -173,12 +174,7 @@ def find_loss(name: str | None, problem: Problem) -> Loss:
     return loss
 
 
-@cache
-def _load_entry_points() -> None:
-    load_all(GROUP)
-
-
-@register_loss("cross_entropy", ("single_label", "ordinal"))
+@register_loss("cross_entropy", "single_label", "ordinal")
 def cross_entropy(
     logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
 ) -> torch.Tensor:
@@ -189,7 +185,7 @@ def cross_entropy(
     return losses if options.label_weights is None else losses * options.label_weights[ids]
 
 
-@register_loss("binary_cross_entropy", ("multi_label",))
+@register_loss("binary_cross_entropy", "multi_label")
 def binary_cross_entropy(
     logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
 ) -> torch.Tensor:
@@ -199,7 +195,7 @@ def binary_cross_entropy(
     return entropy(logits, smooth, pos_weight=options.label_weights, reduction="none").mean(dim=1)
 
 
-@register_loss("squared_error", ("regression",))
+@register_loss("squared_error", "regression")
 def squared_error(
     logits: torch.Tensor,
     answers: torch.Tensor,
@@ -209,7 +205,7 @@ def squared_error(
     return (logits - answers).square().mean(dim=1)
 
 
-@register_loss("squared_earth_mover", ("ordinal",))
+@register_loss("squared_earth_mover", "ordinal")
 def squared_earth_mover(
     logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
 ) -> torch.Tensor:
@@ -225,7 +221,7 @@ def squared_earth_mover(
     return losses if options.label_weights is None else losses * options.label_weights[ids]
 
 
-@register_loss("soft_cross_entropy", ("soft",))
+@register_loss("soft_cross_entropy", "soft")
 def soft_cross_entropy(
     logits: torch.Tensor, answers: torch.Tensor, options: LossOptions
 ) -> torch.Tensor:

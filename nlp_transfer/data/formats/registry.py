@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -14,10 +12,9 @@ import pyarrow as pa
 from nlp_transfer.config.choices import Quoting
 from nlp_transfer.config.schema import COMPRESSED_SUFFIXES
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.registry import load_all
+from nlp_transfer.registry import Registry
 
 MODULES = ("delimited", "json_rows", "columnar", "excel")
-ENTRY_POINTS = "nlp_transfer.sources"
 # What to do with files of other kinds.
 OTHER_KINDS = {
     **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), "Save it as a workbook (.xlsx)."),
@@ -76,20 +73,29 @@ class Reader:
     lines: Lines | None = None
 
 
-READERS: dict[str, Reader] = {}
+READERS: Registry[Reader] = Registry(
+    "format",
+    "a format that can be read",
+    "nlp_transfer.sources",
+    [f"nlp_transfer.data.formats.{name}" for name in MODULES],
+)
 
 
 def register_reader(
     name: str, *suffixes: str, lines: Lines | None = None
 ) -> Callable[[Read], Read]:
-    """Register the decorated function as the reader of a format.
+    """Make a file format known by its name; a decorator.
 
-    Another package names its module in the entry points `nlp_transfer.sources`; the module is
-    imported when a reader is looked up.
+    Args:
+        suffixes: of the files, such as `.csv`.
+        lines: see `Reader`.
+
+    Raises:
+        ValueError: where the name is taken.
     """
 
     def register(read: Read) -> Read:
-        READERS[name] = Reader(name, tuple(s.lower() for s in suffixes), read, lines)
+        READERS.add(name, Reader(name, tuple(s.lower() for s in suffixes), read, lines), read)
         return read
 
     return register
@@ -97,15 +103,7 @@ def register_reader(
 
 def readers() -> dict[str, Reader]:
     """Every reader by its name, those of other packages included."""
-    _import_readers()
-    return READERS
-
-
-@cache
-def _import_readers() -> None:
-    for module in MODULES:
-        import_module(f"nlp_transfer.data.formats.{module}")
-    load_all(ENTRY_POINTS)
+    return READERS.complete()
 
 
 def reader_of(name: str) -> Reader | None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from nlp_transfer.evaluation.metrics.classification import (
-    UP_FROM_ZERO,
-    accuracy,
-    f1_macro,
-    log_losses,
-)
-from nlp_transfer.evaluation.registry import Form, IntervalMethod, metric
+from nlp_transfer.evaluation.metrics.classification import accuracy, f1_macro
+from nlp_transfer.evaluation.metrics.formulas import ACCURACY, F1_MACRO, LOG_LOSS, OPITZ
+from nlp_transfer.evaluation.metrics.probabilities import UP_FROM_ZERO, log_losses
+from nlp_transfer.evaluation.registry import Form, IntervalMethod, register_metric
 from nlp_transfer.evaluation.rows import Classes, Predictions, ratio
 
 KIND = "ordinal"
 
 
-@metric("quadratic_kappa", KIND, bounds=(-1.0, 1.0))
+@register_metric(
+    "quadratic_kappa",
+    KIND,
+    bounds=(-1.0, 1.0),
+    formula=r"1 - \frac{\sum_i (y_i - \hat y_i)^2 / n}{\sum_{ij} (y_i - \hat y_j)^2 / n^2}",
+    source="Cohen 1968; labels as steps 0, 1, 2 …",
+)
 def quadratic_kappa(
     references: np.ndarray, decisions: np.ndarray, weights: np.ndarray, _: Classes
 ) -> np.ndarray:
@@ -33,22 +36,26 @@ def quadratic_kappa(
     return 1 - ratio(observed, by_chance, np.nan)
 
 
-@metric(
+@register_metric(
     "mae",
     KIND,
     form=Form.mean,
     greater_is_better=False,
     bounds=UP_FROM_ZERO,
     interval=IntervalMethod.bca,
+    formula=r"\frac{1}{n} \sum_i \lvert y_i - \hat y_i \rvert",
+    source="in steps",
 )
 def steps_off(references: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     """By row: how many steps the answer is from the reference."""
     return np.abs(references - decisions).astype(np.float64)
 
 
-metric("accuracy", KIND, form=Form.counts)(accuracy)
-metric("f1_macro", KIND, form=Form.counts, macro=True)(f1_macro)
-metric(
+register_metric("accuracy", KIND, form=Form.counts, formula=ACCURACY)(accuracy)
+register_metric("f1_macro", KIND, form=Form.counts, macro=True, formula=F1_MACRO, source=OPITZ)(
+    f1_macro
+)
+register_metric(
     "log_loss",
     KIND,
     predictions=Predictions.probabilities,
@@ -56,4 +63,6 @@ metric(
     greater_is_better=False,
     bounds=UP_FROM_ZERO,
     interval=IntervalMethod.bootstrap_t,
+    formula=LOG_LOSS,
+    source="Good 1952",
 )(log_losses)

@@ -22,7 +22,8 @@ from nlp_transfer.evaluation.intervals.resampling import (
     resampled,
     resampled_means,
 )
-from nlp_transfer.evaluation.registry import Form, Interval, IntervalMethod, metric
+from nlp_transfer.evaluation.metrics.formulas import MACRO
+from nlp_transfer.evaluation.registry import Form, Interval, IntervalMethod, register_metric
 from nlp_transfer.evaluation.rows import Classes, EvaluatedRows, Predictions
 
 GUESSED = 1.0  # rows of some label that a resample ranks at random, all labels together
@@ -30,12 +31,16 @@ GUESSES = 8  # places for them, of each label
 RANKED_CELLS = 2_000_000  # rows × labels that are ranked again in every resample
 
 
-@metric(
+@register_metric(
     "ranking_precision",
     "multi_label",
     predictions=Predictions.probabilities,
     form=Form.mean,
     interval=IntervalMethod.bca,
+    formula=r"\frac{1}{n} \sum_i \frac{1}{\lvert Y_i \rvert} \sum_{k \in Y_i} "
+    r"\frac{\lvert \{ j \in Y_i : p_{ij} \ge p_{ik} \} \rvert}"
+    r"{\lvert \{ j : p_{ij} \ge p_{ik} \} \rvert}",
+    source="Schapire and Singer 2000; label ranking average precision",
 )
 def ranking_precisions(references: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """By row: of the labels down to each right one, the share that is right, averaged.
@@ -86,11 +91,13 @@ def interval_of_roc_auc(rows: EvaluatedRows) -> Interval:
     return percentiles(np.concatenate(draws))
 
 
-@metric(
+@register_metric(
     "roc_auc",
     "single_label",
     predictions=Predictions.probabilities,
     interval=interval_of_roc_auc,
+    formula=r"\Pr(p_{ik} > p_{jk} \mid y_i = k, y_j \ne k)",
+    source="Hanley and McNeil 1982; of more than two labels the mean, one against the rest",
 )
 def roc_auc(
     references: np.ndarray,
@@ -190,11 +197,13 @@ def interval_of_average_precision(rows: EvaluatedRows) -> Interval:
     return percentiles(np.concatenate(draws))
 
 
-@metric(
+@register_metric(
     "average_precision",
     "multi_label",
     predictions=Predictions.probabilities,
     interval=interval_of_average_precision,
+    formula=MACRO + r"\sum_t (R_{kt} - R_{k,t-1})\, P_{kt}",
+    source="Zhu 2004; thresholds $t$ from the most probable row down",
 )
 def average_precision(
     references: np.ndarray,

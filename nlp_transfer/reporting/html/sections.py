@@ -17,6 +17,7 @@ from nlp_transfer.reporting.html import plots
 from nlp_transfer.reporting.run_record import EVALUATED, RunRecord, is_solved
 from nlp_transfer.reporting.splits import figures_source, ordered
 from nlp_transfer.runs.folder import CODE
+from nlp_transfer.runs.identity import given_code
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.text import seconds
 
@@ -219,5 +220,5 @@ def commands(record: RunRecord) -> Iterator[tuple[str, str]]:
     python = f"from nlp_transfer import Classifier\n\nClassifier.load({model!r}).{call}"
     yield "Predict from Python", python
     yield "Upload to the Hub", f"nlp-transfer push {folder} --repository user/name --private"
-    if record.config.dataset.name != IN_MEMORY and CODE not in record.run:
+    if record.config.dataset.name != IN_MEMORY and not given_code(record.run.get(CODE, {})):
         yield "Train again and compare", f"nlp-transfer repeat {folder}"
