@@ -175,7 +175,14 @@ def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:
     data_report.keep(folder, corpus, pretrained.tokenizer, length, config.tokenization)
     label_rows = encode_label_texts(config, corpus, pretrained)
     context = TrainingContext(
-        pretrained, encoded, label_rows, setup.metrics, config, folder, setup.extensions
+        pretrained,
+        encoded,
+        label_rows,
+        setup.metrics,
+        config,
+        folder,
+        setup.extensions,
+        folds=corpus.folds,
     )
     return Prepared(setup, begin_budget(context, began), start, busy)
 

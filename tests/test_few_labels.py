@@ -56,6 +56,15 @@ def test_nothing_is_withheld_and_the_figures_are_out_of_fold(few: Callable[..., 
     assert len(Classifier.load(result.model).predict(["a lovely film"])) == 1
 
 
+def test_the_pooling_of_a_fold_is_chosen_without_its_rows(few: Callable[..., list[str]]) -> None:
+    run(compose(*few("strategy=feature_extraction", "run_dir=run", "export.fresh_process=false")))
+    written = json.loads(Path("run/run.json").read_text())
+    first, *of_folds = written["decisions"]["poolings"]
+    assert written["decisions"]["pooling"] == first
+    assert len(of_folds) == written["folds"]
+    assert {first, *of_folds} <= {"first", "mean"}
+
+
 def test_a_killed_fold_is_not_trained_again(
     few: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,9 +76,17 @@ def pool(
     pretrained: Pretrained,
     encoded: Encoded,
     config: Config,
-    decide: Callable[[str, Callable[[], str]], str],
+    decide: Callable[[str, Callable[[], Any]], Any],
+    folds: np.ndarray | None = None,
+    fold: int | None = None,
 ) -> Pretrained:
-    """The classifier with the pooling that was asked for, or that `auto` decides for this run."""
+    """The classifier with the pooling that was asked for, or that `auto` decides for this training.
+
+    Args:
+        decide: keeps what was decided by its name, for all trainings of a run.
+        folds: of the rows of train, int [rows].
+        fold: the one that the training leaves out.
+    """
     pooling, kind = config.checkpoint.pooling, pretrained.model.config.model_type
     stages = config.strategy.stages.values()
     solved = config.strategy.solve_head or any(stage.solver is Solver.exact for stage in stages)
@@ -85,8 +94,11 @@ def pool(
         # Embeddings learn: their mean is what the literature compares, and needs no comparison.
         return with_pooling(pretrained, Pooling.mean if kind in PARTS else pooling)
     if pooling is Pooling.auto and solved and kind in PARTS:
-        choose = partial(choose_pooling, pretrained, encoded, config.seed)
-        pooling = Pooling(decide("pooling", lambda: choose().value))
+        choose = partial(choose_poolings, pretrained, encoded, config.seed, folds)
+        choices = choose if folds is None else partial(decide, "poolings", choose)
+        pooling = Pooling(
+            decide("pooling", lambda: choices()[0]) if fold is None else choices()[fold + 1]
+        )
     return with_pooling(pretrained, pooling)
 
 
@@ -125,36 +137,62 @@ def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
     return replace(pretrained, anatomy=anatomy)
 
 
-def choose_pooling(pretrained: Pretrained, encoded: Encoded, seed: int) -> Pooling:
-    """`mean` or `first`: whichever a linear regression on frozen features does better with.
+def choose_poolings(
+    pretrained: Pretrained, encoded: Encoded, seed: int, folds: np.ndarray | None = None
+) -> list[str]:
+    """`mean` or `first`: whichever a linear model of frozen features does better with.
 
-    By cross-validation on at most `ROWS` rows of train.
+    By cross-validation on at most `ROWS` rows of train, for all of them, then for those outside of
+    each fold.
+
+    Args:
+        folds: of the rows of train, int [rows].
     """
     train, collator = encoded.splits["train"], encoded.collator
     rows = np.random.default_rng(seed).permutation(len(train.labels))[:ROWS]
-    labels = train.labels[rows]
-    classes = problem_of_config(pretrained.model.config.to_dict()).integer_references
-    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()) if classes else len(rows))
-    if folds < 2:
-        return Pooling.mean
     # Of a document with windows, the first one stands for all.
     windows = np.searchsorted(train.inputs.documents, rows)
-    first, mean = _summaries(pretrained, train, collator, windows)
+    features = dict(
+        zip(
+            (Pooling.first, Pooling.mean),
+            _summaries(pretrained, train, collator, windows),
+            strict=True,
+        )
+    )
+    classes = problem_of_config(pretrained.model.config.to_dict()).integer_references
+    parts = [np.ones(len(rows), bool)]
+    if folds is not None:
+        parts += [folds[rows] != fold for fold in range(int(folds.max()) + 1)]
+    choices = []
+    for part in parts:
+        of_part = {pooling: x[part] for pooling, x in features.items()}
+        scores = _scores(of_part, train.labels[rows[part]], classes, seed)
+        choices.append(max(scores, key=lambda pooling: scores[pooling]))
+        if len(choices) == 1 and scores[Pooling.mean] < np.inf:
+            logger.info(
+                "frozen features of %d rows, cross-validated %s: first token %.3f, mean %.3f",
+                len(rows),
+                "accuracy" if classes else "R2",
+                scores[Pooling.first],
+                scores[Pooling.mean],
+            )
+    return [pooling.value for pooling in choices]
+
+
+def _scores(
+    features: dict[Pooling, np.ndarray], labels: np.ndarray, classes: bool, seed: int
+) -> dict[Pooling, float]:
+    """The score of each pooling; where the rows are too few to compare, the mean is better."""
+    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()) if classes else len(labels))
+    if folds < 2:
+        return {Pooling.first: -np.inf, Pooling.mean: np.inf}
     # Scores, and yes or no to each of several labels, are compared by a ridge's R2.
     judge = LogisticRegression(max_iter=1000) if classes else Ridge()
     cut = (StratifiedKFold if classes else KFold)(folds, shuffle=True, random_state=seed)
-    scores = {
-        pooling: cross_val_score(judge, x, labels, cv=cut).mean()
-        for pooling, x in ((Pooling.first, first), (Pooling.mean, mean))
+    return {
+        pooling: float(cross_val_score(judge, x, labels, cv=cut).mean())
+        for pooling, x in features.items()
     }
-    logger.info(
-        "frozen features of %d rows, cross-validated %s: first token %.3f, mean %.3f",
-        len(rows),
-        "accuracy" if classes else "R2",
-        scores[Pooling.first],
-        scores[Pooling.mean],
-    )
-    return max(scores, key=lambda pooling: scores[pooling])
 
 
 def _add_mean_layer(model: PreTrainedModel, parts: Parts) -> None:

@@ -35,17 +35,24 @@ class TrainingContext:
     folder: RunFolder
     extensions: Extensions = NO_EXTENSIONS
     budget: Budget | None = None  # None: as long as it takes
+    folds: np.ndarray | None = None  # of the rows of train, int [rows]
 
     @property
     def train_rows(self) -> EncodedSplit:
         """The labelled rows of train."""
         return self.encoded.splits["train"]
 
-    def start(self, recipe: Recipe) -> tuple[Config, Pretrained, list[Stage]]:
-        """A copy of the pretrained model with the recipe's pooling, and the recipe's stages."""
+    def start(
+        self, recipe: Recipe, fold: int | None = None
+    ) -> tuple[Config, Pretrained, list[Stage]]:
+        """A copy of the pretrained model with the recipe's pooling, and the recipe's stages.
+
+        Args:
+            fold: the one that the training leaves out.
+        """
         config = replace(self.config, strategy=recipe.strategy)
         fresh = replace(self.pretrained, model=copy.deepcopy(self.pretrained.model))
-        pretrained = pool(fresh, self.encoded, config, self.folder.decide)
+        pretrained = pool(fresh, self.encoded, config, self.folder.decide, self.folds, fold)
         rows = len(self.encoded.splits["train"].labels)
         stages = plan_stages(recipe.strategy, pretrained.anatomy, rows, config.training.batch_size)
         if self.budget is not None:

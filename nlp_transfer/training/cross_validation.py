@@ -41,11 +41,10 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
     for fold in range(int(folds.max()) + 1):
         part = replace(context.folder, part=f"folds/{recipe.name}/{fold}", keeps_last=False)
         file = part.checkpoints.with_suffix(".npy")
-        held_out = folds == fold
         start = time.monotonic()
         if not broadcast_from_rank_zero(file.is_file, process):
             left = int(folds.max()) + 1 - fold
-            answers = _answer_fold(context, recipe, part, held_out, left + 1)
+            answers = _answer_fold(context, recipe, part, folds, fold, left + 1)
             if process.is_first:
                 _write(file, answers)
                 shutil.rmtree(part.checkpoints, ignore_errors=True)
@@ -53,8 +52,8 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
         answers = broadcast_from_rank_zero(lambda file=file: np.load(file), process)  # type: ignore[misc]
         if logits is None:
             logits = np.empty((len(rows.labels), answers.shape[1]), np.float32)
-        logits[held_out] = answers
-        value = context.metrics.compute(answers, rows.labels[held_out])[context.metrics.best]
+        logits[folds == fold] = answers
+        value = context.metrics.compute(answers, rows.labels[folds == fold])[context.metrics.best]
         text = "undefined" if value is None else f"{value:.3f}"
         logger.info(
             "  %s, fold %d of %d: %s %s (%.0f s)",
@@ -70,13 +69,18 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
 
 
 def _answer_fold(
-    context: TrainingContext, recipe: Recipe, part: RunFolder, held_out: np.ndarray, parts: int
+    context: TrainingContext,
+    recipe: Recipe,
+    part: RunFolder,
+    folds: np.ndarray,
+    fold: int,
+    parts: int,
 ) -> np.ndarray:
-    rows = context.encoded.splits["train"]
+    rows, held_out = context.encoded.splits["train"], folds == fold
     train_part = context.training_rows(recipe, select_documents(rows, ~held_out))
     use_shared_stages(context, recipe, part)
     with _quiet():
-        config, pretrained, stages = context.start(recipe)
+        config, pretrained, stages = context.start(recipe, fold)
         model = train(
             pretrained,
             Encoded({"train": train_part}, context.encoded.collator),
