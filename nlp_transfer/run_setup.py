@@ -20,7 +20,11 @@ from nlp_transfer.training.extensions import (
     refuse_unhashable,
     registered_code,
 )
-from nlp_transfer.training.refusals import refuse_absent_trackers, refuse_unfitting
+from nlp_transfer.training.refusals import (
+    refuse_absent_trackers,
+    refuse_augmenting_nothing,
+    refuse_unfitting,
+)
 from nlp_transfer.utils.device import decide_precision
 from nlp_transfer.utils.distributed import assert_same_on_all_ranks, join
 from nlp_transfer.utils.logging import logger
@@ -53,6 +57,7 @@ def set_up(
     decide_precision(config.training.precision, process.device)
     refuse_absent_trackers(config.training.report_to)
     refuse_unfitting(config.training, corpus, extensions)
+    refuse_augmenting_nothing(config, corpus, extensions)
     refuse_absent_checkpoint(config.checkpoint)
     refuse_upload(config.hub, process)
     return RunSetup(config, corpus, metrics, process, extensions, code)

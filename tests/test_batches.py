@@ -117,16 +117,19 @@ def test_what_all_processes_see_in_a_step_is_the_global_batch(
         plan = plan_epoch(lengths_of(rows), batch_size, seed=7, epoch=epoch)
         steps = steps_of_all_ranks(rows, batch_size, world_size, accumulation, epoch)
         assert len(steps) == len(plan)
+        places: list[int] = []
         for batch, micro_batches in zip(plan, steps, strict=True):
             pairs = [pair for micro in micro_batches for pair in micro]
-            assert [row for row, counts in pairs if counts] == batch.tolist()
-            sizes = [sum(counts for _, counts in micro) for micro in micro_batches]
+            assert [draw.row for draw in pairs if draw.counts] == batch.tolist()
+            sizes = [sum(draw.counts for draw in micro) for micro in micro_batches]
             assert max(sizes) - min(sizes) <= 1
+            places += [draw.place for draw in pairs if draw.counts and draw.epoch == epoch]
             # A filler stands only where a micro-batch would be empty, and is a row of the batch.
             for micro in micro_batches:
-                fillers = [row for row, counts in micro if not counts]
+                fillers = [draw.row for draw in micro if not draw.counts]
                 assert micro
                 assert not fillers or (len(micro) == 1 and fillers[0] in batch)
+        assert places == list(range(rows))  # every time that a row is read has a number
 
 
 @pytest.mark.parametrize(("rows", "batch_size"), SHAPES)

@@ -529,8 +529,8 @@ def test_all_windows_of_a_batch_are_done_by_some_process(
             documents=inputs.documents,
         )
         for i, micro in enumerate(batches):
-            shared[i // accumulation] += [row for row, counts in micro if counts]
-    assert [sorted(rows) for rows in shared] == [sorted(row for row, _ in b) for b in alone]
+            shared[i // accumulation] += [draw.row for draw in micro if draw.counts]
+    assert [sorted(rows) for rows in shared] == [sorted(draw.row for draw in b) for b in alone]
 
 
 def test_each_window_counts_the_share_of_its_document(of_windows: Any) -> None:
@@ -543,12 +543,12 @@ def test_each_window_counts_the_share_of_its_document(of_windows: Any) -> None:
     shares = np.zeros(96)
     for batch in batches:
         labels = rows.__getitems__(batch)["labels"].numpy()
-        for (row, _), (count, answer) in zip(batch, labels, strict=True):
+        for (row, *_), (count, answer) in zip(batch, labels, strict=True):
             document = split.inputs.documents[row]
             assert count == pytest.approx(1 / windows[document])
             assert answer == split.labels[document]
             shares[document] += count
-        whole = {split.inputs.documents[row] for row, _ in batch}
+        whole = {split.inputs.documents[draw.row] for draw in batch}
         assert len(whole) == 16
         assert labels[:, 0].sum() == pytest.approx(16)
     np.testing.assert_allclose(shares, 1, atol=1e-6)

@@ -167,7 +167,7 @@ def test_a_stage_says_how_fast_it_was_and_how_much_was_padding(
 def test_padding_is_counted_as_it_is_fed() -> None:
     lengths = np.array([3, 9, 4, 4, 8, 1, 2])
     batches = PlannedBatches(lengths, 3, 0, accumulation=2)
-    fed = [lengths[[row for row, counts in micro if counts]] for micro in batches]
+    fed = [lengths[[draw.row for draw in micro if draw.counts]] for micro in batches]
     expected = sum(len(part) * part.max() for part in fed if len(part))
     assert batches.count(lengths)[2] == expected
     assert batches.count(np.ones(7, dtype=int)) == (7, 7, 7)

@@ -16,6 +16,7 @@ from nlp_transfer.config.schema import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tokenization.encoding import (
+    Draw,
     Encoded,
     TrainingRows,
     collator_of,
@@ -136,7 +137,7 @@ def test_labels_say_how_much_a_row_counts_and_its_answer() -> None:
     ready = encoded(TEXTS, make_tokenizer("bert"))
     rows = TrainingRows(ready.splits["train"], ready.collator)
     assert len(rows) == len(TEXTS)
-    batch = rows.__getitems__([(5, True), (1, False), (4, True)])
+    batch = rows.__getitems__([Draw(5, True), Draw(1, False), Draw(4, True)])
     assert batch["labels"].tolist() == [[1, 2], [0, 1], [1, 1]]
     assert batch["labels"].dtype == torch.float32
     padded = ready.collator.pad(ready.splits["train"].inputs, [5, 1, 4])

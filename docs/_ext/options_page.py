@@ -62,12 +62,16 @@ def _docstring(section: str) -> str:
 
 
 def _sections() -> dict[str, Any]:
-    sections: dict[str, Any] = {"": schema.Config, STAGES: schema.StageConfig}
-    hints = get_type_hints(schema.Config)
-    for field in fields(schema.Config):
+    return {STAGES: schema.StageConfig, **dict(_nested("", schema.Config))}
+
+
+def _nested(name: str, section: Any) -> Iterator[tuple[str, Any]]:
+    """A section by its key, and those inside of it."""
+    yield name, section
+    hints = get_type_hints(section)
+    for field in fields(section):
         if "Config" in getattr(hints[field.name], "__name__", ""):
-            sections[field.name] = hints[field.name]
-    return sections
+            yield from _nested(f"{name}.{field.name}".lstrip("."), hints[field.name])
 
 
 def _enums() -> dict[str, type[Enum]]:

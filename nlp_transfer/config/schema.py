@@ -242,6 +242,21 @@ class StrategyConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """Changes to the texts of train, drawn anew each time that a text is read; 0: none."""
+
+    word_dropout: float = 0.0
+    """The share of words that are left out."""
+    word_swap: float = 0.0
+    """The share of words that change places with the next one."""
+    typos: float = 0.0
+    """The share of words with a typing mistake: a letter that is missing, doubled, exchanged with
+    the next one, or its neighbour on a QWERTY keyboard."""
+    mix: float = 0.0
+    """The share of texts whose end is replaced by the end of another text with the same label."""
+
+
+@dataclass
 class TrainingConfig:
     """How a stage is trained."""
 
@@ -284,6 +299,7 @@ class TrainingConfig:
     """Experiment trackers: tensorboard, wandb, mlflow, trackio."""
     progress: bool = True
     """Show a progress bar."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass

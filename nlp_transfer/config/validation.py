@@ -13,6 +13,7 @@ from nlp_transfer.config.schema import (
     AUTO,
     FILE_SUFFIXES,
     TRACKERS,
+    AugmentConfig,
     Config,
     DatasetConfig,
     EvaluationConfig,
@@ -51,6 +52,7 @@ def impossible(config: Config, in_memory: bool = False) -> Iterator[str]:
     yield from impossible_cuts(dataset)
     yield from impossible_long_texts(config)
     yield from _impossible_training(config.training)
+    yield from _impossible_augmentation(config)
     yield from impossible_hub(config.hub)
 
 
@@ -94,6 +96,20 @@ def impossible_long_texts(config: Config) -> Iterator[str]:
             if value != default:
                 value = getattr(value, "name", value)
                 yield f"tokenization.{key}={value} needs tokenization.long_text=windows."
+
+
+def _impossible_augmentation(config: Config) -> Iterator[str]:
+    augment = config.training.augment
+    if augment.mix and config.dataset.text_pair is not None:
+        yield (
+            f"training.augment.mix={augment.mix:g} is for single texts: a part of another pair "
+            "would make the label wrong. Leave it out."
+        )
+    if augment != AugmentConfig() and config.tokenization.long_text is LongText.windows:
+        yield (
+            "training.augment changes whole texts, and tokenization.long_text=windows reads parts "
+            "of them. Leave out one of the two, or set long_text=truncate or head_tail."
+        )
 
 
 def impossible_places(dataset: DatasetConfig) -> Iterator[str]:
@@ -262,6 +278,7 @@ def _impossible_numbers(config: Config) -> Iterator[str]:
         "dataset.test_fraction": config.dataset.test_fraction,
         "training.warmup": config.training.warmup,
         "training.label_smoothing": config.training.label_smoothing,
+        **{f"training.augment.{name}": p for name, p in vars(config.training.augment).items()},
     }
     for key, share in shares.items():
         if share is not None and not 0 <= share < 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from nlp_transfer.config.schema import Config
+from nlp_transfer.config.schema import AugmentConfig, Config
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.models.auto_strategy import usable_label_texts
 from nlp_transfer.models.loading import Pretrained, load_pretrained
@@ -41,9 +43,20 @@ def load_and_encode(
     encoded = encode(
         corpus, pretrained.tokenizer, pretrained.max_tokens, config.tokenization, process
     )
+    if config.training.augment != AugmentConfig():
+        encoded = _with_texts(encoded, corpus)
     train = texts_of(corpus.splits["train"])
     write_input_settings(pretrained.model.config, train, config.tokenization)
     return pretrained, encoded
+
+
+def _with_texts(encoded: Encoded, corpus: Corpus) -> Encoded:
+    """What a training that changes texts needs of every split that it may learn from."""
+    splits = {
+        name: replace(split, texts=texts_of(corpus.splits[name]))
+        for name, split in encoded.splits.items()
+    }
+    return replace(encoded, splits=splits)
 
 
 def encode_label_texts(
@@ -57,4 +70,5 @@ def encode_label_texts(
     policy = LongTextPolicy.from_config(config.tokenization)
     several = corpus.problem.several
     labels = np.eye(len(texts), dtype=np.float32) if several else np.arange(len(texts))
-    return EncodedSplit(encode_texts(texts, pretrained.tokenizer, length, policy), labels, 0)
+    inputs = encode_texts(texts, pretrained.tokenizer, length, policy)
+    return EncodedSplit(inputs, labels, 0, texts)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ class EncodedSplit:
     inputs: Inputs
     labels: np.ndarray  # as `Corpus.references` gives them
     cut: int
+    texts: Texts | None = None  # only where a training changes them
 
 
 @dataclass(frozen=True)
@@ -62,24 +64,46 @@ class Collator:
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
-class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Rows of a split as `PlannedBatches` asks for them: `(row, counts)`."""
+class Draw(NamedTuple):
+    """A row of a micro-batch."""
 
-    def __init__(self, split: EncodedSplit, collator: Collator) -> None:
+    row: int
+    counts: bool  # False: it fills up, and adds nothing to the loss
+    epoch: int = 0
+    place: int = 0  # in the epoch: with the two, every time that a row is read has a number
+
+
+Reread = Callable[[Sequence[Draw]], Inputs]
+
+
+class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Rows of a split as `PlannedBatches` asks for them.
+
+    Args:
+        reread: the inputs of some rows as they are this time; None: as they are in the split.
+    """
+
+    def __init__(
+        self, split: EncodedSplit, collator: Collator, reread: Reread | None = None
+    ) -> None:
         self.split = split
         self.collator = collator
+        self.reread = reread
         self.documents, self.shares = split.inputs.documents, split.inputs.shares
 
     def __len__(self) -> int:
         return len(self.split.labels)
 
-    def __getitems__(self, rows: list[tuple[int, bool]]) -> dict[str, torch.Tensor]:
+    def __getitems__(self, draws: list[Draw]) -> dict[str, torch.Tensor]:
         """One micro-batch; `labels` are as `document_loss` reads them."""
-        which = [row for row, _ in rows]
-        answers = self.split.labels[self.documents[which]].reshape(len(which), -1)
-        counts = self.shares[which] * np.array([counts for _, counts in rows])
+        rows = [draw.row for draw in draws]
+        answers = self.split.labels[self.documents[rows]].reshape(len(rows), -1)
+        counts = self.shares[rows] * np.array([draw.counts for draw in draws])
         labels = np.concatenate([counts[:, None], answers], axis=1).astype(np.float32)
-        return {**self.collator.pad(self.split.inputs, which), "labels": torch.from_numpy(labels)}
+        inputs = self.split.inputs
+        if self.reread is not None:
+            inputs, rows = self.reread(draws), list(range(len(draws)))
+        return {**self.collator.pad(inputs, rows), "labels": torch.from_numpy(labels)}
 
 
 def encode(

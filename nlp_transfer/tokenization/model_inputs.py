@@ -38,6 +38,15 @@ class Pairs:
 Texts = list[str] | Pairs
 
 
+def join_texts(texts: Texts, others: Texts) -> Texts:
+    """Both, single texts or pairs."""
+    if isinstance(texts, Pairs):
+        assert isinstance(others, Pairs)
+        return Pairs(texts.first + others.first, texts.second + others.second)
+    assert not isinstance(others, Pairs)
+    return texts + others
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Model inputs without padding, one after the other.

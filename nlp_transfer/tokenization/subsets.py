@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nlp_transfer.tokenization.encoding import EncodedSplit
-from nlp_transfer.tokenization.model_inputs import Inputs
+from nlp_transfer.tokenization.encoding import EncodedSplit, select_texts
+from nlp_transfer.tokenization.model_inputs import Inputs, join_texts
 
 
 def select_documents(split: EncodedSplit, documents: np.ndarray) -> EncodedSplit:
@@ -29,7 +29,8 @@ def select_documents(split: EncodedSplit, documents: np.ndarray) -> EncodedSplit
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     tokens = np.repeat(inputs.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
     flat = {name: values[tokens] for name, values in inputs.flat.items()}
-    return EncodedSplit(Inputs(flat, offsets, windows), split.labels[documents], 0)
+    texts = None if split.texts is None else select_texts(split.texts, documents)
+    return EncodedSplit(Inputs(flat, offsets, windows), split.labels[documents], 0, texts)
 
 
 def append_documents(split: EncodedSplit, other: EncodedSplit) -> EncodedSplit:
@@ -42,4 +43,7 @@ def append_documents(split: EncodedSplit, other: EncodedSplit) -> EncodedSplit:
         documents = np.concatenate([one.documents, len(split.labels) + two.documents])
         windows = replace(windows, documents=documents)
     labels = np.concatenate([split.labels, other.labels])
-    return EncodedSplit(Inputs(flat, offsets, windows), labels, split.cut)
+    texts = None
+    if split.texts is not None and other.texts is not None:
+        texts = join_texts(split.texts, other.texts)
+    return EncodedSplit(Inputs(flat, offsets, windows), labels, split.cut, texts)

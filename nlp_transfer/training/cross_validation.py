@@ -44,7 +44,7 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
         start = time.monotonic()
         if not broadcast_from_rank_zero(file.is_file, process):
             left = int(folds.max()) + 1 - fold
-            answers = _answer_fold(context, recipe, part, folds, fold, left + 1)
+            answers = answer_fold(context, recipe, part, folds, fold, left + 1)
             if process.is_first:
                 _write(file, answers)
                 shutil.rmtree(part.checkpoints, ignore_errors=True)
@@ -68,7 +68,7 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
     return logits
 
 
-def _answer_fold(
+def answer_fold(
     context: TrainingContext,
     recipe: Recipe,
     part: RunFolder,
@@ -76,6 +76,12 @@ def _answer_fold(
     fold: int,
     parts: int,
 ) -> np.ndarray:
+    """Logits of the rows that are held out, by a model that has learned from the others.
+
+    Args:
+        fold: the one that is held out.
+        parts: trainings that share what is left of the budget, this one included.
+    """
     rows, held_out = context.encoded.splits["train"], folds == fold
     train_part = context.training_rows(recipe, select_documents(rows, ~held_out))
     use_shared_stages(context, recipe, part)

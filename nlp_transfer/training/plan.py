@@ -73,6 +73,7 @@ GRADIENT_KEYS = {
         "warmup",
         "weight_decay",
         "max_grad_norm",
+        "augment",
         "early_stopping",
     ),
 }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from nlp_transfer.config.schema import TrainingConfig
+from nlp_transfer.config.choices import Solver
+from nlp_transfer.config.schema import AugmentConfig, Config, TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
+from nlp_transfer.training.objectives.augmentation import is_augmented
 from nlp_transfer.training.objectives.class_weights import weigh_labels
 
 
@@ -20,6 +22,33 @@ def refuse_absent_trackers(report_to: list[str]) -> None:
                 f"training.report_to has {name}, which is not installed. "
                 f"Type pip install {name}, or leave it out.",
             )
+
+
+def refuse_augmenting_nothing(
+    config: Config, corpus: Corpus, extensions: Extensions = NO_EXTENSIONS
+) -> None:
+    """Stop before training where `training.augment` would change nothing, or spoil labels."""
+    augment, problem = config.training.augment, corpus.problem
+    if augment == AugmentConfig():
+        return
+    if augment.mix and not (problem.integer_references or problem.several):
+        raise UserError(
+            ExitCode.CONFIG,
+            f"training.augment.mix={augment.mix:g} joins two texts with the same label; "
+            f"dataset.problem={problem.name} has {problem.rows_have}. Leave it out.",
+        )
+    losses = [
+        extensions.find_loss(stage.loss, config.training.loss, problem)
+        for stage in config.strategy.stages.values()
+        if stage.solver is Solver.gradient
+    ]
+    if config.strategy.stages and not any(is_augmented(config.training, x) for x in losses):
+        raise UserError(
+            ExitCode.CONFIG,
+            f"training.augment has no effect with strategy={config.strategy.name}: none of its "
+            "stages reads the texts of train anew in every epoch. Leave it out, or choose another "
+            "strategy (contrastive, full, probe_then_full).",
+        )
 
 
 def refuse_unfitting(

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,6 +40,7 @@ from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.forecast.budget import ends_in_time, minutes_between_checkpoints
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import Loss, find_loss, losses_of_rows
+from nlp_transfer.training.objectives.augmentation import is_augmented
 from nlp_transfer.training.objectives.class_weights import weigh_labels
 from nlp_transfer.training.objectives.objective import objective_of
 from nlp_transfer.training.objectives.target_scaling import TargetScaler
@@ -79,6 +80,12 @@ class StageRun:
     def labels_read(self) -> bool:
         """Whether an earlier stage has learned from the labels."""
         return any(self._loss_of(stage).reads_labels for stage in self.earlier)
+
+    @property
+    def rereads_texts(self) -> bool:
+        """Whether the texts of train are changed each time that they are read."""
+        by_gradient = self.stage.solver is Solver.gradient
+        return by_gradient and is_augmented(self.config.training, self.loss)
 
     @property
     def loss(self) -> Loss:
@@ -167,7 +174,7 @@ def run_stage(run: StageRun) -> StageHistory:
             f"{all_of_them:,}",
             100 * learning / all_of_them,
         )
-        inputs = trained_on_features(run.pretrained, encoded, stage, config.features, run.process)
+        inputs = _stage_inputs(run)
         with inputs as stage_inputs, frozen_below(model, stage, anatomy):
             encoded_at = time.perf_counter()
             outcome = _solve(run, stage_inputs) if stage.solver is Solver.exact else None
@@ -187,6 +194,14 @@ def run_stage(run: StageRun) -> StageHistory:
         log=outcome.log,
         kept_step=outcome.kept_step,
     )
+
+
+def _stage_inputs(run: StageRun) -> AbstractContextManager[Encoded]:
+    """What the stage trains on: tokens, or stored features of texts that stay as they are."""
+    if run.rereads_texts:
+        return nullcontext(run.encoded)
+    features = run.config.features
+    return trained_on_features(run.pretrained, run.encoded, run.stage, features, run.process)
 
 
 @contextmanager
@@ -211,7 +226,7 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     only_first = run.loss.reads != "embeddings" or _embeds_first_token(run, encoded)
     with (
         objective_of(run, encoded) as objective,
-        only_used_rows(model, objective.tokens(encoded.collator)),
+        only_used_rows(model, objective.tokens),
         fast_linear_maps(model),
         shortened(model, only_first),
         without_padding(model) if run.loss.reads == "embeddings" else nullcontext(),
@@ -221,7 +236,7 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
         trainer = StageTrainer(
             model=model,
             args=run.arguments,
-            train_dataset=TrainingRows(objective.rows, encoded.collator),
+            train_dataset=objective.rows,
             batches=objective.batches,
             groups=[*groups, *objective.groups],
             best_epoch=_best_epoch(run),
@@ -230,7 +245,7 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
             callbacks=[finite, *_progress(run), stops, *in_time, *run.extensions.callbacks],
             **_validation(run, encoded),
         )
-        outcome = descend(trainer, objective.batches, objective.rows.inputs.lengths)
+        outcome = descend(trainer, objective.batches, objective.lengths)
     if stops.stopped_by is not None:
         raise stop_error(stops.stopped_by, f"after step {outcome.steps}")
     return outcome

@@ -21,7 +21,7 @@ MOST = 0.8  # of the rows: with more there is little to save
 
 
 @contextmanager
-def only_used_rows(model: PreTrainedModel, tokens: np.ndarray) -> Iterator[None]:
+def only_used_rows(model: PreTrainedModel, tokens: np.ndarray | None) -> Iterator[None]:
     """While this lasts, only the embeddings of some tokens are parameters; then they are put back.
 
     Nothing happens where the token embeddings do not learn, or where another part of the model
@@ -29,8 +29,11 @@ def only_used_rows(model: PreTrainedModel, tokens: np.ndarray) -> Iterator[None]
 
     Args:
         tokens: int, of any shape, with repetitions: those that occur. Others can be read, but do
-            not learn.
+            not learn. None: any may occur.
     """
+    if tokens is None:
+        yield
+        return
     embedding = _embedding(model)
     used = torch.from_numpy(np.unique(tokens)).long()
     if not _can_be_cut(model, embedding) or len(used) > MOST * embedding.num_embeddings:

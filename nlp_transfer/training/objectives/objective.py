@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from nlp_transfer.models.stages import stage_steps
-from nlp_transfer.tokenization.encoding import Collator, Encoded, EncodedSplit, input_length
+from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit, TrainingRows, input_length
 from nlp_transfer.training.losses import LossOptions, document_loss
+from nlp_transfer.training.objectives.augmentation import AugmentedTexts
 from nlp_transfer.training.objectives.contrastive import (
     ContrastiveBatches,
     groups_of,
@@ -37,17 +38,28 @@ if TYPE_CHECKING:
 class Objective:
     """The rows of a stage, the plan of its batches, its loss, and what learns beside the model."""
 
-    rows: EncodedSplit
+    rows: TrainingRows
     batches: PlannedBatches
     loss: Callable[..., torch.Tensor]
     groups: list[dict[str, Any]] = field(default_factory=list)  # of the optimizer
 
-    def tokens(self, collator: Collator) -> np.ndarray:
-        """The tokens of all rows, int [tokens]; none where hidden states are stored instead."""
-        ids = self.rows.inputs.flat.get("input_ids")
+    @property
+    def lengths(self) -> np.ndarray:
+        """int [rows], tokens of each row."""
+        return self.rows.split.inputs.lengths
+
+    @property
+    def tokens(self) -> np.ndarray | None:
+        """The tokens of all rows, int [tokens]; none where hidden states are stored instead.
+
+        None: it is not known which will occur.
+        """
+        if self.rows.reread is not None:
+            return None
+        ids = self.rows.split.inputs.flat.get("input_ids")
         if ids is None:
             return np.array([], dtype=int)
-        return np.append(np.unique(ids), collator.padding["input_ids"])
+        return np.append(np.unique(ids), self.rows.collator.padding["input_ids"])
 
 
 def objective_of(run: StageRun, encoded: Encoded) -> AbstractContextManager[Objective]:
@@ -69,7 +81,7 @@ def objective_of(run: StageRun, encoded: Encoded) -> AbstractContextManager[Obje
 def _of_logits(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
     # Planned by the texts' own lengths, whatever is stored of them.
     batches = _planned(run, run.encoded.splits["train"])
-    yield Objective(encoded.splits["train"], batches, document_loss(run.loss, _options(run)))
+    yield Objective(_train_rows(run, encoded), batches, document_loss(run.loss, _options(run)))
 
 
 @contextmanager
@@ -85,7 +97,7 @@ def _of_embeddings(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
     )
     with read_embeddings(run.pretrained) as embeddings:
         loss = document_loss(run.loss, _options(run), embeddings)
-        yield Objective(encoded.splits["train"], batches, loss)
+        yield Objective(_train_rows(run, encoded), batches, loss)
 
 
 @contextmanager
@@ -108,7 +120,7 @@ def _of_pairs(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
         rate = {"lr": REGRESSOR_RATE, "weight_decay": 0.0}
         groups = [{"params": list(regressor.parameters()), **rate}]
         loss = document_loss(run.loss, _options(run))
-        yield Objective(rows, _planned(run, rows), loss, groups)
+        yield Objective(TrainingRows(rows, encoded.collator), _planned(run, rows), loss, groups)
 
 
 @contextmanager
@@ -118,7 +130,17 @@ def _of_teacher(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
         distillation_rows, run.stage, run.pretrained, run.encoded, run.config, encoded.collator
     )
     rows = broadcast_from_rank_zero(make, run.process)
-    yield Objective(rows, _planned(run, rows), document_loss(run.loss, _options(run)))
+    loss = document_loss(run.loss, _options(run))
+    yield Objective(TrainingRows(rows, encoded.collator), _planned(run, rows), loss)
+
+
+def _train_rows(run: StageRun, encoded: Encoded) -> TrainingRows:
+    """The rows of train, changed each time that they are read where the run asks for it."""
+    train = encoded.splits["train"]
+    if not run.rereads_texts:
+        return TrainingRows(train, encoded.collator)
+    augmented = AugmentedTexts.of(run.config, run.pretrained, train, run.arguments.seed)
+    return TrainingRows(train, encoded.collator, augmented)
 
 
 def _planned(run: StageRun, rows: EncodedSplit) -> PlannedBatches:

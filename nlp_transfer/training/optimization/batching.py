@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from nlp_transfer.tokenization.encoding import Draw
+
 # Rows are sorted by length inside groups of this many batches: long enough for little padding,
 # short enough for the batches of an epoch to differ from those of the next.
 BATCHES_PER_GROUP = 50
@@ -45,8 +47,8 @@ def accumulation_steps(batch_size: int, micro_batch_size: int | None, world_size
     return math.ceil(share / min(micro_batch_size or share, share))
 
 
-class PlannedBatches(Sampler[list[tuple[int, bool]]]):
-    """One process's micro-batches of the plan, as `(row, counts)` pairs.
+class PlannedBatches(Sampler[list[Draw]]):
+    """One process's micro-batches of the plan.
 
     What is planned are documents; where these have several rows (windows), `documents` says which
     one each row is of, int [rows], and a document's rows come together.
@@ -111,12 +113,14 @@ class PlannedBatches(Sampler[list[tuple[int, bool]]]):
         for batch in self.plan_documents():
             yield np.concatenate([np.arange(self._ends[d], self._ends[d + 1]) for d in batch])
 
-    def __iter__(self) -> Iterator[list[tuple[int, bool]]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         parts = self.accumulation * self.world_size
+        before = 0
         for batch in self.batches():
-            micro_batches = np.array_split(batch, parts)
-            for micro in micro_batches[self.rank :: self.world_size]:
+            places = np.array_split(np.arange(len(batch)), parts)
+            for micro in places[self.rank :: self.world_size]:
                 if len(micro):
-                    yield [(int(row), True) for row in micro]
+                    yield [Draw(int(batch[i]), True, self.epoch, before + int(i)) for i in micro]
                 else:
-                    yield [(int(batch[0]), False)]
+                    yield [Draw(int(batch[0]), False, self.epoch, before)]
+            before += len(batch)
