@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nlp_transfer.config.choices import Adapt
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import describe, load_run_corpus
 from nlp_transfer.data.memory import Tables
@@ -13,6 +14,7 @@ from nlp_transfer.evaluation.metric_set import (
 from nlp_transfer.evaluation.thresholds import threshold_rule
 from nlp_transfer.hub.publication import refuse_upload
 from nlp_transfer.models.loading import refuse_absent_checkpoint
+from nlp_transfer.models.masked_lm import load_masked_lm
 from nlp_transfer.run_state import RunSetup
 from nlp_transfer.training.extensions import (
     NO_EXTENSIONS,
@@ -20,7 +22,7 @@ from nlp_transfer.training.extensions import (
     refuse_unhashable,
     registered_code,
 )
-from nlp_transfer.training.refusals import (
+from nlp_transfer.training.objectives.refusals import (
     refuse_absent_trackers,
     refuse_augmenting_nothing,
     refuse_unfitting,
@@ -59,5 +61,7 @@ def set_up(
     refuse_unfitting(config.training, corpus, extensions)
     refuse_augmenting_nothing(config, corpus, extensions)
     refuse_absent_checkpoint(config.checkpoint)
+    if config.strategy.adapt is Adapt.mlm:
+        load_masked_lm(config.checkpoint)
     refuse_upload(config.hub, process)
     return RunSetup(config, corpus, metrics, process, extensions, code)

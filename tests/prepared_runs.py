@@ -66,6 +66,6 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
         corpus,
         pretrained,
         encoded,
-        plan_stages(config.strategy, pretrained.anatomy, rows, batch_size),
+        plan_stages(config.strategy, pretrained.anatomy, rows, batch_size, encoded.unlabeled_texts),
         load_metrics(config.evaluation, corpus.labels, corpus.problem),
     )

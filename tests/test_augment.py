@@ -171,6 +171,7 @@ SLOWLY = ("strategy.epochs=3", "checkpoint.dropout=0.1", "training.micro_batch_s
 SLOWLY += ("training.checkpoint_minutes=0", "training.keep_best=false")
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_it_ends_in_the_same_weights_to_the_bit(
     typed: Typed, tmp_path: Path
 ) -> None:

@@ -60,6 +60,17 @@ class Solver(Enum):
     """The head alone: a regularised logistic regression (or a ridge regression), solved."""
 
 
+class Adapt(Enum):
+    """What an encoder learns from texts before it learns from labels."""
+
+    none = "none"
+    """Nothing."""
+    mlm = "mlm"
+    """To predict masked tokens: for checkpoints with a masked-language-model head."""
+    contrastive = "contrastive"
+    """To tell texts apart, whatever dropout leaves of them (SimCSE): for sentence encoders."""
+
+
 class LongText(Enum):
     """What is done with a text that is longer than an input."""
 

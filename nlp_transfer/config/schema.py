@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nlp_transfer.config.choices import (
+    Adapt,
     Cache,
     ClassWeights,
     Cut,
@@ -85,6 +86,9 @@ class DatasetConfig:
     """As dataset.train; null: cut from train, or cross-validation if rows are few."""
     test: Any = None
     """As dataset.train; null: cut from train if train is all there is."""
+    unlabeled: Any = None
+    """More texts, without labels: a file, a glob, or a list of these; with dataset.name also a
+    split of that dataset. strategy.adapt learns from them."""
     text: str = "text"
     """The column of the text."""
     text_pair: str | None = None
@@ -227,6 +231,12 @@ class StrategyConfig:
     """The fewest optimizer steps of a stage, unless epochs are given: few rows need more epochs."""
     solve_head: bool = False
     """Start from a head that is solved on frozen features."""
+    adapt: Adapt = Adapt.none
+    """What the encoder learns first, from the texts of train and dataset.unlabeled alone."""
+    adapt_epochs: float = 1.0
+    """Passes over these texts."""
+    adapt_learning_rate: float = 5e-5
+    """The peak learning rate of the encoder in them."""
     label_names: bool | None = None
     """Use label names as training texts; null: auto does if they are words and rows are few."""
     max_minutes: float | None = None

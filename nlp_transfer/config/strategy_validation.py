@@ -29,6 +29,8 @@ def impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
         "strategy.epochs": strategy.epochs,
         "strategy.learning_rate": strategy.learning_rate,
         "strategy.max_minutes": strategy.max_minutes,
+        "strategy.adapt_epochs": strategy.adapt_epochs,
+        "strategy.adapt_learning_rate": strategy.adapt_learning_rate,
     }
     for name, stage in strategy.stages.items():
         key = f"strategy.stages.{name}"
@@ -76,6 +78,7 @@ def _destructive_rates(strategy: StrategyConfig) -> Iterator[str]:
     }
     if short is not None and (rates or strategy.is_auto):
         rates = {"strategy.learning_rate": short}
+    rates["strategy.adapt_learning_rate"] = strategy.adapt_learning_rate
     for key, rate in rates.items():
         if rate > DESTRUCTIVE_LEARNING_RATE:
             yield (

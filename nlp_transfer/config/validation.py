@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from nlp_transfer.config.choices import ClassWeights, Cut, LongText, Thresholds, WindowPooling
+from nlp_transfer.config.choices import (
+    Adapt,
+    ClassWeights,
+    Cut,
+    LongText,
+    Thresholds,
+    WindowPooling,
+)
 from nlp_transfer.config.schema import (
     AUTO,
     FILE_SUFFIXES,
@@ -53,6 +60,7 @@ def impossible(config: Config, in_memory: bool = False) -> Iterator[str]:
     yield from impossible_long_texts(config)
     yield from _impossible_training(config.training)
     yield from _impossible_augmentation(config)
+    yield from impossible_texts(config)
     yield from impossible_hub(config.hub)
 
 
@@ -109,6 +117,24 @@ def _impossible_augmentation(config: Config) -> Iterator[str]:
         yield (
             "training.augment changes whole texts, and tokenization.long_text=windows reads parts "
             "of them. Leave out one of the two, or set long_text=truncate or head_tail."
+        )
+
+
+def impossible_texts(config: Config) -> Iterator[str]:
+    """Of texts without labels: none uses them, or nothing can be learned from them."""
+    dataset, strategy = config.dataset, config.strategy
+    places = dataset.places("unlabeled")
+    if dataset.unlabeled is not None and not (places and all(places)):
+        yield f"dataset.unlabeled={dataset.unlabeled!r} names no file: expected a file or a list."
+    elif places and strategy.adapt is Adapt.none:
+        yield (
+            f"dataset.unlabeled={dataset.unlabeled!r} has no effect: nothing reads these texts. "
+            "Add strategy.adapt=contrastive (or mlm), or leave it out."
+        )
+    if strategy.adapt is Adapt.contrastive and dataset.text_pair is not None:
+        yield (
+            "strategy.adapt=contrastive is for single texts, and dataset.text_pair makes pairs of "
+            "them. Take strategy=pair_similarity, or strategy.adapt=mlm."
         )
 
 

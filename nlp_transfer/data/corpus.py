@@ -34,6 +34,7 @@ from nlp_transfer.data.splits import (
     without_leaks,
 )
 from nlp_transfer.data.splitters import stratified_part
+from nlp_transfer.data.unlabeled import UNLABELED, read_unlabeled
 from nlp_transfer.data.usable_rows import (
     SLICE_PREFIX,
     read_table,
@@ -61,11 +62,12 @@ class Corpus:
 
     splits: dict[str, Dataset]
     labels: tuple[str, ...]
-    fingerprint: str  # of every text and label in every split, and of the label names
+    fingerprint: str  # of every text and label there is, and of the label names
     notes: tuple[str, ...]  # what was decided on the way, for the log
     problem: Problem = SINGLE_LABEL
     folds: np.ndarray | None = None  # int [rows of train]; None: a validation split decides
     withheld: tuple[str, ...] = ()  # the splits that were cut from train
+    unlabeled: Dataset | None = None  # `text` and `text_pair`; like no row of any split
 
     def rows(self, split: str) -> Dataset:
         """The rows of a split; `cross_validation` has those of train."""
@@ -147,13 +149,14 @@ def load_corpus(
         splits["train"] = splits["train"].select(part)
         notes.append(f"train is limited to {config.limit} rows, stratified by label")
     folds = folds_of_train(splits, problem, config, seed, count, notes) if count else None
-    labels, fingerprint = tuple(names.values()), _fingerprint(splits, names)
+    unlabeled = read_unlabeled(config, splits, notes, tables)
+    labels, fingerprint = tuple(names.values()), _fingerprint(splits, names, unlabeled)
     alike = problem.nothing_to_learn(references_of(splits["train"], problem), labels)
     if alike is not None:
         raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]
-    return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, withheld)
+    return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, withheld, unlabeled)
 
 
 def load_run_corpus(
@@ -253,9 +256,12 @@ def answers_of(corpus: Corpus, split: str) -> list[str]:
     return corpus.problem.describe_references(corpus.references(split), corpus.labels)
 
 
-def _fingerprint(splits: dict[str, Dataset], names: dict[str, str]) -> str:
+def _fingerprint(
+    splits: dict[str, Dataset], names: dict[str, str], unlabeled: Dataset | None
+) -> str:
     digest = hashlib.sha256(repr(list(names.values())).encode())
-    for split in SPLITS:
+    splits = splits if unlabeled is None else {**splits, UNLABELED: unlabeled}
+    for split in (*SPLITS, UNLABELED):
         if split in splits:
             digest.update(f"\0{split}\0".encode())
             columns = [name for name in COLUMNS if name in splits[split].column_names]

@@ -15,30 +15,32 @@ from nlp_transfer.data.formats.arrow_types import plain_types
 from nlp_transfer.data.sources import IN_MEMORY, SPLITS, Source
 from nlp_transfer.errors import ExitCode, UserError
 
-Tables = Mapping[str, Any]  # a table of each split
+Tables = Mapping[str, Any]  # a table of each split, and of texts without labels
+TABLES = (*SPLITS, "unlabeled")
 
 
 def tables_by_split(data: Any) -> Tables:
     """The tables by split; one table alone is train.
 
     Args:
-        data: a mapping from `train`, `validation` and `test` to tables (a `DatasetDict` is one), or
-            a single table. A table is a `datasets.Dataset`, a frame of pandas or polars, an Arrow
-            table, a list of dicts, or a mapping from column names to columns.
+        data: a mapping from `train`, `validation`, `test` and `unlabeled` to tables (a
+            `DatasetDict` is one), or a single table, of train. A table is a `datasets.Dataset`, a
+            frame of pandas or polars, an Arrow table, a list of dicts, or a mapping from column
+            names to columns.
 
     Raises:
         UserError: a split has another name, or train is missing.
     """
     if not isinstance(data, Mapping):
         return {"train": data}
-    unknown = [str(name) for name in data if name not in SPLITS]
+    unknown = [str(name) for name in data if name not in TABLES]
     if unknown:
         raise _refuse(
             f"data has {', '.join(map(repr, unknown))}; expected a table for each of train, "
-            'validation and test, as in data={"train": frame}. Rename the splits, or leave out '
-            "those that are not needed."
+            'validation and test, as in data={"train": frame}; "unlabeled" may be one more. Rename '
+            "the splits, or leave out those that are not needed."
         )
-    tables = {split: data[split] for split in SPLITS if data.get(split) is not None}
+    tables = {name: data[name] for name in TABLES if data.get(name) is not None}
     if "train" not in tables:
         raise _refuse('data has no train: expected a table of labelled texts, data={"train": …}.')
     return tables
@@ -53,7 +55,7 @@ def with_tables(config: Config, splits: Collection[str]) -> Config:
     dataset = config.dataset
     keys = {"dataset.name": dataset.name} if dataset.name is not None else {}
     if not keys:
-        keys = {f"dataset.{split}": getattr(dataset, split) for split in SPLITS}
+        keys = {f"dataset.{name}": getattr(dataset, name) for name in TABLES}
         keys = {key: value for key, value in keys.items() if value not in (None, "train")}
     if keys and dataset.name != IN_MEMORY:
         words = ", ".join(f"{key}={value!r}" for key, value in keys.items())
@@ -62,7 +64,7 @@ def with_tables(config: Config, splits: Collection[str]) -> Config:
             f"data is given, and the configuration names data too ({words}). Leave one of them "
             "out (+task=classify names no data).",
         )
-    present = {split: split if split in splits else None for split in ("validation", "test")}
+    present = {split: split if split in splits else None for split in TABLES[1:]}
     about: dict[str, Any] = {"name": IN_MEMORY, "train": "train", **present}
     return replace(config, dataset=replace(dataset, **about))
 
@@ -82,13 +84,14 @@ def read_tables(
     wanted = [config.text, config.text_pair, config.group, config.id, *config.label_columns]
     columns = {name for name in (*wanted, *slices) if name is not None}
     return {
-        split: [_source(table, f"data[{split!r}]", columns)]
+        split: [source_of(table, f"data[{split!r}]", columns)]
         for split, table in tables.items()
-        if getattr(config, split) is not None
+        if split in SPLITS and getattr(config, split) is not None
     }
 
 
-def _source(table: Any, name: str, wanted: set[str]) -> Source:
+def source_of(table: Any, name: str, wanted: set[str]) -> Source:
+    """A table that was given, with what a person calls it."""
     return table if isinstance(table, Source) else Source(name, dataset_of(table, name, wanted))
 
 

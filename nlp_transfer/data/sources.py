@@ -86,13 +86,19 @@ def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, 
                 split: read_files(str(folder / f"{where}.csv"), f"dataset.{split}", ReadOptions())
                 for split, where in names.items()
             }
+    return {split: [read_named(config, where)] for split, where in names.items()}
+
+
+def read_named(config: DatasetConfig, split: str) -> Source:
+    """A split of a dataset of the Hub, or of a folder of `save_to_disk`."""
+    assert config.name is not None
     if (Path(config.name) / SAVED_SPLITS).is_file():
-        saved = DatasetDict.load_from_disk(config.name)
-        return {split: [_saved_split(config.name, saved, where)] for split, where in names.items()}
-    return {split: [_read_hub(config, where)] for split, where in names.items()}
+        return _saved_split(config.name, split)
+    return _read_hub(config, split)
 
 
-def _saved_split(folder: str, saved: DatasetDict, split: str) -> Source:
+def _saved_split(folder: str, split: str) -> Source:
+    saved = DatasetDict.load_from_disk(folder)
     if split not in saved:
         raise UserError(
             ExitCode.DATA,

@@ -91,9 +91,17 @@ def _not_labels(labels: Sequence[Any]) -> list[int]:
 
 
 def read_texts(
-    sources: Sequence[Source], text: str, text_pair: str | None
+    sources: Sequence[Source],
+    text: str,
+    text_pair: str | None,
+    on_empty: OnUnusable = OnUnusable.error,
+    notes: list[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """The texts of tables without labels, and the second texts.
+
+    Args:
+        on_empty: what is done with rows whose text is empty.
+        notes: takes which were left out.
 
     Raises:
         UserError: with all rows that have no text.
@@ -109,7 +117,8 @@ def read_texts(
             seconds = None if text_pair is None else source.cells(text_pair)
             first = source.cells(text)
             table = Table(source.name, first, seconds, [], None, extra, rows, source.lines)
-            table = _with_texts(table, DatasetConfig(text=text, text_pair=text_pair), faults, [])
+            config = DatasetConfig(text=text, text_pair=text_pair, on_empty=on_empty)
+            table = _with_texts(table, config, faults, [] if notes is None else notes)
             texts += table.texts
             pairs += table.pairs or []
     return texts, pairs

@@ -132,6 +132,25 @@ def refuse_absent_checkpoint(config: CheckpointConfig) -> None:
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
 
 
+def load_whole(kind: Any, config: CheckpointConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The checkpoint as a model of another kind than a classifier, and what it lacks.
+
+    Args:
+        kind: one of the library's `AutoModelFor…`.
+
+    Raises:
+        one of LOADING_FAILS_WITH: it is no checkpoint of that kind.
+    """
+    model, report = kind.from_pretrained(
+        _locate(config.name).weights,
+        dtype=torch.float32,
+        use_safetensors=None if config.allow_pickle else True,
+        output_loading_info=True,
+        **_trust(config),
+    )
+    return model, report
+
+
 def load_tokenizer(config: CheckpointConfig) -> tuple[Any, int]:
     """The tokenizer of a checkpoint, and the longest input its model reads; no weights are loaded.
 

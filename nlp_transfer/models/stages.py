@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.choices import Solver
+from nlp_transfer.config.choices import Adapt, Solver
 from nlp_transfer.config.schema import StageConfig, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import Anatomy
@@ -20,6 +20,8 @@ from nlp_transfer.models.shortcuts.embedding_rows import token_embeddings
 from nlp_transfer.utils.logging import logger
 
 ADAPTER = ".lora_"  # in the names of an adapter's matrices
+ADAPT = "adapt"  # the name of the stage that learns from texts alone
+ADAPT_LOSSES = {Adapt.mlm: "masked_lm", Adapt.contrastive: "simcse"}
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,13 @@ class Stage:
 
 
 def plan_stages(
-    config: StrategyConfig, anatomy: Anatomy, rows: int, batch_size: int
+    config: StrategyConfig, anatomy: Anatomy, rows: int, batch_size: int, unlabeled: int = 0
 ) -> list[Stage]:
     """The stages in their order, the short forms (`strategy.epochs` …) applied.
 
     Args:
         rows: of train; with few, a stage gets more epochs than it says (`strategy.min_steps`).
+        unlabeled: texts that a stage without labels learns from as well.
 
     Raises:
         UserError: if a stage asks for more layers than there are.
@@ -103,8 +106,10 @@ def plan_stages(
     stages = [_plan(name, stage, config, anatomy) for name, stage in config.stages.items()]
     if config.solve_head:
         stages = _solved_first(stages, anatomy)
+    if config.adapt is not Adapt.none:
+        stages = [_adapting(config, rows + unlabeled, batch_size), *stages]
     for i, stage in enumerate(stages):
-        if stage.steps is not None:
+        if stage.steps is not None and stage.name != ADAPT:
             stage = replace(stage, epochs=stage.steps / math.ceil(rows / batch_size))
         lowest = min((earlier.lowest for earlier in stages[:i]), default=stage.lowest)
         solved = any(earlier.solver is Solver.exact for earlier in stages[:i])
@@ -214,6 +219,23 @@ def _solved_first(stages: list[Stage], anatomy: Anatomy) -> list[Stage]:
     epochs, rate = 10.0, 1e-3
     head = Stage(name, anatomy.layers + 1, epochs, rate, rate, 1.0, Solver.exact)
     return [head, *stages]
+
+
+def _adapting(config: StrategyConfig, texts: int, batch_size: int) -> Stage:
+    """The stage that learns from texts alone; the token embeddings stay as they are."""
+    rate = config.adapt_learning_rate
+    return Stage(
+        ADAPT,
+        lowest=1,
+        epochs=config.adapt_epochs,
+        head_learning_rate=rate,
+        encoder_learning_rate=rate,
+        layer_decay=1.0,
+        head=False,
+        steps=math.ceil(config.adapt_epochs * math.ceil(texts / batch_size)),
+        loss=ADAPT_LOSSES[config.adapt],
+        temperature=0.05,
+    )
 
 
 def _long_enough(stage: Stage, min_steps: int, rows: int, batch_size: int) -> Stage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +49,13 @@ class Encoded:
 
     splits: dict[str, EncodedSplit]
     collator: Collator
+    unlabeled: Inputs | None = None
+    unlabeled_alone: bool = False  # whether these are all that a stage without labels may read
+
+    @property
+    def unlabeled_texts(self) -> int:
+        """How many texts without labels there are."""
+        return 0 if self.unlabeled is None else len(self.unlabeled)
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
         self.split = split
         self.collator = collator
         self.reread = reread
+        self.is_fixed = reread is None  # whether a row has the same tokens whenever it is read
         self.documents, self.shares = split.inputs.documents, split.inputs.shares
 
     def __len__(self) -> int:
@@ -124,18 +132,22 @@ def encode(
         UserError: if `tokenization.max_length` is more than that.
     """
     length, long_text = input_length(max_tokens, config), LongTextPolicy.from_config(config)
-    splits = {}
-    for name, rows in corpus.splits.items():
-        texts, labels = texts_of(rows), corpus.references(name)
+
+    def inputs_of(texts: Texts, name: str) -> tuple[Inputs, int]:
         if tokenizer.split_special_tokens:
             _refuse_endings(texts, tokenizer.eos_token, name)
         if process is None or not tokenizer.is_fast:  # of a slow one, the content cannot be named
-            inputs, cut = _encode_split(texts, tokenizer, length, long_text)
-        else:
-            inputs, cut = _encode_once(
-                texts, tokenizer, length, long_text, Path(config.folder), process
-            )
-        splits[name] = EncodedSplit(inputs, labels, cut)
+            return _encode_split(texts, tokenizer, length, long_text)
+        home = Path(config.folder)
+        return _encode_once(texts, tokenizer, length, long_text, home, process)
+
+    splits, unlabeled = {}, None
+    for name, rows in corpus.splits.items():
+        inputs, cut = inputs_of(texts_of(rows), name)
+        splits[name] = EncodedSplit(inputs, corpus.references(name), cut)
+    if corpus.unlabeled is not None:
+        inputs, _ = inputs_of(texts_of(corpus.unlabeled), "unlabeled")
+        unlabeled = replace(inputs, windows=None)  # each window is a text
     for name, split in splits.items():
         if split.inputs.windows is not None:
             rows, documents = len(split.inputs), len(split.labels)
@@ -145,7 +157,7 @@ def encode(
             logger.info(
                 "%s: %d texts (%.1f%%) are cut at %d tokens", name, split.cut, 100 * share, length
             )
-    return Encoded(splits, collator_of(tokenizer))
+    return Encoded(splits, collator_of(tokenizer), unlabeled)
 
 
 def _refuse_endings(texts: Texts, ending: str, split: str) -> None:

@@ -54,7 +54,13 @@ class TrainingContext:
         fresh = replace(self.pretrained, model=copy.deepcopy(self.pretrained.model))
         pretrained = pool(fresh, self.encoded, config, self.folder.decide, self.folds, fold)
         rows = len(self.encoded.splits["train"].labels)
-        stages = plan_stages(recipe.strategy, pretrained.anatomy, rows, config.training.batch_size)
+        stages = plan_stages(
+            recipe.strategy,
+            pretrained.anatomy,
+            rows,
+            config.training.batch_size,
+            self.encoded.unlabeled_texts,
+        )
         if self.budget is not None:
             stages = shortened_stages(stages, self.budget.shares.get(recipe.name, 1.0))
         return config, pretrained, stages

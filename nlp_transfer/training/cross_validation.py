@@ -15,7 +15,6 @@ import numpy as np
 
 from nlp_transfer.models.recipes import Recipe
 from nlp_transfer.runs.folder import RunFolder
-from nlp_transfer.tokenization.encoding import Encoded
 from nlp_transfer.tokenization.subsets import select_documents
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.loop import train
@@ -89,7 +88,7 @@ def answer_fold(
         config, pretrained, stages = context.start(recipe, fold)
         model = train(
             pretrained,
-            Encoded({"train": train_part}, context.encoded.collator),
+            replace(context.encoded, splits={"train": train_part}),
             stages,
             context.metrics,
             config,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
@@ -117,9 +117,13 @@ class StageKeeper:
 
 def read_history(home: Path) -> StageHistory:
     """What the finished stage did."""
+    return history_of(read_json(home / AFTER / HISTORY))
+
+
+def history_of(entries: dict[str, Any]) -> StageHistory:
+    """What a stage did, from its file."""
     from nlp_transfer.training.optimization.trainer import Speed
 
-    entries = read_json(home / AFTER / HISTORY)
     speed = None if entries["speed"] is None else Speed(**entries["speed"])
     return StageHistory(**{**entries, "speed": speed})
 

@@ -46,8 +46,9 @@ class Loss:
     name: str
     function: RowLoss
     reads: str = "logits"
-    """logits; embeddings (of the whole batch in one call); invented pairs; or teacher: logits, and
-    those of a teacher as answers."""
+    """logits; embeddings (of the whole batch in one call); invented pairs; teacher: logits, and
+    those of a teacher as answers; and of texts without labels: passes (the embeddings of each text
+    in two passes, of the whole batch in one call), or tokens (the logits of masked tokens)."""
     problems: tuple[str, ...] | None = None  # the names of those that it is for; None: any
     reads_options: bool = True
 
@@ -83,7 +84,17 @@ class Loss:
     @property
     def reads_labels(self) -> bool:
         """Whether it is a function of train's labels."""
-        return self.reads != "pairs"
+        return self.reads != "pairs" and not self.adapts
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it learns from texts alone, those without labels among them."""
+        return self.reads in ("passes", "tokens")
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether it compares the embeddings of a whole batch."""
+        return self.reads in ("embeddings", "passes")
 
     @property
     def reads_logits(self) -> bool:
@@ -126,7 +137,10 @@ LOSSES: Registry[Loss] = Registry(
     "training.loss",
     "a loss",
     "nlp_transfer.losses",
-    [f"nlp_transfer.training.objectives.{name}" for name in ("contrastive", "pair_distillation")],
+    [
+        f"nlp_transfer.training.objectives.{name}"
+        for name in ("contrastive", "pair_distillation", "adaptation")
+    ],
 )
 
 

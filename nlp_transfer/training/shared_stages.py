@@ -1,7 +1,9 @@
 """Trains stages that read no labels once, for every fold of a recipe and for the final model.
 
 Such a stage would make nearly the same weights in every fold, at the price of all the others
-together. The held-out rows take part in it by their texts, never by their labels.
+together. Held-out rows never take part by their labels. A stage that adapts to texts learns from
+those without labels alone, which are like none of train: held-out rows do not take part at all.
+Where there are none, it is not shared. Pairs are made of all texts of train.
 """
 
 from __future__ import annotations
@@ -25,14 +27,22 @@ def train_shared_stages(context: TrainingContext, recipe: Recipe) -> None:
     A stage that is finished is on the disk; one that was interrupted goes on.
     """
     config, pretrained, stages = context.start(recipe)
-    problem = context.metrics.problem
+    problem, encoded = context.metrics.problem, context.encoded
     extensions = context.for_fold()
-    shared = list(
-        takewhile(lambda s: not loss_of(s, config, problem, extensions).reads_labels, stages)
-    )
+    losses = [loss_of(stage, config, problem, extensions) for stage in stages]
+    adapts = losses[0].adapts
+    if adapts and encoded.unlabeled is None:
+        return  # each fold adapts to its own texts
+    shared = [
+        stage
+        for stage, _ in takewhile(
+            lambda pair: not pair[1].reads_labels, zip(stages, losses, strict=True)
+        )
+    ]
     if shared:
         part = _part(context, recipe)
-        train(pretrained, context.encoded, shared, context.metrics, config, part, extensions)
+        encoded = replace(encoded, unlabeled_alone=adapts)
+        train(pretrained, encoded, shared, context.metrics, config, part, extensions)
 
 
 def use_shared_stages(context: TrainingContext, recipe: Recipe, folder: RunFolder) -> None:

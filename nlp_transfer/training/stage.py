@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -198,7 +198,7 @@ def run_stage(run: StageRun) -> StageHistory:
 
 def _stage_inputs(run: StageRun) -> AbstractContextManager[Encoded]:
     """What the stage trains on: tokens, or stored features of texts that stay as they are."""
-    if run.rereads_texts:
+    if run.rereads_texts or run.loss.adapts:
         return nullcontext(run.encoded)
     features = run.config.features
     return trained_on_features(run.pretrained, run.encoded, run.stage, features, run.process)
@@ -223,14 +223,18 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
     stops = SavesAndStops(process, minutes_between_checkpoints(config))
     in_time = ends_in_time(run.stage.name, run.extensions.deadline, process.device)
-    only_first = run.loss.reads != "embeddings" or _embeds_first_token(run, encoded)
+    compares = run.loss.reads_embeddings
+    only_first = run.loss.reads != "tokens" and (not compares or _embeds_first_token(run, encoded))
     with (
         objective_of(run, encoded) as objective,
         only_used_rows(model, objective.tokens),
         fast_linear_maps(model),
         shortened(model, only_first),
-        without_padding(model) if run.loss.reads == "embeddings" else nullcontext(),
+        without_padding(model) if compares else nullcontext(),
     ):
+        log: list[dict[str, float | None]] = []
+        if objective.withheld is not None:
+            log = [{"step": 0, **objective.withheld()}]
         finite = FiniteLoss(objective.loss)
         groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
         trainer = StageTrainer(
@@ -246,9 +250,19 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
             **_validation(run, encoded),
         )
         outcome = descend(trainer, objective.batches, objective.lengths)
+        log += outcome.log
+        if objective.withheld is not None and stops.stopped_by is None:
+            log.append({"step": outcome.steps, **objective.withheld()})
+            _log_withheld(log[0], log[-1])
     if stops.stopped_by is not None:
         raise stop_error(stops.stopped_by, f"after step {outcome.steps}")
-    return outcome
+    return replace(outcome, log=log)
+
+
+def _log_withheld(before: dict[str, float | None], after: dict[str, float | None]) -> None:
+    for key, name in (("eval_loss", "loss"), ("eval_perplexity", "perplexity")):
+        if key in before:
+            logger.info("  %s on withheld texts: %.4f, then %.4f", name, before[key], after[key])
 
 
 def _embeds_first_token(run: StageRun, encoded: Encoded) -> bool:

@@ -39,11 +39,23 @@ def contrastive(
         float32 [rows]; nothing for a row that is like no other.
     """
     assert options.problem is not None
+    return pull_together(embeddings, likeness(answers, options.problem), options.temperature)
+
+
+def pull_together(
+    embeddings: torch.Tensor, alike: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """How far each row is from those that it is like, compared with all others: float32 [rows].
+
+    Args:
+        embeddings: float32 [rows, width].
+        alike: float32 [rows, rows], how much.
+    """
     itself = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
     directions = nn.functional.normalize(embeddings, dim=1)
-    similarities = (directions @ directions.T / options.temperature).masked_fill(itself, FAR)
+    similarities = (directions @ directions.T / temperature).masked_fill(itself, FAR)
     log_shares = similarities.log_softmax(dim=1)
-    alike = likeness(answers, options.problem).masked_fill(itself, 0.0)
+    alike = alike.masked_fill(itself, 0.0)
     return -(alike * log_shares).sum(dim=1) / alike.sum(dim=1).clamp_min(1e-6)
 
 

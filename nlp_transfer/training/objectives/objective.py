@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nlp_transfer.models.masked_lm import MaskedLMHead, last_states
 from nlp_transfer.models.stages import stage_steps
 from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit, TrainingRows, input_length
 from nlp_transfer.training.losses import LossOptions, document_loss
+from nlp_transfer.training.objectives.adaptation import (
+    NOT_MASKED,
+    MaskedRows,
+    TwiceInABatch,
+    adaptation_texts,
+    refuse_no_dropout,
+    refuse_no_mask,
+    withheld_passes_loss,
+    withheld_tokens_loss,
+)
 from nlp_transfer.training.objectives.augmentation import AugmentedTexts
 from nlp_transfer.training.objectives.contrastive import (
     ContrastiveBatches,
@@ -42,6 +53,7 @@ class Objective:
     batches: PlannedBatches
     loss: Callable[..., torch.Tensor]
     groups: list[dict[str, Any]] = field(default_factory=list)  # of the optimizer
+    withheld: Callable[[], dict[str, float]] | None = None  # the loss of texts that are not learned
 
     @property
     def lengths(self) -> np.ndarray:
@@ -54,7 +66,7 @@ class Objective:
 
         None: it is not known which will occur.
         """
-        if self.rows.reread is not None:
+        if not self.rows.is_fixed:
             return None
         ids = self.rows.split.inputs.flat.get("input_ids")
         if ids is None:
@@ -73,6 +85,8 @@ def objective_of(run: StageRun, encoded: Encoded) -> AbstractContextManager[Obje
         "embeddings": _of_embeddings,
         "pairs": _of_pairs,
         "teacher": _of_teacher,
+        "passes": _of_passes,
+        "tokens": _of_tokens,
     }
     return by_input[run.loss.reads](run, encoded)
 
@@ -132,6 +146,50 @@ def _of_teacher(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
     rows = broadcast_from_rank_zero(make, run.process)
     loss = document_loss(run.loss, _options(run))
     yield Objective(TrainingRows(rows, encoded.collator), _planned(run, rows), loss)
+
+
+@contextmanager
+def _of_passes(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
+    """The texts of train and those without labels, each twice."""
+    refuse_no_dropout(run.pretrained, run.config.checkpoint.name)
+    texts, size = adaptation_texts(run.encoded, run.config.seed), run.config.training.batch_size
+    inputs = texts.learned.inputs
+    batches = TwiceInABatch(inputs.lengths, size, run.arguments.seed)
+    model, collator = run.pretrained.model, encoded.collator
+    with read_embeddings(run.pretrained) as embeddings:
+        loss = document_loss(run.loss, _options(run), embeddings)
+        withheld = None
+        if texts.withheld is not None:
+            rows = TrainingRows(texts.withheld, collator)
+            withheld = partial(withheld_passes_loss, model, rows, loss, size)
+        yield Objective(TrainingRows(texts.learned, collator), batches, loss, withheld=withheld)
+
+
+@contextmanager
+def _of_tokens(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
+    """The texts of train and those without labels, with some of their tokens masked."""
+    tokenizer, model = run.pretrained.tokenizer, run.pretrained.model
+    refuse_no_mask(tokenizer, run.config.checkpoint.name)
+    head = MaskedLMHead(run.config.checkpoint, run.pretrained)
+    texts, seed = adaptation_texts(run.encoded, run.config.seed), run.arguments.seed
+    rows = MaskedRows(texts.learned, encoded.collator, tokenizer, seed)
+    autocast = partial(torch.autocast, model.device.type, torch.bfloat16, run.arguments.bf16)
+    options = _options(run)
+    with last_states(run.pretrained) as states:
+
+        def loss(_: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
+            targets = labels[:, 1:]
+            masked = targets != NOT_MASKED
+            with autocast():
+                logits = head(states()[masked])
+            losses = run.loss.function(logits.float(), targets[masked][:, None], options)
+            return losses.sum() / num_items_in_batch
+
+        withheld = None
+        if texts.withheld is not None:
+            others = MaskedRows(texts.withheld, encoded.collator, tokenizer, 0)
+            withheld = partial(withheld_tokens_loss, model, others, loss)
+        yield Objective(rows, _planned(run, texts.learned), loss, withheld=withheld)
 
 
 def _train_rows(run: StageRun, encoded: Encoded) -> TrainingRows:

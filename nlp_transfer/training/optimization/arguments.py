@@ -96,7 +96,7 @@ def _batches(training: TrainingConfig, loss: Loss, world_size: int) -> dict[str,
     accumulation = accumulation_steps(training.batch_size, micro, world_size)
     return {
         "per_device_train_batch_size": math.ceil(training.batch_size / (accumulation * world_size)),
-        "gradient_accumulation_steps": 1 if loss.reads == "embeddings" else accumulation,
+        "gradient_accumulation_steps": 1 if loss.reads_embeddings else accumulation,
     }
 
 
