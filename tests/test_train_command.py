@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_rows, write_csv
+from omegaconf import OmegaConf
 
 from nlp_transfer.cli.train import main
 from nlp_transfer.config.composition import compose
@@ -37,7 +38,7 @@ from nlp_transfer.config.schema import (
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.runs.folder import LOCK_FILE, RUN_FILE, State, open_run
-from nlp_transfer.runs.identity import run_path
+from nlp_transfer.runs.identity import changed_settings, run_path
 from nlp_transfer.utils.distributed import ProcessContext
 
 ALONE = ProcessContext(rank=0, world_size=1, device=torch.device("cpu"))
@@ -525,6 +526,23 @@ def test_what_does_not_change_the_result_does_not_make_a_run_different() -> None
     others = ("training.threads=1", "training.progress=false", "export.verify_rows=3")
     with opened("+task=sentiment", "run_dir=moved", *others) as state:
         assert state is State.unfinished
+
+
+def test_an_option_that_a_later_version_added_makes_no_run_different() -> None:
+    words = (*SAME, "strategy=two_phase")
+    with opened(*words):
+        pass
+    file = Path("run/config.yaml")
+    tree = OmegaConf.load(file)
+    del tree.strategy.max_minutes, tree.strategy.stages.head.temperature
+    OmegaConf.save(tree, file)
+    with opened(*words) as state:
+        assert state is State.unfinished
+    # Nor does it rename a run: what has its default is no part of the name.
+    names = {"strategy.max_minutes", "strategy.stages.head.temperature"}
+    assert names.isdisjoint(changed_settings(compose(*words)))
+    typed_too = ("strategy.max_minutes=9", "strategy.stages.head.temperature=0.2")
+    assert names <= set(changed_settings(compose(*words, *typed_too)))
 
 
 def test_a_folder_of_a_different_run_is_refused_naming_what_differs() -> None:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import Config, as_dict, plain
+from nlp_transfer.config.loading import read_config
+from nlp_transfer.config.schema import Config, as_dict
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.runs.identity import (
     NO_CODE,
@@ -223,8 +224,8 @@ def refuse_another_run(
     """An explicit `run_dir` may hold a run that was asked something else."""
     if not (path / CONFIG_FILE).is_file():
         return  # killed before anything was trained
-    there = plain(OmegaConf.load(path / CONFIG_FILE))
-    before, now = settings(there), settings(as_dict(config))
+    # An option that a later version added has its default there.
+    before, now = (settings(as_dict(c)) for c in (read_config(path / CONFIG_FILE), config))
     different = [
         f"{key} ({before.get(key)!r} there, {now.get(key)!r} here)"
         for key in sorted({*before, *now})

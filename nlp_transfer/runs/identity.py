@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, RUNS, Config, as_dict
+from omegaconf import OmegaConf
+
+from nlp_transfer.config.schema import (
+    NOT_PART_OF_THE_RESULT,
+    RUNS,
+    Config,
+    StageConfig,
+    as_dict,
+    plain,
+)
 from nlp_transfer.utils.hashing import digest_of
 
 CodeDigests = Mapping[str, str | None]  # by what each is called; None: it has no content to hash
@@ -22,7 +31,12 @@ def run_path(config: Config, fingerprint: str, code: CodeDigests = NO_CODE) -> P
     """`runs/<task>-<checkpoint>-<hash>`: a function of what is asked, the same on every process."""
     if config.run_dir is not None:
         return Path(config.run_dir)
-    parts = [_result(config), fingerprint, local_weights(config), *([dict(code)] if code else [])]
+    parts = [
+        changed_settings(config),
+        fingerprint,
+        local_weights(config),
+        *([dict(code)] if code else []),
+    ]
     identity = json.dumps(parts, sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:DIGEST]
     short = re.split(r"[/:]", config.checkpoint.name.rstrip("/"))[-1]
@@ -39,6 +53,16 @@ def local_weights(config: Config) -> str:
 def settings(tree: dict[str, Any]) -> dict[str, Any]:
     """What of a configuration changes the result, by its full name, as `training.batch_size`."""
     return _flat(_without_ephemeral(tree))
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """What differs from the defaults, so that an option of a later version renames no run."""
+    defaults, stage = settings(as_dict(Config())), plain(OmegaConf.structured(StageConfig))
+    return {
+        key: value
+        for key, value in settings(as_dict(config)).items()
+        if value != (stage.get(key.split(".", 3)[3]) if _is_of_stage(key) else defaults.get(key))
+    }
 
 
 def given_code(code: CodeDigests) -> CodeDigests:
@@ -65,8 +89,8 @@ def different_code(there: CodeDigests, here: CodeDigests) -> list[str]:
     return different
 
 
-def _result(config: Config) -> dict[str, Any]:
-    return _without_ephemeral(as_dict(config))
+def _is_of_stage(key: str) -> bool:
+    return key.startswith("strategy.stages.")
 
 
 def _without_ephemeral(tree: dict[Any, Any]) -> dict[str, Any]:
