@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from nlp_transfer.errors import ExitCode
+
 OUTSIDE = """
 from nlp_transfer.data.formats.registry import register_reader
 from nlp_transfer.evaluation.registry import register_metric
@@ -104,14 +106,12 @@ def as_equals(file: Path) -> Path:
 
 @pytest.mark.slow
 def test_one_of_each_is_used_by_its_name_from_the_command_line(
-    command: Command, typed: Callable[..., list[str]], reviews: dict[str, Path]
+    command: Command, typed: Callable[..., list[str]], reviews: dict[str, Path], tmp_path: Path
 ) -> None:
     files = [f"dataset.{split}={as_equals(file)}" for split, file in reviews.items()]
     metrics = "evaluation.metrics=[errors,accuracy,log_loss]"
-    command(
-        "train",
-        *typed("strategy.epochs=1", *files, metrics, "training.loss=doubled", "run_dir=run"),
-    )
+    loss = ("training.loss=doubled", "strategy.epochs=1", "run_dir=run")
+    command("train", *typed(*files, metrics, *loss))
     log = json.loads(Path("run/run.json").read_text())["stages"][0]["log"]
     measured = next(entry for entry in log if "eval_loss" in entry)
     assert measured["eval_loss"] == pytest.approx(2 * measured["eval_log_loss"], rel=1e-4)
@@ -121,6 +121,10 @@ def test_one_of_each_is_used_by_its_name_from_the_command_line(
     assert "Written: loud" in command("export", "run", "--format", "loud", "--data", "test.eq")
     answers = command("predict", "run", "--backend", "loud", "a lovely film")
     assert answers.split()[0] in ("NEGATIVE", "POSITIVE")
+    module = tmp_path / "site" / "outside_package.py"
+    module.write_text(module.read_text().replace("2 * cross_entropy", "3 * cross_entropy"))
+    refusal = command("train", *typed(*files, metrics, *loss), code=ExitCode.RUN_FOLDER)
+    assert "run holds a different run: the registered loss doubled (its code" in refusal
 
 
 def test_a_package_that_cannot_be_loaded_is_one_message(command: Command, tmp_path: Path) -> None:

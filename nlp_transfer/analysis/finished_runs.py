@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import Config, plain
+from nlp_transfer.config.schema import Config, as_dict, plain
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.intervals.significance import Answers
 from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.reporting.splits import reported_split
-from nlp_transfer.runs.folder import CONFIG_FILE, METRICS_FILE, RUN_FILE, State, refuse_another_run
+from nlp_transfer.runs.folder import (
+    CODE,
+    CONFIG_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    State,
+    refuse_another_run,
+)
 from nlp_transfer.runs.identity import DIGEST, run_path, settings
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.files import read_json
@@ -97,7 +104,8 @@ def open_finished(folder: Path) -> Finished:
 def _read(folder: Path) -> Finished:
     tree = plain(OmegaConf.load(folder / CONFIG_FILE))
     about, measured = read_json(folder / RUN_FILE), read_json(folder / METRICS_FILE)
-    return Finished(folder, settings(tree), about, measured)
+    defaults = settings(as_dict(Config()))  # of options that a later version added
+    return Finished(folder, {**defaults, **settings(tree)}, about, measured)
 
 
 def find_finished(config: Config) -> tuple[Finished, Corpus] | None:
@@ -116,8 +124,8 @@ def find_finished(config: Config) -> tuple[Finished, Corpus] | None:
         return None
     corpus = load_run_corpus(config)
     folder = run_path(config, corpus.fingerprint)
-    if not _is_finished(folder):
-        return None
+    if not _is_finished(folder) or read_json(folder / RUN_FILE).get(CODE):
+        return None  # code outside this package is hashed where it is used, with torch
     refuse_another_run(folder, config, corpus.fingerprint)
     return _read(folder), corpus
 
