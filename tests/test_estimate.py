@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from conftest import QUIETLY, make_rows, write_csv
 from prepared_runs import prepare
+from training_process import start
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.analysis.estimate.device import Device, seconds_on
@@ -224,6 +226,26 @@ def test_what_a_killed_process_has_spent_is_gone(many: list[str]) -> None:
     about = json.loads((run(config).folder / "run.json").read_text("utf-8"))
     assert about["budget"]["spent"] > 29 and about["stages"][0]["steps"] == 1
     assert "training ended early (stage all: 1 of" in about["budget"]["sentence"]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_with_what_is_left_of_its_budget(
+    many: list[str], tmp_path: Path
+) -> None:
+    words = [*many, "strategy=full", "strategy.epochs=4000", "strategy.max_minutes=0.7"]
+    words += ["run_dir=killed", "training.checkpoint_minutes=0.05"]
+    killed = start(words, tmp_path, DIE_AT="300")
+    assert killed.returncode == -signal.SIGKILL
+    spent = json.loads(Path("killed/checkpoints/budget.json").read_text())["spent"]
+    assert spent > 0
+    again = start(words, tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"{spent:.0f} s of 0.7 minutes are spent" in again.stderr
+    about = json.loads(Path("killed/run.json").read_text("utf-8"))
+    assert about["state"] == "finished" and about["verified"]["difference"] < 1e-4
+    assert about["budget"]["spent"] > spent
+    assert 0 < about["stages"][0]["steps"] < 4000 * 25
+    assert len(Classifier.load("killed").predict(["a lovely film"])) == 1
 
 
 def test_a_long_run_says_so_in_one_line(
