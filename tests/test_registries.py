@@ -15,7 +15,7 @@ from nlp_transfer import UserError, compose, run
 from nlp_transfer.analysis.reproduce import repeat
 from nlp_transfer.evaluation.registry import METRICS, key_of, metrics_of, register_metric
 from nlp_transfer.registry import Registry
-from nlp_transfer.training.losses import LOSSES, register_loss
+from nlp_transfer.training.losses import LOSSES, losses_of_rows, register_loss
 
 Typed = Callable[..., list[str]]
 WORDS = ("strategy=full", "strategy.epochs=1", "strategy.min_steps=0", "export.fresh_process=false")
@@ -79,6 +79,15 @@ def test_a_registered_function_that_is_edited_makes_another_run(
     message = "named holds a different run: the registered loss scaled .its code or content has"
     with pytest.raises(UserError, match=message):
         run(config("run_dir=named"))
+
+
+def test_a_loss_of_torch_is_registered_as_it_is() -> None:
+    try:
+        register_loss("smooth")(torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1))
+        losses = losses_of_rows(LOSSES["smooth"], np.zeros((3, 2)), np.array([0, 1, 1]))
+    finally:
+        LOSSES.pop("smooth", None)
+    assert losses == pytest.approx([np.log(2)] * 3)
 
 
 def test_a_name_that_is_taken_is_refused_and_the_same_function_may_be_written_anew() -> None:

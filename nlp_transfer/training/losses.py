@@ -161,7 +161,7 @@ def register_loss(
     """
 
     def register(function: AnyRowLoss) -> AnyRowLoss:
-        is_plain = has_two_parameters(function)
+        is_plain = isinstance(function, nn.Module) or has_two_parameters(function)
         rows: Any = PlainLoss(function, name) if is_plain else function
         LOSSES.add(name, Loss(name, rows, reads, problems or None, not is_plain), function)
         return function
