@@ -4,7 +4,8 @@ python scripts/screenshots.py report.html --out report.png --width 1100 --height
 python scripts/screenshots.py http://127.0.0.1:8000 --out serve.png --width 390 --dark
 python scripts/screenshots.py --docs     the pictures of the documentation, from embedded data
 
-Chromium makes no window narrower than 500 pixels, so that the page stands in a frame of its width.
+Chromium makes no window narrower than 500 pixels, so that a narrower page stands in a frame of its
+width; the review page may stand in none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,8 +35,15 @@ QUIET = (
 FRAME = """<!doctype html><meta name="color-scheme" content="light dark">
 <style>body {{ margin: 0 }} iframe {{ border: 0; width: {width}px; height: {height}px }}</style>
 <iframe src="{url}"></iframe>"""
+NARROWEST = 500  # pixels
 LIGHT, DARK = "1", "0"  # Blink's words
 REVIEW = "The room was spotless and the breakfast a feast, but the street never sleeps."
+POOL = (
+    "The museum is free, the queue is not: two hours in the rain for three rooms.",
+    "I expected little and got less, although the waiter was a delight.",
+    "A sequel that nobody asked for and that everybody will watch twice.",
+    "It is a chair. One can sit on it.",
+)
 ASK = """<script>
   document.getElementById("text").value = %s;
   document.querySelector("button").click();
@@ -65,9 +74,13 @@ def shoot(  # noqa: PLR0913 (what a picture is made of)
         frame.write_text(FRAME.format(width=width, height=height, url=html.escape(url)), "utf-8")
         command = [
             *(browser, *QUIET, f"--user-data-dir={home}/profile", "--allow-file-access-from-files"),
-            *(f"--window-size={max(width, 500)},{height}", f"--force-device-scale-factor={scale}"),
+            *(
+                f"--window-size={max(width, NARROWEST)},{height}",
+                f"--force-device-scale-factor={scale}",
+            ),
             f"--blink-settings=preferredColorScheme={DARK if dark else LIGHT}",
-            *("--virtual-time-budget=3000", f"--screenshot={home}/page.png", frame.as_uri()),
+            *("--virtual-time-budget=3000", f"--screenshot={home}/page.png"),
+            frame.as_uri() if width < NARROWEST else url,
         ]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         _crop(Path(home, "page.png"), out, round(width * scale))
@@ -132,7 +145,7 @@ def page_with_text(url: str, text: str) -> Iterator[str]:
 
 
 def for_the_docs() -> None:
-    """`report.png` and `serve.png`, of the first command's run."""
+    """`report.png`, `serve.png` and `review.png`, of the first command's run."""
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "nlp_transfer.train", "+task=sentiment", "run_dir=run"]
@@ -150,6 +163,23 @@ def for_the_docs() -> None:
                 shoot(page, IMAGES / "serve.png", 900, 520)
         server.terminate()
         server.wait()
+        _shoot_review(Path(home), environment)
+
+
+def _shoot_review(home: Path, environment: dict[str, str]) -> None:
+    rows = "".join(f'{i},"{text}"\n' for i, text in enumerate(POOL, start=1))
+    Path(home, "pool.csv").write_text(f"id,text\n{rows}", "utf-8")
+    program = [sys.executable, "-m", "nlp_transfer.cli"]
+    suggest = [*program, "suggest", "run", "--file", "pool.csv"]
+    subprocess.run(suggest, cwd=home, env=environment, check=True)
+    review = [*program, "review", "next.csv", "--run", "run", "--port", "0"]
+    server = subprocess.Popen(review, cwd=home, env=environment, stderr=subprocess.PIPE)
+    assert server.stderr is not None
+    url = re.search(r"http://\S+", server.stderr.readline().decode())
+    assert url is not None
+    shoot(url[0], IMAGES / "review.png", 900, 420)
+    server.terminate()
+    server.wait()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Starts `nlp-transfer serve` as a person does, for tests."""
+"""Starts `nlp-transfer serve` and `review` as a person does, for tests."""
 
 from __future__ import annotations
 
@@ -44,11 +44,18 @@ class Server:
 @contextmanager
 def served(folder: Path, *more: str) -> Iterator[Server]:
     """Started as a person does, with ONNX; killed at the end if it has not gone."""
-    typed = ["serve", str(folder), "--backend", "onnx", "--threads", "1", "--port", "0", *more]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nlp_transfer.cli", *typed], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
+    with started("serve", str(folder), "--backend", "onnx", "--threads", "1", *more) as server:
+        yield server
+
+
+@contextmanager
+def started(*typed: str) -> Iterator[Server]:
+    """A command that serves on any free port; killed at the end if it has not gone."""
+    command = [sys.executable, "-m", "nlp_transfer.cli", *typed]
+    if "--port" not in typed:
+        command += ["--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None and process.stdout is not None
     try:
         line = process.stderr.readline()
         match = re.search(r"http://127\.0\.0\.1:(\d+)", line)
@@ -57,6 +64,7 @@ def served(folder: Path, *more: str) -> Iterator[Server]:
     finally:
         process.kill()
         process.wait()
+        process.stdout.close()
         process.stderr.close()
 
 

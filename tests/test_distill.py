@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import make_rows, write_csv
 from safetensors.torch import load_file
-from training_process import PROGRAM, start
+from training_process import PROGRAM, largest_difference_of_two_processes, start
 from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import UserError, compose, run
@@ -147,9 +147,11 @@ def test_killed_it_goes_on_and_ends_in_the_same_weights_to_the_bit(
 ) -> None:
     words = typed("strategy.epochs=1", "training.checkpoint_minutes=0")
     teacher = run(compose(*words, f"run_dir={tmp_path / 'teacher'}")).folder
-    unbroken = distill(teacher, DistillRequest(1, tmp_path / "unbroken", epochs=2)).folder
+    texts = str(write_csv(tmp_path / "texts.csv", make_rows(60, seed=11)))
+    request = DistillRequest(1, tmp_path / "unbroken", texts, epochs=2)
+    unbroken = distill(teacher, request).folder
     command = ["distill", str(teacher), "--layers", "1", "--epochs", "2", "--out", "killed"]
-    command.append("--force")
+    command += ["--unlabeled", texts, "--force"]
     killed = start(command, tmp_path, DISTILLING, DIE_AT="30")
     assert killed.returncode == -signal.SIGKILL
     again = start(command, tmp_path, DISTILLING)
@@ -158,3 +160,14 @@ def test_killed_it_goes_on_and_ends_in_the_same_weights_to_the_bit(
     assert 0 < steps[30] < 30
     weights = [load_file(p / "model/model.safetensors") for p in (unbroken, Path("killed"))]
     assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[1])
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_a_teacher_what_one_does(
+    pair: tuple[Path, Distilled, Path], typed: Typed, tmp_path: Path
+) -> None:
+    teacher, _, texts = pair
+    stage = {"loss": "distillation", "teacher": teacher, "unlabeled": texts, "epochs": 1}
+    words = typed("checkpoint.dropout=0", "checkpoint.pooling=mean")
+    words += [f"strategy.stages.all.{name}={value}" for name, value in stage.items()]
+    assert largest_difference_of_two_processes(words, tmp_path) < 1e-4

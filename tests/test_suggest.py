@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import FILLING, NASTY, NICE, make_rows, write_csv
+from omegaconf import OmegaConf
 
 from nlp_transfer import UserError, compose, run
 from nlp_transfer.analysis.suggest.choice import errors_of, typical_rows, uncertain_rows
@@ -127,6 +128,24 @@ def test_rows_that_have_a_label_are_not_suggested(tickets: dict[str, Path]) -> N
     assert sorted(suggestions.window["text"].to_pylist()) == sorted(texts[::2])
     assert suggestions.window.column_names[:2] == ["text", "label"]
     assert set(suggestions.window["label"].to_pylist()) == {None}
+
+
+def test_a_file_that_the_run_would_misread_is_refused_before_anything_is_read(
+    tickets: dict[str, Path],
+) -> None:
+    for options, out in (
+        (["dataset.encoding=cp1252"], "next.csv"),
+        (["dataset.encoding=cp1252"], "next.jsonl"),
+        (["dataset.separator=;"], "next.csv"),
+    ):
+        run_dir = Path("other")
+        run_dir.mkdir(exist_ok=True)
+        config = OmegaConf.load(tickets["run"] / "config.yaml")
+        config.merge_with_dotlist(options)
+        OmegaConf.save(config, run_dir / "config.yaml")
+        request = SuggestRequest(tickets["pool"], Path(out))
+        with pytest.raises(UserError, match=r"would misread .* Name --out next.parquet"):
+            suggest(run_dir, request)
 
 
 def test_json_lines_keep_what_they_hold(tickets: dict[str, Path]) -> None:
@@ -276,6 +295,16 @@ def test_a_simulation_compares_with_random_rows_from_the_same_start() -> None:
     assert last.suggested.value > last.random.value
     assert json.loads(simulation.as_json())["points"][2]["labels"] == 64
     assert "means of 3 seeds" in str(simulation)
+
+
+def test_a_simulation_begins_with_labels_of_which_some_have_one_row() -> None:
+    generator = np.random.default_rng(3)
+    labels = generator.choice(6, 400, p=[0.4, 0.3, 0.2, 0.06, 0.02, 0.02])
+    x = generator.normal(size=(6, 16))[labels] + generator.normal(0, 0.8, (400, 16))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    rows = Labelled(x[:300].astype(np.float32), labels[:300], x[300:], labels[300:], 6)
+    simulation = replay(rows, sizes_up_to(64), seeds=4, by=By.auto)
+    assert simulation.points[-1].random.value > simulation.points[0].random.value
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from nlp_transfer.quality.label_errors import (
     directions,
     find_suspects,
     nearest,
+    probability_of_given,
     vote_of,
 )
 from nlp_transfer.utils.distributed import join
@@ -160,6 +161,15 @@ def test_a_row_plays_no_part_in_its_own_probability() -> None:
     np.testing.assert_allclose(after[folds == 3], before[folds == 3], atol=1e-4)
     assert np.abs(after - before)[folds != 3].min() > 1e-3
     assert (before.argmax(axis=1) == labels).mean() > 0.7
+
+
+def test_a_label_with_one_row_is_in_the_list_too() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.array([*[0, 1, 2] * 12, 3])
+    x = directions(generator.normal(size=(37, 8)) + 3 * np.eye(4, 8)[labels])
+    probability = probability_of_given(Labelled(x, labels, ("a", "b", "c", "d")), seed=0)
+    assert probability[-1] < 1e-6
+    assert np.median(probability[:-1]) > 0.5
 
 
 def test_of_a_document_in_windows_there_is_one_vector(typed: Typed, tmp_path: Path) -> None:

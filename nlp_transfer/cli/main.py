@@ -54,7 +54,7 @@ GROUPS = {
         repeat.REPEAT,
         repeat.LEARNING_CURVE,
     ),
-    "Improve the data": (check.SUSPECTS, suggest.SUGGEST),
+    "Improve the data": (check.SUSPECTS, suggest.SUGGEST, suggest.REVIEW),
     "Use and ship a model": (
         predict.PREDICT,
         explain.EXPLAIN,

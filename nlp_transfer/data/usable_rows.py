@@ -56,6 +56,8 @@ def read_table(  # noqa: PLR0913
     notes.extend(source.notes)
     rows = len(source.table)
     labels, order = read_labels(source, config)
+    if config.delimiter is not None:
+        labels = _with_empty_cells(labels, source, config, notes)
     extra: dict[str, list[Any]] = {f"{SLICE_PREFIX}{c}": _as_texts(source, c) for c in slices}
     extra |= {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
     if config.group is not None:
@@ -67,6 +69,26 @@ def read_table(  # noqa: PLR0913
     texts = source.cells(config.text)
     table = Table(name, texts, pairs, labels, order, extra, rows, source.lines)
     return _usable(table, config, faults, notes)
+
+
+def _with_empty_cells(
+    labels: list[Any], source: Source, config: DatasetConfig, notes: list[str]
+) -> list[Any]:
+    """An empty cell beside lists such as `a|b` is a text with none of the labels, or without one.
+
+    It has no label where such rows are dropped; else it has none of the labels, which is noted.
+    """
+    cells = source.cells(config.label)
+    empty = [isinstance(cell, str) and is_blank(cell) for cell in cells]
+    if config.on_unlabeled is OnUnusable.drop:
+        return [None if none else label for label, none in zip(labels, empty, strict=True)]
+    if any(empty):
+        notes.append(
+            f"{sum(empty):,} of the {len(cells):,} rows of {source.name} have an empty cell for "
+            "the labels: they are texts with none of them (dataset.on_unlabeled=drop leaves them "
+            f"out; {config.delimiter!r} alone is then a text with none)"
+        )
+    return labels
 
 
 def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str]) -> Table:

@@ -58,6 +58,8 @@ def _prepare_logistic(outputs: int) -> Solve:
     model = _logistic()
 
     def solve(rows: Table, strength: float) -> Linear:
+        if hasattr(model, "coef_") and len(model.classes_) != len(np.unique(rows.labels)):
+            del model.coef_  # a fold without a row of some label: nothing to start from
         model.set_params(C=strength).fit(rows.x, rows.labels, rows.counts)
         return _linear(model, outputs)
 

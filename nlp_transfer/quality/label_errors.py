@@ -14,7 +14,6 @@ from scipy.special import softmax
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import COLUMNS, Corpus
 from nlp_transfer.data.splitters import deal
-from nlp_transfer.data.tabular import WindowWriter, kind_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.features.cache import mean_features
 from nlp_transfer.features.linear_models import Table, out_of_fold
@@ -22,6 +21,7 @@ from nlp_transfer.models.preparation import load_and_encode
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.utils.distributed import join
+from nlp_transfer.utils.files import write_table
 
 NEIGHBOURS = (5, 10, 20, 50, 100)  # of which the given labels choose one
 AT_ONCE = 1024  # texts whose neighbours are looked for together
@@ -189,12 +189,7 @@ def probability_of_given(rows: Labelled, seed: int) -> np.ndarray:
 
 def write_suspects(suspects: Suspects, file: Path) -> None:
     """A table of any kind that `nlp-transfer predict` writes, too; whole or not at all."""
-    writer = WindowWriter(kind_of(file), suspects.table)
-    partial = file.with_name(f"{file.name}.part")
-    with partial.open("wb") as out:
-        out.write(writer.header())
-        writer.write(suspects.table, out)
-    partial.replace(file)
+    write_table(suspects.table, file)
 
 
 def describe(suspects: Suspects, file: Path) -> str:
@@ -206,7 +201,8 @@ def describe(suspects: Suspects, file: Path) -> str:
         f"The {suspects.neighbours} nearest rows of each of {len(table):,} rows voted for its "
         f"label: for the given one in {len(table) - differing:,} cases "
         f"({suspects.agreement:.1%}), for another in {differing:,}.\n"
-        f"Written: {file}, the least plausible label first."
+        f"Written: {file}, the least plausible label first. To correct them on a page: "
+        f"nlp-transfer review {file}"
     )
 
 

@@ -22,17 +22,13 @@ from nlp_transfer.errors import UserError
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.serving.batcher import Limits, Refused
-from nlp_transfer.serving.documentation import POLICY, documentation
+from nlp_transfer.serving.documentation import CONTENT_POLICY, POLICY, documentation
 from nlp_transfer.serving.explaining import explain_text
 from nlp_transfer.serving.protection import Access, Gate
 from nlp_transfer.serving.request_body import ClassifyRequest, parse, read_body
 from nlp_transfer.serving.service import Service
 
 Share = Annotated[float, Described(ge=0, le=1)]
-# The page loads nothing from elsewhere, and can send a text nowhere else.
-CONTENT_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-)
 REFUSALS = {
     401: "no API key",
     408: "slow body",

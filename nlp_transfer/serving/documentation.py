@@ -7,6 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+# The page loads nothing from elsewhere, and can send a text nowhere else.
+CONTENT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+)
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 EXAMPLE = '{"texts": ["a text", "another"]}'
 PAIRED = '{"texts": ["a text"], "text_pairs": ["its second text"]}'

@@ -35,6 +35,7 @@ class Access:
     hosts: tuple[str, ...] = ()  # host names beside localhost, this machine's and IP addresses
     origins: tuple[str, ...] = ()  # whose pages may ask (CORS)
     requests_per_minute: int | None = None  # of one client
+    own_pages_only: bool = False  # what changes something comes from a page of this server
     log: TextIO | None = None  # one line of JSON for each request; never a text or a key
 
 
@@ -99,6 +100,9 @@ class Gate:
         if path not in PROBES and not self._is_known(headers.get("host", "")):
             reason = "this host name is not served; see --allowed-host."
             return JSONResponse({"detail": reason}, 421)
+        changes = scope["method"] not in ("GET", "HEAD")
+        if self.access.own_pages_only and changes and _is_foreign(headers):
+            return JSONResponse({"detail": "this request is from a page of another site."}, 403)
         if scope["method"] == "OPTIONS" and self.access.origins:
             return None  # a preflight carries no key
         if self.access.keys and path not in OPEN_PATHS and not self._has_key(headers):
@@ -157,3 +161,11 @@ class Gate:
             "ms": round(1000 * (time.perf_counter() - start), 1),
         }
         print(json.dumps(entry), file=self.access.log, flush=True)
+
+
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a page of another site made the browser send a request."""
+    origin, host = headers.get("origin"), headers.get("host", "")
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return True
+    return origin is not None and origin not in (f"http://{host}", f"https://{host}")

@@ -9,21 +9,23 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
+from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.serving.connections import BACKLOG, HEADER_BYTES, BoundedProtocol
 
 SHUTDOWN_SECONDS = 30  # for requests that have begun
 
 
 class _Server(uvicorn.Server):
-    """A server that reloads its model on SIGHUP, where there is such a signal."""
+    """A server that reloads its model, if it has one, on SIGHUP."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen for connections, then for the signal."""
         await super().startup(sockets=sockets)
-        if not hasattr(signal, "SIGHUP"):  # Windows
+        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
+        if service is None or not hasattr(signal, "SIGHUP"):  # no model, or Windows
             return
         tasks: set[asyncio.Task[None]] = set()
-        loop, service = asyncio.get_running_loop(), self.config.app.state.service  # type: ignore[union-attr]
+        loop = asyncio.get_running_loop()
 
         def reload() -> None:
             task = loop.create_task(service.reload_by_signal())
@@ -31,6 +33,20 @@ class _Server(uvicorn.Server):
             task.add_done_callback(tasks.discard)
 
         loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections.
+
+    Raises:
+        UserError: if the address cannot be used.
+    """
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            ExitCode.MACHINE, f"{host}:{port} cannot be opened for listening: {error}."
+        ) from error
 
 
 def serve(app: FastAPI, listening: socket.socket, root_path: str = "") -> None:

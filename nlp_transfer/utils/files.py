@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from nlp_transfer.data.formats.registry import Window
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -22,3 +27,40 @@ def write_text(path: Path, content: str) -> None:
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(content, encoding="utf-8")
     partial.replace(path)
+
+
+def write_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Whole or not at all, and on the disk when this returns; the mode of the file stays."""
+    partial = path.with_name(f"{path.name}.part")
+    with partial.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        partial.chmod(path.stat().st_mode & 0o777)
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def write_table(window: Window, path: Path) -> None:
+    """A whole table in the format of the file's suffix; durable, as `write_durably`."""
+    from nlp_transfer.data.tabular import WindowWriter, kind_of  # pyarrow: few files are tables
+
+    writer = WindowWriter(kind_of(path), window)
+
+    def write(file: BinaryIO) -> None:
+        file.write(writer.header())
+        writer.write(window, file)
+
+    write_durably(path, write)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder survive the machine, where the system offers that."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -16,7 +16,8 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems.decoder import Decoder
 
 ADDED = ("guess", "probabilities", "reason")  # columns beside that of the label
-SHOWN = 5  # labels whose probabilities are written
+ALL = 9  # labels whose probabilities are all written: a page has as many number keys
+SHOWN = 5  # of more labels, those whose probabilities are written
 
 
 def new_columns(
@@ -29,7 +30,7 @@ def new_columns(
         several = decoder.problem.several
         names = [decoder.names(row) if several else (decoder.labels[row],) for row in decisions]
         guesses = [", ".join(row) for row in names]
-        shares = [_likeliest(decoder, row, SHOWN) for row in probabilities]
+        shares = [_likeliest(decoder, row) for row in probabilities]
     else:
         guesses = [f"{row[0]:.4g}" for row in probabilities]
         shares = [""] * len(guesses)
@@ -43,9 +44,12 @@ def new_columns(
     return columns | {c: (list(v), text) for c, v in zip(ADDED, values, strict=True)}
 
 
-def _likeliest(decoder: Decoder, row: np.ndarray, count: int) -> str:
+def _likeliest(decoder: Decoder, row: np.ndarray) -> str:
+    count = len(row) if len(row) <= ALL else SHOWN
     best = np.argsort(-row, kind="stable")[:count]
-    return ", ".join(f"{decoder.labels[i]} {row[i]:.2f}" for i in best)
+    shares = ", ".join(f"{decoder.labels[i]} {row[i]:.2f}" for i in best)
+    left = len(row) - count
+    return f"{shares}, and {left:,} more" if left else shares
 
 
 def _reason(by: By, why: float, decoder: Decoder, row: np.ndarray) -> str:

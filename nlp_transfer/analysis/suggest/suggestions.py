@@ -18,14 +18,15 @@ from nlp_transfer.analysis.suggest.pool_features import (
     answers_and_features,
     pool_features,
 )
+from nlp_transfer.config.choices import Quoting
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import Config
+from nlp_transfer.config.schema import Config, DatasetConfig
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.formats.registry import ReadOptions, Window
 from nlp_transfer.data.memory import tables_by_split
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.sources import IN_MEMORY
-from nlp_transfer.data.tabular import WindowWriter, kind_of
+from nlp_transfer.data.tabular import CELLS, DELIMITERS, kind_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.inference.torch_engine import TorchEngine
@@ -36,7 +37,7 @@ from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.tokenization.encoding import texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs
 from nlp_transfer.utils.distributed import join
-from nlp_transfer.utils.files import read_json
+from nlp_transfer.utils.files import read_json, write_table
 from nlp_transfer.utils.logging import logger
 
 CERTAIN = 1.96  # standard errors: 95%
@@ -70,7 +71,7 @@ class Suggestions:
     note: str
     """Why rows are chosen in this way."""
 
-    def describe(self, request: SuggestRequest, train: Sequence[str]) -> str:
+    def describe(self, run: Path, request: SuggestRequest, train: Sequence[str]) -> str:
         """What was done, and what to do now, for the screen."""
         scan, rows = self.scan, len(self.window)
         left = [
@@ -89,8 +90,9 @@ class Suggestions:
         return (
             f"{rows:,} of the {scan.rows:,} rows of {request.file}{without} are written to "
             f"{request.out}.{fewer} {self.note}\n"
-            f"Fill in the column {columns}, then train with 'dataset.train=[{files}]' (rows that "
-            "you leave empty: dataset.on_unlabeled=drop)."
+            f"Fill in the column {columns}, on a page (nlp-transfer review {request.out} --run "
+            f"{run}) or in a spreadsheet. Then train with 'dataset.train=[{files}]' (rows that you "
+            "leave empty: dataset.on_unlabeled=drop)."
         )
 
 
@@ -105,7 +107,7 @@ def suggest(folder: Path, request: SuggestRequest, data: Any = None) -> Suggesti
     Raises:
         UserError: if there is no run, or the pool cannot be read or has no row to choose.
     """
-    config, corpus = _labelled_rows(folder, data)
+    config, corpus = _labelled_rows(folder, request.out, data)
     pool = _pool(config, request)
     process = join(replace(config.training, threads=request.threads or config.training.threads))
     labelled = [key for rows in corpus.splits.values() for key in keys_of(rows)]
@@ -134,12 +136,7 @@ def suggest(folder: Path, request: SuggestRequest, data: Any = None) -> Suggesti
 
 def write_suggestions(suggestions: Suggestions, file: Path) -> None:
     """Write the rows; the file is there when it is whole."""
-    partial = file.with_name(f"{file.name}.part")
-    writer = WindowWriter(kind_of(file), suggestions.window)
-    with partial.open("wb") as out:
-        out.write(writer.header())
-        writer.write(suggestions.window, out)
-    partial.replace(file)
+    write_table(suggestions.window, file)
 
 
 def is_weak(right: np.ndarray, commonest_right: np.ndarray) -> bool:
@@ -155,8 +152,12 @@ def is_weak(right: np.ndarray, commonest_right: np.ndarray) -> bool:
     return bool(gain.mean() <= CERTAIN * gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
-def _labelled_rows(folder: Path, data: Any) -> tuple[Config, Corpus]:
-    """What a run was asked, and the labelled rows that its configuration names, as they are now."""
+def _labelled_rows(folder: Path, out: Path, data: Any) -> tuple[Config, Corpus]:
+    """What a run was asked, and the labelled rows that its configuration names, as they are now.
+
+    Args:
+        out: the file that is to be labelled, and read beside them.
+    """
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             ExitCode.CONFIG,
@@ -164,6 +165,7 @@ def _labelled_rows(folder: Path, data: Any) -> tuple[Config, Corpus]:
             "it. Name the folder of a run.",
         )
     config = read_config(folder / CONFIG_FILE)
+    _refuse_misread(config.dataset, out)
     if config.dataset.name == IN_MEMORY and data is None:
         raise UserError(
             ExitCode.DATA,
@@ -171,6 +173,26 @@ def _labelled_rows(folder: Path, data: Any) -> tuple[Config, Corpus]:
             "Python: suggest(folder, request, data={'train': …}).",
         )
     return config, load_run_corpus(config, None if data is None else tables_by_split(data))
+
+
+def _refuse_misread(dataset: DatasetConfig, out: Path) -> None:
+    """Raise an error where the run's options for text files would misread the file to fill in."""
+    kind = kind_of(out)
+    encoding = (dataset.encoding or "utf-8").lower().replace("_", "-")
+    separator = dataset.separator or DELIMITERS.get(kind)
+    options = []
+    if kind != "parquet" and encoding not in ("utf-8", "utf8", "utf-8-sig"):
+        options.append(f"dataset.encoding={dataset.encoding}")
+    if kind in CELLS and separator != DELIMITERS[kind]:
+        options.append(f"dataset.separator={dataset.separator!r}")
+    if kind in CELLS and dataset.quoting is not Quoting.double:
+        options.append(f"dataset.quoting={dataset.quoting.value}")
+    if options:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"The run reads text files with {' '.join(options)}, which would misread {out} beside "
+            "them: it is written in UTF-8 with the signs of its kind. Name --out next.parquet.",
+        )
 
 
 def _pool(config: Config, request: SuggestRequest) -> PoolFile:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nlp_transfer.cli.arguments import Command, Parser, add_backend, add_folder, positive
-from nlp_transfer.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from nlp_transfer.serving.protection import Access
@@ -82,18 +80,10 @@ def run_serve(arguments: Namespace) -> None:
     from nlp_transfer.inference.classifier import Classifier
     from nlp_transfer.serving.app import make_app
     from nlp_transfer.serving.batcher import Limits
-    from nlp_transfer.serving.server import serve
+    from nlp_transfer.serving.server import listen, serve
 
     access = _access(arguments)
-
-    address = (arguments.host, arguments.port)
-    try:
-        listener = socket.create_server(address)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            ExitCode.MACHINE, "{}:{} cannot be opened for listening: {}.".format(*address, error)
-        ) from error
-    with listener:
+    with listen(arguments.host, arguments.port) as listener:
         folder, backend = arguments.folder, arguments.backend
 
         def load() -> Classifier:

@@ -1,9 +1,11 @@
-"""`nlp-transfer suggest`: which unlabelled texts are worth a label."""
+"""`nlp-transfer suggest` and `review`: which texts are worth a label, and a page to give it."""
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nlp_transfer.cli.arguments import (
     Command,
@@ -14,8 +16,14 @@ from nlp_transfer.cli.arguments import (
     check_out,
     positive,
 )
+from nlp_transfer.config.choices import Quoting
 from nlp_transfer.errors import ExitCode, UserError
 
+if TYPE_CHECKING:
+    from nlp_transfer.data.formats.registry import ReadOptions
+    from nlp_transfer.serving.review.session import ReviewSession
+
+PORT = 8001
 BY = ("auto", "uncertain", "typical")
 ROWS, LABELS, SEEDS = 50, 256, 5
 
@@ -50,8 +58,15 @@ def run_suggest(arguments: Namespace) -> None:
         _suggest(arguments)
 
 
+def _read_options(arguments: Namespace) -> ReadOptions:
+    from nlp_transfer.data.formats.registry import ReadOptions
+
+    quoting = Quoting(arguments.quoting)
+    return ReadOptions(arguments.encoding, arguments.separator, quoting=quoting, keys="--")
+
+
 def _suggest(arguments: Namespace) -> None:
-    from nlp_transfer.data.formats.registry import ReadOptions, require_reader
+    from nlp_transfer.data.formats.registry import require_reader
     from nlp_transfer.data.tabular import kind_of
 
     if arguments.file is None:
@@ -73,8 +88,6 @@ def _suggest(arguments: Namespace) -> None:
         suggest,
         write_suggestions,
     )
-    from nlp_transfer.config.loading import read_config
-    from nlp_transfer.runs.folder import CONFIG_FILE
 
     request = SuggestRequest(
         arguments.file,
@@ -85,22 +98,20 @@ def _suggest(arguments: Namespace) -> None:
         By(arguments.by),
         arguments.seed,
         arguments.threads,
-        ReadOptions(arguments.encoding, arguments.separator, keys="--"),
+        _read_options(arguments),
     )
     suggestions = suggest(arguments.folder, request)
     write_suggestions(suggestions, out)
-    dataset = read_config(arguments.folder / CONFIG_FILE).dataset
-    print(suggestions.describe(request, dataset.places("train") if dataset.name is None else []))
+    print(suggestions.describe(arguments.folder, request, _train_files(arguments.folder)))
 
 
 def _simulate(arguments: Namespace) -> None:
     check_out(arguments.out, arguments.force)
     from nlp_transfer.analysis.suggest.simulation import simulate
     from nlp_transfer.analysis.suggest.suggestions import By
-    from nlp_transfer.data.formats.registry import ReadOptions
     from nlp_transfer.utils.files import write_text
 
-    options = ReadOptions(arguments.encoding, arguments.separator, keys="--")
+    options = _read_options(arguments)
     simulation = simulate(
         arguments.folder,
         arguments.file,
@@ -116,6 +127,70 @@ def _simulate(arguments: Namespace) -> None:
         write_text(arguments.out, simulation.as_json())
 
 
+def _add_review(parser: Parser) -> None:
+    parser.add_argument("file", type=Path, help="a table that suggest or suspects wrote")
+    parser.add_argument(
+        "--run",
+        dest="of_run",
+        type=Path,
+        metavar="FOLDER",
+        help="its labels and columns (those of the table)",
+    )
+    parser.add_argument("--text", metavar="COLUMN", help="the texts (as in the run)")
+    parser.add_argument("--text-pair", metavar="COLUMN", help="the second text of each row")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="NAME", help="one more label to give"
+    )
+    parser.add_argument("--port", type=int, default=PORT, help=f"0: any free port ({PORT})")
+    add_file_options(parser)
+
+
+def run_review(arguments: Namespace) -> None:
+    """Serve the page until the process is stopped; the answers are in the table then."""
+    from nlp_transfer.serving.review.session import open_session
+    from nlp_transfer.serving.review.table import ReviewRequest, read_review
+
+    if not arguments.file.is_file():
+        raise UserError(ExitCode.DATA, f"{arguments.file}: there is no such file.")
+    request = ReviewRequest(
+        arguments.file.resolve(),
+        arguments.of_run,
+        arguments.text,
+        arguments.text_pair,
+        tuple(arguments.label),
+        _read_options(arguments),
+    )
+    with open_session(read_review(request)) as session:
+        _serve(session, arguments.port)
+    print(session.describe(arguments.file, _train_files(arguments.of_run)))
+
+
+def _serve(session: ReviewSession, port: int) -> None:
+    from nlp_transfer.serving.review.app import make_review_app
+    from nlp_transfer.serving.server import listen, serve
+
+    with listen("127.0.0.1", port) as listener:
+        state = session.state()
+        print(
+            f"{state['rows']:,} rows, {state['answered']:,} of them with an answer, "
+            f"{len(state['labels']):,} labels: http://127.0.0.1:{listener.getsockname()[1]} "
+            "(Ctrl-C ends)",
+            file=sys.stderr,
+            flush=True,
+        )
+        serve(make_review_app(session), listener)
+
+
+def _train_files(run: Path | None) -> list[str]:
+    from nlp_transfer.config.loading import read_config
+    from nlp_transfer.runs.folder import CONFIG_FILE
+
+    if run is None:
+        return []
+    dataset = read_config(run / CONFIG_FILE).dataset
+    return dataset.places("train") if dataset.name is None else []
+
+
 SUGGEST = Command(
     "suggest",
     "Choose the unlabelled texts that are worth a label.",
@@ -125,4 +200,14 @@ SUGGEST = Command(
     "from each other, without duplicates. Fill in the label column of the file that is written, "
     "and train on it with the rows you have. --simulate shows on rows whose labels are known what "
     "this is worth against rows at random.",
+)
+REVIEW = Command(
+    "review",
+    "Label the rows of suggest or suspects on a page, by keys.",
+    _add_review,
+    run_review,
+    "Show the rows of a table that suggest or suspects wrote on a page, one after the other; "
+    "number keys give labels. Every answer is on the disk before the next row is shown; the same "
+    "command continues where a review ended, however it ended. The server listens on this machine "
+    "alone.",
 )

@@ -75,7 +75,12 @@ def _read_written(
     """Cells of text as the lists that they hold."""
     cells = _cells(next(iter(tables.values())))
     column = f"dataset.label={config.label!r}"
-    if not cells or not all(isinstance(cell, str) for cell in cells):
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    others_are_lists = all(isinstance(cell, list | str) for cell in cells)
+    if texts and len(texts) < len(cells) and others_are_lists and all(map(looks_like_list, texts)):
+        notes.append(f"{column} holds lists in some files and lists written as text in others")
+        return {s: [_parsed(table, faults) for table in parts] for s, parts in tables.items()}
+    if not cells or len(texts) < len(cells):
         return tables
     if separated_bits(cells) is not None:
         notes.append(f"{column} holds a row of 0 and 1 in each cell, such as {cells[0]!r}")

@@ -15,7 +15,7 @@ from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.table import Table
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
-from nlp_transfer.problems.base import some_of
+from nlp_transfer.problems.base import integer, some_of
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
 MOST_UNKNOWN = 20  # labels that are compared with those of train
@@ -68,7 +68,8 @@ def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> li
             f"dataset.label={config.label!r} holds {unusable[0]!r}; "
             "expected one name or integer a row.",
         )
-    if len({type(label) for label in labels}) > 1:
+    # A file of texts may hold the number 1 as "1".
+    if len({type(label) for label in labels}) > 1 and any(integer(x) is None for x in labels):
         raise UserError(
             ExitCode.DATA,
             f"The files of dataset.train={config.train!r} do not fit together: in some of them "

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import ClassLabel
 
 from nlp_transfer.config.schema import AUTO, DatasetConfig
-from nlp_transfer.data.cells import plain_label
+from nlp_transfer.data.cells import is_blank, plain_label
 from nlp_transfer.data.faults import Faults, refuse_rows
 from nlp_transfer.data.sources import Source
 from nlp_transfer.data.table import Table
@@ -23,8 +23,16 @@ def read_labels(source: Source, config: DatasetConfig) -> tuple[list[Any], tuple
     if isinstance(config.label, list):
         problem = OF_COLUMNS if config.problem == AUTO else problem_named(config.problem)
         columns = {name: source.cells(name) for name in config.label}
+        rows = list(zip(*columns.values(), strict=True))
+        empty = [all(is_blank(plain_label(cell)) for cell in row) for row in rows]
+        filled = {
+            name: ["0" if none else cell for cell, none in zip(cells, empty, strict=True)]
+            for name, cells in columns.items()
+        }
         try:
-            return problem.read_columns(columns).labels, tuple(config.label)
+            labels = problem.read_columns(filled).labels
+            labels = [None if none else label for label, none in zip(labels, empty, strict=True)]
+            return labels, tuple(config.label)
         except UserError as error:
             raise UserError(error.code, f"{source.name}: {error}") from error
     feature = source.table.features.get(config.label)
