@@ -28,7 +28,7 @@ from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.claims import claim_of, verification_entries
 from nlp_transfer.export.verification import PipelineProbe, verify
 from nlp_transfer.hub.publication import publish
-from nlp_transfer.models.auto_strategy import candidates
+from nlp_transfer.models.auto_strategy import candidates, unread_texts
 from nlp_transfer.models.checkpoints.folder import follow_sentence_encoder
 from nlp_transfer.models.preparation import encode_label_texts, load_and_encode
 from nlp_transfer.quality import report as data_report
@@ -65,6 +65,7 @@ from nlp_transfer.training.refit import (
     train_held_out,
 )
 from nlp_transfer.training.selection import select
+from nlp_transfer.training.self_training import rows_to_learn
 from nlp_transfer.training.shared_stages import use_shared_stages
 from nlp_transfer.utils.distributed import (
     broadcast_from_rank_zero,
@@ -199,7 +200,8 @@ def fit(prepared: Prepared) -> Fitted:
     selection = select(context, timed.recipes, corpus.folds, partial(is_affordable, context, timed))
     answers = {} if selection.logits is None else {CROSS_VALIDATION: selection.logits}
     config, pretrained, stages = context.start(selection.recipe)
-    for line in keys_without_effect(config, stages):
+    unread = unread_texts(config, corpus, timed.recipes)
+    for line in (*keys_without_effect(config, stages), *unread):
         logger.info(line)
     splits, held_out = dict(context.encoded.splits), None
     if corpus.folds is not None:
@@ -209,8 +211,9 @@ def fit(prepared: Prepared) -> Fitted:
         held_out = train_held_out(context, selection.recipe, corpus.withheld)
         answers, stages = held_out.answers, held_out.stages_as_long
         splits = {"train": all_rows(context, corpus.withheld)}
-    splits["train"] = context.training_rows(selection.recipe, splits["train"])
-    encoded, extensions = replace(context.encoded, splits=splits), context.for_final()
+    encoded = replace(context.encoded, splits=splits)
+    rows = rows_to_learn(context, selection.recipe, encoded, context.folder)
+    encoded, extensions = replace(encoded, splits={**splits, "train": rows}), context.for_final()
     trained = train(
         pretrained, encoded, stages, context.metrics, config, context.folder, extensions
     )

@@ -25,6 +25,7 @@ from nlp_transfer.training.extensions import (
 from nlp_transfer.training.objectives.refusals import (
     refuse_absent_trackers,
     refuse_augmenting_nothing,
+    refuse_no_answers,
     refuse_unfitting,
 )
 from nlp_transfer.utils.device import decide_precision
@@ -60,6 +61,7 @@ def set_up(
     refuse_absent_trackers(config.training.report_to)
     refuse_unfitting(config.training, corpus, extensions)
     refuse_augmenting_nothing(config, corpus, extensions)
+    refuse_no_answers(config.strategy, corpus)
     refuse_absent_checkpoint(config.checkpoint)
     if config.strategy.adapt is Adapt.mlm:
         load_masked_lm(config.checkpoint)

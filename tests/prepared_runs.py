@@ -66,6 +66,12 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
         corpus,
         pretrained,
         encoded,
-        plan_stages(config.strategy, pretrained.anatomy, rows, batch_size, encoded.unlabeled_texts),
+        plan_stages(
+            config.strategy,
+            pretrained.anatomy,
+            rows,
+            batch_size,
+            encoded.adapted_texts(corpus.folds is not None),
+        ),
         load_metrics(config.evaluation, corpus.labels, corpus.problem),
     )

@@ -88,7 +88,7 @@ class DatasetConfig:
     """As dataset.train; null: cut from train if train is all there is."""
     unlabeled: Any = None
     """More texts, without labels: a file, a glob, or a list of these; with dataset.name also a
-    split of that dataset. strategy.adapt learns from them."""
+    split of that dataset. strategy.adapt and strategy.self_training learn from them."""
     text: str = "text"
     """The column of the text."""
     text_pair: str | None = None
@@ -231,6 +231,9 @@ class StrategyConfig:
     """The fewest optimizer steps of a stage, unless epochs are given: few rows need more epochs."""
     solve_head: bool = False
     """Start from a head that is solved on frozen features."""
+    self_training: bool | None = None
+    """Learn from the surest of the model's own answers to dataset.unlabeled, too; null: auto does
+    if cross-validation of 100 rows or more says that it helps."""
     adapt: Adapt = Adapt.none
     """What the encoder learns first, from the texts of train and dataset.unlabeled alone."""
     adapt_epochs: float = 1.0

@@ -126,10 +126,12 @@ def impossible_texts(config: Config) -> Iterator[str]:
     places = dataset.places("unlabeled")
     if dataset.unlabeled is not None and not (places and all(places)):
         yield f"dataset.unlabeled={dataset.unlabeled!r} names no file: expected a file or a list."
-    elif places and strategy.adapt is Adapt.none:
+    compares = strategy.is_auto and strategy.self_training is None
+    if places and strategy.adapt is Adapt.none and not (strategy.self_training or compares):
         yield (
             f"dataset.unlabeled={dataset.unlabeled!r} has no effect: nothing reads these texts. "
-            "Add strategy.adapt=contrastive (or mlm), or leave it out."
+            "Add strategy.self_training=true or strategy.adapt=contrastive (or mlm), or leave it "
+            "out."
         )
     if strategy.adapt is Adapt.contrastive and dataset.text_pair is not None:
         yield (

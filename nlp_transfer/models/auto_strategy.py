@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from nlp_transfer.config.choices import Pooling
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nlp_transfer.config.choices import Adapt, Pooling
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.labels.descriptions import label_texts
@@ -35,23 +38,42 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
     with_names = config.strategy.label_names
     few = rows / len(corpus.labels) < NAMES_UP_TO
     names = texts is not None and (few if with_names is None else with_names)
+    believes = bool(config.strategy.self_training)
     if not config.strategy.is_auto:
-        return [Recipe(config.strategy, bool(with_names) and texts is not None)]
+        named = bool(with_names) and texts is not None
+        return [Recipe(config.strategy, named, self_training=believes)]
 
     def recipe(name: str, expected: bool = False) -> Recipe:
-        return Recipe(named_strategy(config.strategy, name), names, expected, FEW_ROWS)
+        strategy = named_strategy(config.strategy, name)
+        return Recipe(strategy, names, expected, FEW_ROWS, believes)
 
     pairs = "text_pair" in corpus.splits["train"].column_names
     if corpus.folds is None:
         few_each = not pairs and corpus.has_classes and rows / len(corpus.labels) < SOLVED_UP_TO
         name, reason = ("probe_then_full", FEW_EACH) if few_each else ("full", MANY_ROWS)
-        return [Recipe(named_strategy(config.strategy, name), reason=reason)]
+        strategy = named_strategy(config.strategy, name)
+        return [Recipe(strategy, reason=reason, self_training=believes)]
     solved = recipe("feature_extraction")
     pairs = pairs and model_type in PARTS and config.checkpoint.pooling is not Pooling.first
     if not pairs and not corpus.has_classes:
         return [solved] if rows < FEWEST_HELD_OUT else [solved, recipe("probe_then_full")]
     expected = recipe("pair_similarity" if pairs else "contrastive", expected=True)
-    return [expected] if rows < FEWEST_HELD_OUT else [solved, expected]
+    ladder = [expected] if rows < FEWEST_HELD_OUT else [solved, expected]
+    if corpus.unlabeled is None or config.strategy.self_training is not None:
+        return ladder
+    compared = rows >= FEWEST_HELD_OUT and corpus.has_classes
+    return [*ladder, replace(expected, expected=False, self_training=True)] if compared else ladder
+
+
+def unread_texts(config: Config, corpus: Corpus, recipes: list[Recipe]) -> Iterator[str]:
+    """One line where `dataset.unlabeled` changes nothing in this run, or none."""
+    read = config.strategy.adapt is not Adapt.none or any(r.self_training for r in recipes)
+    if corpus.unlabeled is not None and not read:
+        yield (
+            "dataset.unlabeled has no effect: auto compares self-training only where 100 rows or "
+            "more with one label each are cross-validated (strategy.self_training=true, "
+            "strategy.adapt)."
+        )
 
 
 def usable_label_texts(config: Config, corpus: Corpus) -> list[str] | None:

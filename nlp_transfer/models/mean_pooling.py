@@ -22,7 +22,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.choices import Pooling, Solver
+from nlp_transfer.config.choices import Adapt, Pooling, Solver
 from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import find_anatomy
@@ -90,7 +90,8 @@ def pool(
     pooling, kind = config.checkpoint.pooling, pretrained.model.config.model_type
     stages = config.strategy.stages.values()
     solved = config.strategy.solve_head or any(stage.solver is Solver.exact for stage in stages)
-    if pooling is Pooling.auto and not all(stage.head for stage in stages):
+    adapts = solved and config.strategy.adapt is not Adapt.none  # one stage, shared by the folds
+    if pooling is Pooling.auto and (adapts or not all(stage.head for stage in stages)):
         # Embeddings learn: their mean is what the literature compares, and needs no comparison.
         return with_pooling(pretrained, Pooling.mean if kind in PARTS else pooling)
     if pooling is Pooling.auto and solved and kind in PARTS:

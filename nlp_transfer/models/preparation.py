@@ -56,7 +56,10 @@ def _with_texts(encoded: Encoded, corpus: Corpus) -> Encoded:
         name: replace(split, texts=texts_of(corpus.splits[name]))
         for name, split in encoded.splits.items()
     }
-    return replace(encoded, splits=splits)
+    unlabeled = encoded.unlabeled
+    if unlabeled is not None and corpus.unlabeled is not None:
+        unlabeled = replace(unlabeled, texts=texts_of(corpus.unlabeled))
+    return replace(encoded, splits=splits, unlabeled=unlabeled)
 
 
 def encode_label_texts(

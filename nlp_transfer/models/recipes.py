@@ -9,20 +9,27 @@ from omegaconf import OmegaConf
 
 from nlp_transfer.config.schema import StrategyConfig
 
+NAMES, TEXTS = "names", "texts"  # in the name of a recipe
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to train: a strategy, and whether label names are training texts in it."""
+    """One way to train: a strategy, and what else it learns from than the labelled rows.
+
+    Label names may be training texts, and texts without labels with the recipe's own answers.
+    """
 
     strategy: StrategyConfig
     label_names: bool = False
     expected: bool = False  # better than those before it, unless the folds say that it is not
     reason: str = ""  # why it is a candidate, for the log
+    self_training: bool = False
 
     @property
     def name(self) -> str:
-        """As it is shown and stored: `contrastive+names`."""
-        return f"{self.strategy.name}+names" if self.label_names else self.strategy.name
+        """As it is shown and stored: `contrastive+names+texts`."""
+        parts = {NAMES: self.label_names, TEXTS: self.self_training}
+        return "+".join([self.strategy.name, *(part for part, used in parts.items() if used)])
 
 
 def named_strategy(config: StrategyConfig, name: str) -> StrategyConfig:
@@ -36,7 +43,6 @@ def named_strategy(config: StrategyConfig, name: str) -> StrategyConfig:
 
 def recipe_of(config: StrategyConfig, name: str) -> Recipe:
     """The recipe that a run has stored by its name."""
-    strategy, _, names = name.partition("+")
-    if config.is_auto:
-        return Recipe(named_strategy(config, strategy), names == "names")
-    return Recipe(config, names == "names")
+    strategy, *parts = name.split("+")
+    chosen = named_strategy(config, strategy) if config.is_auto else config
+    return Recipe(chosen, NAMES in parts, self_training=TEXTS in parts)

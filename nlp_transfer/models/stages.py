@@ -92,13 +92,13 @@ class Stage:
 
 
 def plan_stages(
-    config: StrategyConfig, anatomy: Anatomy, rows: int, batch_size: int, unlabeled: int = 0
+    config: StrategyConfig, anatomy: Anatomy, rows: int, batch_size: int, texts: int | None = None
 ) -> list[Stage]:
     """The stages in their order, the short forms (`strategy.epochs` …) applied.
 
     Args:
         rows: of train; with few, a stage gets more epochs than it says (`strategy.min_steps`).
-        unlabeled: texts that a stage without labels learns from as well.
+        texts: that a stage without labels learns from; None: those of the rows.
 
     Raises:
         UserError: if a stage asks for more layers than there are.
@@ -107,7 +107,7 @@ def plan_stages(
     if config.solve_head:
         stages = _solved_first(stages, anatomy)
     if config.adapt is not Adapt.none:
-        stages = [_adapting(config, rows + unlabeled, batch_size), *stages]
+        stages = [_adapting(config, rows if texts is None else texts, batch_size), *stages]
     for i, stage in enumerate(stages):
         if stage.steps is not None and stage.name != ADAPT:
             stage = replace(stage, epochs=stage.steps / math.ceil(rows / batch_size))

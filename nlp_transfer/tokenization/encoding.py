@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,13 +49,19 @@ class Encoded:
 
     splits: dict[str, EncodedSplit]
     collator: Collator
-    unlabeled: Inputs | None = None
+    unlabeled: EncodedSplit | None = None  # texts whose labels say nothing
     unlabeled_alone: bool = False  # whether these are all that a stage without labels may read
 
-    @property
-    def unlabeled_texts(self) -> int:
-        """How many texts without labels there are."""
-        return 0 if self.unlabeled is None else len(self.unlabeled)
+    def adapted_texts(self, shared: bool) -> int:
+        """How many texts a stage that reads no labels learns from; of windows each is one.
+
+        Args:
+            shared: whether folds share it, where there are texts without labels.
+        """
+        train = len(self.splits["train"].inputs)
+        if self.unlabeled is None:
+            return train
+        return len(self.unlabeled.inputs) + (0 if shared else train)
 
 
 @dataclass(frozen=True)
@@ -146,8 +152,8 @@ def encode(
         inputs, cut = inputs_of(texts_of(rows), name)
         splits[name] = EncodedSplit(inputs, corpus.references(name), cut)
     if corpus.unlabeled is not None:
-        inputs, _ = inputs_of(texts_of(corpus.unlabeled), "unlabeled")
-        unlabeled = replace(inputs, windows=None)  # each window is a text
+        inputs, cut = inputs_of(texts_of(corpus.unlabeled), "unlabeled")
+        unlabeled = EncodedSplit(inputs, np.zeros(len(corpus.unlabeled)), cut)
     for name, split in splits.items():
         if split.inputs.windows is not None:
             rows, documents = len(split.inputs), len(split.labels)

@@ -59,7 +59,7 @@ class TrainingContext:
             pretrained.anatomy,
             rows,
             config.training.batch_size,
-            self.encoded.unlabeled_texts,
+            self.encoded.adapted_texts(self.folds is not None),
         )
         if self.budget is not None:
             stages = shortened_stages(stages, self.budget.shares.get(recipe.name, 1.0))

@@ -18,6 +18,7 @@ from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.subsets import select_documents
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.loop import train
+from nlp_transfer.training.self_training import rows_to_learn
 from nlp_transfer.training.shared_stages import train_shared_stages, use_shared_stages
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero, wait
 from nlp_transfer.utils.logging import logger
@@ -82,9 +83,10 @@ def answer_fold(
         parts: trainings that share what is left of the budget, this one included.
     """
     rows, held_out = context.encoded.splits["train"], folds == fold
-    train_part = context.training_rows(recipe, select_documents(rows, ~held_out))
     use_shared_stages(context, recipe, part)
     with _quiet():
+        encoded = replace(context.encoded, splits={"train": select_documents(rows, ~held_out)})
+        train_part = rows_to_learn(context, recipe, encoded, part, fold, 2 * parts)
         config, pretrained, stages = context.start(recipe, fold)
         model = train(
             pretrained,

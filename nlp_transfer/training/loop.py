@@ -30,8 +30,8 @@ from nlp_transfer.training.objectives.target_scaling import fit_target_scaler
 from nlp_transfer.training.optimization.arguments import stage_arguments, stage_home
 from nlp_transfer.training.optimization.batch_size_finder import largest_micro_batch
 from nlp_transfer.training.optimization.batching import accumulation_steps
-from nlp_transfer.training.stage import StageRun, loss_of, recomputed
-from nlp_transfer.training.stored_stages import run_or_find_stage
+from nlp_transfer.training.optimization.stored_stages import found_or
+from nlp_transfer.training.stage import StageRun, loss_of, recomputed, run_stage
 from nlp_transfer.utils.device import decide_precision, say_if_slow
 from nlp_transfer.utils.distributed import (
     ProcessContext,
@@ -91,7 +91,7 @@ def train(
         )
         # Whatever came before, and in whichever process: the same adapters, the same dropout.
         set_seed(run.arguments.seed)
-        history.append(run_or_find_stage(run))
+        history.append(found_or(run_stage, run))
         _assert_same_weights(pretrained.model, process)
         keeper.keep(homes[index], pretrained.model, history[-1], is_last and folder.keeps_last)
     scaler.fold(pretrained.model)

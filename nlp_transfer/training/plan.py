@@ -42,7 +42,8 @@ def plan(config: Config, corpus: Corpus, path: Path) -> str:
     config = replace(config, strategy=recipes[-1].strategy)
     pretrained = with_pooling(pretrained, config.checkpoint.pooling)
     rows = len(encoded.splits["train"].labels)
-    batch_size, texts = config.training.batch_size, encoded.unlabeled_texts
+    batch_size = config.training.batch_size
+    texts = encoded.adapted_texts(corpus.folds is not None)
     stages = plan_stages(config.strategy, pretrained.anatomy, rows, batch_size, texts)
     return _describe_plan(pretrained, encoded, stages, config, path)
 

@@ -18,6 +18,7 @@ from nlp_transfer.tokenization.subsets import append_documents
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.loop import train
+from nlp_transfer.training.self_training import rows_to_learn
 from nlp_transfer.utils.logging import logger
 
 FEWEST_ROWS = 1_000  # with fewer, cross-validation withholds nothing
@@ -65,14 +66,15 @@ def train_held_out(
     A stage that is finished is on the disk; one that was interrupted goes on.
     """
     config, pretrained, stages = context.start(recipe)
-    rows = context.training_rows(recipe, context.train_rows)
+    folder = replace(context.folder, part="held_out")
+    rows = rows_to_learn(context, recipe, context.encoded, folder)
     trained = train(
         pretrained,
         replace(context.encoded, splits={**context.encoded.splits, "train": rows}),
         stages,
         context.metrics,
         config,
-        replace(context.folder, part="held_out"),
+        folder,
         context.for_fold(),
     )
     tested = ["test"] if "test" in withheld and config.evaluation.test else []

@@ -62,16 +62,17 @@ def forecast_recipe(
     train = context.training_rows(recipe, splits["train"])
     validation = None if corpus.folds is not None else splits.get("validation")
     rows = len(train.labels)
-    once = _training_seconds(timing, context, train, rows, validation)
+    trainings = 1 + recipe.self_training  # a teacher, and the recipe once more
+    once = trainings * _training_seconds(timing, context, train, rows, validation)
     folds, final = 0.0, once
     if corpus.folds is not None:
         count = int(corpus.folds.max()) + 1
-        part = _training_seconds(timing, context, train, rows - rows // count, None)
+        part = trainings * _training_seconds(timing, context, train, rows - rows // count, None)
         answers = timing.answering * inference_work(train, timing.width, tokens)
         folds = count * part + answers
     elif learns_from_withheld_rows(config, corpus):
         more = rows + sum(len(splits[name].labels) for name in corpus.withheld)
-        final += _training_seconds(timing, context, train, more, None)
+        final += trainings * _training_seconds(timing, context, train, more, None)
     measured = ["validation", *(["test"] if config.evaluation.test else [])]
     answered = [splits[name] for name in measured if name in splits]
     answering = sum(inference_work(split, timing.width, tokens) for split in answered)

@@ -79,7 +79,8 @@ class AdaptationTexts:
 def adaptation_texts(encoded: Encoded, seed: int) -> AdaptationTexts:
     """Those of train and those without labels, or these alone; a part of them is withheld."""
     parts = [] if encoded.unlabeled_alone else [encoded.splits["train"].inputs]
-    parts += [] if encoded.unlabeled is None else [encoded.unlabeled]
+    parts += [] if encoded.unlabeled is None else [encoded.unlabeled.inputs]
+    # Of windows each is a text.
     splits = [EncodedSplit(replace(p, windows=None), np.zeros(len(p)), 0) for p in parts]
     texts = splits[0] if len(splits) == 1 else append_documents(*splits)
     count = len(texts.labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from nlp_transfer.config.choices import Solver
-from nlp_transfer.config.schema import AugmentConfig, Config, TrainingConfig
+from nlp_transfer.config.schema import AugmentConfig, Config, StrategyConfig, TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
@@ -48,6 +48,25 @@ def refuse_augmenting_nothing(
             f"training.augment has no effect with strategy={config.strategy.name}: none of its "
             "stages reads the texts of train anew in every epoch. Leave it out, or choose another "
             "strategy (contrastive, full, probe_then_full).",
+        )
+
+
+def refuse_no_answers(strategy: StrategyConfig, corpus: Corpus) -> None:
+    """Stop before training where there is nothing that `strategy.self_training` could answer."""
+    if not strategy.self_training:
+        return
+    if corpus.unlabeled is None:
+        raise UserError(
+            ExitCode.CONFIG,
+            "strategy.self_training=true answers texts without labels, and there are none. Name "
+            "their file: dataset.unlabeled=more.csv.",
+        )
+    if not corpus.has_classes:
+        raise UserError(
+            ExitCode.CONFIG,
+            "strategy.self_training=true takes the likeliest label of a text for its own; expected "
+            f"one label a text, and dataset.problem={corpus.problem.name} has "
+            f"{corpus.problem.rows_have}. Leave it out.",
         )
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,11 +21,13 @@ from safetensors.torch import load_file, save_file
 from nlp_transfer.config.choices import Cache
 from nlp_transfer.tokenization.model_inputs import Inputs
 from nlp_transfer.training.history import StageHistory, history_of
-from nlp_transfer.training.stage import StageRun, run_stage
 from nlp_transfer.utils.cache import find_or_make, forget_the_oldest
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero, wait
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import logger
+
+if TYPE_CHECKING:
+    from nlp_transfer.training.stage import StageRun
 
 WEIGHTS, HISTORY = "learned.safetensors", "history.json"
 # Of `training`: what else than the stage itself decides which steps are taken.
@@ -33,8 +37,8 @@ READ = ("batch_size", "micro_batch_size", "schedule", "warmup", "weight_decay", 
 OF_LABELS = ("id2label", "label2id", "problem_type", "num_labels", "_name_or_path")
 
 
-def run_or_find_stage(run: StageRun) -> StageHistory:
-    """Train a stage, or give the model what an earlier run has learned in the same one."""
+def found_or(run_stage: Callable[[StageRun], StageHistory], run: StageRun) -> StageHistory:
+    """Give the model what an earlier run has learned in the same stage, or run it."""
     features = run.config.features
     if not run.loss.adapts or run.earlier or features.cache is Cache.off:
         return run_stage(run)
@@ -95,9 +99,9 @@ def _key(run: StageRun) -> str:
     for name, tensor in run.pretrained.model.state_dict().items():
         if anatomy.depth(name) <= anatomy.layers:
             digest.update(tensor.detach().cpu().contiguous().numpy())
-    train = None if run.encoded.unlabeled_alone else run.encoded.splits["train"].inputs
-    for inputs in (train, run.encoded.unlabeled):
-        _add(digest, inputs)
+    train, texts = run.encoded.splits["train"], run.encoded.unlabeled
+    for split in (None if run.encoded.unlabeled_alone else train, texts):
+        _add(digest, None if split is None else split.inputs)
     return digest.hexdigest()[:24]
 
 
