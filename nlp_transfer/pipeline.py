@@ -84,10 +84,11 @@ def run(
     callbacks: Sequence[TrainerCallback | type[TrainerCallback]] = (),
     loss: Loss | Callable[..., Any] | str | None = None,
 ) -> Result:
-    """Do all of it; a run that is finished already is reported.
+    """Do all of it; a run that is finished already is only read.
 
-    What is given beside the configuration is part of what the run is: other texts, or other code,
-    are another run in another folder.
+    Printed, the result is the summary that the command prints. What is given beside the
+    configuration is part of what the run is: other texts, or other code, are another run in another
+    folder.
 
     Args:
         config: as `compose` gives it.
@@ -110,6 +111,23 @@ def run(
     >>> run(config, data={"train": frame})  # doctest: +SKIP
     Result(reviews, accuracy 0.833 [0.750, 0.907] on cross-validation, 96 rows)
     """
+    return _run(config, data, metrics, callbacks, loss)
+
+
+def run_and_print(
+    config: Config,
+    data: Any = None,
+    metrics: Sequence[Metric | MetricFunction] = (),
+    callbacks: Sequence[TrainerCallback | type[TrainerCallback]] = (),
+    loss: Loss | Callable[..., Any] | str | None = None,
+) -> Result:
+    """As `run`, for commands: prints the summary before anything is uploaded."""
+    return _run(config, data, metrics, callbacks, loss, summary=True)
+
+
+def _run(
+    config: Config, data: Any, metrics: Any, callbacks: Any, loss: Any, summary: bool = False
+) -> Result:
     tables = None if data is None else tables_by_split(data)
     config = config if tables is None else with_tables(config, tables)
     if isinstance(loss, str):
@@ -118,7 +136,7 @@ def run(
     config = with_loss(config, extensions.loss)
     with libraries_as_before():
         setup = set_up(config, tables, extensions)
-        return show_plan(setup) if config.dry_run else complete(setup)
+        return show_plan(setup) if config.dry_run else complete(setup, summary=summary)
 
 
 def show_plan(setup: RunSetup) -> Result:
@@ -130,11 +148,12 @@ def show_plan(setup: RunSetup) -> Result:
     return Result(path, path / "model", {}, float("nan"))
 
 
-def complete(setup: RunSetup, report: bool = True) -> Result:
+def complete(setup: RunSetup, report: bool = True, summary: bool = False) -> Result:
     """Train, measure, export and upload, unless that is done already.
 
     Args:
-        report: draw the report, and print the summary.
+        report: draw the report.
+        summary: print it.
     """
     config = setup.config
     with open_run(config, setup.corpus.fingerprint, setup.process, setup.code) as folder:
@@ -150,6 +169,7 @@ def complete(setup: RunSetup, report: bool = True) -> Result:
         if setup.process.is_first:
             if report:
                 draw_report(folder.path)
+            if summary:
                 print(console.summary(folder.read(), figures, folder.path), flush=True)
             publish(config.hub, setup.corpus, folder.model)
     name, split = setup.metrics.best, setup.corpus.deciding_split

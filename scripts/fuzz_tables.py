@@ -202,6 +202,9 @@ def read_round(number: int, folder: Path, results: Any) -> None:
             outcome, fault = "traceback", traceback.format_exc()
         if peak() - before > MEGABYTES:
             outcome, fault = "memory", f"{peak() - before:.0f} MB more"
+        if fault:  # the next file takes the place of `current`
+            name = f"{len(list(folder.glob('fault-*')))}.{name}"
+            (folder / f"fault-{name}").write_bytes(content)
         results.put((outcome, name, time.monotonic(), fault))
 
     run()
@@ -228,7 +231,8 @@ def watch(number: int, folder: Path, kept: Path, counts: Counter[str]) -> float:
             return float(at)
         name, begun = file_name, at
         if outcome in ("traceback", "memory"):
-            keep(kept, folder, name, outcome, fault)
+            name = name.partition(".")[2]
+            keep(kept, folder / f"fault-{file_name}", name, outcome, fault)
         if outcome != "begin":
             counts[outcome] += 1
             counts[f"{name.partition('.')[2]} {outcome}"] += 1
@@ -238,14 +242,14 @@ def watch(number: int, folder: Path, kept: Path, counts: Counter[str]) -> float:
     worker.join()
     counts[outcome] += 1
     if name:
-        keep(kept, folder, name, outcome, "")
+        keep(kept, folder / f"current.{name}", name, outcome, "")
     return 0.0
 
 
-def keep(kept: Path, folder: Path, name: str, outcome: str, fault: str) -> None:
+def keep(kept: Path, file: Path, name: str, outcome: str, fault: str) -> None:
     number = len(list(kept.iterdir()))
     target = kept / f"{number:03}.{name}"
-    target.write_bytes((folder / f"current.{name}").read_bytes())
+    target.write_bytes(file.read_bytes())
     if fault:
         (kept / f"{number:03}.{name}.txt").write_text(fault, encoding="utf-8")
     last = fault.strip().splitlines()[-1][:200] if fault else ""

@@ -18,8 +18,6 @@ import random
 import re
 import resource
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,6 +25,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from started_server import StartedServer, started
 
 KEY = "a-key-of-this-measurement-only"
 BODY = json.dumps({"texts": ["a fine film", "søup"]}).encode()
@@ -48,11 +48,8 @@ PIECES = (
 )
 
 
-class Server:
+class Server(StartedServer):
     """A process, and what it uses."""
-
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process, self.port = process, port
 
     def connect(self, seconds: float = 60) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=seconds)
@@ -83,21 +80,11 @@ def served(arguments: argparse.Namespace) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder) / "keys"
         keys.write_text(KEY)
-        typed = ["serve", arguments.run, "--backend", arguments.backend, "--threads", "1"]
-        typed += ["--port", "0", "--api-key-file", str(keys)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nlp_transfer.cli", *typed], stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        try:
-            line = process.stderr.readline()
-            match = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            assert match, line + process.stderr.read()
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            yield Server(process, int(match[1]))
-        finally:
-            process.kill()
-            process.wait()
+        more = ("--backend", arguments.backend, "--threads", "1", "--api-key-file", str(keys))
+        with started("serve", arguments.run, *more) as server:
+            assert server.process.stderr is not None
+            threading.Thread(target=server.process.stderr.read, daemon=True).start()
+            yield Server(server.process, server.address, server.port)
 
 
 class Honest(threading.Thread):

@@ -14,7 +14,6 @@ import argparse
 import html
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from urllib.request import Request, urlopen
+
+from started_server import started
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -154,15 +155,10 @@ def for_the_docs() -> None:
         shoot(f"{home}/run/report.html", parts[0], 1000, 590)
         shoot(f"{home}/run/report.html#results", parts[1], 1000, 1330)
         _stack(parts, IMAGES / "report.png")
-        serve = [sys.executable, "-m", "nlp_transfer.cli", "serve", "run", "--port", "0"]
-        server = subprocess.Popen(serve, cwd=home, env=environment, stderr=subprocess.PIPE)
-        assert server.stderr is not None
-        url = server.stderr.readline().decode().split()[-1]
-        with page_with_text(url, REVIEW) as page:
+        serving = started("serve", "run", cwd=home, env=environment)
+        with serving as server, page_with_text(server.address, REVIEW) as page:
             for _ in range(2):
                 shoot(page, IMAGES / "serve.png", 900, 520)
-        server.terminate()
-        server.wait()
         _shoot_review(Path(home), environment)
 
 
@@ -172,14 +168,8 @@ def _shoot_review(home: Path, environment: dict[str, str]) -> None:
     program = [sys.executable, "-m", "nlp_transfer.cli"]
     suggest = [*program, "suggest", "run", "--file", "pool.csv"]
     subprocess.run(suggest, cwd=home, env=environment, check=True)
-    review = [*program, "review", "next.csv", "--run", "run", "--port", "0"]
-    server = subprocess.Popen(review, cwd=home, env=environment, stderr=subprocess.PIPE)
-    assert server.stderr is not None
-    url = re.search(r"http://\S+", server.stderr.readline().decode())
-    assert url is not None
-    shoot(url[0], IMAGES / "review.png", 900, 420)
-    server.terminate()
-    server.wait()
+    with started("review", "next.csv", "--run", "run", cwd=str(home), env=environment) as server:
+        shoot(server.address, IMAGES / "review.png", 900, 420)
 
 
 def main() -> None:

@@ -1,9 +1,8 @@
-"""Starts `nlp-transfer serve` and `review` as a person does, for tests."""
+"""Asks a server that `nlp-transfer serve` or `review` has started."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -11,17 +10,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-@dataclass(frozen=True)
-class Server:
+import started_server
+
+
+class Server(started_server.StartedServer):
     """A process that serves."""
-
-    process: subprocess.Popen[str]
-    port: int
 
     def ask(
         self, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -44,28 +42,16 @@ class Server:
 @contextmanager
 def served(folder: Path, *more: str) -> Iterator[Server]:
     """Started as a person does, with ONNX; killed at the end if it has not gone."""
-    with started("serve", str(folder), "--backend", "onnx", "--threads", "1", *more) as server:
+    typed = ("--backend", "onnx", "--threads", "1", *more)
+    with started("serve", str(folder), *typed) as server:
         yield server
 
 
 @contextmanager
 def started(*typed: str) -> Iterator[Server]:
     """A command that serves on any free port; killed at the end if it has not gone."""
-    command = [sys.executable, "-m", "nlp_transfer.cli", *typed]
-    if "--port" not in typed:
-        command += ["--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None and process.stdout is not None
-    try:
-        line = process.stderr.readline()
-        match = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-        assert match, line + process.stderr.read()
-        yield Server(process, int(match[1]))
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+    with started_server.started(*typed, stdout=subprocess.PIPE) as server:
+        yield Server(server.process, server.address, server.port)
 
 
 def until(noticed: Callable[[], bool]) -> None:

@@ -343,6 +343,9 @@ def test_nothing_is_written_but_a_temporary_folder_that_goes_with_the_estimator(
     assert [path.name for path in folder.iterdir()] == ["run"]  # no caches
     assert not list(Path.cwd().iterdir())
     assert capfd.readouterr().out == ""
+    shown = [str(model.report_), repr(model.report_), model.report_._repr_html_()]
+    assert not any(tempfile.gettempdir() in text for text in shown)
+    assert "save(FOLDER) keeps it" in shown[0] and "accuracy" in shown[0]
     del model
     gc.collect()
     assert temporary_folders() == before

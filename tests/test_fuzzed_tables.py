@@ -19,6 +19,14 @@ def test_a_real_file_is_read(name: str, tmp_path: Path) -> None:
     assert read(name, real_files()[name], tmp_path) == "read"
 
 
+def test_lengths_in_a_damaged_orc_file_get_no_memory(tmp_path: Path) -> None:
+    whole = real_files()["q.orc"]  # moved by three bytes, so that other numbers are lengths
+    damaged = whole[:2] + b"<\x17\xcd" + whole[2:12] + b"4" + whole[13:230] + whole[233:]
+    before = peak()
+    assert read("q.orc", damaged, tmp_path) == "refused"  # the library alone takes 7.7 GB
+    assert peak() - before < MEGABYTES
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(file=mutated_files())
 def test_a_damaged_file_is_read_or_refused_in_bounded_memory(

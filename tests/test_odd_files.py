@@ -49,12 +49,21 @@ from nlp_transfer.data.formats.registry import ReadOptions
 from nlp_transfer.data.sources import read_files
 from nlp_transfer.errors import UserError
 
+ACCENTS = CSV.replace("good", "très bien").replace("bad", "übel")
 QUOTED = "text,label\n" + "".join(f'"{text}","{label}"\n' for text, label in ROWS)
 
 
 def as_csv(rows: list[tuple[str, str]], separator: str = ",") -> bytes:
     """Without any quoting."""
     return "".join(f"{separator.join(row)}\n" for row in (("text", "label"), *rows)).encode()
+
+
+def with_a_bad_name(archive: bytes) -> bytes:
+    """A zip archive that says UTF-8 of a name that is not, before the content alone."""
+    content = bytearray(archive)
+    content[7] |= 8
+    content[30] = 255
+    return bytes(content)
 
 
 def arrow(**columns: Any) -> bytes:
@@ -206,7 +215,26 @@ READ = [
     Odd("UPPER.CSV", CSV.encode(), rows=LABELS),
 ]
 
+READ += [
+    Odd(
+        "utf_7.csv",
+        ACCENTS.encode("utf-7"),
+        {"encoding": "utf-7"},
+        ["très bien"] * 3 + ["übel"] * 3,
+    ),
+    Odd("utf_7_mark.csv", b"+/v8-" + ACCENTS.encode("utf-7"), {}, ["très bien"] * 3 + ["übel"] * 3),
+    Odd(
+        "utf_7_unnamed.csv",
+        ACCENTS.encode("utf-7"),
+        rows=["tr+AOg-s bien"] * 3 + ["+APw-bel"] * 3,
+        says="+AOg- is è, +APw- is ü); if it is, type dataset.encoding=utf-7",
+    ),
+    Odd("nul_name.jsonl", lines([{**row, "mo\0re": 1} for row in RECORDS]), rows=LABELS),
+    Odd("nul_name.parquet", parquet(text=TEXTS, label=LABELS, **{"mo\0re": TEXTS}), rows=LABELS),
+]
 REFUSED = [
+    Odd("not_utf_7.csv", ACCENTS.encode(), {"encoding": "utf-7"}, says="dataset.encoding=utf-8"),
+    Odd("bad_name.zip", with_a_bad_name(zipped(rows_csv=CSV)), says="member is not UTF-8"),
     Odd("joined.csv", CSV.encode() * 2, says="line 8: repeats the header"),
     Odd("cut_utf16.csv", CSV.encode("utf-16")[:-1], says="begins as a file in UTF-16"),
     Odd("cut.csv", (CSV + "é").encode()[:-1], says="line 8: not UTF-8"),

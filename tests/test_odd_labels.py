@@ -45,6 +45,11 @@ from nlp_transfer.utils.text import shortened
 SINGLE = {"problem": "single_label"}
 ONE_HOT = [[0, 1, 0], [1, 0, 0], [0, 0, 1]] * 2
 OF_ONE_HOT = ["y", "x", "z"] * 2
+WORDS = [
+    {"text": text, "toxic": "yes" if i % 2 else "No", "insult": " Y" if i % 3 else "f"}
+    for i, text in enumerate(TEXTS)
+]
+OF_WORDS = ["none", "toxic, insult", "insult", "toxic", "insult", "toxic, insult"]
 FIELDS = [{"toxic": i % 2, "insult": i % 3 // 2} for i in range(6)]
 
 
@@ -79,6 +84,7 @@ READ = [
         {"label": ["label.toxic", "label.insult"]},
         ["none", "label.toxic", "label.insult", "label.toxic", "none", "label.toxic, label.insult"],
     ),
+    Odd("yes.jsonl", lines(WORDS), {"label": ["toxic", "insult"]}, OF_WORDS),
     # lists of labels
     Odd("sets.jsonl", labelled([str(set(row)) if row else "set()" for row in LISTS]), rows=None),
     Odd("index.jsonl", written("Index({}, dtype='object')", LISTS), rows=OF_LISTS),
@@ -93,6 +99,15 @@ READ = [
     Odd("none.jsonl", labelled(["(none)", "(other)"] * 3), rows=["(none)", "(other)"] * 3),
 ]
 REFUSED = [
+    Odd(
+        "ja.jsonl",
+        lines(
+            [{**row, "toxic": "ja", "insult": x} for row, x in zip(WORDS, "10x10 ", strict=True)]
+        ),
+        {"label": ["toxic", "insult"]},
+        says="toxic: 6 of 6 rows (row 1: 'ja', row 2: 'ja', row 3: 'ja', …)\n"
+        "  insult: 2 of 6 rows (row 3: 'x', row 6: ' ')",
+    ),
     Odd("other_numbers.jsonl", labelled([[-1, 0, 1], [1, 0, 0]] * 3), says="neither a 0 or 1"),
     Odd("twos.jsonl", labelled([[2, 0, 1], [1, 0, 0]] * 3), says="neither a 0 or 1"),
     Odd("words.jsonl", labelled([["yes", "no", "no"], ["no", "yes", "yes"]] * 3), says="neither"),

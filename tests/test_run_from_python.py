@@ -25,7 +25,7 @@ from nlp_transfer.cli.main import main
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.memory import with_tables
 from nlp_transfer.errors import ExitCode
-from nlp_transfer.pipeline import Fitted, fit, prepare, set_up
+from nlp_transfer.pipeline import Fitted, fit, prepare, run_and_print, set_up
 from nlp_transfer.runs.folder import open_run
 from nlp_transfer.training.extensions import Extensions, with_loss
 
@@ -340,3 +340,14 @@ def test_what_had_no_effect_is_said(
 
 
 SOLVED = ("strategy=feature_extraction",)
+
+
+def test_run_prints_nothing_and_its_result_the_summary_once(
+    complete: tuple[Result, Tracker, Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = complete[2]
+    result = run(config, DATA, [agreement, LOWER], [Tracker()], focal)
+    assert capsys.readouterr().out == ""
+    assert str(result).count("Model: ") == 1
+    printed = run_and_print(config, DATA, [agreement, LOWER], [Tracker()], focal)
+    assert capsys.readouterr().out.strip() == str(printed)

@@ -18,12 +18,16 @@ from nlp_transfer.config.choices import Pooling
 from nlp_transfer.errors import UserError
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.verification import Claim, verify
+from nlp_transfer.features import solvers
 from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.features.linear_models import STRENGTHS, Table, solve
+from nlp_transfer.features.many_labels import ManyLabels
+from nlp_transfer.features.solvers import SOLVERS
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import choose_pooling, with_pooling
 from nlp_transfer.problems.multi_label import MULTI_LABEL
+from nlp_transfer.problems.registry import PROBLEMS
 from nlp_transfer.problems.regression import REGRESSION
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
@@ -250,3 +254,57 @@ def test_mean_pooling_that_cannot_be_is_refused_and_not_left_out(
     prepared.pretrained.model.config.model_type = "mpnet"
     with pytest.raises(UserError, match="not possible for mpnet"):
         with_pooling(prepared.pretrained, Pooling.mean)
+
+
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "soft"])
+def test_many_labels_at_once_are_the_regressions_of_scikit_learn(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, targets = made_up(600, 12)
+    x[:, 0] *= 30  # axes of very different lengths
+    counts = np.random.default_rng(1).uniform(0.5, 2, 600)
+    labels = {
+        "single_label": targets.argmax(axis=1),
+        "multi_label": (targets > 2).astype(np.int64),
+        "soft": np.exp(targets) / np.exp(targets).sum(axis=1, keepdims=True),
+    }[kind]
+    if kind == "multi_label":  # two labels that nothing tells apart
+        labels = np.concatenate([labels, np.zeros((600, 1), int), np.ones((600, 1), int)], axis=1)
+    if kind == "single_label":
+        labels = np.where(labels == 3, 4, labels)  # one that no row has
+    rows, outputs = Table(x, labels, counts), 14 if kind == "multi_label" else 12
+    few = SOLVERS[PROBLEMS[kind].solver].prepare(outputs)
+    solutions = [few(rows, strength) for strength in (0.03, 1.0)]
+    monkeypatch.setattr(solvers, "LARGE", 0)
+    many = SOLVERS[PROBLEMS[kind].solver].prepare(outputs)
+    for strength, expected in zip((0.03, 1.0), solutions, strict=True):
+        solution = many(rows, strength)
+        difference = solution.logits(x) - expected.logits(x)
+        assert np.abs(difference).max() < 1e-2
+        assert (solution.bias == expected.bias)[np.abs(expected.bias) == 100].all()
+
+
+def test_a_large_table_gets_the_strength_that_a_small_one_gets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, targets = made_up(300, 8)
+    rows = table(x, targets.argmax(axis=1))
+    strength, solution = solve(SINGLE_LABEL, 8, rows, None, seed=0)
+    monkeypatch.setattr(solvers, "LARGE", 0)
+    other, of_many = solve(SINGLE_LABEL, 8, rows, None, seed=0)
+    assert other == strength
+    assert np.abs(of_many.logits(x) - solution.logits(x)).max() < 1e-2
+
+
+def test_a_thousand_labels_take_few_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(3000) % 1000
+    x = generator.normal(size=(1000, 32))[labels] + 0.7 * generator.normal(size=(3000, 32))
+    evaluations = []
+    whole = ManyLabels._loss
+    monkeypatch.setattr(
+        ManyLabels, "_loss", lambda self, s: evaluations.append(1) or whole(self, s)
+    )
+    solution = SOLVERS["logistic"].prepare(1000)(table(x, labels), 1.0)
+    assert (solution.logits(x).argmax(axis=1) == labels).mean() > 0.9
+    assert len(evaluations) < 60

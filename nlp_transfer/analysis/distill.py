@@ -31,7 +31,7 @@ from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.export.references import of_run
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.student import encoder_layers, write_student
-from nlp_transfer.pipeline import run
+from nlp_transfer.pipeline import run_and_print
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.training.objectives.teacher import DISTILLATION
 from nlp_transfer.utils.hashing import digest_of
@@ -119,7 +119,7 @@ def distill(folder: Path, request: DistillRequest) -> Distilled:
     start = _start(folder, request)
     if not start.is_dir():
         write_student(folder / "model", request.layers, start)
-    student = open_finished(run(_config(config, folder, start, mean, request)).folder)
+    student = open_finished(run_and_print(_config(config, folder, start, mean, request)).folder)
     split = common_split([teacher, student])
     times = _times([teacher.folder, student.folder], request.threads)
     sides = (

@@ -23,7 +23,7 @@ from nlp_transfer.evaluation.intervals.significance import (
     draw_scores,
 )
 from nlp_transfer.evaluation.registry import greater_is_better
-from nlp_transfer.pipeline import run
+from nlp_transfer.pipeline import run_and_print
 from nlp_transfer.utils.text import aligned, with_interval
 
 
@@ -69,7 +69,7 @@ def learning_curve(overrides: Sequence[str], config_dir: Path | None = None) -> 
     _refuse(config)
     corpus = load_run_corpus(config)
     sizes = parts(len(corpus.splits["train"]), len(corpus.labels))
-    runs = [open_finished(run(_part(config, size, sizes[-1])).folder) for size in sizes]
+    runs = [open_finished(run_and_print(_part(config, size, sizes[-1])).folder) for size in sizes]
     return _curve(runs, sizes)
 
 

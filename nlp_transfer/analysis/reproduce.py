@@ -19,7 +19,7 @@ from nlp_transfer.data.memory import Tables, tables_by_split
 from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import Metric
-from nlp_transfer.pipeline import run
+from nlp_transfer.pipeline import run_and_print
 from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE, adopt
 from nlp_transfer.runs.identity import CodeDigests, different_code, given_code
 from nlp_transfer.runs.predictions import read_predictions
@@ -89,7 +89,7 @@ def repeat(
         if not ((into / RUN_FILE).is_file() and (into / CONFIG_FILE).is_file()):
             decisions, code = before.about.get("decisions", {}), before.about.get(CODE, {})
             adopt(into, config, before.about["corpus"], decisions, code)
-        run(config, data, metrics, callbacks, loss)
+        run_and_print(config, data, metrics, callbacks, loss)
     after = open_finished(into)
     return Repeated(before, after, different, list(_changed(before, after)))
 

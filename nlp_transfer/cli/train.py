@@ -174,12 +174,12 @@ def _compose_and_run(tree: DictConfig) -> float:
         refuse_unreachable_checkpoint(config.checkpoint.name, config.checkpoint.revision)
         # These import torch, which `--help` and a finished run need not wait for.
         with quick_imports():
-            from nlp_transfer.pipeline import run
+            from nlp_transfer.pipeline import run_and_print
             from nlp_transfer.training.forecast.budget import command_began
             from nlp_transfer.training.optimization.signals import handle_signals
 
         with handle_signals(), command_began(_BEGAN[-1]):
-            result = run(config)
+            result = run_and_print(config)
     except (UserError, OSError) as error:
         refusal = of_the_disk(error) if isinstance(error, OSError) else error
         if refusal is None:
@@ -196,10 +196,10 @@ def _compose_and_run(tree: DictConfig) -> float:
 
 
 def _show_finished(config: Config) -> float | None:
-    """Print the summary of a run that is finished already, as `pipeline.run` does, without torch.
+    """Print the summary of a run that is finished already, as `run_and_print` does, without torch.
 
     Returns:
-        The metric that chose; None: there is something to do, which is for `pipeline.run`.
+        The metric that chose; None: there is something to do, which is for the pipeline.
     """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several or config.overwrite or config.dry_run or config.hub != HubConfig():

@@ -20,7 +20,13 @@ from datasets import Dataset, DatasetDict, load_dataset
 from nlp_transfer.config.schema import DatasetConfig
 from nlp_transfer.data.columns import cells_of
 from nlp_transfer.data.formats.read import lines_of, open_table
-from nlp_transfer.data.formats.registry import ReadOptions, Window, is_table_name, require_reader
+from nlp_transfer.data.formats.registry import (
+    ReadOptions,
+    Window,
+    is_table_name,
+    require_reader,
+    unique_names,
+)
 from nlp_transfer.data.table import no_lines
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.network import use_cache_if_unreachable
@@ -224,7 +230,7 @@ def _one_table(windows: list[Window], path: Path, options: ReadOptions) -> pa.Ta
             if options.columns and not any(_root(c, name) for c in options.columns):
                 continue  # nobody asks for it
             raise _not_one_type(cells, name, path, options, error) from error
-    return pa.table(columns)
+    return pa.table(columns).rename_columns(unique_names(list(columns)))
 
 
 def _root(name: str, column: str) -> bool:

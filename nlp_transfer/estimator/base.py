@@ -173,7 +173,9 @@ class TextEstimator(BaseEstimator):
         extensions = Extensions.of(self.metrics, self.callbacks, self.loss)
         config = with_loss(config, extensions.loss)
         with libraries_as_before(), nullcontext() if self.verbose else warnings_only():
-            return complete(set_up(config, tables, extensions), report=self.verbose).folder
+            return complete(
+                set_up(config, tables, extensions), report=self.verbose, summary=self.verbose
+            ).folder
 
     def _config(self, problem: str) -> Config:
         """The configuration of the parameters; overrides win.

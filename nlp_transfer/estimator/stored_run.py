@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import weakref
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class StoredRun:
     def __init__(self, folder: Path, temporary: Path | None = None) -> None:
         self.folder = folder
         self._classifier: Classifier | None = None
+        self._is_temporary = temporary is not None
         if temporary is not None:
             remove_with(self, temporary)
 
@@ -40,7 +42,7 @@ class StoredRun:
     @property
     def result(self) -> Result:
         """The figures of the run."""
-        return Result.read(self.folder)
+        return replace(Result.read(self.folder), temporary=self._is_temporary)
 
     def __getstate__(self) -> dict[str, Any]:
         content = io.BytesIO()

@@ -8,6 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from nlp_transfer.features.many_labels import (
+    Loss,
+    ManyLabels,
+    Targets,
+    sigmoid_loss,
+    softmax_loss,
+)
+
+LARGE = 300_000  # rows times labels, from which on scikit-learn takes many times as long
 PRECISE = 1e-6  # the gradient at which a logistic regression counts as solved
 NEVER = -100.0  # a logit
 
@@ -49,15 +58,59 @@ class HeadSolver:
     """From logits [rows, labels] and rows to a loss [rows]."""
 
 
+def is_large(rows: Table, outputs: int) -> bool:
+    """Whether the labels are solved together, in single precision.
+
+    Not of two labels: one softmax over both has another penalty than scikit-learn's one row.
+    """
+    return outputs > 2 and len(rows.x) * outputs > LARGE
+
+
+def _prepare_together(outputs: int, loss: Loss) -> Solve:
+    """All labels at once, for many of them; a label without a yes is never the answer."""
+    last: list[tuple[Table, np.ndarray, ManyLabels]] = []
+
+    def solve(rows: Table, strength: float) -> Linear:
+        if not last or last[0][0] is not rows:
+            last[:] = [(rows, *_together(rows, loss))]
+        _, columns, problem = last[0]
+        weight, bias = problem.solve(strength)
+        if loss is softmax_loss:  # what is added to all labels changes nothing
+            weight, bias = weight - weight.mean(axis=0), bias - bias.mean()
+        solution = Linear(np.zeros((outputs, weight.shape[1])), np.full(outputs, NEVER))
+        if rows.labels.ndim > 1 and loss is sigmoid_loss:
+            solution.bias[rows.labels.all(axis=0)] = -NEVER
+        solution.weight[columns], solution.bias[columns] = weight, bias
+        return solution
+
+    return solve
+
+
+def _together(rows: Table, loss: Loss) -> tuple[np.ndarray, ManyLabels]:
+    """The labels that there is something to learn of, and their problem."""
+    counts = rows.counts if rows.counts.ndim > 1 else rows.counts[:, None]
+    if rows.labels.ndim == 1:
+        columns, labels = np.unique(rows.labels, return_inverse=True)
+    else:
+        some, every = rows.labels.any(axis=0), rows.labels.all(axis=0)
+        columns = np.flatnonzero(some & ~every if loss is sigmoid_loss else some)
+        labels = rows.labels[:, columns].astype(np.float32)
+        counts = counts[:, columns] if counts.shape[1] > 1 else counts
+    targets = Targets(labels, counts.astype(np.float32))
+    return columns, ManyLabels(rows.x, targets, len(columns), loss)
+
+
 def _logistic() -> LogisticRegression:
     return LogisticRegression(tol=PRECISE, max_iter=5000, warm_start=True)
 
 
 def _prepare_logistic(outputs: int) -> Solve:
     """One softmax over the labels; a label that has no row is never the answer."""
-    model = _logistic()
+    model, together = _logistic(), _prepare_together(outputs, softmax_loss)
 
     def solve(rows: Table, strength: float) -> Linear:
+        if is_large(rows, outputs):
+            return together(rows, strength)
         if hasattr(model, "coef_") and len(model.classes_) != len(np.unique(rows.labels)):
             del model.coef_  # a fold without a row of some label: nothing to start from
         model.set_params(C=strength).fit(rows.x, rows.labels, rows.counts)
@@ -84,9 +137,11 @@ def _log_loss(logits: np.ndarray, rows: Table) -> np.ndarray:
 
 def _prepare_logistic_soft(outputs: int) -> Solve:
     """Against a distribution: each row once for every label that has a share, counting that."""
-    solve = _prepare_logistic(outputs)
+    solve, together = _prepare_logistic(outputs), _prepare_together(outputs, softmax_loss)
 
     def solve_soft(rows: Table, strength: float) -> Linear:
+        if is_large(rows, outputs):
+            return together(rows, strength)
         row, label = np.nonzero(rows.labels)
         shares = rows.labels[row, label] * rows.counts[row]
         return solve(Table(rows.x[row], label, shares), strength)
@@ -101,8 +156,11 @@ def _soft_log_loss(logits: np.ndarray, rows: Table) -> np.ndarray:
 def _prepare_logistic_by_label(outputs: int) -> Solve:
     """Each label by itself, yes or no."""
     models = [_logistic() for _ in range(outputs)]
+    together = _prepare_together(outputs, sigmoid_loss)
 
     def solve(rows: Table, strength: float) -> Linear:
+        if is_large(rows, outputs):
+            return together(rows, strength)
         parts = [
             _yes_or_no(model.set_params(C=strength), rows, column)
             for column, model in enumerate(models)

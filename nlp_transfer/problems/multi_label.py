@@ -19,8 +19,11 @@ from nlp_transfer.problems.base import (
 )
 from nlp_transfer.problems.registry import PROBLEMS, register_problem
 
-YES_AND_NO = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
-YES_AND_NO |= {"false": False, "true": True}
+YES_AND_NO = {
+    **dict.fromkeys(("0", "0.0", "false", "no", "n", "f"), False),
+    **dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), True),
+}
+SHOWN = 3  # other cells of a column
 
 
 @register_problem
@@ -50,15 +53,21 @@ class MultiLabel(Problem):
         return Parsed(lists, wrong, "values other than names or integers among its labels")
 
     def read_columns(self, columns: Mapping[str, Cells]) -> Parsed:
-        """The names of the columns that hold 1."""
+        """The names of the columns that hold yes."""
         answers = {name: [_yes_or_no(cell) for cell in cells] for name, cells in columns.items()}
-        for name, cells in columns.items():
-            if None in answers[name]:
-                row = answers[name].index(None)
-                raise refuse(
-                    f"The column {name!r} of dataset.label={list(columns)} must hold 0 or 1; row "
-                    f"{row + 1} holds {cells[row]!r}."
-                )
+        other = {
+            name: [row for row, yes in enumerate(of) if yes is None] for name, of in answers.items()
+        }
+        if any(other.values()):
+            lines = [
+                f"\n  {name}: {_others(rows, columns[name])}"
+                for name, rows in other.items()
+                if rows
+            ]
+            raise refuse(
+                f"Every column of dataset.label={list(columns)} must hold 0 or 1 (or false or "
+                f"true, no or yes). Found other cells:{''.join(lines)}"
+            )
         rows = len(next(iter(columns.values())))
         return Parsed([[name for name in columns if answers[name][row]] for row in range(rows)], [])
 
@@ -119,7 +128,13 @@ class MultiLabel(Problem):
 
 
 def _yes_or_no(cell: Any) -> bool | None:
-    return YES_AND_NO.get(str(cell).strip())
+    return YES_AND_NO.get(str(cell).strip().lower())
+
+
+def _others(rows: Sequence[int], cells: Cells) -> str:
+    """How many cells are neither yes nor no, and the first of them."""
+    first = ", ".join(f"row {row + 1}: {cells[row]!r}" for row in rows[:SHOWN])
+    return f"{len(rows)} of {len(cells)} rows ({first}{', …' if len(rows) > SHOWN else ''})"
 
 
 def _is_name(label: Any) -> bool:

@@ -18,8 +18,12 @@ WEAKEST = 10
 INTERVALS = "95% bootstrap intervals over documents"
 
 
-def summary(run: dict[str, Any], metrics: dict[str, Any], folder: Path) -> str:
-    """The end of a run on the terminal, from `run.json` and `metrics.json`."""
+def summary(run: dict[str, Any], metrics: dict[str, Any], folder: Path | None) -> str:
+    """The end of a run on the terminal, from `run.json` and `metrics.json`.
+
+    Args:
+        folder: None: a temporary one, of an estimator.
+    """
     parts = (
         _candidate_lines(run.get("ladder", [])),
         _stage_lines(run),
@@ -191,13 +195,20 @@ def verifier(verified: dict[str, Any]) -> str:
     return "a new process" if verified.get("fresh_process", True) else "the process of the run"
 
 
-def _folder_lines(run: dict[str, Any], folder: Path) -> Iterator[str]:
-    verified, model = run["verified"], folder / "model"
-    yield f"Model: {model}"
-    yield from wrapped(
-        f"  Verified: {verifier(verified)} predicted {verified['rows']} texts from this folder; "
+def _folder_lines(run: dict[str, Any], folder: Path | None) -> Iterator[str]:
+    verified = run["verified"]
+    where = "its folder" if folder is None else "this folder"
+    sentence = (
+        f"  Verified: {verifier(verified)} predicted {verified['rows']} texts from {where}; "
         f"the probabilities agree within {verified['difference']:.1e}."
     )
+    if folder is None:
+        yield "Model: lasts as long as this object; save(FOLDER) keeps it"
+        yield from wrapped(sentence)
+        return
+    model = folder / "model"
+    yield f"Model: {model}"
+    yield from wrapped(sentence)
     yield f"  transformers.pipeline('text-classification', '{model}')"
     if (folder / REPORT_FILE).is_file():
         yield f"Report: {folder / REPORT_FILE}"

@@ -48,6 +48,8 @@ class Result:
     """What the folder held before: absent, unfinished or finished."""
     chosen_by: str = ""
     """The name of the metric that `best` is."""
+    temporary: bool = field(default=False, compare=False)
+    """Whether the folder goes with the estimator that made it."""
 
     @classmethod
     def read(cls, folder: str | Path) -> Result:
@@ -96,7 +98,8 @@ class Result:
         if not self.metrics:
             return repr(self)
         run = read_json(self.folder / RUN_FILE)
-        return console.summary(run, self.metrics, self.folder).strip("\n")
+        folder = None if self.temporary else self.folder
+        return console.summary(run, self.metrics, folder).strip("\n")
 
     def __repr__(self) -> str:
         if not self.metrics:
@@ -104,8 +107,9 @@ class Result:
         split = reported_split(self.metrics)
         figures = self.metrics[split]
         name = self.chosen_by if self.chosen_by in figures["metrics"] else [*figures["metrics"]][0]
+        folder = "" if self.temporary else f"{self.folder}, "
         return (
-            f"Result({self.folder}, {name} {with_interval(name, figures)} on "
+            f"Result({folder}{name} {with_interval(name, figures)} on "
             f"{split_title(split)}, {figures['rows']:,} rows)"
         )
 
@@ -125,10 +129,10 @@ class Result:
             + "</tr>"
             for name in names
         )
-        folder = html.escape(str(self.folder))
+        folder = "" if self.temporary else f"Run: <code>{html.escape(str(self.folder))}</code>. "
         return (
             f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            f"<p>Run: <code>{folder}</code>. <code>result.show()</code> shows the report.</p>"
+            f"<p>{folder}<code>result.show()</code> shows the report.</p>"
         )
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlp_transfer.data.formats.arrow_types import plain_types
+from nlp_transfer.data.formats.orc import stream_of
 from nlp_transfer.data.formats.registry import (
     WINDOW,
     ReadOptions,
@@ -59,13 +60,9 @@ def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Wind
 @register_reader("orc", ".orc")
 def read_orc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
     """Stripes in windows."""
-    from pyarrow import orc
-
     del name
-    table = orc.ORCFile(_seekable(file))
-    yield from _windows(
-        (table.read_stripe(i) for i in range(table.nstripes)), table.schema, options
-    )
+    batches = stream_of(_seekable(file))
+    yield from _windows(batches, next(batches).schema, options)
 
 
 def _windows(batches: Any, schema: pa.Schema, options: ReadOptions) -> Iterator[pa.Table]:

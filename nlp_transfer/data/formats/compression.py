@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -76,7 +76,7 @@ def _unpacked(path: Path, raw: BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
         case _:
             with zipfile.ZipFile(raw) as archive:
                 member = _only_member(archive, path)
-                with archive.open(member) as inner:
+                with _opened(archive, member) as inner:
                     yield cast(BinaryIO, inner), member.filename
 
 
@@ -99,6 +99,13 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     if members[0].flag_bits & 1:
         raise UserError(ExitCode.DATA, f"{path} is encrypted. Unpack it and name the file.")
     return members[0]
+
+
+def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return archive.open(member)
+    except UnicodeDecodeError as error:  # the name before the content, unlike that of the index
+        raise zipfile.BadZipFile("the name of its member is not UTF-8") from error
 
 
 def _is_added(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,9 @@ MARKS = (
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"+/v8", "utf-7"),
 )
+UTF_7 = re.compile(rb"\+[A-Za-z0-9+/]{3,}-")  # letters as ASCII: +AOk- is é
 # How files that are no text begin, what they are, and how their names end.
 NOT_TEXT = (
     (b"\x1f\x8b", "compressed by gzip", ".gz"),
@@ -48,18 +51,41 @@ def decoded(
         UserError: if it is no text file at all.
     """
     source: Any = file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file))
-    head = source.peek(64)[:64]
+    begin = source.peek(64)
+    head = begin[:64]
     for start, what, suffix in NOT_TEXT:
         if head.startswith(start) and any(byte < 9 or byte > 126 for byte in head):
             raise UserError(
                 ExitCode.DATA, f"{name} is {what}, no text: such a name ends in {suffix}."
             )
     encoding = _encoding_by_mark(head) or options.encoding or "utf-8"
+    if encoding == "utf-8":
+        _note_utf_7(begin, options)
     text = io.TextIOWrapper(source, encoding=encoding, newline=newline)
     try:
         yield text
     finally:
         text.detach()  # the file is the caller's to close
+
+
+def _note_utf_7(begin: bytes, options: ReadOptions) -> None:
+    """Say that texts have letters of UTF-7, which are ASCII in UTF-8."""
+    letters = {sign: _in_utf_7(sign) for sign in UTF_7.findall(begin)} if begin.isascii() else {}
+    read = [f"{sign.decode()} is {letter}" for sign, letter in letters.items() if letter]
+    if len(read) > 1:
+        options.note(
+            f"it looks like UTF-7 ({', '.join(read[:3])}); if it is, type "
+            f"{options.assigned('encoding', 'utf-7')}"
+        )
+
+
+def _in_utf_7(sign: bytes) -> str:
+    """The letters, or nothing where it is something else."""
+    try:
+        letters = sign.decode("utf-7")
+    except UnicodeDecodeError:
+        return ""
+    return letters if letters.isalpha() and not letters.isascii() else ""
 
 
 def _encoding_by_mark(head: bytes) -> str | None:
@@ -82,7 +108,8 @@ def not_decodable(name: str, error: UnicodeDecodeError, options: ReadOptions) ->
             f"{name} is no text file: it has bytes that no text has. Name a file of text.",
         )
     where = "" if line is None else f", line {line}"
-    guess = next((g for g in GUESSES if _decodes(content, g)), GUESSES[0])
+    guesses = ("utf-8", *GUESSES) if options.encoding else GUESSES
+    guess = next((g for g in guesses if _decodes(content, g)), GUESSES[0])
     sample = "" if not content else f" (read as {guess}: {content.decode(guess, 'replace')[:60]!r})"
     return UserError(
         ExitCode.DATA,

@@ -146,7 +146,11 @@ def without_compression(name: str) -> str:
 
 
 def unique_names(names: list[str]) -> list[str]:
-    """Column names; one that occurs several times gets its position: `b (column 2)`."""
+    """Column names; one that occurs several times gets its position: `b (column 2)`.
+
+    The libraries behind end a name at a NUL sign, so it becomes a space.
+    """
+    names = [name.replace("\0", " ") for name in names]
     return [
         name if names.count(name) == 1 else f"{name} (column {position})".strip()
         for position, name in enumerate(names, start=1)
