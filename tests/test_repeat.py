@@ -72,7 +72,7 @@ def test_what_auto_decided_is_read(finished: Path, monkeypatch: pytest.MonkeyPat
         records.append(json.loads(Path("before-repeat/run.json").read_text()))
         raise UserError(ExitCode.STOPPED, "seen enough")
 
-    monkeypatch.setattr("nlp_transfer.analysis.reproduce.run", looked_at)
+    monkeypatch.setattr("nlp_transfer.analysis.reproduce.run_and_print", looked_at)
     for _ in range(2):  # interrupted, it goes on with the same
         with pytest.raises(UserError, match="seen enough"):
             repeat(before)
