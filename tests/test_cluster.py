@@ -92,11 +92,11 @@ def test_workers_give_the_answers_of_one_machine_and_only_missing_blocks_are_ans
 
 @pytest.mark.slow
 def test_a_text_that_is_none_is_one_message_from_the_worker(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "numbers.parquet"
     pq.write_table(pa.table({"body": [["a", "list"]]}), source)
-    code, message = refusal(capsys, model, source, tmp_path / "out")
+    code, message = refusal(capfd, model, source, tmp_path / "out")
     assert code == ExitCode.DATA
     assert message.count("Error: ") == len(message.splitlines()) == 1
     assert "A text is expected, found" in message

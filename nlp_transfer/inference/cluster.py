@@ -176,19 +176,20 @@ def _answered(model: Path, job: ClusterJob, blocks: Sequence[Block]) -> Iterator
         actor = ray.remote(_Answerer).options(
             num_cpus=min(job.threads, cpus), max_restarts=RETRIES, max_task_retries=RETRIES
         )
-        files = ray.put(_contents(model, job.backend))
-        workers = [actor.remote(files, job) for _ in range(min(count, len(blocks)))]
+        # With each block: of constructors' arguments that it could lose, Ray warns on the terminal.
+        files = [ray.put(_contents(model, job.backend))]
+        workers = [actor.remote(job) for _ in range(min(count, len(blocks)))]
         waiting = iter(blocks)
         pending = {}
         for worker in [*workers] * AHEAD:
             for block in _next(waiting):
-                pending[worker.answer.remote(block)] = worker, block
+                pending[worker.answer.remote(files, block)] = worker, block
         while pending:
             [ready], _ = ray.wait(list(pending))
             worker, block = pending.pop(ready)
             yield block, _result(ray, ready)
             for following in _next(waiting):
-                pending[worker.answer.remote(following)] = worker, following
+                pending[worker.answer.remote(files, following)] = worker, following
 
 
 def _next(blocks: Iterator[Block]) -> list[Block]:
@@ -241,17 +242,28 @@ def _contents(model: Path, backend: str) -> dict[str, bytes]:
 class _Answerer:
     """A worker: it opens the model once, and answers blocks."""
 
-    def __init__(self, files: dict[str, bytes], job: ClusterJob) -> None:
+    def __init__(self, job: ClusterJob) -> None:
         self.job = job
+        self.classifier: Classifier | None = None
+
+    def _open(self, files: dict[str, bytes]) -> Classifier:
         with tempfile.TemporaryDirectory(prefix="nlp_transfer-") as name:
             for path, content in files.items():
                 target = Path(name, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
-            self.classifier = Classifier.load(name, job.backend, job.threads)
+            return Classifier.load(name, self.job.backend, self.job.threads)
 
-    def answer(self, block: Block) -> int:
-        """Write the part of a block, which is there when it is whole; rows without a text."""
+    def answer(self, stored: list[Any], block: Block) -> int:
+        """Write the part of a block, which is there when it is whole; rows without a text.
+
+        Args:
+            stored: where Ray has the files of the model.
+        """
+        import ray
+
+        if self.classifier is None:
+            self.classifier = self._open(*ray.get(stored))
         system, part = fsspec.core.url_to_fs(block.part)
         place = PurePosixPath(part)
         partial = str(place.with_name(f"{PARTIAL}{uuid.uuid4().hex}"))
