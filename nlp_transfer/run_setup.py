@@ -29,7 +29,7 @@ from nlp_transfer.training.objectives.refusals import (
     refuse_unfitting,
 )
 from nlp_transfer.utils.device import decide_precision
-from nlp_transfer.utils.distributed import assert_same_on_all_ranks, join
+from nlp_transfer.utils.distributed import as_launched, assert_same_on_all_ranks, join
 from nlp_transfer.utils.logging import logger
 
 
@@ -44,6 +44,7 @@ def set_up(
     refuse_unknown_metrics(config.evaluation)
     code = extensions.digests()
     refuse_unhashable(code, config)
+    config = as_launched(config)
     process = join(config.training)
     corpus = load_run_corpus(config, tables)
     assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -57,6 +58,11 @@ def largest_difference_of_two_processes(words: list[str], folder: Path) -> float
     assert two.returncode == 0, two.stderr
     run(compose(*words, f"run_dir={folder / 'one'}"))
     one, two = (load_file(folder / n / "model/model.safetensors") for n in ("one", "two"))
+    return largest_difference(one, two)
+
+
+def largest_difference(one: dict[str, Any], two: dict[str, Any]) -> float:
+    """Of any weight."""
     return max(float((one[name] - two[name]).abs().max()) for name in one)
 
 

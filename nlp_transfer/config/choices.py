@@ -18,6 +18,15 @@ class Precision(Enum):
     """float16 for matrix products, with loss scaling; needs a GPU."""
 
 
+class Parallel(Enum):
+    """How several processes train one model."""
+
+    ddp = "ddp"
+    """Each holds the whole model."""
+    fsdp = "fsdp"
+    """Each holds a slice of every weight, gradient and moment (FSDP2)."""
+
+
 class Schedule(Enum):
     """How the learning rate falls after the warm-up."""
 

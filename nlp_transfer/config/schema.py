@@ -17,6 +17,7 @@ from nlp_transfer.config.choices import (
     LongText,
     OnLeak,
     OnUnusable,
+    Parallel,
     Pooling,
     Precision,
     Quoting,
@@ -277,6 +278,8 @@ class TrainingConfig:
     """Rows of one optimizer step, over all processes."""
     micro_batch_size: int | str | None = None
     """Rows of one forward pass of one process; auto: as many as fit into memory; null: all."""
+    parallel: Parallel = Parallel.ddp
+    """How several processes train one model; fsdp is for one that does not fit into each."""
     precision: Precision = Precision.auto
     """The arithmetic of the training step."""
     schedule: Schedule = Schedule.linear
@@ -450,6 +453,7 @@ NOT_PART_OF_THE_RESULT = (
     "features.folder",
     "features.keep_gb",
     "features.max_gb",
+    "training.parallel",
     "training.threads",
     "training.progress",
     "training.checkpoint_minutes",

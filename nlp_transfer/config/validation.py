@@ -10,9 +10,12 @@ from typing import Any
 
 from nlp_transfer.config.choices import (
     Adapt,
+    Cache,
     ClassWeights,
     Cut,
     LongText,
+    Parallel,
+    Precision,
     Thresholds,
     WindowPooling,
 )
@@ -59,6 +62,7 @@ def impossible(config: Config, in_memory: bool = False) -> Iterator[str]:
     yield from impossible_cuts(dataset)
     yield from impossible_long_texts(config)
     yield from _impossible_training(config.training)
+    yield from impossible_with_fsdp(config)
     yield from _impossible_augmentation(config)
     yield from impossible_texts(config)
     yield from impossible_hub(config.hub)
@@ -266,6 +270,26 @@ def _impossible_training(training: TrainingConfig) -> Iterator[str]:
     if unknown:
         trackers = ", ".join(TRACKERS)
         yield f"training.report_to: {unknown[0]!r} is not a tracker; there are {trackers}."
+
+
+def impossible_with_fsdp(config: Config) -> Iterator[str]:
+    """What needs the whole model in each process."""
+    training = config.training
+    if training.parallel is not Parallel.fsdp:
+        return
+    instead = {
+        "training.compile=true": (training.compile, "leave it out"),
+        "training.precision=fp16": (training.precision is Precision.fp16, "use bf16 or fp32"),
+        "training.micro_batch_size=auto": (training.micro_batch_size == AUTO, "name a number"),
+        "strategy.max_minutes": (config.strategy.max_minutes is not None, "leave it out"),
+        "features.cache=on": (config.features.cache is Cache.on, "leave it out"),
+    }
+    for key, (is_asked, advice) in instead.items():
+        if is_asked:
+            yield (
+                f"{key} needs the whole model in each process, and training.parallel=fsdp spreads "
+                f"it over them: {advice}."
+            )
 
 
 def _impossible_class_weights(weights: Any) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from nlp_transfer.models.checkpoints.parts import (
 )
 from nlp_transfer.models.loading import LOADING_FAILS_WITH, evaluating
 from nlp_transfer.models.shortcuts.last_layer import shortened
+from nlp_transfer.models.shortcuts.sharding import is_sharded
 from nlp_transfer.models.tokenizers import longest_input, take_literally
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.tokenization.encoding import Collator, collator_of, encode_texts
@@ -58,11 +60,17 @@ def predict_logits(
     """
     batches = plan_inference(inputs.lengths, max_tokens or tokens_at_once(model.device))
     mine = batches if process is None else batches[process.rank :: process.world_size]
+    # Of a model that is spread over processes, each forward pass needs them all.
+    together = process is not None and is_sharded(model)
+    rounds = math.ceil(len(batches) / process.world_size) if together else len(mine)
     answers = []
     with evaluating(model), shortened(model):
-        for rows in mine:
+        for number in range(rounds):
+            rows = mine[number] if number < len(mine) else batches[0]
             batch = {name: t.to(model.device) for name, t in collator.pad(inputs, rows).items()}
-            answers.append((rows, model(**batch).logits.float().cpu().numpy()))
+            logits = model(**batch).logits.float().cpu().numpy()
+            if number < len(mine):
+                answers.append((rows, logits))
     if process is not None:
         answers = gather(answers, process)
     logits = np.full((len(inputs), model.config.num_labels), np.nan, dtype=np.float32)

@@ -41,6 +41,7 @@ from nlp_transfer.models.checkpoints.parts import (
 )
 from nlp_transfer.models.head import adapt_head, labels_of, set_labels
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
+from nlp_transfer.models.shortcuts.sharding import is_sharded
 from nlp_transfer.models.tokenizers import longest_input
 from nlp_transfer.network import use_cache_if_unreachable
 from nlp_transfer.problems import Problem
@@ -177,7 +178,9 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), fast_linear_maps(model):
+        # What is put together in inference mode could not be trained with afterwards.
+        without_gradients = torch.no_grad() if is_sharded(model) else torch.inference_mode()
+        with without_gradients, fast_linear_maps(model):
             yield
     finally:
         model.train(was_training)

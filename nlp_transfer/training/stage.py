@@ -19,7 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from nlp_transfer.config.choices import Solver
+from nlp_transfer.config.choices import Parallel, Solver
 from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metric_set import Metrics
@@ -29,7 +29,6 @@ from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
 from nlp_transfer.models.mean_pooling import reads_first_token
-from nlp_transfer.models.shortcuts.embedding_rows import only_used_rows
 from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.shortcuts.packing import without_padding
@@ -47,7 +46,9 @@ from nlp_transfer.training.objectives.target_scaling import TargetScaler
 from nlp_transfer.training.optimization.arguments import epochs_between
 from nlp_transfer.training.optimization.best_epoch import BestEpoch, ValidationResult
 from nlp_transfer.training.optimization.callbacks import FiniteLoss, SavesAndStops, StageProgress
+from nlp_transfer.training.optimization.sharded_trainer import ShardedStageTrainer
 from nlp_transfer.training.optimization.signals import stop_error
+from nlp_transfer.training.optimization.spread_stage import refuse_spread, spread_stage, used_rows
 from nlp_transfer.training.optimization.trainer import Outcome, StageTrainer, descend
 from nlp_transfer.training.plan import count_parameters
 from nlp_transfer.utils.distributed import ProcessContext
@@ -70,6 +71,13 @@ class StageRun:
     arguments: TrainingArguments
     earlier: Sequence[Stage] = ()  # the stages before it
     extensions: Extensions = NO_EXTENSIONS
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether the processes hold a slice of the model each, while this stage trains it."""
+        by_gradient = self.stage.solver is Solver.gradient
+        spread = self.config.training.parallel is Parallel.fsdp
+        return spread and by_gradient and self.process.world_size > 1
 
     @property
     def has_validation(self) -> bool:
@@ -197,8 +205,11 @@ def run_stage(run: StageRun) -> StageHistory:
 
 
 def _stage_inputs(run: StageRun) -> AbstractContextManager[Encoded]:
-    """What the stage trains on: tokens, or stored features of texts that stay as they are."""
-    if run.rereads_texts or run.loss.adapts:
+    """What the stage trains on: tokens, or stored features of texts that stay as they are.
+
+    A model that is spread over processes is not split: what is frozen of it is spread, too.
+    """
+    if run.rereads_texts or run.loss.adapts or run.is_spread:
         return nullcontext(run.encoded)
     features = run.config.features
     return trained_on_features(run.pretrained, run.encoded, run.stage, features, run.process)
@@ -221,23 +232,26 @@ def _by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     """Train on what is given: tokens, or what the frozen part of the model makes of them."""
     config, process = run.config, run.process
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
+    refuse_spread(run)
     stops = SavesAndStops(process, minutes_between_checkpoints(config))
     in_time = ends_in_time(run.stage.name, run.extensions.deadline, process.device)
     compares = run.loss.reads_embeddings
     only_first = run.loss.reads != "tokens" and (not compares or _embeds_first_token(run, encoded))
     with (
         objective_of(run, encoded) as objective,
-        only_used_rows(model, objective.tokens),
+        used_rows(run, objective.tokens),
         fast_linear_maps(model),
         shortened(model, only_first),
         without_padding(model) if compares else nullcontext(),
+        spread_stage(run) as run,
     ):
+        model = run.pretrained.model
         log: list[dict[str, float | None]] = []
         if objective.withheld is not None:
             log = [{"step": 0, **objective.withheld()}]
         finite = FiniteLoss(objective.loss)
         groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
-        trainer = StageTrainer(
+        trainer = (ShardedStageTrainer if run.is_spread else StageTrainer)(
             model=model,
             args=run.arguments,
             train_dataset=objective.rows,

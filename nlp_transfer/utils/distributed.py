@@ -6,11 +6,12 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nlp_transfer.config.schema import TrainingConfig
+from nlp_transfer.config.choices import Parallel
+from nlp_transfer.config.schema import Config, TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.device import _give_memory_back
 from nlp_transfer.utils.logging import logger, output
@@ -25,8 +26,8 @@ T = TypeVar("T")
 # and where one has died, the launcher ends the others at once.
 PATIENCE = timedelta(days=2)
 # What `accelerate launch` says to its processes.
+FSDP = "ACCELERATE_USE_FSDP"
 SHARDED = {
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
@@ -177,15 +178,42 @@ def assert_same_on_all_ranks(
         )
 
 
+def as_launched(config: Config) -> Config:
+    """The configuration with what `accelerate launch` says of it: FSDP2 is `parallel=fsdp`.
+
+    Raises:
+        UserError: for what accelerate's configuration asks and this package does not do.
+    """
+    if not _is_set(FSDP):
+        return config
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise UserError(
+            ExitCode.MACHINE,
+            "accelerate is configured for the first version of FSDP. Set fsdp_version: 2 in its "
+            "configuration file, or use torchrun and training.parallel=fsdp.",
+        )
+    if _is_set("FSDP_OFFLOAD_PARAMS"):
+        raise UserError(
+            ExitCode.MACHINE,
+            "accelerate is configured for FSDP with fsdp_offload_params, which this package does "
+            "not do. Set it to false.",
+        )
+    os.environ.pop(FSDP)  # the model is spread stage by stage, by torch itself
+    return replace(config, training=replace(config.training, parallel=Parallel.fsdp))
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() in ("1", "true", "yes")
+
+
 def _refuse_sharded_models() -> None:
     for variable, name in SHARDED.items():
-        if os.environ.get(variable, "false").lower() in ("1", "true", "yes"):
+        if _is_set(variable):
             raise UserError(
                 ExitCode.MACHINE,
-                f"accelerate is configured for {name}, which spreads one model over processes. "
-                "This package needs the whole model in each process. Use a configuration without "
-                "it, or torchrun; where memory is short, training.micro_batch_size=auto and "
-                "training.gradient_checkpointing=true.",
+                f"accelerate is configured for {name}, whose checkpoints and optimizers are its "
+                "own: stages, continuing and export would not be the same. Use fsdp_version: 2, or "
+                "torchrun and training.parallel=fsdp.",
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nlp_transfer.config.choices import Parallel
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.models.recipes import Recipe, named_strategy
@@ -77,7 +78,8 @@ def affordable_recipes(
     With a budget `auto` has cheaper recipes below its own. Which ones are paid for is decided once.
     """
     if context.budget is None:
-        if not is_long(context):
+        # Steps are timed with the whole model, which may not fit.
+        if context.config.training.parallel is Parallel.fsdp or not is_long(context):
             return TimedRecipes(recipes)
         timed = time_recipes(context, recipes, corpus)
         log_forecast(timed, context, corpus)

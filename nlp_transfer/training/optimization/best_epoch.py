@@ -13,6 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from nlp_transfer.models.shortcuts.sharding import joined_like, local, spread_like
+
 BEST = "best.safetensors"  # in a checkpoint
 LOSSES = "losses"  # in that file, beside the weights
 WEIGHT = "weight."  # before their names
@@ -59,7 +61,7 @@ class BestEpoch:
             return
         self.value, self.step = value, step
         self._weights = {
-            name: parameter.detach().to("cpu", copy=True)
+            name: local(parameter.detach()).to("cpu", copy=True)
             for name, parameter in self._parameters.items()
         }
 
@@ -67,14 +69,19 @@ class BestEpoch:
         """Give the model the weights of the epoch that is kept; nothing where there is none."""
         with torch.no_grad():
             for name, weight in self._weights.items():
-                self._parameters[name].copy_(weight)
+                local(self._parameters[name]).copy_(weight)
 
-    def save(self, folder: Path) -> None:
-        """Into a checkpoint."""
+    def save(self, folder: Path, is_first: bool = True) -> None:
+        """Into a checkpoint; every process takes part, and the first one writes."""
         if self._best_losses is None:
             return
         state = {"best": self._best, "value": self.value, "step": self.step}
-        tensors = {WEIGHT + name: weight for name, weight in self._weights.items()}
+        tensors = {
+            WEIGHT + name: joined_like(weight, self._parameters[name])
+            for name, weight in self._weights.items()
+        }
+        if not is_first:
+            return
         tensors[LOSSES] = torch.from_numpy(np.ascontiguousarray(self._best_losses))
         save_file(tensors, folder / BEST, {"state": json.dumps(state)})
 
@@ -86,7 +93,11 @@ class BestEpoch:
             state = json.loads(file.metadata()["state"])
             self._best_losses = file.get_tensor(LOSSES).numpy()
             names = [name for name in file.keys() if name.startswith(WEIGHT)]  # noqa: SIM118
-            self._weights = {name.removeprefix(WEIGHT): file.get_tensor(name) for name in names}
+            weights = {name.removeprefix(WEIGHT): file.get_tensor(name) for name in names}
+        self._weights = {
+            name: local(spread_like(weight, self._parameters[name].detach())).cpu()
+            for name, weight in weights.items()
+        }
         self._best, self.value, self.step = state["best"], state["value"], state["step"]
 
 

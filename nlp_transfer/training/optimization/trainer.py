@@ -145,10 +145,10 @@ class StageTrainer(Trainer):
             # After the last step nothing needs the optimizer any more: two thirds of the bytes.
             self.args.save_only_model = self.state.global_step >= self.state.max_steps
             super()._save_checkpoint(model, trial)
+            if self.best_epoch is not None:
+                self.best_epoch.save(folder, self._process.is_first)
             wait(self._process)
             if self._process.is_first:
-                if self.best_epoch is not None:
-                    self.best_epoch.save(folder)
                 seal(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
             free = shutil.disk_usage(home).free / 1e6

@@ -1,0 +1,60 @@
+"""A stage whose model is spread over the processes (`training.parallel=fsdp`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.models.shortcuts.embedding_rows import only_used_rows
+from nlp_transfer.models.shortcuts.sharding import sharded
+from nlp_transfer.models.stages import frozen_below
+from nlp_transfer.utils.logging import logger
+
+if TYPE_CHECKING:
+    from nlp_transfer.training.stage import StageRun
+
+
+def refuse_spread(run: StageRun) -> None:
+    """Of a stage that needs the whole model in each process.
+
+    Raises:
+        UserError: if there is one, and the model is to be spread.
+    """
+    if not run.is_spread:
+        return
+    reason = None
+    if run.loss.reads != "logits":
+        reason = f"its loss, {run.loss.name}, reads {run.loss.reads}"
+    elif run.arguments.fp16:
+        reason = "this machine would train in fp16; use training.precision=fp32"
+    if reason is not None:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"Stage {run.stage.name} needs the whole model in each process ({reason}), and "
+            "training.parallel=fsdp spreads it. Choose another strategy, or leave it out.",
+        )
+
+
+def used_rows(run: StageRun, tokens: np.ndarray) -> AbstractContextManager[None]:
+    """Where the embeddings are spread, none of them is left out: the table would be on each."""
+    return nullcontext() if run.is_spread else only_used_rows(run.pretrained.model, tokens)
+
+
+@contextmanager
+def spread_stage(run: StageRun) -> Iterator[StageRun]:
+    """The run with a copy of the model that is spread over the processes, where that is asked."""
+    if not run.is_spread:
+        yield run
+        return
+    pretrained, anatomy = run.pretrained, run.pretrained.anatomy
+    logger.info("  weights, gradients and moments are spread over the processes")
+    with (
+        sharded(pretrained.model, anatomy.layer_prefixes, run.process) as model,
+        frozen_below(model, run.stage, anatomy),
+    ):
+        yield replace(run, pretrained=replace(pretrained, model=model))
