@@ -449,3 +449,20 @@ def test_short_texts_of_the_tiny_corpus_are_checked_in_all_splits(tmp_path: Path
     assert set(report["splits"]) == {"train", "validation", "test"}
     lengths = [len(text.split()) + 2 for text, _ in rows[:60]]
     assert report["splits"]["train"]["tokens"]["p95"] == np.percentile(lengths, 95)
+
+
+def test_near_duplicates_are_sought_among_some_of_many_texts_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = distinct(60)
+    rows[30:40] = [(f"{text} soup", label) for text, label in rows[:10]]
+    corpus = corpus_of(tmp_path, train=rows, validation=[(f"{rows[50][0]} lamp", "a")])
+    by_check = {f["check"]: f for f in report_on(corpus)["findings"]}
+    assert "sampled" not in by_check
+    assert by_check["near duplicates"]["sentence"].startswith("20 of the 60 rows")
+    monkeypatch.setattr("nlp_transfer.quality.checks.MOST_COMPARED", 30)
+    by_check = {f["check"]: f for f in report_on(corpus)["findings"]}
+    assert "among 30 of 61 different texts" in by_check["sampled"]["sentence"]
+    # Of the drawn texts alone, both of a pair in about a quarter of the cases.
+    count = int(by_check["near duplicates"]["sentence"].split()[0])
+    assert 0 < count < 20

@@ -274,6 +274,9 @@ print([name for name in heavy if name in sys.modules])
 # A table needs pyarrow, and its first answer should not wait for what is large.
 options = ["--backend", "onnx", "--text", "t", "--format", "jsonl"]
 nlp_transfer.cli.main.main(["predict", sys.argv[1], *options])
+open("texts.csv", "w").write("t,n\\n" + "the cold soup,1\\n,2\\n")
+files = ["--file", "texts.csv", "--out", "answers.csv", "--probabilities"]
+nlp_transfer.cli.main.main(["predict", sys.argv[1], *options[:-2], *files])
 print([name for name in (*heavy[:-1], "pandas") if name in sys.modules])
 """
     folder = exported("bert").folder

@@ -81,8 +81,8 @@ def remeasure(
     metrics = load_metrics(evaluation, corpus.labels, corpus.problem)
     metrics = replace(metrics, thresholds=classifier.decoder.thresholds)
     rows = corpus.splits[texts.split]
-    pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
-    logits = classifier.logits(list(rows["text"]), pairs)
+    pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else None
+    logits = classifier.logits(rows["text"][:], pairs)
     evaluated = (
         logits,
         corpus.references(texts.split),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from nlp_transfer.errors import ExitCode, UserError
 
 LONG_NAME = 4  # words of a header cell that looks like a text
+AT_ONCE = 10_000  # rows
 
 
 def find_column(columns: Sequence[str], name: str) -> tuple[str, tuple[str, ...]] | None:
@@ -27,6 +28,17 @@ def find_column(columns: Sequence[str], name: str) -> tuple[str, tuple[str, ...]
         if head in columns:
             return head, tuple(parts[size:])
     return None
+
+
+def each_cell(rows: Any, column: str) -> Iterator[Any]:
+    """The cells of a column, read in windows: the library's own loop takes 25 µs for each.
+
+    Args:
+        rows: a `datasets.Dataset`, which is not imported here.
+    """
+    cells = rows[column]
+    for start in range(0, len(rows), AT_ONCE):
+        yield from cells[start : start + AT_ONCE]
 
 
 def cells_of(columns: Sequence[str], name: str, read: Callable[[str], Iterable[Any]]) -> list[Any]:

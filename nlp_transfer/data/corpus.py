@@ -15,6 +15,7 @@ import numpy as np
 from datasets import Dataset
 
 from nlp_transfer.config.schema import AUTO, Config, DatasetConfig
+from nlp_transfer.data.columns import each_cell
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.labels.decimal_commas import read_decimal_commas
 from nlp_transfer.data.labels.lists import read_label_lists
@@ -101,7 +102,7 @@ class Corpus:
         """
         rows = self.rows(split)
         names = {"file": "source", "row": "row", "id": "id"}
-        columns = {ours: rows[name] for ours, name in names.items() if name in rows.column_names}
+        columns = {ours: rows[name][:] for ours, name in names.items() if name in rows.column_names}
         return [
             dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)
         ]
@@ -109,7 +110,7 @@ class Corpus:
     def places(self, split: str, rows: np.ndarray) -> list[str]:
         """Where some rows of a split come from, in words that count from 1 on."""
         some = self.rows(split).select(rows)
-        sources = zip(some["source"], some["row"], strict=True)
+        sources = zip(some["source"][:], some["row"][:], strict=True)
         return [f"{split}: row {row} of {source}" for source, row in sources]
 
 
@@ -265,10 +266,10 @@ def _fingerprint(
         if split in splits:
             digest.update(f"\0{split}\0".encode())
             columns = [name for name in COLUMNS if name in splits[split].column_names]
-            for cells in zip(*(splits[split][name] for name in columns), strict=True):
+            for cells in zip(*(each_cell(splits[split], c) for c in columns), strict=True):
                 row = "".join(f"{cell}\0" for cell in cells)
                 digest.update(row.encode("utf-8", "surrogatepass"))
             for name in splits[split].column_names:
                 if name.startswith(SLICE_PREFIX):
-                    digest.update(repr((name, list(splits[split][name]))).encode())
+                    digest.update(repr((name, splits[split][name][:])).encode())
     return digest.hexdigest()

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from datasets import Dataset
 
+from nlp_transfer.data.columns import AT_ONCE
+
 BETWEEN = "\x1f"  # the two texts of a pair; it counts as a space, so no text keeps one
 SHINGLE = 5  # characters
 ALIKE = 0.8  # the share of their shingles that two near duplicates have in common
@@ -20,11 +22,22 @@ CHARACTERS = 1 << 21  # hashed at once
 
 def keys_of(rows: Dataset) -> list[str]:
     """Of every row what is left of its text, or of both: equal for rows that say the same."""
-    firsts = normalised(rows["text"][:])
-    if "text_pair" not in rows.column_names:
-        return firsts
-    seconds = normalised(rows["text_pair"][:])
-    return [f"{text}{BETWEEN}{second}" for text, second in zip(firsts, seconds, strict=True)]
+    return [key for keys in windows_of_keys(rows) for key in keys]
+
+
+def windows_of_keys(rows: Dataset, wanted: np.ndarray | None = None) -> Iterator[list[str]]:
+    """The same for some rows at once.
+
+    Args:
+        wanted: int, ascending: those rows alone; None: all.
+    """
+    names = [name for name in ("text", "text_pair") if name in rows.column_names]
+    for start in range(0, len(rows), AT_ONCE):
+        texts = [rows[name][start : start + AT_ONCE] for name in names]
+        if wanted is not None:
+            low, high = np.searchsorted(wanted, [start, start + AT_ONCE])
+            texts = [[cells[i] for i in wanted[low:high] - start] for cells in texts]
+        yield [BETWEEN.join(parts) for parts in zip(*map(normalised, texts), strict=True)]
 
 
 def normalised(texts: Sequence[str]) -> list[str]:
@@ -38,14 +51,18 @@ def normalised(texts: Sequence[str]) -> list[str]:
     return bare_texts
 
 
-def near_pairs(keys: Sequence[str]) -> np.ndarray:
+def near_pairs(keys: Sequence[str], among: np.ndarray | None = None) -> np.ndarray:
     """Pairs of different keys that may be near duplicates, the most alike first: int64 [pairs, 2].
 
     MinHash over character shingles, in bands (Broder 1997; Leskovec et al., Mining of Massive
     Datasets, 3.4). Of a bucket with many texts each is paired with the first and with its
     neighbour, not with all: templates would give millions.
+
+    Args:
+        among: the places of those keys that are compared; None: all.
     """
-    long_enough = np.array([i for i, key in enumerate(keys) if len(key) >= SHINGLE], dtype=np.int64)
+    places = range(len(keys)) if among is None else among.tolist()
+    long_enough = np.array([i for i in places if len(keys[i]) >= SHINGLE], dtype=np.int64)
     return long_enough[pairs_of(min_hashes([keys[i] for i in long_enough]))]
 
 

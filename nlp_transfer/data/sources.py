@@ -53,7 +53,7 @@ class Source:
 
     def cells(self, column: str) -> list[Any]:
         """The cells of a column or nested field."""
-        return cells_of(self.table.column_names, column, lambda name: list(self.table[name]))
+        return cells_of(self.table.column_names, column, lambda name: self.table[name][:])
 
 
 def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, list[Source]]:

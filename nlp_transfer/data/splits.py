@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from nlp_transfer.config.choices import Cut, OnLeak
 from nlp_transfer.config.schema import AUTO, DatasetConfig
+from nlp_transfer.data.columns import each_cell
 from nlp_transfer.data.faults import SHOWN
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.splitters import Rows, cut_off, fold_of
@@ -181,9 +182,10 @@ def strata_of(rows: Dataset, problem: Problem) -> np.ndarray:
 def _rows_to_cut(train: Dataset, problem: Problem, config: DatasetConfig) -> Rows:
     strata = np.unique(strata_of(train, problem), return_inverse=True)[1]
     if config.group is not None:
-        keys = list(train["group"])
+        keys = train["group"][:]
         return Rows(strata, keys, np.unique(keys, return_inverse=True)[1])
-    columns = [train[name] for name in ("text", "text_pair") if name in train.column_names]
+    names = [name for name in ("text", "text_pair") if name in train.column_names]
+    columns = [each_cell(train, name) for name in names]
     return Rows(strata, ["\0".join(texts) for texts in zip(*columns, strict=True)], None)
 
 
@@ -199,7 +201,7 @@ def _refuse_groups_on_two_sides(splits: dict[str, Dataset], config: DatasetConfi
     if config.group is None:
         return
     for one, other in combinations(splits, 2):
-        shared = sorted(set(splits[one]["group"]) & set(splits[other]["group"]))
+        shared = sorted(set(splits[one]["group"][:]) & set(splits[other]["group"][:]))
         if shared:
             raise UserError(
                 ExitCode.DATA,

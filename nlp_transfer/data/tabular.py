@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlp_transfer.data.columns import cells_of
+from nlp_transfer.data.formats.arrow_types import array_of
 from nlp_transfer.data.formats.registry import WINDOW, Window
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -73,7 +74,7 @@ def with_columns(window: Window, columns: dict[str, tuple[list[Any], pa.DataType
     """The window with more columns at its end: values, and of which type they are in a table."""
     if isinstance(window, pa.Table):
         for name, (values, kind) in columns.items():
-            window = window.append_column(name, pa.array(values, kind))
+            window = window.append_column(name, array_of(values, kind))
         return window
     added = zip(*(values for values, _ in columns.values()), strict=True)
     rows = zip(window, added, strict=True)

@@ -199,7 +199,7 @@ def _as_texts(source: Source, column: str) -> list[str]:
     """The cells of a column to slice by; a `ClassLabel`'s by name."""
     feature = source.table.features.get(column)
     if isinstance(feature, ClassLabel):
-        return ["" if c in (None, -1) else feature.names[c] for c in source.table[column]]
+        return ["" if c in (None, -1) else feature.names[c] for c in source.table[column][:]]
     return ["" if cell is None else str(cell) for cell in source.cells(column)]
 
 

@@ -22,11 +22,13 @@ Slices = dict[str, dict[str, np.ndarray]]
 
 def slices_of(rows: Dataset, columns: Sequence[str]) -> Slices:
     """The rows of every slice of a split."""
+    from nlp_transfer.data.columns import each_cell
     from nlp_transfer.data.corpus import SLICE_PREFIX  # imports datasets
 
-    columns_of_text = [rows[name] for name in ("text", "text_pair") if name in rows.column_names]
+    names = [name for name in ("text", "text_pair") if name in rows.column_names]
+    columns_of_text = [each_cell(rows, name) for name in names]
     lengths = [sum(map(len, texts)) for texts in zip(*columns_of_text, strict=True)]
-    by_column = {column: _by_value(list(rows[f"{SLICE_PREFIX}{column}"])) for column in columns}
+    by_column = {column: _by_value(rows[f"{SLICE_PREFIX}{column}"][:]) for column in columns}
     return {LENGTH: _by_length(np.array(lengths)), **by_column}
 
 

@@ -48,12 +48,12 @@ def of_run(folder: Path, data: Any = None) -> Questions:
     _, corpus = reopen(folder, f"or {elsewhere}", from_python, data)
     split = corpus.deciding_split
     rows = corpus.rows(split)
-    pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
+    pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else None
     references = corpus.references(split)
     source = "the run's validation split" if split == "validation" else "the run's rows"
     if corpus.folds is not None or read_json(folder / RUN_FILE).get("refit"):
         source += ", which the model has learned from"
-    return Questions(list(rows["text"]), references, source, pairs)
+    return Questions(rows["text"][:], references, source, pairs)
 
 
 def of_file(  # noqa: PLR0913
@@ -91,7 +91,7 @@ def of_file(  # noqa: PLR0913
             text=text, text_pair=text_pair, label=label_columns, delimiter=delimiter
         )
         rows, truth = _labelled(sources, config, decoder)
-        texts, pairs = list(rows["text"]), list(rows["text_pair"]) if text_pair else []
+        texts, pairs = rows["text"][:], rows["text_pair"][:] if text_pair else []
     else:
         (texts, pairs), truth = read_texts(sources, text, text_pair), None
     if not texts:

@@ -60,9 +60,9 @@ def predict_logits(
     """
     batches = plan_inference(inputs.lengths, max_tokens or tokens_at_once(model.device))
     mine = batches if process is None else batches[process.rank :: process.world_size]
-    # Of a model that is spread over processes, each forward pass needs them all.
-    together = process is not None and is_sharded(model)
-    rounds = math.ceil(len(batches) / process.world_size) if together else len(mine)
+    rounds = len(mine)
+    if process is not None and is_sharded(model):  # each forward pass needs all processes
+        rounds = math.ceil(len(batches) / process.world_size)
     answers = []
     with evaluating(model), shortened(model):
         for number in range(rounds):

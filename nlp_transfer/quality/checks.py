@@ -21,13 +21,20 @@ from nlp_transfer.quality.findings import (
     percent,
     places_and_texts,
 )
-from nlp_transfer.quality.repeated_texts import contradictions, duplicates, find_keys, leaks
+from nlp_transfer.quality.repeated_texts import (
+    Keys,
+    contradictions,
+    duplicates,
+    find_keys,
+    leaks,
+)
 from nlp_transfer.quality.spelling import joined_labels, spelling, texts_of_numbers, written_texts
 from nlp_transfer.tokenization.encoding import BATCH, input_length
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 
 EMPTY = "empty"  # the finding about rows that cannot be used
 FEW_ROWS = 10  # of a label
+MOST_COMPARED = 500_000  # texts among which near duplicates are looked for: 100 MB of hashes
 NAMED = 10  # labels in a sentence
 MOST_UNKNOWN = 0.5  # the share of unknown tokens that makes a text unreadable
 LITTLE = 0.01  # the share of all tokens that may be lost without a warning
@@ -48,8 +55,8 @@ def count_tokens(texts: Texts, tokenizer: Any) -> Tokens:
     if nothing in (tokenizer.eos_token_id, tokenizer.cls_token_id):
         nothing = None  # byte-level tokenizers know everything, and have only the name of such one
     around = tokenizer.num_special_tokens_to_add(pair=seconds is not None)
-    lengths: list[int] = []
-    unknown: list[int] = []
+    lengths: list[np.ndarray] = []
+    unknown: list[np.ndarray] = []
     for start in range(0, len(firsts), BATCH):
         part = slice(start, start + BATCH)
         pairs = None if seconds is None else seconds[part]
@@ -57,23 +64,25 @@ def count_tokens(texts: Texts, tokenizer: Any) -> Tokens:
         ids = tokenizer(firsts[part], pairs, truncation=False, padding=False, **options)[
             "input_ids"
         ]
-        lengths += map(len, ids)
-        unknown += [row.count(nothing) if nothing is not None else 0 for row in ids]
-    counts = np.array(lengths, dtype=np.int64)
-    return Tokens(counts, np.array(unknown) / np.maximum(counts - around, 1))
+        lengths.append(np.fromiter(map(len, ids), dtype=np.int64))
+        known = nothing is None
+        unknown.append(np.array([0 if known else row.count(nothing) for row in ids]))
+    counts = np.concatenate(lengths)
+    return Tokens(counts, np.concatenate(unknown) / np.maximum(counts - around, 1))
 
 
 def find_all(
     corpus: Corpus, tokens: dict[str, Tokens], max_tokens: int, config: TokenizationConfig
 ) -> list[Finding]:
     """Every check, the worst first."""
-    keys = find_keys(corpus)
-    pairs = near_pairs(keys.texts)
+    keys = find_keys(corpus, MOST_COMPARED)
+    pairs = near_pairs(keys.texts, keys.compared)
     findings = [
         Finding(Level.good, EMPTY, "No text and no label is empty."),
         *leaks(corpus, keys, pairs),
         *contradictions(corpus, keys),
         *duplicates(corpus, keys, pairs),
+        *_sampled(keys),
         *_labels(corpus),
         *written_texts(corpus),
         *texts_of_numbers(corpus),
@@ -82,6 +91,18 @@ def find_all(
     ]
     order = list(Level)
     return sorted(findings, key=lambda finding: -order.index(finding.level))
+
+
+def _sampled(keys: Keys) -> Iterator[Finding]:
+    """That near duplicates were looked for among some of the texts."""
+    if keys.compared is not None:
+        yield Finding(
+            Level.good,
+            "sampled",
+            f"Near duplicates were looked for among {len(keys.compared):,} of "
+            f"{len(keys.texts):,} different texts: those of validation and test first, the others "
+            "drawn. Exact repetitions were looked for among all.",
+        )
 
 
 def _labels(corpus: Corpus) -> Iterator[Finding]:

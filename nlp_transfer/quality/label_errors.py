@@ -210,8 +210,8 @@ def _origin(corpus: Corpus, splits: tuple[str, ...]) -> dict[str, Any]:
     """Where each row is from: its file (or the Hub's name), its number there, its split here."""
     rows = [corpus.splits[split] for split in splits]
     return {
-        "source": [name for part in rows for name in part["source"]],
-        "row": [number for part in rows for number in part["row"]],
+        "source": [name for part in rows for name in part["source"][:]],
+        "row": [number for part in rows for number in part["row"][:]],
         "split": [
             split for split, part in zip(splits, rows, strict=True) for _ in range(len(part))
         ],
@@ -221,4 +221,4 @@ def _origin(corpus: Corpus, splits: tuple[str, ...]) -> dict[str, Any]:
 def _texts(corpus: Corpus, splits: tuple[str, ...]) -> dict[str, list[str]]:
     rows = [corpus.splits[split] for split in splits]
     columns = [name for name in COLUMNS if name != "label" and name in rows[0].column_names]
-    return {name: [text for part in rows for text in part[name]] for name in columns}
+    return {name: [text for part in rows for text in part[name][:]] for name in columns}

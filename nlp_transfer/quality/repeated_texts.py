@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from os.path import commonprefix
 
 import numpy as np
+from datasets import Dataset
 
 from nlp_transfer.data.corpus import Corpus, answers_of
-from nlp_transfer.data.near_duplicates import keys_of, near_partners
+from nlp_transfer.data.near_duplicates import near_partners, windows_of_keys
 from nlp_transfer.data.sources import SPLITS
 from nlp_transfer.quality.findings import (
     EXAMPLE_LENGTH,
@@ -29,7 +31,8 @@ class Keys:
     """Which texts are the same: one number for each, in every split."""
 
     of: dict[str, np.ndarray]  # by split: int64 [rows], indices into `texts`
-    texts: list[str]  # what is left of each text without case and punctuation
+    texts: list[str]  # what is left of those that are compared; of the others nothing
+    compared: np.ndarray | None = None  # int64, ascending: where near duplicates are sought
 
     def has(self, split: str) -> np.ndarray:
         """Whether a split has each of the texts."""
@@ -38,15 +41,59 @@ class Keys:
         return present
 
 
-def find_keys(corpus: Corpus) -> Keys:
-    """Give every text its number; those of train come first."""
-    numbers: dict[str, int] = {}
-    of_split = {
-        split: np.array([numbers.setdefault(key, len(numbers)) for key in keys_of(rows)])
-        for split in SPLITS
-        if (rows := corpus.splits.get(split)) is not None
-    }
-    return Keys(of_split, list(numbers))
+def find_keys(corpus: Corpus, most: int) -> Keys:
+    """Give every text its number; those of train come first.
+
+    Texts with the same hash of 64 bits count as the same: among ten million, two others have it
+    with a probability of three in a million.
+
+    Args:
+        most: texts that are compared with one another for near duplicates; those of validation and
+            test come first, the others are drawn.
+    """
+    splits = {split: corpus.splits[split] for split in SPLITS if split in corpus.splits}
+    digests = [_digests(rows) for rows in splits.values()]
+    _, first, numbers = np.unique(np.concatenate(digests), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number_of = np.empty_like(order)
+    number_of[order] = np.arange(len(order))
+    ends = np.cumsum([len(part) for part in digests])
+    of_split = dict(zip(splits, np.split(number_of[numbers], ends[:-1]), strict=True))
+    compared = _drawn(of_split, len(first), most)
+    places = first[order] if compared is None else first[order][compared]
+    texts: list[str] = []
+    for rows, end in zip(splits.values(), ends, strict=True):
+        here = places[(places >= end - len(rows)) & (places < end)] - (end - len(rows))
+        texts += [key for keys in windows_of_keys(rows, here) for key in keys]
+    if compared is not None:
+        everywhere = [""] * len(first)
+        for place, text in zip(compared.tolist(), texts, strict=True):
+            everywhere[place] = text
+        texts = everywhere
+    return Keys(of_split, texts, compared)
+
+
+def _digests(rows: Dataset) -> np.ndarray:
+    """Of each row's key, uint64."""
+    parts = [
+        b"".join(
+            blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in keys
+        )
+        for keys in windows_of_keys(rows)
+    ]
+    return np.frombuffer(b"".join(parts), dtype=np.uint64)
+
+
+def _drawn(of_split: dict[str, np.ndarray], count: int, most: int) -> np.ndarray | None:
+    """The texts that are compared, int64, ascending; None: all of them."""
+    if count <= most:
+        return None
+    held_out = np.zeros(count, dtype=bool)
+    for split, numbers in of_split.items():
+        if split != "train":
+            held_out[numbers] = True
+    chance = np.random.default_rng(0).permutation(count)
+    return np.sort(np.lexsort((chance, ~held_out))[:most])
 
 
 def leaks(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Finding]:

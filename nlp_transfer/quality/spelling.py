@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from nlp_transfer.data.cells import label_key
+from nlp_transfer.data.columns import each_cell
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.labels.written_lists import list_of
 from nlp_transfer.problems.base import integer
@@ -140,7 +141,7 @@ def _rows_with(corpus: Corpus, split: str, holds: object) -> np.ndarray:
     assert callable(holds)
     rows = corpus.splits[split]
     names = [name for name in ("text", "text_pair") if name in rows.column_names]
-    cells = zip(*(rows[name] for name in names), strict=True)
+    cells = zip(*(each_cell(rows, name) for name in names), strict=True)
     return np.array([i for i, texts in enumerate(cells) if any(map(holds, texts))], dtype=int)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from nlp_transfer.data.columns import each_cell
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.runs.folder import PREDICTIONS
 
@@ -68,7 +69,7 @@ def rows_digest(corpus: Corpus, split: str) -> str:
     digest = hashlib.sha256()
     for column in ("text", "text_pair"):
         if column in rows.column_names:
-            for text in rows[column]:
+            for text in each_cell(rows, column):
                 digest.update(f"{text}\0".encode("utf-8", "surrogatepass"))
         digest.update(b"\0")
     digest.update(corpus.references(split).tobytes())

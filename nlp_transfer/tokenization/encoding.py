@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from nlp_transfer.config.choices import LongText
 from nlp_transfer.config.schema import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.tokenization.model_inputs import PAIRS, Inputs, Pairs, Texts, joined, pad_rows
+from nlp_transfer.tokenization.model_inputs import PAIRS, Inputs, Pairs, Texts, pad_rows
 from nlp_transfer.tokenization.windows import (
     LongTextPolicy,
     cut_into_parts,
@@ -222,7 +223,8 @@ def encode_texts(
     whole = long_text.long_text is not LongText.truncate
     assert not (whole and isinstance(texts, Pairs)), "refused before"
     firsts, seconds = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
-    columns: dict[str, list[np.ndarray]] = {}
+    columns: dict[str, list[np.ndarray]] = {}  # an array for each text, where they are cut later
+    sizes: list[np.ndarray] = []
     for start in range(0, len(firsts), BATCH):
         part = slice(start, start + BATCH)
         tokens = tokenizer(
@@ -234,10 +236,16 @@ def encode_texts(
             return_attention_mask=False,
             verbose=False,
         )
+        sizes.append(np.fromiter(map(len, tokens["input_ids"]), dtype=np.int64))
         for name, rows in tokens.items():
-            columns.setdefault(name, []).extend(np.asarray(row, dtype=np.int32) for row in rows)
+            if whole:
+                columns.setdefault(name, []).extend(np.asarray(row, dtype=np.int32) for row in rows)
+            else:
+                flat = np.fromiter(chain.from_iterable(rows), dtype=np.int32)
+                columns.setdefault(name, []).append(flat)
     if not whole:
-        return joined(columns)
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes), dtype=np.int64)])
+        return Inputs({name: np.concatenate(parts) for name, parts in columns.items()}, offsets)
     around = special_tokens(lambda text, added: tokenizer(text, add_special_tokens=added).input_ids)
     return cut_into_parts(columns, length, around, long_text)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from nlp_transfer.config.choices import Quoting
 from nlp_transfer.data.cells import is_blank
 from nlp_transfer.data.columns import find_column
+from nlp_transfer.data.formats.arrow_types import array_of
 from nlp_transfer.data.formats.encodings import decoded, has_nul
 from nlp_transfer.data.formats.registry import (
     WINDOW,
@@ -265,4 +266,4 @@ def _without_nul(lines: Iterable[str], name: str, options: ReadOptions) -> Itera
 
 def _table_of_texts(names: Sequence[str], rows: list[list[str]]) -> pa.Table:
     values = zip(*rows, strict=True)
-    return pa.table({n: pa.array(v, pa.string()) for n, v in zip(names, values, strict=True)})
+    return pa.table({n: array_of(v, pa.string()) for n, v in zip(names, values, strict=True)})

@@ -50,7 +50,9 @@ def read_labels(source: Source, config: DatasetConfig) -> tuple[list[Any], tuple
                 f"dataset.delimiter={config.delimiter!r}.",
             )
         cells = [None if cell is None else _parts(str(cell), config.delimiter) for cell in cells]
-    return [plain_label(cell) for cell in cells], None
+    same: dict[str, str] = {}  # one object for all rows of a label
+    cells = [plain_label(cell) for cell in cells]
+    return [same.setdefault(x, x) if isinstance(x, str) else x for x in cells], None
 
 
 def problem_of(train: list[Table], config: DatasetConfig) -> Problem:

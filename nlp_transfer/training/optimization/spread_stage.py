@@ -40,7 +40,7 @@ def refuse_spread(run: StageRun) -> None:
         )
 
 
-def used_rows(run: StageRun, tokens: np.ndarray) -> AbstractContextManager[None]:
+def used_rows(run: StageRun, tokens: np.ndarray | None) -> AbstractContextManager[None]:
     """Where the embeddings are spread, none of them is left out: the table would be on each."""
     return nullcontext() if run.is_spread else only_used_rows(run.pretrained.model, tokens)
 
