@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from nlp_transfer.errors import ExitCode, UserError
@@ -43,6 +44,40 @@ def _why_unreachable(endpoint: str) -> str | None:
     except HTTPError as error:
         return str(error) or type(error).__name__
     return None
+
+
+def refuse_unreachable_data(urls: Iterable[str]) -> None:
+    """Stop before torch is imported, where a server of the data does not answer.
+
+    Raises:
+        UserError: with the address.
+    """
+    from httpx2 import HTTPError
+    from huggingface_hub.utils import get_session
+
+    for url in urls:
+        protocol, reason = url.partition("://")[0], None
+        if protocol == "hf":
+            reason = use_cache_if_unreachable()
+            reason = reason and f"the Hub cannot be reached ({reason})"
+        elif protocol in ("http", "https"):
+            try:
+                with get_session().stream("GET", url, timeout=TIMEOUT):
+                    pass  # whatever the answer is, reading says it better
+            except HTTPError as error:
+                reason = str(error) or type(error).__name__
+        if reason is not None:
+            raise unread(url, reason)
+
+
+def unread(url: str, reason: str, key: str | None = None) -> UserError:
+    """The error for a URL that cannot be read."""
+    name = url if key is None else f"{key}={url!r}"
+    return UserError(
+        ExitCode.DATA,
+        f"{name} cannot be read: {reason}. Check the address and the network, or copy it here and "
+        "name the file.",
+    )
 
 
 def refuse_unreachable_checkpoint(name: str, revision: str | None) -> None:

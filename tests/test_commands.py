@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -150,6 +151,9 @@ COMPLETED = {
     "nlp-transfer train dataset.train=tick": (4, {"tickets.csv"}),
     "nlp-transfer predict --fo": (2, {"--force", "--format"}),
     "nlp-transfer report tick": (2, {"tickets.csv"}),
+    "nlp-transfer predict my --backend ": (4, {"torch", "onnx", "int8"}),
+    "nlp-transfer predict my --file tick": (4, {"tickets.csv"}),
+    "nlp-transfer options hub.re": (2, {"hub.repository", "hub.revision"}),
 }
 
 
@@ -220,6 +224,24 @@ def test_without_a_network_a_name_of_the_hub_is_one_message_and_leaves_no_folder
         assert "the Hub cannot be reached (" in done.stderr
         assert "somebody/" in done.stderr
         assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("protocol", ["http", "hf"])
+def test_data_of_a_server_that_is_silent_is_one_message_and_leaves_no_folder(
+    protocol: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nlp_transfer.network.TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        here = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", here)
+        url = f"{here}/a.csv" if protocol == "http" else "hf://datasets/somebody/texts/a.csv"
+        with pytest.raises(SystemExit) as leaving:
+            main(["train", "+task=classify", f"dataset.train={url}"])
+    message = capsys.readouterr().err
+    assert leaving.value.code == ExitCode.DATA
+    assert message.startswith(f"Error: {url} cannot be read: ") and "timed out" in message
+    assert len(message.splitlines()) == 1 and not Path("runs").exists()
 
 
 # predict and Classifier ---------------------------------------------------------------------------

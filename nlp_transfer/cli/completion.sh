@@ -1,15 +1,22 @@
-# Completion of nlp-transfer: commands, flags, KEY=VALUE and files.
+# Completion of nlp-transfer: commands, flags and their values, KEY=VALUE and files.
 _nlp_transfer() {
-  local line="${COMP_LINE:0:$COMP_POINT}"
-  local word="${line##* }" words="" reply
+  local line="${COMP_LINE:0:$COMP_POINT}" IFS=$'\n'
+  local word="${line##* }" words=""
   if [ "$COMP_CWORD" -le 1 ]; then
     words='@COMMANDS@ --help --version'
   else
-    case "${COMP_WORDS[1]}" in
-    @CASES@
+    case "${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD - 1]}" in
+    @VALUES@
+    *)
+      case "${COMP_WORDS[1]}" in
+      @CASES@
+      esac
+      # Flags where one is begun; else what may stand there, and files.
+      case "$word" in -*) ;; *) words=" $words"; words="${words%% --*}" ;; esac
+      ;;
     esac
   fi
-  COMPREPLY=($(compgen -W "$words" -- "$word"))
+  COMPREPLY=($(compgen -W "${words// /$'\n'}" -- "$word"))
   if [ "${#COMPREPLY[@]}" -eq 0 ] || [ "${COMPREPLY[*]}" = "$word" ]; then
     # A file, also behind KEY=.
     COMPREPLY=($(compgen -f -- "${word##*=}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from argparse import ArgumentParser, Namespace, _SubParsersAction
+from collections.abc import Iterator
 from importlib import resources
 
 from nlp_transfer.cli.arguments import Command, Parser
@@ -52,29 +53,64 @@ def run_completion(arguments: Namespace) -> None:
     from nlp_transfer.cli.main import COMMANDS, make_parser
 
     template = resources.files("nlp_transfer.cli").joinpath("completion.sh").read_text("utf-8")
-    cases = "\n".join(
-        f"    {name}) words='{' '.join(words)}' ;;" for name, words in _words(make_parser()).items()
-    )
-    commands = " ".join(command.name for command in COMMANDS)
-    script = template.replace("@COMMANDS@", commands).replace("    @CASES@", cases)
+    subparsers = _subparsers(make_parser())
+    parts = {
+        "@COMMANDS@": " ".join(command.name for command in COMMANDS),
+        "    @VALUES@": "\n".join(_cases(_values(subparsers), "    ")),
+        "      @CASES@": "\n".join(_cases(_words(subparsers), "      ")),
+    }
+    script = template
+    for place, part in parts.items():
+        script = script.replace(place, part)
     if arguments.shell == "zsh":
         script = f"autoload -U +X bashcompinit && bashcompinit\n{script}"
     print(script, end="")
 
 
-def _words(parser: ArgumentParser) -> dict[str, list[str]]:
-    """What may follow each command."""
-    subparsers = next(a for a in parser._actions if isinstance(a, _SubParsersAction))
+def _subparsers(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+    action = next(a for a in parser._actions if isinstance(a, _SubParsersAction))
+    return dict(action.choices)
+
+
+def _cases(words: dict[str, list[str]], indent: str) -> Iterator[str]:
+    """The arms of a `case` of the shell."""
+    for pattern, of_pattern in words.items():
+        yield f"{indent}{pattern}) words='{' '.join(of_pattern)}' ;;"
+
+
+def _words(subparsers: dict[str, ArgumentParser]) -> dict[str, list[str]]:
+    """What may follow each command, its flags last."""
     words = {}
-    for name, subparser in subparsers.choices.items():
+    for name, subparser in subparsers.items():
+        words[name] = [
+            str(choice)
+            for action in subparser._actions
+            if not action.option_strings
+            for choice in action.choices or ()
+        ]
+        words[name] += _override_words() if name in OVERRIDES else []
+        words[name] += _keys() if name == "options" else []
         flags = [flag for action in subparser._actions for flag in action.option_strings]
-        words[name] = [flag for flag in flags if flag.startswith("--")]
-        for action in subparser._actions:
-            words[name] += [] if action.option_strings else list(action.choices or ())
-        if name in OVERRIDES:
-            words[name] += _override_words()
+        words[name] += [flag for flag in flags if flag.startswith("--")]
     words["train"] += ["--multirun", "--cfg", "--config-dir"]
     return words
+
+
+def _values(subparsers: dict[str, ArgumentParser]) -> dict[str, list[str]]:
+    """The values of each flag, by its command; none: files."""
+    return {
+        f'"{name} {flag}"': [str(choice) for choice in action.choices or ()]
+        for name, subparser in subparsers.items()
+        for action in subparser._actions
+        if action.nargs != 0
+        for flag in action.option_strings
+    }
+
+
+def _keys() -> list[str]:
+    from nlp_transfer.config.options import STAGE, options
+
+    return [option.key for option in options() if STAGE not in option.key]
 
 
 def _override_words() -> list[str]:

@@ -39,7 +39,7 @@ from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.config.loading import to_config
 from nlp_transfer.config.schema import Config, HubConfig, plain
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
-from nlp_transfer.network import refuse_unreachable_checkpoint
+from nlp_transfer.network import refuse_unreachable_checkpoint, refuse_unreachable_data
 from nlp_transfer.utils.imports import quick_imports
 from nlp_transfer.utils.terminal import refuse_undecoded, replace_unprintable
 
@@ -172,6 +172,7 @@ def _compose_and_run(tree: DictConfig) -> float:
         if not in_a_sweep() and (best := _show_finished(config)) is not None:
             return best
         refuse_unreachable_checkpoint(config.checkpoint.name, config.checkpoint.revision)
+        refuse_unreachable_data(config.dataset.urls)
         # These import torch, which `--help` and a finished run need not wait for.
         with quick_imports():
             from nlp_transfer.pipeline import run_and_print

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ from nlp_transfer.data.formats.registry import (
 )
 from nlp_transfer.data.table import no_lines
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.network import use_cache_if_unreachable
+from nlp_transfer.network import unread, use_cache_if_unreachable
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "embedded:reviews"
+SILENCE = 6.0  # seconds that a server may take to connect, or to send a piece
 IN_MEMORY = "python:data"  # dataset.name where the tables were given from Python
 # What `save_to_disk` leaves: of a `Dataset`, and of a `DatasetDict`.
 WORKBOOK = ".xlsx#"
@@ -177,15 +179,45 @@ def _fetched(url: str, key: str) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory() as temporary:
         options = {"cache_storage": temporary, "same_names": True}
         try:
-            files = fsspec.open_local(f"simplecache::{url}", simplecache=options)
+            patience = _patience(url)
+            files = fsspec.open_local(f"simplecache::{url}", simplecache=options, **patience)
         except Exception as error:  # noqa: BLE001 (each file system has errors of its own)
-            absent = isinstance(error, IndexError | FileNotFoundError)
-            reason = "there is no such file" if absent else str(error).rstrip(".")
-            raise UserError(
-                ExitCode.DATA, f"{key}={url!r} cannot be read: {reason or type(error).__name__}."
-            ) from error
+            raise unread(url, _why_unread(error), key) from error
         copies = map(Path, [files] if isinstance(files, str) else files)
         yield sorted(copy.rename(copy.with_name(copy.name.partition("?")[0])) for copy in copies)
+
+
+def _patience(url: str) -> dict[str, dict[str, Any]]:
+    """Options of the file system of a URL, so that a server that is silent is no wait of minutes.
+
+    Raises:
+        OSError: it is on the Hub, which does not answer.
+    """
+    protocol = url.partition("://")[0].rpartition("::")[2]
+    if protocol == "hf":
+        reason = use_cache_if_unreachable()
+        if reason is not None:
+            raise OSError(f"the Hub cannot be reached ({reason})")
+    if protocol not in ("http", "https"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    silence = ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
+    return {protocol: {"client_kwargs": {"timeout": silence}}}
+
+
+def _why_unread(error: Exception) -> str:
+    """What a file system says, in words."""
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and cause is not None:
+        status = getattr(cause, "status", None)
+        if status != HTTPStatus.NOT_FOUND:
+            error = cause if isinstance(cause, Exception) else error
+    if isinstance(error, IndexError | FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, TimeoutError):
+        return f"the server was silent for {SILENCE:.0f} seconds"
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _read_file(path: Path, options: ReadOptions, name: str) -> Source:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
+from html import escape
 from importlib import resources
 from typing import Annotated, Any, Literal
 
@@ -36,6 +37,10 @@ REFUSALS = {
     422: "not understood",
     429: "too many requests",
     503: "queue full",
+}
+RELOAD_REFUSALS: dict[int | str, dict[str, Any]] = {
+    403: {"description": "the server has no API keys"},
+    409: {"description": "the new folder does not answer; the old model does"},
 }
 
 
@@ -185,7 +190,7 @@ def _add_watching(app: FastAPI, service: Service) -> None:
 
 
 def _add_reload(app: FastAPI, service: Service, has_keys: bool) -> None:
-    @app.post("/-/reload", responses={403: {"description": "no keys"}, 409: {"description": "old"}})
+    @app.post("/-/reload", responses=RELOAD_REFUSALS)
     async def reload() -> JSONResponse:
         """Open the folder again; the old model answers until the new one has."""
         if not has_keys:
@@ -210,8 +215,9 @@ def _add_pages(app: FastAPI, name: str, paired: bool, has_keys: bool) -> None:
         return documentation(app, name, paired, has_keys)
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(html(), headers={"Content-Security-Policy": POLICY})
+    async def docs(request: Request) -> HTMLResponse:
+        content = html().replace("URL/", escape(str(request.base_url)))
+        return HTMLResponse(content, headers={"Content-Security-Policy": POLICY})
 
 
 def _answer(decoder: Decoder, row: np.ndarray) -> dict[str, Any]:

@@ -17,7 +17,7 @@ PAIRED = '{"texts": ["a text"], "text_pairs": ["its second text"]}'
 
 
 def documentation(app: FastAPI, name: str, paired: bool, has_keys: bool) -> str:
-    """The HTML page, from the OpenAPI description of the application."""
+    """The HTML page, from the OpenAPI description of the application; URL is the server's."""
     environment = Environment(
         loader=PackageLoader("nlp_transfer", "serving"),
         autoescape=True,
@@ -32,7 +32,8 @@ def documentation(app: FastAPI, name: str, paired: bool, has_keys: bool) -> str:
             "path": path,
             "description": operation.get("description", ""),
             "responses": {
-                code: response["description"] for code, response in operation["responses"].items()
+                code: "" if code == "200" else response["description"]
+                for code, response in operation["responses"].items()
             },
         }
         for path, methods in api["paths"].items()
