@@ -49,7 +49,7 @@ def measured_run(
         tokenizer, tokens = pretrained.tokenizer, pretrained.max_tokens
         encoded = encode(corpus, tokenizer, tokens, config.tokenization)
         prepared = time.perf_counter()
-        pretrained = pool(pretrained, encoded, config, folder)
+        pretrained = pool(pretrained, encoded, config, folder.decide)
         batch_size = config.training.batch_size
         stages = plan_stages(config.strategy, pretrained.anatomy, rows, batch_size)
         history = train(pretrained, encoded, stages, metrics, config, folder).history

@@ -184,6 +184,8 @@ def _rows_to_cut(train: Dataset, problem: Problem, config: DatasetConfig) -> Row
     if config.group is not None:
         keys = train["group"][:]
         return Rows(strata, keys, np.unique(keys, return_inverse=True)[1])
+    if config.cut is not Cut.hash:
+        return Rows(strata, [], None)
     names = [name for name in ("text", "text_pair") if name in train.column_names]
     columns = [each_cell(train, name) for name in names]
     return Rows(strata, ["\0".join(texts) for texts in zip(*columns, strict=True)], None)

@@ -17,7 +17,7 @@ class Rows:
     """What a cut goes by."""
 
     strata: np.ndarray  # int [rows], a label say: of each, every part has its share
-    keys: Sequence[str]  # of each row, what is hashed: its group, or its text
+    keys: Sequence[str]  # of each row, what is hashed (its group, or its text) where it is
     groups: np.ndarray | None  # int [rows], the group of each; None: every row by itself
 
 
