@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ARCHITECTURES, make_rows, make_tokenizer, write_csv
+from datasets import Dataset, DatasetDict
 from prepared_runs import prepare
 from test_resume import difference
 from training_process import largest_difference_of_two_processes, start
@@ -26,6 +27,8 @@ from transformers import (
 )
 
 from nlp_transfer import compose, run
+from nlp_transfer.data.corpus import load_run_corpus
+from nlp_transfer.data.memory import tables_by_split, with_tables
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.masked_lm import MaskedLMHead, last_states
 from nlp_transfer.tokenization.encoding import Draw, EncodedSplit, collator_of, encode_texts
@@ -258,6 +261,23 @@ def test_texts_of_several_files_are_part_of_what_names_the_run(
     assert list(by_files.unlabeled["text"]) == texts
     other = prepare(typed(), tmp_path / "run").corpus
     assert other.fingerprint != by_files.fingerprint
+
+
+def test_texts_come_from_a_split_of_a_dataset_and_from_python(tmp_path: Path) -> None:
+    rows = [{"text": text, "label": label} for text, label in make_rows(40)]
+    texts = [{"text": text} for text, _ in make_rows(30, seed=5)]
+    saved = {"train": Dataset.from_list(rows), "more": Dataset.from_list(texts)}
+    DatasetDict(saved).save_to_disk(tmp_path / "saved")
+    adapt = ("+task=classify", "strategy.adapt=contrastive")
+    by_name = compose(*adapt, f"dataset.name={tmp_path / 'saved'}", "dataset.unlabeled=more")
+    tables = tables_by_split({"train": rows, "unlabeled": texts})
+    given = with_tables(compose(*adapt), tables)
+    for corpus in (load_run_corpus(by_name), load_run_corpus(given, tables)):
+        assert corpus.unlabeled is not None
+        assert list(corpus.unlabeled["text"]) == [row["text"] for row in texts]
+    with pytest.raises(UserError, match="has no split 'mor'"):
+        saved_words = (f"dataset.name={tmp_path / 'saved'}", "dataset.unlabeled=mor")
+        load_run_corpus(compose(*adapt, *saved_words))
 
 
 def test_folds_share_what_was_learned_from_texts_that_are_none_of_theirs(
