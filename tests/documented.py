@@ -179,14 +179,14 @@ class Session:
         )
 
     def _start(self, block: Block) -> None:
-        log = (self.folder / f"server-{block.line}.txt").open("w+b")
+        log = self.folder / f"server-{block.line}.txt"
         command = ["bash", "-c", f"exec {block.text.strip()}"]
-        options = {"cwd": self.folder, "env": environment(), "stderr": log}
-        server = subprocess.Popen(command, **options)
+        with log.open("wb") as file:
+            options = {"cwd": self.folder, "env": environment(), "stderr": file}
+            server = subprocess.Popen(command, **options)
         self.servers.append(server)
         for _ in range(600):
-            log.seek(0)
-            if b"http://" in log.read():
+            if b"http://" in log.read_bytes():
                 return
             assert server.poll() is None, f"{block}: the server has ended"
             time.sleep(0.2)

@@ -235,6 +235,11 @@ READ += [
 ]
 REFUSED = [
     Odd("not_utf_7.csv", ACCENTS.encode(), {"encoding": "utf-7"}, says="dataset.encoding=utf-8"),
+    Odd(
+        "other_names.csv",
+        b"No;Body;Queue\n" + b"".join(b"%d;good, or not;%d\n" % (i, i % 2) for i in range(6)),
+        says="is not a column of",
+    ),
     Odd("bad_name.zip", with_a_bad_name(zipped(rows_csv=CSV)), says="member is not UTF-8"),
     Odd("joined.csv", CSV.encode() * 2, says="line 8: repeats the header"),
     Odd("cut_utf16.csv", CSV.encode("utf-16")[:-1], says="begins as a file in UTF-16"),

@@ -50,7 +50,7 @@ from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 from nlp_transfer.training.optimization.signals import handle_signals
 from nlp_transfer.utils import device
 from nlp_transfer.utils.distributed import join
-from nlp_transfer.utils.files import write_json
+from nlp_transfer.utils.files import indented, write_json
 from nlp_transfer.utils.logging import logger
 
 Typed = Callable[..., list[str]]
@@ -610,3 +610,16 @@ def test_the_summary_fits_80_columns_and_breaks_no_word(tmp_path: Path) -> None:
     assert max(map(len, screen.splitlines())) <= 80
     words = {word for line in screen.splitlines() for word in line.split()}
     assert {"words.", "probabilities", "parameters"} <= words
+
+
+def test_figures_are_written_in_lines_and_read_as_they_were() -> None:
+    figures = {
+        "rows": 2,
+        "é": [],
+        "labels": ["a", "b"],
+        "matrix": [[1, 2], [3, 4]],
+        "of": {"x": ()},
+    }
+    written = indented(figures)
+    assert json.loads(written) == json.loads(json.dumps(figures))
+    assert '\n  "labels": ["a", "b"],\n  "matrix": [\n    [1, 2],\n    [3, 4]\n  ],' in written

@@ -42,7 +42,9 @@ def shown_key(option: Option) -> str:
 def _entry(option: Option) -> str:
     default = "" if option.default == REQUIRED else f":default: `{option.default}`\n"
     required = " Required." if option.default == REQUIRED else ""
-    kind = option.type if not option.values or option.values == ("true", "false") else "one of"
+    kind = (
+        option.type if not option.values or option.values == ("true", "false") else "one of these"
+    )
     lines = [f":::{{confval}} {shown_key(option)}", f":type: {kind}", default]
     lines += [f"{prose(option.meaning)}{required}", ""]
     lines += [f"- `{value}`{': ' + prose(text) if text else ''}" for value, text in values(option)]

@@ -111,6 +111,8 @@ def _separator(first: Sequence[str], expected: str, name: str, options: ReadOpti
     fits = [
         mark for mark in dict.fromkeys((expected, *NAMES)) if _has_columns(header, mark, options)
     ]
+    if not fits:  # the columns that are asked for are none of the file, whatever separates them
+        fits = [mark for mark in (expected, *NAMES) if _are_cells(first, mark)]
     if not fits or expected in fits:
         return expected
     if len(fits) > 1:  # no columns are asked for that could decide
@@ -120,6 +122,16 @@ def _separator(first: Sequence[str], expected: str, name: str, options: ReadOpti
         f"({options.keys}separator)"
     )
     return fits[0]
+
+
+def _are_cells(first: Sequence[str], separator: str) -> bool:
+    """Whether a separator cuts every line into as many cells, several of them."""
+    try:
+        rows = [row for row in csv.reader(first, delimiter=separator) if row]
+    except csv.Error:
+        return False
+    whole = rows if len(first) < FIRST_LINES else rows[:-1]  # the last may go on
+    return len(whole) > 1 and len({len(row) for row in whole}) == 1 and len(whole[0]) > 1
 
 
 def _asked_separator(options: ReadOptions) -> str:
