@@ -54,10 +54,10 @@ class Page:
             assert time.monotonic() < end, (script, self.value("document.body.innerText"))
             time.sleep(0.01)
 
-    def press(self, key: str) -> None:
-        """A key, down and up, as from a keyboard."""
-        code, text = NAMED_KEYS.get(key) or (ord(key.upper()), key)
-        what = {"key": key, "windowsVirtualKeyCode": code}
+    def press(self, key: str, code: str = "") -> None:
+        """A key, down and up, as from a keyboard; `code` is its place there."""
+        number, text = NAMED_KEYS.get(key) or (ord(key.upper()), key)
+        what = {"key": key, "code": code, "windowsVirtualKeyCode": number}
         self.ask("Input.dispatchKeyEvent", type="keyDown", text=text, **what)
         self.ask("Input.dispatchKeyEvent", type="keyUp", **what)
 

@@ -8,6 +8,7 @@ import json
 import random
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from nlp_transfer.config.choices import OnUnusable
 from nlp_transfer.config.schema import DatasetConfig, as_dict
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode
+from nlp_transfer.serving.connections import HEADER_SECONDS
 from nlp_transfer.serving.review.labels import Labels, labels_of_shares
 from nlp_transfer.serving.review.session import Mark, open_session
 from nlp_transfer.serving.review.table import ReviewRequest, read_review
@@ -281,6 +283,19 @@ def write_rows(file: Path, rows: Sequence[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
+def test_a_table_that_vanished_is_said_and_the_answers_are_kept() -> None:
+    file = write_next(Path("next.csv"))
+    content = file.read_bytes()
+    with started("review", str(file)) as server:
+        file.unlink()
+        assert answer(server, "neutral")["answered"] == 1
+        assert "Another program changed next.csv" in stop(server)
+    file.write_bytes(content)
+    with started("review", str(file)) as server:
+        stop(server)
+    assert rows_of(file)[0]["label"] == "neutral"
+
+
 def test_answers_to_other_rows_are_neither_used_nor_lost() -> None:
     file = write_next(Path("next.csv")).resolve()
     with open_session(read_review(ReviewRequest(file))) as session:
@@ -483,13 +498,14 @@ def test_names_of_labels_are_written_as_the_data_has_them() -> None:
         ("guess,probabilities,reason\na,a 1.00,\n", (), "before 'guess'"),
         ("text,label,guess,probabilities,reason\nt,,a,a 1.00,\n", ("--run", "no"), "is not a run"),
         ("text,label,guess,probabilities,reason\nt,,a,a 1.00,\n", ("--text", "no"), "not a column"),
+        ("text,label,guess,probabilities,reason\nt\xfc,,a,a 1.00,\n", (), "save the file as UTF-8"),
     ],
 )
 def test_what_cannot_be_reviewed_is_refused(
     content: str | None, more: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if content is not None:
-        Path("next.csv").write_text(content)
+        Path("next.csv").write_bytes(content.encode("latin-1"))
     with pytest.raises(SystemExit) as refused:
         main(["review", "next.csv", "--port", "0", *more])
     assert refused.value.code in (ExitCode.CONFIG, ExitCode.DATA)
@@ -571,6 +587,23 @@ def test_twenty_rows_by_keyboard_killed_in_the_middle_and_continued(tmp_path: Pa
             page.until("review.row === null && review.skipped === 0 && !busy")
             stop(server)
     assert [row["label"] for row in rows_of(file)] == wanted
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_row_that_is_looked_at_for_long_and_other_keyboards_are_answered(tmp_path: Path) -> None:
+    file = write_next(Path("next.csv"), rows=3)
+    with running_browser(tmp_path) as browser, started("review", str(file)) as server:
+        page = browser.open(f"http://127.0.0.1:{server.port}/")
+        page.until("review !== null && review.row === 0")
+        time.sleep(HEADER_SECONDS + 2)  # the server has closed the connection by now
+        page.press("2")
+        page.until("review.row === 1 && !busy")
+        assert page.value("document.getElementById('error').textContent") == ""
+        page.press("&", code="Digit1")  # the first of the number row on a French keyboard
+        page.until("review.row === 2 && !busy")
+        stop(server)
+    assert [row["label"] for row in rows_of(file)] == ["neutral", "negative", ""]
 
 
 @needs_browser

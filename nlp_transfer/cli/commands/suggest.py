@@ -142,7 +142,6 @@ def _add_review(parser: Parser) -> None:
         "--label", action="append", default=[], metavar="NAME", help="one more label to give"
     )
     parser.add_argument("--port", type=int, default=PORT, help=f"0: any free port ({PORT})")
-    add_file_options(parser)
 
 
 def run_review(arguments: Namespace) -> None:
@@ -158,7 +157,6 @@ def run_review(arguments: Namespace) -> None:
         arguments.text,
         arguments.text_pair,
         tuple(arguments.label),
-        _read_options(arguments),
     )
     with open_session(read_review(request)) as session:
         _serve(session, arguments.port)

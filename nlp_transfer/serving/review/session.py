@@ -130,7 +130,8 @@ class ReviewSession:
                 )
                 return
             self._signature, self._written, self.warning = _signature(file), seen, None
-            self.journal.append({"written": seen})
+            with self._lock:
+                self.journal.append({"written": seen})
 
     def is_complete(self) -> bool:
         """Whether every row has an answer, and the table holds them."""
@@ -262,8 +263,12 @@ def open_session(table: ReviewTable) -> Iterator[ReviewSession]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _signature(file: Path) -> tuple[int, int, int]:
-    status = file.stat()
+def _signature(file: Path) -> tuple[int, int, int] | None:
+    """What changes with a file; None where it is gone."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 

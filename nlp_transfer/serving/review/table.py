@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -44,7 +44,6 @@ class ReviewRequest:
     text: str | None = None
     text_pair: str | None = None
     more_labels: tuple[str, ...] = ()
-    options: ReadOptions = field(default_factory=lambda: ReadOptions(keys="--"))
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,8 @@ def read_review(request: ReviewRequest) -> ReviewTable:
     """
     file = request.file
     kind_of(file)
-    with open_table(file, request.options) as (parts, _):
+    # The table is written as `suggest` and `suspects` write theirs, so it is read so, too.
+    with open_table(file, ReadOptions()) as (parts, _):
         windows = [part for part in parts if len(part)]
     if not windows:
         raise UserError(ExitCode.DATA, f"{file} has no rows.")
