@@ -78,6 +78,7 @@ def answer(server: Server, label: str | None, state: dict[str, Any] | None = Non
 
 def stop(server: Server) -> str:
     """Ctrl-C; what the command prints."""
+    server.ask("/review")  # it has begun
     server.process.send_signal(signal.SIGINT)
     output, errors = server.process.communicate(timeout=30)
     assert server.process.returncode == 0, errors

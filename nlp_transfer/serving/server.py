@@ -55,9 +55,6 @@ def serve(app: FastAPI, listening: socket.socket, root_path: str = "") -> None:
     Args:
         root_path: the prefix of every path that a proxy in front takes off.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn raises the signal again when it has shut down; by then there is nothing to end.
-        signal.signal(number, lambda *_: None)
     settings = uvicorn.Config(
         app,
         http=BoundedProtocol,
@@ -69,4 +66,13 @@ def serve(app: FastAPI, listening: socket.socket, root_path: str = "") -> None:
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    _Server(settings).run(sockets=[listening])
+    server = _Server(settings)
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # For a signal before uvicorn listens to it; it raises those it heard again when it has shut
+        # down, and by then there is nothing to end.
+        signal.signal(number, end)
+    server.run(sockets=[listening])
