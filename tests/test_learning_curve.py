@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_csv
+from conftest import make_rows, write_csv
 
 from nlp_transfer import compose
 from nlp_transfer.analysis.learning_curve import Curve, Step, learning_curve, parts
@@ -45,6 +45,14 @@ def test_too_few_rows_are_refused() -> None:
     with pytest.raises(UserError, match="An eighth of the 23 rows") as refused:
         parts(23, 3)
     assert refused.value.code is ExitCode.DATA
+
+
+def test_rows_that_are_measured_out_of_fold_are_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    file = write_csv(tmp_path / "few.csv", make_rows(48))
+    with pytest.raises(UserError, match="With 48 rows cross-validation decides.*folds=0"):
+        learning_curve(["+task=classify", f"dataset.train={file}"])
 
 
 def test_what_a_curve_does_not_do_is_refused(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:

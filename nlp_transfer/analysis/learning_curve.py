@@ -68,6 +68,13 @@ def learning_curve(overrides: Sequence[str], config_dir: Path | None = None) -> 
     config = compose(*overrides, config_dir=config_dir, in_memory=False)
     _refuse(config)
     corpus = load_run_corpus(config)
+    if corpus.folds is not None:
+        raise UserError(
+            ExitCode.DATA,
+            f"With {len(corpus.splits['train'])} rows cross-validation decides, and each point of "
+            "the curve would be measured on other rows. Type evaluation.folds=0, which sets "
+            "validation rows aside, or name a file of them: dataset.validation=FILE.",
+        )
     sizes = parts(len(corpus.splits["train"]), len(corpus.labels))
     runs = [open_finished(run_and_print(_part(config, size, sizes[-1])).folder) for size in sizes]
     return _curve(runs, sizes)
@@ -108,7 +115,9 @@ def _part(config: Config, size: int, whole: int) -> Config:
     if size == whole:
         return config
     folder = None if config.run_dir is None else f"{config.run_dir}-{size}"
-    return replace(config, run_dir=folder, dataset=replace(config.dataset, limit=size))
+    evaluation = replace(config.evaluation, folds="0")  # measured on the rows of the whole
+    dataset = replace(config.dataset, limit=size)
+    return replace(config, run_dir=folder, dataset=dataset, evaluation=evaluation)
 
 
 def _curve(runs: list[Finished], sizes: list[int]) -> Curve:

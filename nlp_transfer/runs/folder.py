@@ -92,7 +92,8 @@ class RunFolder:
             if name not in decisions:
                 decisions[name] = decision()
                 self.write(decisions=decisions)
-                logger.info("%s: %s", name, decisions[name])
+                made = decisions[name]
+                logger.info("%s: %s", name, ", ".join(made) if isinstance(made, list) else made)
             return decisions[name]
 
         return broadcast_from_rank_zero(decide, self.process)
