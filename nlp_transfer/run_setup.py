@@ -13,8 +13,8 @@ from nlp_transfer.evaluation.metric_set import (
 )
 from nlp_transfer.evaluation.thresholds import threshold_rule
 from nlp_transfer.hub.publication import refuse_upload
+from nlp_transfer.models.checkpoints.masked_lm import load_masked_lm
 from nlp_transfer.models.loading import refuse_absent_checkpoint
-from nlp_transfer.models.masked_lm import load_masked_lm
 from nlp_transfer.run_state import RunSetup
 from nlp_transfer.training.extensions import (
     NO_EXTENSIONS,

@@ -41,7 +41,7 @@ from nlp_transfer.config.schema import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.data.formats.read import open_table
 from nlp_transfer.data.formats.registry import ReadOptions
-from nlp_transfer.data.tabular import column
+from nlp_transfer.data.formats.windows import column
 from nlp_transfer.errors import UserError
 from nlp_transfer.quality.spelling import written_texts
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_transfer.data.formats.registry import Window
-from nlp_transfer.data.tabular import WindowWriter
+from nlp_transfer.data.formats.windows import WindowWriter
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.locks import Locked, locked
 

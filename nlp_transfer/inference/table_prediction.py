@@ -18,7 +18,7 @@ from nlp_transfer.data.cells import is_blank, kind_of_cell
 from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.formats.read import open_table, read_windows
 from nlp_transfer.data.formats.registry import WINDOW, ReadOptions, Window, readers
-from nlp_transfer.data.tabular import (
+from nlp_transfer.data.formats.windows import (
     CELLS,
     WindowWriter,
     as_tables,

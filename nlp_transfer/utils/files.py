@@ -62,7 +62,10 @@ def write_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 def write_table(window: Window, path: Path) -> None:
     """A whole table in the format of the file's suffix; durable, as `write_durably`."""
-    from nlp_transfer.data.tabular import WindowWriter, kind_of  # pyarrow: few files are tables
+    from nlp_transfer.data.formats.windows import (  # pyarrow: few files are tables
+        WindowWriter,
+        kind_of,
+    )
 
     writer = WindowWriter(kind_of(path), window)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from nlp_transfer.analysis.suggest.choice import By, Choice
 from nlp_transfer.data.formats.registry import Window
-from nlp_transfer.data.tabular import columns_of, with_columns
+from nlp_transfer.data.formats.windows import columns_of, with_columns
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems.decoder import Decoder
 

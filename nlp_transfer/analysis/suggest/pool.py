@@ -16,6 +16,7 @@ from nlp_transfer.data.cells import is_blank, kind_of_cell, not_texts
 from nlp_transfer.data.columns import find_column, require_columns
 from nlp_transfer.data.formats.read import open_table
 from nlp_transfer.data.formats.registry import ReadOptions, Window
+from nlp_transfer.data.formats.windows import as_tables, column, columns_of, raw_column
 from nlp_transfer.data.near_duplicates import (
     BETWEEN,
     SHINGLE,
@@ -24,7 +25,6 @@ from nlp_transfer.data.near_duplicates import (
     normalised,
     pairs_of,
 )
-from nlp_transfer.data.tabular import as_tables, column, columns_of, raw_column
 from nlp_transfer.errors import ExitCode, UserError
 
 

@@ -23,10 +23,10 @@ from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config, DatasetConfig
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.formats.registry import ReadOptions, Window
+from nlp_transfer.data.formats.windows import CELLS, DELIMITERS, kind_of
 from nlp_transfer.data.memory import tables_by_split
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.sources import IN_MEMORY
-from nlp_transfer.data.tabular import CELLS, DELIMITERS, kind_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.inference.torch_engine import TorchEngine

@@ -36,7 +36,7 @@ def _add_suspects(parser: Parser) -> None:
 
 def run_suspects(arguments: Namespace) -> None:
     """Write a table of rows whose labels may be wrong."""
-    from nlp_transfer.data.tabular import kind_of
+    from nlp_transfer.data.formats.windows import kind_of
     from nlp_transfer.quality.label_errors import describe, find_suspects, write_suspects
 
     out = arguments.out

@@ -110,7 +110,7 @@ def _rows_of(arguments: Namespace) -> tuple[list[Any], list[Any] | None]:
     """The first rows of the table."""
     from nlp_transfer.data.formats.read import open_table
     from nlp_transfer.data.formats.registry import ReadOptions
-    from nlp_transfer.data.tabular import column, columns_of
+    from nlp_transfer.data.formats.windows import column, columns_of
 
     if not arguments.file.is_file():
         raise UserError(ExitCode.DATA, f"--file {arguments.file}: there is no such file.")

@@ -201,7 +201,7 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     """The request, checked before anything is loaded."""
     from nlp_transfer.config.choices import Quoting
     from nlp_transfer.data.formats.registry import ReadOptions, is_table_name, require_reader
-    from nlp_transfer.data.tabular import STREAMED, kind_of
+    from nlp_transfer.data.formats.windows import STREAMED, kind_of
     from nlp_transfer.inference.table_prediction import PredictionRequest
 
     if arguments.text is None:

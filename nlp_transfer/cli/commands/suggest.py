@@ -67,7 +67,7 @@ def _read_options(arguments: Namespace) -> ReadOptions:
 
 def _suggest(arguments: Namespace) -> None:
     from nlp_transfer.data.formats.registry import require_reader
-    from nlp_transfer.data.tabular import kind_of
+    from nlp_transfer.data.formats.windows import kind_of
 
     if arguments.file is None:
         raise UserError(

@@ -14,7 +14,14 @@ from nlp_transfer.data.cells import is_blank
 from nlp_transfer.data.columns import find_column, require_columns
 from nlp_transfer.data.formats.read import open_table
 from nlp_transfer.data.formats.registry import ReadOptions, Window
-from nlp_transfer.data.tabular import CELLS, column, columns_of, kind_of, raw_column, with_columns
+from nlp_transfer.data.formats.windows import (
+    CELLS,
+    column,
+    columns_of,
+    kind_of,
+    raw_column,
+    with_columns,
+)
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.serving.review.labels import (
     Labels,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nlp_transfer.models.masked_lm import MaskedLMHead, last_states
+from nlp_transfer.models.checkpoints.masked_lm import MaskedLMHead, last_states
 from nlp_transfer.models.stages import stage_steps
 from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit, TrainingRows, input_length
 from nlp_transfer.training.losses import LossOptions, document_loss
