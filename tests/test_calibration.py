@@ -213,7 +213,7 @@ def test_reliability_and_coverage_are_those_counted_by_hand() -> None:
 
 
 def test_what_is_measured_exported_and_answered_is_one_calibrated_model(
-    typed: Typed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    typed: Typed, tmp_path: Path
 ) -> None:
     sizes = {"train": 101, "validation": 90, "test": 90}
     files = mislabelled_files(tmp_path, sizes, share=0.25)
@@ -231,7 +231,7 @@ def test_what_is_measured_exported_and_answered_is_one_calibrated_model(
         measured = result.metrics[split]["metrics"]
         assert calibration[split]["after"]["log_loss"] == pytest.approx(measured["log_loss"])
         assert calibration[split]["after"]["ece"] == pytest.approx(measured["ece"])
-    printed = capsys.readouterr().out
+    printed = str(result)
     assert f"temperature {calibration['temperature']:.3f}" in printed
     low, high = result.metrics["test"]["intervals"]["accuracy"]
     value = result.metrics["test"]["metrics"]["accuracy"]

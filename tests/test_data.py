@@ -418,7 +418,7 @@ def test_a_column_that_is_neither_0_nor_1_is_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["x", "y"], "a": [0, 2], "b": [1, 0]}), path)
     message = failure(train=path, validation=path, label=["a", "b"])
     assert "'a'" in message
-    assert "row 2 holds 2" in message
+    assert "a: 1 of 2 rows (row 2: 2)" in message
 
 
 def test_a_delimiter_for_lists_is_an_error(tmp_path: Path) -> None:

@@ -142,14 +142,11 @@ def test_a_test_split_that_is_left_alone_is_not_said_to_be_missing(
 
 def test_a_finished_run_is_reported_and_not_trained_again(
     typed: Callable[..., list[str]],
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = compose(*typed("strategy=feature_extraction", "dataset.test=null"))
     first = run(config)
-    lines, selected = (
-        " ".join(capsys.readouterr().out.split()),
-        "from validation, which also chose the epochs",
-    )
+    lines = " ".join(str(first).split())
+    selected = "from validation, which also chose the epochs"
     assert "a new process predicted 32 texts" in lines
     assert f"There is no labelled test split: these figures come {selected}." in lines
     assert selected in (first.folder / "metrics.json").read_text()
@@ -160,7 +157,7 @@ def test_a_finished_run_is_reported_and_not_trained_again(
     again = run(config)
     assert (again.model, again.metrics) == (first.model, first.metrics)
     assert (first.model / "model.safetensors").stat().st_mtime_ns == weights
-    output = capsys.readouterr().out
+    output = str(again)
     assert "Training\n" in output
     assert "Calibration" in output
     assert not first.folder.is_absolute()

@@ -367,7 +367,7 @@ def test_a_run_has_a_report_and_no_row_of_the_data_in_its_model(
     assert len([line for line in lines if "it has no AMX" in line]) == 1
     result = results[0]
     page = read(result.folder / "report.html")
-    assert "Report: run/report.html" in capsys.readouterr().out
+    assert "Report: run/report.html" in str(results[0])
     assert f"accuracy {result.metrics['test']['metrics']['accuracy']:.3f}" in page.visible_text()
     assert "unmistakable" in page.text
     # Each row is named by its place in the person's own file.

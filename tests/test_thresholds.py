@@ -165,14 +165,14 @@ def mixed(path: Path, rows: int) -> Path:
 
 
 def test_what_is_chosen_is_measured_exported_answered_and_said(
-    typed: Typed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    typed: Typed, tmp_path: Path
 ) -> None:
     sizes = {"train": 120, "validation": 90, "test": 80}
     files = {split: mixed(tmp_path / f"{split}.csv", size) for split, size in sizes.items()}
     overrides = [f"dataset.{split}={file}" for split, file in files.items()]
     learns = ("strategy.learning_rate=1e-3", "strategy.epochs=6", "dataset.label=[nice,nasty]")
     result = run(compose(*typed(*overrides, *learns, "run_dir=several")))
-    printed = capsys.readouterr().out
+    printed = str(result)
 
     entries = json.loads(Path("several/run.json").read_text())
     assert entries["thresholds"]["how"] == "f1"
