@@ -133,6 +133,21 @@ def test_what_the_card_says_of_repeating_is_the_same_run(carded: Carded) -> None
     assert run_path(again, "corpus") == run_path(there, "corpus")
 
 
+def test_a_run_on_several_files_is_delivered_and_names_them(
+    typed: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    files = [
+        write_csv(tmp_path / name, make_rows(40, seed))
+        for seed, name in enumerate(("old.csv", "new/more.csv"))
+    ]
+    words = [word for word in typed("run_dir=run") if not word.startswith("dataset.train=")]
+    result = run(compose(*words, f"dataset.train=[{files[0]},{files[1]}]"))
+    text = (result.model / "README.md").read_text()
+    assert re.search(r"train:\n +- old\.csv\n +- more\.csv\n", text)
+    assert str(tmp_path) not in text
+
+
 def as_typed(carded: Carded) -> dict[str, str]:
     """The overrides of the fixture, with the checkpoint where one stands."""
     return {

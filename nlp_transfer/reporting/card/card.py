@@ -240,13 +240,12 @@ def _settings(config: Config, run: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def repeatable(config: Config) -> dict[str, Any]:
     """The settings that change the result and are not defaults; of local paths, the last part."""
-    tree = as_dict(config)
-    if config.dataset.name is None:
-        for split in ("train", "validation", "test"):
-            path = tree["dataset"][split]
-            tree["dataset"][split] = None if path is None else Path(path).name
-    else:
-        tree["dataset"]["name"] = without_path(config.dataset.name)
+    tree, dataset = as_dict(config), config.dataset
+    if dataset.name is not None:
+        tree["dataset"]["name"] = without_path(dataset.name)
+    for split in ("unlabeled",) if dataset.name else ("train", "validation", "test", "unlabeled"):
+        names = [Path(place).name for place in dataset.places(split)]
+        tree["dataset"][split] = names if len(names) > 1 else next(iter(names), None)
     tree["checkpoint"]["name"] = without_path(config.checkpoint.name)
     return _different(tree, default_tree())
 
