@@ -100,6 +100,7 @@ def test_off_by_default_and_then_no_text_is_kept(typed: Typed, tmp_path: Path) -
     assert all(split.texts is None for split in prepared.encoded.splits.values())
 
 
+@pytest.mark.slow
 def test_validation_and_test_are_answered_as_they_are(typed: Typed, tmp_path: Path) -> None:
     words = typed("strategy.learning_rate=1e-12", "strategy.epochs=1", "checkpoint.dropout=0")
     plain = run(compose(*words, f"run_dir={tmp_path / 'plain'}")).metrics
@@ -129,6 +130,7 @@ def test_a_frozen_part_is_not_stored_where_texts_change(
     assert "are stored" not in caplog.text
 
 
+@pytest.mark.slow
 def test_folds_learn_from_changed_texts_and_answer_whole_ones(
     checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:

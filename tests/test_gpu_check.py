@@ -39,6 +39,7 @@ def test_every_check_is_done_or_says_why_not_and_nothing_is_said_of_a_gpu(tmp_pa
     assert figures["precision bf16"]["skipped_steps"] == 0
 
 
+@pytest.mark.slow
 def test_where_time_is_short_the_rest_is_left_out_and_said(tmp_path: Path) -> None:
     out = tmp_path / "gpu_check.json"
     done = subprocess.run(

@@ -73,6 +73,7 @@ def install(folder: Path) -> None:
     (about / "entry_points.txt").write_text("[nlp_transfer.metrics]\nmore = more_metrics\n")
 
 
+@pytest.mark.slow
 def test_a_metric_of_another_package_is_used_by_name_from_the_command_line(
     typed: Callable[..., list[str]], tmp_path: Path
 ) -> None:

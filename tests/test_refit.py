@@ -35,6 +35,7 @@ def one_file(typed: Callable[..., list[str]], tmp_path: Path) -> Callable[..., l
     return words
 
 
+@pytest.mark.slow
 def test_the_final_model_learns_from_all_rows_and_the_figures_do_not(
     one_file: Callable[..., list[str]],
 ) -> None:

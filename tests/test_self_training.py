@@ -96,6 +96,7 @@ def test_a_run_learns_from_its_own_answers_and_says_it(
     assert result.metrics["cross_validation"]["rows"] == 40
 
 
+@pytest.mark.slow
 def test_changed_texts_are_those_of_answered_rows_too(words: Words) -> None:
     more = ("strategy=contrastive", "strategy.stages.embeddings.steps=3")
     run(compose(*words(40), *more, "training.augment.word_dropout=0.1", "run_dir=run"))
