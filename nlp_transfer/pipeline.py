@@ -114,19 +114,23 @@ def run(
     return _run(config, data, metrics, callbacks, loss)
 
 
-def run_and_print(
-    config: Config,
-    data: Any = None,
-    metrics: Sequence[Metric | MetricFunction] = (),
-    callbacks: Sequence[TrainerCallback | type[TrainerCallback]] = (),
-    loss: Loss | Callable[..., Any] | str | None = None,
-) -> Result:
-    """As `run`, for commands: prints the summary before anything is uploaded."""
-    return _run(config, data, metrics, callbacks, loss, summary=True)
+def run_and_print(config: Config, *given: Any) -> Result:
+    """As `run`, for commands: prints the summary before anything is uploaded.
+
+    Args:
+        given: what `run` takes beside the configuration, in its order.
+    """
+    return _run(config, *given, summary=True)
 
 
 def _run(
-    config: Config, data: Any, metrics: Any, callbacks: Any, loss: Any, summary: bool = False
+    config: Config,
+    data: Any = None,
+    metrics: Any = (),
+    callbacks: Any = (),
+    loss: Any = None,
+    *,
+    summary: bool = False,
 ) -> Result:
     tables = None if data is None else tables_by_split(data)
     config = config if tables is None else with_tables(config, tables)

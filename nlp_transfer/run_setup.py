@@ -22,7 +22,7 @@ from nlp_transfer.training.extensions import (
     refuse_unhashable,
     registered_code,
 )
-from nlp_transfer.training.objectives.refusals import (
+from nlp_transfer.training.refusals import (
     refuse_absent_trackers,
     refuse_augmenting_nothing,
     refuse_no_answers,

@@ -19,8 +19,8 @@ from nlp_transfer.models.preparation import load_and_encode
 from nlp_transfer.models.stages import Stage, plan_stages
 from nlp_transfer.runs.folder import open_run
 from nlp_transfer.tokenization.encoding import Encoded
-from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.loop import train
+from nlp_transfer.training.optimization.history import StageHistory
 from nlp_transfer.utils.distributed import join
 
 

@@ -17,12 +17,12 @@ from test_shapes import claim_of, scores, shaped
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from nlp_transfer.errors import UserError
-from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.objectives.target_scaling import (
     AS_THEY_ARE,
     TargetScaler,
     fit_target_scaler,
 )
+from nlp_transfer.training.optimization.history import StageHistory
 from nlp_transfer.training.optimization.signals import handle_signals
 from nlp_transfer.utils.distributed import join
 

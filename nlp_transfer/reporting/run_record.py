@@ -26,8 +26,8 @@ from nlp_transfer.runs.folder import (
     RUN_FILE,
     State,
 )
-from nlp_transfer.training.history import AFTER, HISTORY
 from nlp_transfer.training.optimization.checkpointing import STATE
+from nlp_transfer.training.optimization.history import AFTER, HISTORY
 from nlp_transfer.utils.files import read_json
 
 EVALUATED = "eval_"  # before the names of metrics in a log

@@ -19,8 +19,8 @@ from nlp_transfer.problems import Problem
 from nlp_transfer.problems.registry import PROBLEMS
 from nlp_transfer.runs.identity import REGISTERED
 from nlp_transfer.training.forecast.budget import Deadline
-from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import LOSSES, Loss, find_loss
+from nlp_transfer.training.optimization.history import StageHistory
 from nlp_transfer.utils.object_digest import Unhashable, digest_of_object
 
 MetricFunction = Callable[[Any, Any], float]

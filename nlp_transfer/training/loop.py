@@ -19,17 +19,17 @@ from nlp_transfer.models.stages import Stage
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import Encoded
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
-from nlp_transfer.training.history import (
+from nlp_transfer.training.objectives.target_scaling import fit_target_scaler
+from nlp_transfer.training.optimization.arguments import stage_arguments, stage_home
+from nlp_transfer.training.optimization.batch_size_finder import largest_micro_batch
+from nlp_transfer.training.optimization.batching import accumulation_steps
+from nlp_transfer.training.optimization.history import (
     StageHistory,
     StageKeeper,
     finished_stages,
     load_after,
     read_history,
 )
-from nlp_transfer.training.objectives.target_scaling import fit_target_scaler
-from nlp_transfer.training.optimization.arguments import stage_arguments, stage_home
-from nlp_transfer.training.optimization.batch_size_finder import largest_micro_batch
-from nlp_transfer.training.optimization.batching import accumulation_steps
 from nlp_transfer.training.optimization.stored_stages import found_or
 from nlp_transfer.training.stage import StageRun, loss_of, recomputed, run_stage
 from nlp_transfer.utils.device import decide_precision, say_if_slow

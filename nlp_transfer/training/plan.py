@@ -20,7 +20,7 @@ from nlp_transfer.models.stages import Stage, plan_stages, stage_steps
 from nlp_transfer.tokenization.encoding import Encoded
 
 if TYPE_CHECKING:
-    from nlp_transfer.training.history import StageHistory
+    from nlp_transfer.training.optimization.history import StageHistory
 
 from torch import nn
 

@@ -16,8 +16,8 @@ from nlp_transfer.models.stages import Stage
 from nlp_transfer.tokenization.encoding import EncodedSplit
 from nlp_transfer.tokenization.subsets import append_documents
 from nlp_transfer.training.context import TrainingContext
-from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.loop import train
+from nlp_transfer.training.optimization.history import StageHistory
 from nlp_transfer.training.self_training import rows_to_learn
 from nlp_transfer.utils.logging import logger
 

@@ -37,7 +37,6 @@ from nlp_transfer.problems import Problem
 from nlp_transfer.tokenization.encoding import Encoded, TrainingRows
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.forecast.budget import ends_in_time, minutes_between_checkpoints
-from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.losses import Loss, find_loss, losses_of_rows
 from nlp_transfer.training.objectives.augmentation import is_augmented
 from nlp_transfer.training.objectives.class_weights import weigh_labels
@@ -46,6 +45,7 @@ from nlp_transfer.training.objectives.target_scaling import TargetScaler
 from nlp_transfer.training.optimization.arguments import epochs_between
 from nlp_transfer.training.optimization.best_epoch import BestEpoch, ValidationResult
 from nlp_transfer.training.optimization.callbacks import FiniteLoss, SavesAndStops, StageProgress
+from nlp_transfer.training.optimization.history import StageHistory
 from nlp_transfer.training.optimization.sharded_trainer import ShardedStageTrainer
 from nlp_transfer.training.optimization.signals import stop_error
 from nlp_transfer.training.optimization.spread_stage import refuse_spread, spread_stage, used_rows

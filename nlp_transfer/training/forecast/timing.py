@@ -37,9 +37,9 @@ from nlp_transfer.training.forecast.work import (
     inference_work,
     systematic_sample,
 )
-from nlp_transfer.training.history import StageHistory
 from nlp_transfer.training.loop import train
 from nlp_transfer.training.optimization.batching import accumulation_steps
+from nlp_transfer.training.optimization.history import StageHistory
 from nlp_transfer.training.stage import loss_of
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero, wait
 from nlp_transfer.utils.files import write_json

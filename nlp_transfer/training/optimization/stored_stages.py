@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from nlp_transfer.config.choices import Cache
 from nlp_transfer.tokenization.model_inputs import Inputs
-from nlp_transfer.training.history import StageHistory, history_of
+from nlp_transfer.training.optimization.history import StageHistory, history_of
 from nlp_transfer.utils.cache import find_or_make, forget_the_oldest
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero, wait
 from nlp_transfer.utils.files import read_json, write_json
