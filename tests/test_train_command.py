@@ -421,6 +421,10 @@ def test_a_key_that_has_no_effect_in_this_run_is_named(
     named = "strategy.learning_rate, training.loss, training.label_smoothing have no effect"
     assert named in outcome.out
     assert "no effect" not in train(*typed("strategy=full", "dry_run=true", *keys)).out
+    more = ("strategy.adapt_epochs=3", "training.parallel=fsdp", "strategy=full", "dry_run=true")
+    lines = train(*typed(*more)).out
+    assert "strategy.adapt_epochs has no effect: nothing adapts to texts" in lines
+    assert "training.parallel has no effect: there is one process" in lines
 
 
 def test_epochs_that_are_typed_for_a_stage_are_made(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_transfer.config.choices import Solver
+from nlp_transfer.config.choices import Adapt, Solver
 from nlp_transfer.config.schema import Config, StrategyConfig, TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.features.cache import most_bytes
@@ -65,8 +67,9 @@ def _describe_plan(
     return "\n".join(lines)
 
 
+ADAPT_KEYS: dict[str, tuple[str, ...]] = {"strategy": ("adapt_epochs", "adapt_learning_rate")}
 # What only a stage that learns by gradient reads.
-GRADIENT_KEYS = {
+GRADIENT_KEYS: dict[str, tuple[str, ...]] = {
     "strategy": ("epochs", "learning_rate"),
     "training": (
         "loss",
@@ -82,20 +85,29 @@ GRADIENT_KEYS = {
 
 
 def keys_without_effect(config: Config, stages: list[Stage]) -> list[str]:
-    """One line that names the keys that were set and change nothing in these stages, or none."""
-    if any(stage.solver is not Solver.exact for stage in stages):
-        return []
+    """A line for each reason why keys that were set change nothing in these stages, or none."""
+    reasons: list[tuple[dict[str, tuple[str, ...]], str]] = []
+    if all(stage.solver is Solver.exact for stage in stages):
+        reasons.append((GRADIENT_KEYS, "the head is solved exactly, in one step"))
+    if config.strategy.adapt is Adapt.none:
+        reasons.append((ADAPT_KEYS, "nothing adapts to texts (strategy.adapt)"))
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        reasons.append(({"training": ("parallel",)}, "there is one process"))
+    return [line for keys, reason in reasons for line in _without_effect(config, keys, reason)]
+
+
+def _without_effect(
+    config: Config, sections: dict[str, tuple[str, ...]], reason: str
+) -> Iterator[str]:
     default = {"strategy": StrategyConfig(), "training": TrainingConfig()}
     keys = [
         f"{section}.{name}"
-        for section, names in GRADIENT_KEYS.items()
+        for section, names in sections.items()
         for name in names
         if getattr(getattr(config, section), name) != getattr(default[section], name)
     ]
-    if not keys:
-        return []
-    are = "has" if len(keys) == 1 else "have"
-    return [f"{', '.join(keys)} {are} no effect: the head is solved exactly, in one step."]
+    if keys:
+        yield f"{', '.join(keys)} {'has' if len(keys) == 1 else 'have'} no effect: {reason}."
 
 
 def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
