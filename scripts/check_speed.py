@@ -14,7 +14,8 @@ import time
 
 from datasets import Dataset
 
-from nlp_transfer.config.schema import CheckpointConfig, TokenizationConfig
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
+from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.sources import read_files
 from nlp_transfer.models.loading import EMBEDDED, load_tokenizer

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from nlp_transfer.config.schema import CheckpointConfig
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.models.loading import EMBEDDED, load_tokenizer
 
 # Of the tokens of SST-2's 67,349 texts, special ones included: 41 quantiles, 0 to 1.

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.evaluation.intervals.bootstrap import intervals
 from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.evaluation.registry import metrics_of

@@ -57,12 +57,10 @@ def parse() -> argparse.Namespace:
 
 def measure(folder: Path, rows: int) -> dict[str, tuple[float, float]]:
     """Seconds and MB of each step."""
-    from nlp_transfer.config.schema import (
-        CheckpointConfig,
-        DatasetConfig,
-        EvaluationConfig,
-        TokenizationConfig,
-    )
+    from nlp_transfer.config.sections.checkpoint import CheckpointConfig
+    from nlp_transfer.config.sections.dataset import DatasetConfig
+    from nlp_transfer.config.sections.evaluation import EvaluationConfig
+    from nlp_transfer.config.sections.tokenization import TokenizationConfig
     from nlp_transfer.data.corpus import load_corpus
     from nlp_transfer.evaluation.evaluator import evaluate_splits
     from nlp_transfer.evaluation.metric_set import load_metrics

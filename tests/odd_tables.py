@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from openpyxl import Workbook
 
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 

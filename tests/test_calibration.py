@@ -21,7 +21,7 @@ from sklearn.frozen import FrozenEstimator
 from test_features import ARCHITECTURES
 
 from nlp_transfer import compose, run
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.evaluation.calibration import (
     Calibration,
     apply_calibration,

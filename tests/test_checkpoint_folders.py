@@ -29,7 +29,7 @@ from transformers import (
 from nlp_transfer import Classifier
 from nlp_transfer.cli.main import main
 from nlp_transfer.config.choices import Pooling
-from nlp_transfer.config.schema import CheckpointConfig
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.checkpoints.folder import follow_sentence_encoder
 from nlp_transfer.models.loading import load_pretrained, load_tokenizer, refuse_absent_checkpoint

@@ -16,7 +16,8 @@ from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_rows, make_toke
 from nlp_transfer import compose
 from nlp_transfer.cli.main import main
 from nlp_transfer.config.choices import LongText, OnLeak
-from nlp_transfer.config.schema import DatasetConfig, TokenizationConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
+from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus, load_corpus
 from nlp_transfer.data.near_duplicates import (
     ALIKE,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nlp_transfer import compose
 from nlp_transfer.config.choices import Cut
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, load_corpus
 from nlp_transfer.data.splitters import deal, deal_groups, hashed
 from nlp_transfer.errors import ExitCode, UserError

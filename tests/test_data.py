@@ -20,7 +20,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import is_blank
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus, stratified_part
 from nlp_transfer.errors import ExitCode, UserError

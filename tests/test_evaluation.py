@@ -14,7 +14,7 @@ from scipy import special
 from sklearn import metrics as sk
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.calibration import Calibration
 from nlp_transfer.evaluation.evaluator import evaluate_split

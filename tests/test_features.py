@@ -19,7 +19,7 @@ from conftest import make_tokenizer, slow_but
 from prepared_runs import Prepared, prepare
 
 from nlp_transfer.config.choices import Cache
-from nlp_transfer.config.schema import FeaturesConfig
+from nlp_transfer.config.sections.features import FeaturesConfig
 from nlp_transfer.features.cache import trained_on_features
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.frozen_prefix import Prefix, difference

@@ -110,7 +110,7 @@ def test_folds_are_made_where_validation_could_not_decide(
 ) -> None:
     from datasets import Dataset
 
-    from nlp_transfer.config.schema import DatasetConfig
+    from nlp_transfer.config.sections.dataset import DatasetConfig
 
     splits = {"train": Dataset.from_dict({"label": [0] * rows})}
     if held_out is not None:

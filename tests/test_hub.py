@@ -30,7 +30,7 @@ from test_resume import tell_at_step
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli import main as cli
-from nlp_transfer.config.schema import HubConfig
+from nlp_transfer.config.sections.delivery import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.hub import client as hub_client
 from nlp_transfer.hub.upload import Pushed, check, push

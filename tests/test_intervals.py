@@ -14,7 +14,7 @@ from conftest import slow_but
 from scipy import stats
 from sklearn import metrics as sk
 
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.evaluation.evaluator import evaluate_split
 from nlp_transfer.evaluation.intervals.resampling import resampled, resampled_confusion
 from nlp_transfer.evaluation.metric_set import Metrics, load_metrics

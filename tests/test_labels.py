@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import is_blank
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus
 from nlp_transfer.problems.single_label import SINGLE_LABEL

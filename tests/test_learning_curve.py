@@ -15,7 +15,7 @@ from conftest import make_rows, write_csv
 from nlp_transfer import compose
 from nlp_transfer.analysis.learning_curve import Curve, Step, learning_curve, parts
 from nlp_transfer.cli.main import main
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.intervals.significance import Difference

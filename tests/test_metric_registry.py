@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.intervals.bootstrap import intervals
 from nlp_transfer.evaluation.metric_set import load_metrics

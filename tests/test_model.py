@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from nlp_transfer import compose
-from nlp_transfer.config.schema import CheckpointConfig
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models import loading
 from nlp_transfer.models.anatomy import find_anatomy

@@ -48,7 +48,7 @@ from odd_tables import (
 )
 
 from nlp_transfer.config.choices import OnUnusable
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import answers_of, load_corpus
 from nlp_transfer.data.formats import registry
 from nlp_transfer.data.formats.registry import register_reader

@@ -27,7 +27,8 @@ from odd_tables import (
 )
 
 from nlp_transfer.cli.main import main
-from nlp_transfer.config.schema import Config, DatasetConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import is_blank, label_key
 from nlp_transfer.data.corpus import answers_of, load_corpus
 from nlp_transfer.data.memory import with_tables

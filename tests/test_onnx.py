@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli.main import main
-from nlp_transfer.config.schema import HubConfig
+from nlp_transfer.config.sections.delivery import HubConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.onnx import Exported, export_onnx, table
 from nlp_transfer.export.onnx_parity import Measured, Questions, int8_refusal

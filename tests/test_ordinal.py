@@ -19,7 +19,8 @@ from transformers import AutoModelForSequenceClassification
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.analysis.evaluate import LabelledTexts, remeasure
 from nlp_transfer.cli.main import main
-from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import UserError
 from nlp_transfer.evaluation.metric_set import load_metrics

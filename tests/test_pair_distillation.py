@@ -20,7 +20,7 @@ from training_process import largest_difference_of_two_processes
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.choices import Pooling
-from nlp_transfer.config.schema import CheckpointConfig
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import UserError
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.models.mean_pooling import with_pooling

@@ -10,7 +10,7 @@ import pytest
 from scipy import special, stats
 from sklearn import metrics as sk
 
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.evaluation.calibration import fit_temperature
 from nlp_transfer.evaluation.intervals.resampling import resampled
 from nlp_transfer.evaluation.metric_set import Metrics, load_metrics

@@ -28,7 +28,8 @@ from test_resume import tell_at_step
 
 from nlp_transfer import compose, run
 from nlp_transfer.cli.main import main
-from nlp_transfer.config.schema import EvaluationConfig, as_dict
+from nlp_transfer.config.schema import as_dict
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.errors import UserError
 from nlp_transfer.evaluation.calibration import Calibration
 from nlp_transfer.evaluation.confusion import confusions_of

@@ -22,7 +22,8 @@ from serving_process import Server, started
 from nlp_transfer import UserError, compose
 from nlp_transfer.cli.main import main
 from nlp_transfer.config.choices import OnUnusable
-from nlp_transfer.config.schema import DatasetConfig, as_dict
+from nlp_transfer.config.schema import as_dict
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode
 from nlp_transfer.serving.connections import HEADER_SECONDS

@@ -36,7 +36,8 @@ from transformers import (
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli.main import main
 from nlp_transfer.config.choices import LongText, WindowPooling
-from nlp_transfer.config.schema import CheckpointConfig, DatasetConfig
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.evaluator import evaluate_split

@@ -14,7 +14,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 from sklearn import metrics as sk
 
 from nlp_transfer import compose, run
-from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.data.corpus import SLICE_PREFIX as KEPT
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError

@@ -13,7 +13,8 @@ from conftest import QUIETLY, texts_by_kindness
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.analysis.evaluate import LabelledTexts, remeasure
-from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.data.corpus import answers_of, load_corpus
 from nlp_transfer.errors import UserError
 from nlp_transfer.evaluation.metric_set import load_metrics

@@ -15,7 +15,7 @@ from conftest import make_tokenizer
 from prepared_runs import prepare
 
 from nlp_transfer import compose, run
-from nlp_transfer.config.schema import TokenizationConfig
+from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tokenization.encoding import encode

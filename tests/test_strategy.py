@@ -13,7 +13,7 @@ from prepared_runs import prepare
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.choices import Solver
-from nlp_transfer.config.schema import StrategyConfig
+from nlp_transfer.config.sections.strategy import StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.auto_strategy import FEW_EACH
 from nlp_transfer.models.recipes import Recipe, named_strategy, recipe_of

@@ -20,7 +20,7 @@ from nlp_transfer.analysis.suggest.pool import PoolFile, scan_pool
 from nlp_transfer.analysis.suggest.simulation import Labelled, replay, sizes_up_to
 from nlp_transfer.analysis.suggest.suggestions import By, SuggestRequest, is_weak, suggest
 from nlp_transfer.cli.main import main
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.data.near_duplicates import normalised
 from nlp_transfer.errors import ExitCode

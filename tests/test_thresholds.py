@@ -18,7 +18,7 @@ from sklearn import metrics as sk
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli.main import main
 from nlp_transfer.config.choices import Thresholds
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.evaluation.thresholds import (

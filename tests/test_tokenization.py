@@ -12,7 +12,7 @@ from conftest import FILLING, make_rows, make_tokenizer
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from nlp_transfer.config.schema import TokenizationConfig
+from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tokenization.encoding import (

@@ -28,13 +28,9 @@ from nlp_transfer.cli.train import main
 from nlp_transfer.config.composition import compose
 from nlp_transfer.config.groups import CONFIG_MODULE, GROUPS
 from nlp_transfer.config.loading import default_tree
-from nlp_transfer.config.schema import (
-    NOT_PART_OF_THE_RESULT,
-    CheckpointConfig,
-    Config,
-    StageConfig,
-    StrategyConfig,
-)
+from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, Config
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
+from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.runs.folder import LOCK_FILE, RUN_FILE, State, open_run

@@ -23,7 +23,7 @@ from test_units import around
 from training_process import TWO
 
 from nlp_transfer import compose, run
-from nlp_transfer.config.schema import TrainingConfig
+from nlp_transfer.config.sections.training import TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.distributed import SHARDED, join
 

@@ -12,13 +12,10 @@ from nlp_transfer.analysis.compare import rows_of
 from nlp_transfer.analysis.finished_runs import Finished, common_split, open_finished
 from nlp_transfer.config.choices import Pooling, Refit
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import (
-    CheckpointConfig,
-    Config,
-    HubConfig,
-    StageConfig,
-    StrategyConfig,
-)
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
+from nlp_transfer.config.sections.delivery import HubConfig
+from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.intervals.significance import (

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from nlp_transfer.config.choices import Quoting
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import DatasetConfig, EvaluationConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.corpus import Corpus, load_labelled
 from nlp_transfer.data.formats.registry import ReadOptions, is_table_name

@@ -13,7 +13,8 @@ from transformers import TrainerCallback
 
 from nlp_transfer.analysis.finished_runs import Finished, open_finished
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import Config, HubConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.delivery import HubConfig
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.data.memory import Tables, tables_by_split
 from nlp_transfer.data.sources import IN_MEMORY

@@ -10,7 +10,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from nlp_transfer.config.schema import RUNS
+from nlp_transfer.config.constants import RUNS
 from nlp_transfer.errors import UserError
 
 SWEEP_FLAGS = ("--multirun", "-m")

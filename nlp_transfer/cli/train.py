@@ -37,7 +37,8 @@ from nlp_transfer.config.groups import (
 )
 from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.config.loading import to_config
-from nlp_transfer.config.schema import Config, HubConfig, plain
+from nlp_transfer.config.schema import Config, plain
+from nlp_transfer.config.sections.delivery import HubConfig
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 from nlp_transfer.network import refuse_unreachable_checkpoint, refuse_unreachable_data
 from nlp_transfer.utils.imports import quick_imports

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from nlp_transfer.config.choices import Adapt, Cut, LongText, WindowPooling
-from nlp_transfer.config.schema import AUTO, FILE_SUFFIXES, Config, DatasetConfig
+from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.dataset import FILE_SUFFIXES, DatasetConfig
 from nlp_transfer.problems import problems
 
 

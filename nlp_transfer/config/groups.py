@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Override
 
-from nlp_transfer.config.schema import FILE_SUFFIXES
+from nlp_transfer.config.sections.dataset import FILE_SUFFIXES
 
 CONFIG_MODULE = "nlp_transfer.conf"
 GROUPS = ("task", "checkpoint", "dataset", "strategy", "search")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nlp_transfer.config.options import STAGE, options
-from nlp_transfer.config.schema import FILE_SUFFIXES
+from nlp_transfer.config.sections.dataset import FILE_SUFFIXES
 
 # What other libraries and common sense call an option.
 ALIASES = {

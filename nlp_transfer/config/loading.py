@@ -12,9 +12,10 @@ from typing import Any, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.hints import explain
 from nlp_transfer.config.options import STAGE, options
-from nlp_transfer.config.schema import AUTO, Config, plain
+from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.config.validation import impossible
 from nlp_transfer.errors import ExitCode, UserError
 

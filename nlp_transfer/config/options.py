@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
@@ -11,7 +12,7 @@ from functools import cache
 from types import ModuleType, NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from nlp_transfer.config import schema
+from nlp_transfer.config import constants
 from nlp_transfer.config.schema import Config
 
 STAGE = "STAGE"  # stands for the name of a stage, which the strategy chooses
@@ -79,7 +80,8 @@ def _docstrings(node: ast.ClassDef) -> dict[str, str]:
 
 
 def _options(section: type, prefix: str) -> Iterator[Option]:
-    hints, texts = get_type_hints(section), attribute_docstrings(schema).get(section.__name__, {})
+    hints = get_type_hints(section)
+    texts = attribute_docstrings(sys.modules[section.__module__]).get(section.__name__, {})
     for field in fields(section):
         key, kind = f"{prefix}{field.name}", hints[field.name]
         if is_dataclass(kind):
@@ -119,7 +121,7 @@ def _default(field: Field[Any]) -> str:
     if field.default_factory is not MISSING:
         return "[]" if field.default_factory is list else "{}"
     value = field.default
-    if value is MISSING or value == schema.MISSING:
+    if value is MISSING or value == constants.MISSING:
         return REQUIRED
     if isinstance(value, Enum):
         return value.name

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from nlp_transfer.config.choices import Solver
-from nlp_transfer.config.schema import StageConfig, StrategyConfig
+from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
 DESTRUCTIVE_LEARNING_RATE = 1e-3

@@ -15,6 +15,7 @@ from nlp_transfer.config.choices import (
     Precision,
     Thresholds,
 )
+from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.dataset_validation import (
     impossible_cuts,
     impossible_labels,
@@ -22,15 +23,10 @@ from nlp_transfer.config.dataset_validation import (
     impossible_places,
     impossible_texts,
 )
-from nlp_transfer.config.schema import (
-    AUTO,
-    TRACKERS,
-    AugmentConfig,
-    Config,
-    EvaluationConfig,
-    HubConfig,
-    TrainingConfig,
-)
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.delivery import HubConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
+from nlp_transfer.config.sections.training import TRACKERS, AugmentConfig, TrainingConfig
 from nlp_transfer.config.strategy_validation import impossible_strategy
 from nlp_transfer.problems import problems
 

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from nlp_transfer.config.schema import AUTO, Config, DatasetConfig
+from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.columns import each_cell
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.labels.decimal_commas import read_decimal_commas

@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from nlp_transfer.config.schema import Config, DatasetConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.formats.arrow_types import plain_types
 from nlp_transfer.data.sources import IN_MEMORY, SPLITS, Source
 from nlp_transfer.errors import ExitCode, UserError

@@ -18,7 +18,7 @@ import fsspec
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset
 
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.columns import cells_of
 from nlp_transfer.data.formats.read import lines_of, open_table
 from nlp_transfer.data.formats.registry import (

@@ -9,7 +9,8 @@ import numpy as np
 from datasets import Dataset
 
 from nlp_transfer.config.choices import Cut, OnLeak
-from nlp_transfer.config.schema import AUTO, DatasetConfig
+from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.columns import each_cell
 from nlp_transfer.data.faults import SHOWN
 from nlp_transfer.data.near_duplicates import keys_of

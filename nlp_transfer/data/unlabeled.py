@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from datasets import Dataset
 
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.formats.registry import ReadOptions, is_table_name
 from nlp_transfer.data.memory import Tables, source_of
 from nlp_transfer.data.near_duplicates import are_alike, keys_of, near_pairs

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import ClassLabel
 
 from nlp_transfer.config.choices import OnUnusable
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import (
     blank_rows,
     fields_of,

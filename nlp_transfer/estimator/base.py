@@ -18,7 +18,8 @@ from sklearn.exceptions import NotFittedError
 
 from nlp_transfer.config.composition import compose
 from nlp_transfer.config.groups import GROUPS, group_options
-from nlp_transfer.config.schema import Config, DatasetConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.memory import with_tables
 from nlp_transfer.data.sources import Source
 from nlp_transfer.errors import ExitCode, InputError, UserError

@@ -13,7 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from transformers import TrainerCallback
 
-from nlp_transfer.config.schema import AUTO
+from nlp_transfer.config.constants import AUTO
 from nlp_transfer.errors import InputError
 from nlp_transfer.estimator.base import Overrides, TextEstimator
 from nlp_transfer.estimator.targets import Form, encode, in_order, read_targets

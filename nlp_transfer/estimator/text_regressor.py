@@ -11,7 +11,7 @@ from datasets import Value
 from sklearn.base import RegressorMixin
 from transformers import TrainerCallback
 
-from nlp_transfer.config.schema import AUTO
+from nlp_transfer.config.constants import AUTO
 from nlp_transfer.estimator.base import Overrides, TextEstimator
 from nlp_transfer.estimator.targets import read_scores
 from nlp_transfer.evaluation.registry import Metric

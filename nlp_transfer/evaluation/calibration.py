@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.errors import UserError
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.head import last_linear

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.intervals.bootstrap import intervals
 from nlp_transfer.evaluation.metrics.hub import hub_metric, untrusted_metric

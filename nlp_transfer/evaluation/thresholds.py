@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from nlp_transfer.config.choices import Thresholds
-from nlp_transfer.config.schema import EvaluationConfig
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.problems.base import HALF

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_labelled
 from nlp_transfer.data.sources import Source, read_files
 from nlp_transfer.data.usable_rows import read_texts

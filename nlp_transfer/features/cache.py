@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from nlp_transfer.config.choices import Cache, Pooling, Solver
-from nlp_transfer.config.schema import FeaturesConfig
+from nlp_transfer.config.sections.features import FeaturesConfig
 from nlp_transfer.models.frozen_prefix import (
     STATES,
     Prefix,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nlp_transfer.config.schema import FeaturesConfig
+from nlp_transfer.config.sections.features import FeaturesConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.frozen_prefix import on_device
 from nlp_transfer.models.loading import Pretrained, evaluating

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nlp_transfer.config.schema import HubConfig
+from nlp_transfer.config.sections.delivery import HubConfig
 from nlp_transfer.data.corpus import Corpus, answers_of
 from nlp_transfer.hub import upload
 from nlp_transfer.reporting.card.card import CARD_FILE

@@ -17,7 +17,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from nlp_transfer.config.schema import HubConfig
+from nlp_transfer.config.sections.delivery import HubConfig
 from nlp_transfer.errors import UserError
 from nlp_transfer.hub.client import DELAYS, Unanswered, asking, refusal, wait
 from nlp_transfer.hub.files import ModelFile, _matches, model_files

@@ -21,7 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from nlp_transfer.config.schema import CheckpointConfig
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import Anatomy, find_anatomy
 from nlp_transfer.models.checkpoints.adapters import (

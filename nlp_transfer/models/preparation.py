@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nlp_transfer.config.schema import AugmentConfig, Config
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.training import AugmentConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.models.auto_strategy import usable_label_texts
 from nlp_transfer.models.loading import Pretrained, load_pretrained

@@ -7,7 +7,7 @@ from importlib import resources
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import StrategyConfig
+from nlp_transfer.config.sections.strategy import StrategyConfig
 
 NAMES, TEXTS = "names", "texts"  # in the name of a recipe
 

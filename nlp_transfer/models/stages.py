@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.config.choices import Adapt, Solver
-from nlp_transfer.config.schema import StageConfig, StrategyConfig
+from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.shortcuts.embedding_rows import token_embeddings

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.config.choices import LongText
-from nlp_transfer.config.schema import TokenizationConfig
+from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.near_duplicates import near_pairs
 from nlp_transfer.problems.base import integer, shown, some_of

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.config.schema import Config, TokenizationConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.errors import ExitCode, UserError

@@ -11,14 +11,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import (
-    NOT_PART_OF_THE_RESULT,
-    RUNS,
-    Config,
-    StageConfig,
-    as_dict,
-    plain,
-)
+from nlp_transfer.config.constants import RUNS
+from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, Config, as_dict, plain
+from nlp_transfer.config.sections.strategy import StageConfig
 from nlp_transfer.utils.hashing import digest_of
 
 CodeDigests = Mapping[str, str | None]  # by what each is called; None: it has no content to hash

@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 
 from nlp_transfer.config.choices import LongText
-from nlp_transfer.config.schema import TokenizationConfig
+from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tokenization.model_inputs import PAIRS, Inputs, Pairs, Texts, pad_rows

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.config.choices import LongText, WindowPooling
-from nlp_transfer.config.schema import TokenizationConfig
+from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tokenization.model_inputs import Inputs, joined
 

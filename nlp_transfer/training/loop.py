@@ -10,7 +10,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, set_seed
 
-from nlp_transfer.config.schema import AUTO, Config
+from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.schema import Config
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.shortcuts.last_layer import shortened

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_transfer.config.choices import Adapt, Solver
-from nlp_transfer.config.schema import Config, StrategyConfig, TrainingConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.strategy import StrategyConfig
+from nlp_transfer.config.sections.training import TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.features.cache import most_bytes
 from nlp_transfer.models.anatomy import Anatomy

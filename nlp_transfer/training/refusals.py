@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from nlp_transfer.config.choices import Solver
-from nlp_transfer.config.schema import AugmentConfig, Config, StrategyConfig, TrainingConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.strategy import StrategyConfig
+from nlp_transfer.config.sections.training import AugmentConfig, TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions

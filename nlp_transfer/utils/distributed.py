@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nlp_transfer.config.choices import Parallel
-from nlp_transfer.config.schema import Config, TrainingConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.training import TrainingConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.device import _give_memory_back
 from nlp_transfer.utils.logging import logger, output

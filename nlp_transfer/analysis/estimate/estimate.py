@@ -13,8 +13,9 @@ from typing import Any
 from nlp_transfer.analysis.estimate.device import HALVED, Device, seconds_on
 from nlp_transfer.analysis.estimate.fitting import Fit, fit_of
 from nlp_transfer.config.composition import compose
+from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.groups import group_options
-from nlp_transfer.config.schema import AUTO, Config
+from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.auto_strategy import candidates
 from nlp_transfer.models.preparation import encode_label_texts, load_and_encode

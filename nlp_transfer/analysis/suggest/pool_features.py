@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nlp_transfer.analysis.suggest.pool import PoolFile, Scan, read_pool
-from nlp_transfer.config.schema import FeaturesConfig
+from nlp_transfer.config.sections.features import FeaturesConfig
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.loading import evaluating
 from nlp_transfer.tokenization.model_inputs import plan_inference, tokens_at_once

@@ -14,7 +14,8 @@ from nlp_transfer.analysis.suggest.choice import errors_of, typical_rows, uncert
 from nlp_transfer.analysis.suggest.suggestions import By, is_weak
 from nlp_transfer.config.choices import OnUnusable
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import Config, DatasetConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, load_corpus
 from nlp_transfer.data.formats.registry import ReadOptions
 from nlp_transfer.data.sources import IN_MEMORY

@@ -20,7 +20,8 @@ from nlp_transfer.analysis.suggest.pool_features import (
 )
 from nlp_transfer.config.choices import Quoting
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import Config, DatasetConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.formats.registry import ReadOptions, Window
 from nlp_transfer.data.formats.windows import CELLS, DELIMITERS, kind_of

@@ -59,7 +59,7 @@ def run_push(arguments: Namespace) -> None:
     import logging
     from dataclasses import fields
 
-    from nlp_transfer.config.schema import HubConfig
+    from nlp_transfer.config.sections.delivery import HubConfig
     from nlp_transfer.config.validation import impossible_hub
     from nlp_transfer.hub.upload import plan, push
     from nlp_transfer.inference.classifier import find_model

@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from nlp_transfer.config.schema import COMPRESSED_SUFFIXES
+from nlp_transfer.config.sections.dataset import COMPRESSED_SUFFIXES
 from nlp_transfer.errors import ExitCode, UserError
 
 # What damaged archives fail with; gzip's own error is an OSError.

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TypeAlias
 import pyarrow as pa
 
 from nlp_transfer.config.choices import Quoting
-from nlp_transfer.config.schema import COMPRESSED_SUFFIXES
+from nlp_transfer.config.sections.dataset import COMPRESSED_SUFFIXES
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.registry import Registry
 

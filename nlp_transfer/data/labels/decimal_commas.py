@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from nlp_transfer.config.schema import AUTO, DatasetConfig
+from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.table import Table
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import problem_named

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nlp_transfer.config.schema import AUTO, DatasetConfig
+from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.labels.written_lists import (
     begins_list,

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import label_key
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.table import Table

@@ -7,7 +7,8 @@ from typing import Any
 
 from datasets import ClassLabel
 
-from nlp_transfer.config.schema import AUTO, DatasetConfig
+from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import is_blank, plain_label
 from nlp_transfer.data.faults import Faults, refuse_rows
 from nlp_transfer.data.sources import Source

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from nlp_transfer.config.choices import Pooling
-from nlp_transfer.config.schema import CheckpointConfig
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.utils.logging import logger
 
 ADAPTER = "adapter_config.json"

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from nlp_transfer.config.schema import CheckpointConfig
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import LOADING_FAILS_WITH, Pretrained, load_whole
 from nlp_transfer.utils.logging import quiet

@@ -11,7 +11,9 @@ from httpx2 import HTTPError
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, hf_hub_download
 from yaml import YAMLError
 
-from nlp_transfer.config.schema import CheckpointConfig, Config, DatasetConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.sources import EMBEDDED as EMBEDDED_REVIEWS
 from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.models.loading import EMBEDDED

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import is_blank, plain_label
 from nlp_transfer.data.labels.written_lists import list_of
 from nlp_transfer.errors import ExitCode, UserError

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nlp_transfer.config.schema import Cache, Config
+from nlp_transfer.config.choices import Cache
+from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.models.recipes import Recipe
 from nlp_transfer.models.stages import stage_steps

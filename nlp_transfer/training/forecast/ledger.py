@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nlp_transfer.config.schema import RUNS
+from nlp_transfer.config.constants import RUNS
 from nlp_transfer.runs.folder import RUN_FILE, State
 from nlp_transfer.runs.provenance import machine_of
 from nlp_transfer.utils.distributed import ProcessContext

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from nlp_transfer.config.schema import AUTO, Config
+from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.schema import Config
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.recipes import Recipe
 from nlp_transfer.models.stages import Stage

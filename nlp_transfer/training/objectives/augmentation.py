@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nlp_transfer.config.schema import AugmentConfig, Config, TrainingConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.training import AugmentConfig, TrainingConfig
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.tokenization.encoding import (
     Draw,

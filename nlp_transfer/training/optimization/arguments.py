@@ -10,7 +10,8 @@ from typing import Any
 from transformers import TrainingArguments
 
 from nlp_transfer.config.choices import Schedule
-from nlp_transfer.config.schema import Config, TrainingConfig
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.training import TrainingConfig
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.models.stages import Stage, stage_steps
 from nlp_transfer.runs.folder import RunFolder

@@ -1,0 +1,1 @@
+"""The sections of the configuration: one dataclass each, with every default and its meaning."""
