@@ -28,14 +28,14 @@ from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.claims import claim_of, verification_entries
 from nlp_transfer.export.verification import PipelineProbe, verify
 from nlp_transfer.hub.publication import publish
-from nlp_transfer.models.auto_strategy import candidates, unread_texts
 from nlp_transfer.models.checkpoints.folder import follow_sentence_encoder
 from nlp_transfer.models.preparation import encode_label_texts, load_and_encode
+from nlp_transfer.models.strategies.auto_strategy import candidates, unread_texts
 from nlp_transfer.quality import report as data_report
 from nlp_transfer.reporting import console
 from nlp_transfer.reporting.card.card import write_card
 from nlp_transfer.reporting.drawing import draw_report
-from nlp_transfer.reporting.result import Result
+from nlp_transfer.reporting.result import Result, value_of
 from nlp_transfer.reporting.run_files import entries_of, metrics_of
 from nlp_transfer.run_setup import set_up
 from nlp_transfer.run_state import Fitted, Measured, Prepared, RunSetup
@@ -59,22 +59,13 @@ from nlp_transfer.training.forecast.timed_recipes import (
 from nlp_transfer.training.loop import train
 from nlp_transfer.training.losses import Loss
 from nlp_transfer.training.plan import keys_without_effect, plan
-from nlp_transfer.training.refit import (
-    all_rows,
-    learns_from_withheld_rows,
-    train_held_out,
-)
+from nlp_transfer.training.refit import all_rows, learns_from_withheld_rows, train_held_out
 from nlp_transfer.training.selection import select
 from nlp_transfer.training.self_training import rows_to_learn
 from nlp_transfer.training.shared_stages import use_shared_stages
-from nlp_transfer.utils.distributed import (
-    broadcast_from_rank_zero,
-    leave,
-)
+from nlp_transfer.utils.distributed import broadcast_from_rank_zero, leave
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import libraries_as_before, logger
-
-SOON_OVER = 2_000  # labelled rows: with fewer, a run takes minutes
 
 
 def run(
@@ -134,10 +125,8 @@ def _run(
 ) -> Result:
     tables = None if data is None else tables_by_split(data)
     config = config if tables is None else with_tables(config, tables)
-    if isinstance(loss, str):
-        config, loss = replace(config, training=replace(config.training, loss=loss)), None
-    extensions = Extensions.of(metrics, callbacks, loss)
-    config = with_loss(config, extensions.loss)
+    extensions = Extensions.of(metrics, callbacks, None if isinstance(loss, str) else loss)
+    config = with_loss(config, loss if isinstance(loss, str) else extensions.loss)
     with libraries_as_before():
         setup = set_up(config, tables, extensions)
         return show_plan(setup) if config.dry_run else complete(setup, summary=summary)
@@ -167,7 +156,7 @@ def complete(setup: RunSetup, report: bool = True, summary: bool = False) -> Res
             leave(setup.process)
         else:
             with PipelineProbe() as probe:
-                if is_over_soon(setup):
+                if setup.verifies_soon:
                     probe.start()
                 figures = deliver(measure(fit(prepare(setup, folder))), probe)
         if setup.process.is_first:
@@ -177,15 +166,8 @@ def complete(setup: RunSetup, report: bool = True, summary: bool = False) -> Res
                 print(console.summary(folder.read(), figures, folder.path), flush=True)
             publish(config.hub, setup.corpus, folder.model)
     name, split = setup.metrics.best, setup.corpus.deciding_split
-    best = figures[split]["metrics"][name]
-    best = float("nan") if best is None else best
+    best = value_of(figures, split, name)
     return Result(folder.path, folder.model, figures, best, folder.state.value, name)
-
-
-def is_over_soon(setup: RunSetup) -> bool:
-    """Whether the process that verifies may start at once: it waits for minutes, not for hours."""
-    alone = setup.process.is_first and setup.config.export.fresh_process
-    return alone and setup.corpus.labelled_rows < SOON_OVER
 
 
 def prepare(setup: RunSetup, folder: RunFolder) -> Prepared:

@@ -13,7 +13,7 @@ from nlp_transfer.evaluation.calibration import Calibration
 from nlp_transfer.evaluation.evaluator import SplitEvaluation
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.evaluation.thresholds import ChosenThresholds
-from nlp_transfer.models.stages import Stage
+from nlp_transfer.models.strategies.stages import Stage
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.runs.identity import CodeDigests
 from nlp_transfer.training.context import TrainingContext
@@ -22,6 +22,8 @@ from nlp_transfer.training.loop import Trained
 from nlp_transfer.training.refit import HeldOutModel
 from nlp_transfer.training.selection import Selection
 from nlp_transfer.utils.distributed import ProcessContext
+
+SHORT_RUN = 2_000  # labelled rows: with fewer, a run takes minutes
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class RunSetup:
     extensions: Extensions = NO_EXTENSIONS
     code: CodeDigests = field(default_factory=dict)
     """Digests of code outside this package: what was given from Python, and what is registered."""
+
+    @property
+    def verifies_soon(self) -> bool:
+        """Whether the process that verifies may start at once: it waits minutes, not hours."""
+        alone = self.process.is_first and self.config.export.fresh_process
+        return alone and self.corpus.labelled_rows < SHORT_RUN
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.sources import read_files
-from nlp_transfer.models.loading import EMBEDDED, load_tokenizer
+from nlp_transfer.models.checkpoints.source import EMBEDDED
+from nlp_transfer.models.loading import load_tokenizer
 from nlp_transfer.quality.checks import count_tokens, find_all
 from nlp_transfer.tokenization.encoding import texts_of
 

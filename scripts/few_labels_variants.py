@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from nlp_transfer import compose
-from nlp_transfer.models.auto_strategy import candidates
+from nlp_transfer.models.strategies.auto_strategy import candidates
 from nlp_transfer.pipeline import prepare
 from nlp_transfer.run_setup import set_up
 from nlp_transfer.runs.folder import open_run

@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import UserError
-from nlp_transfer.models.loading import EMBEDDED
+from nlp_transfer.models.checkpoints.source import EMBEDDED
 
 NOT_SEEN = "not seen on a GPU"
 PRECISIONS = ("fp32", "bf16", "fp16")

@@ -11,7 +11,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from nlp_transfer.config.sections.checkpoint import CheckpointConfig
-from nlp_transfer.models.loading import EMBEDDED, load_tokenizer
+from nlp_transfer.models.checkpoints.source import EMBEDDED
+from nlp_transfer.models.loading import load_tokenizer
 
 # Of the tokens of SST-2's 67,349 texts, special ones included: 41 quantiles, 0 to 1.
 LENGTHS = [3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 6, 7, 7, 8, 8, 8, 9, 9, 10, 10, 11, 11, 12, 13, 13]

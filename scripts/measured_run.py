@@ -18,8 +18,8 @@ from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.models.mean_pooling import pool
-from nlp_transfer.models.recipes import named_strategy
-from nlp_transfer.models.stages import plan_stages
+from nlp_transfer.models.strategies.recipes import named_strategy
+from nlp_transfer.models.strategies.stages import plan_stages
 from nlp_transfer.runs.folder import open_run
 from nlp_transfer.tokenization.encoding import encode
 from nlp_transfer.training.loop import train

@@ -24,7 +24,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from nlp_transfer import compose, run
 from nlp_transfer.analysis.rank import rank
-from nlp_transfer.models.loading import EMBEDDED, _locate
+from nlp_transfer.models.checkpoints.source import EMBEDDED, locate
 
 ROWS, TEST_ROWS = 300, 600
 SCORES = ("cross_validated", "logme", "h_score", "neighbours")
@@ -32,7 +32,7 @@ SCORES = ("cross_validated", "logme", "h_score", "neighbours")
 
 def make_candidates(folder: Path) -> list[str]:
     """`minilm`, and folders beside it."""
-    source = _locate(EMBEDDED).weights
+    source = locate(EMBEDDED).weights
     names = ["minilm"]
     for layers in (5, 4, 3, 2, 1, 0):
         name = f"layers-{layers}" if layers else "random"

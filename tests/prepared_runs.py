@@ -16,11 +16,11 @@ from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import with_pooling
 from nlp_transfer.models.preparation import load_and_encode
-from nlp_transfer.models.stages import Stage, plan_stages
+from nlp_transfer.models.strategies.stages import Stage, plan_stages
 from nlp_transfer.runs.folder import open_run
-from nlp_transfer.tokenization.encoding import Encoded
+from nlp_transfer.tokenization.encoded import Encoded
 from nlp_transfer.training.loop import train
-from nlp_transfer.training.optimization.history import StageHistory
+from nlp_transfer.training.stages.history import StageHistory
 from nlp_transfer.utils.distributed import join
 
 

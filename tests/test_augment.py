@@ -17,7 +17,7 @@ from training_process import largest_difference_of_two_processes, start
 from nlp_transfer import compose, run
 from nlp_transfer.config.sections.training import AugmentConfig
 from nlp_transfer.errors import UserError
-from nlp_transfer.tokenization.encoding import Draw
+from nlp_transfer.tokenization.encoded import Draw
 from nlp_transfer.training.objectives.augmentation import (
     AugmentedTexts,
     change_words,

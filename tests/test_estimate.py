@@ -24,8 +24,8 @@ from nlp_transfer.analysis.estimate.table import estimates_text
 from nlp_transfer.cli.main import main
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.recipes import Recipe
-from nlp_transfer.models.stages import Stage, shortened_stages
+from nlp_transfer.models.strategies.recipes import Recipe
+from nlp_transfer.models.strategies.stages import Stage, shortened_stages
 from nlp_transfer.runs.folder import RunFolder, State, open_run
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.forecast.forecast import activation_bytes, forecast_recipe

@@ -24,7 +24,7 @@ from nlp_transfer.features.cache import trained_on_features
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.frozen_prefix import Prefix, difference
 from nlp_transfer.models.loading import Pretrained
-from nlp_transfer.models.stages import Stage
+from nlp_transfer.models.strategies.stages import Stage
 from nlp_transfer.tokenization.encoding import encode
 from nlp_transfer.utils.cache import PART
 from nlp_transfer.utils.distributed import join

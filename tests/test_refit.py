@@ -14,7 +14,7 @@ from training_process import start
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.data.corpus import load_run_corpus
-from nlp_transfer.models.auto_strategy import candidates
+from nlp_transfer.models.strategies.auto_strategy import candidates
 from nlp_transfer.training.refit import learns_from_withheld_rows
 
 ALL_ROWS = 120

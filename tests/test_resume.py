@@ -166,7 +166,7 @@ def test_early_stopping_that_had_ended_a_stage_does_not_go_on(
 
     prepared = prepare(words, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("nlp_transfer.training.optimization.history.write_after", power_cut)
+        patch.setattr("nlp_transfer.training.stages.history.write_after", power_cut)
         with pytest.raises(KeyboardInterrupt):
             prepared.train()
     prepared = prepare(words, tmp_path / "run", overwrite=False)

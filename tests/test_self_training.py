@@ -16,7 +16,7 @@ from training_process import largest_difference_of_two_processes, start
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import UserError
-from nlp_transfer.models.auto_strategy import candidates
+from nlp_transfer.models.strategies.auto_strategy import candidates
 from nlp_transfer.pipeline import prepare
 from nlp_transfer.run_setup import set_up
 from nlp_transfer.runs.folder import open_run

@@ -48,13 +48,8 @@ from nlp_transfer.export.verification import Claim, verify
 from nlp_transfer.inference import classifier
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.models.mean_pooling import choose_poolings
-from nlp_transfer.tokenization.encoding import (
-    TrainingRows,
-    encode,
-    encode_texts,
-    input_length,
-    texts_of,
-)
+from nlp_transfer.tokenization.encoded import TrainingRows
+from nlp_transfer.tokenization.encoding import encode, encode_texts, input_length, texts_of
 from nlp_transfer.tokenization.model_inputs import FEW_TOKENS, Pairs
 from nlp_transfer.tokenization.windows import LongTextPolicy, Windows, spans
 from nlp_transfer.training.optimization.batching import PlannedBatches

@@ -15,9 +15,9 @@ from nlp_transfer import compose, run
 from nlp_transfer.config.choices import Solver
 from nlp_transfer.config.sections.strategy import StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.auto_strategy import FEW_EACH
-from nlp_transfer.models.recipes import Recipe, named_strategy, recipe_of
-from nlp_transfer.models.stages import stage_steps
+from nlp_transfer.models.strategies.auto_strategy import FEW_EACH
+from nlp_transfer.models.strategies.recipes import Recipe, named_strategy, recipe_of
+from nlp_transfer.models.strategies.stages import stage_steps
 
 Typed = Callable[..., list[str]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nlp_transfer.config.choices import WindowPooling
-from nlp_transfer.tokenization.encoding import EncodedSplit
+from nlp_transfer.tokenization.encoded import EncodedSplit
 from nlp_transfer.tokenization.model_inputs import Inputs
 from nlp_transfer.tokenization.subsets import append_documents, select_documents
 from nlp_transfer.tokenization.windows import Windows

@@ -15,14 +15,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.tokenization.encoding import (
-    Draw,
-    Encoded,
-    TrainingRows,
-    collator_of,
-    encode,
-    encode_texts,
-)
+from nlp_transfer.tokenization.encoded import Draw, Encoded, TrainingRows
+from nlp_transfer.tokenization.encoding import collator_of, encode, encode_texts
 
 FAMILIES = ("bert", "roberta")
 LONGEST = 64  # what the tiny checkpoints can read

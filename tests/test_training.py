@@ -17,7 +17,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.verification import Claim, verify
 from nlp_transfer.models.anatomy import Anatomy
-from nlp_transfer.models.stages import frozen_below, parameter_groups
+from nlp_transfer.models.strategies.learning import frozen_below, parameter_groups
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.training.objectives.class_weights import weigh_labels

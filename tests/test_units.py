@@ -22,8 +22,8 @@ from nlp_transfer.training.objectives.target_scaling import (
     TargetScaler,
     fit_target_scaler,
 )
-from nlp_transfer.training.optimization.history import StageHistory
 from nlp_transfer.training.optimization.signals import handle_signals
+from nlp_transfer.training.stages.history import StageHistory
 from nlp_transfer.utils.distributed import join
 
 BEST = ("evaluation.best=mse", "checkpoint.dropout=0", "training.batch_size=8")
@@ -98,7 +98,8 @@ def test_scores_that_are_standard_already_give_what_they_gave(
     logits = []
     for change in (False, True):
         if change:
-            monkeypatch.setattr("nlp_transfer.training.loop.adopt_units", lambda *_: AS_THEY_ARE)
+            fit = "nlp_transfer.training.loop.fit_target_scaler"
+            monkeypatch.setattr(fit, lambda *_: AS_THEY_ARE)
         more = (*FULL, "strategy.epochs=8")
         prepared, _ = trained(tmp_path, checkpoints["bert"], around(0, 1), *more)
         logits.append(prepared.logits("validation"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,10 @@ import numpy as np
 from datasets import Dataset, Features, Value
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from transformers import TrainerCallback
 
 from nlp_transfer.config.composition import compose
+from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.groups import GROUPS, group_options
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.dataset import DatasetConfig
@@ -25,11 +27,13 @@ from nlp_transfer.data.sources import Source
 from nlp_transfer.errors import ExitCode, InputError, UserError
 from nlp_transfer.estimator.stored_run import PREFIX, StoredRun
 from nlp_transfer.estimator.texts import TextColumns, read_texts, refuse_other_shape
+from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.pipeline import complete, set_up
 from nlp_transfer.reporting.drawing import draw_report
 from nlp_transfer.reporting.result import Result
-from nlp_transfer.training.extensions import Extensions, with_loss
+from nlp_transfer.training.extensions import Extensions, MetricFunction, with_loss
+from nlp_transfer.training.losses import Loss
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import libraries_as_before, warnings_only
 
@@ -43,17 +47,30 @@ Overrides = Sequence[str] | Mapping[str, Any]
 class TextEstimator(BaseEstimator):
     """Parameters, the run that they make, and its folder; not to be used itself."""
 
-    checkpoint: str
-    strategy: str
-    seed: int
-    overrides: Overrides | None
-    run_dir: str | Path | None
-    metrics: Sequence[Any]
-    callbacks: Sequence[Any]
-    loss: Any
-    verbose: bool
-
     SAVED: ClassVar[tuple[str, ...]] = ("checkpoint", "strategy", "seed", "verbose")
+
+    def __init__(  # noqa: PLR0913
+        self,
+        checkpoint: str = "minilm",
+        strategy: str = AUTO,
+        *,
+        seed: int = 42,
+        overrides: Overrides | None = None,
+        run_dir: str | Path | None = None,
+        metrics: Sequence[Metric | MetricFunction] = (),
+        callbacks: Sequence[TrainerCallback] = (),
+        loss: Loss | Callable[..., Any] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.strategy = strategy
+        self.seed = seed
+        self.overrides = overrides
+        self.run_dir = run_dir
+        self.metrics = metrics
+        self.callbacks = callbacks
+        self.loss = loss
+        self.verbose = verbose
 
     @property
     def report_(self) -> Result:

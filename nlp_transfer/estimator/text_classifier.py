@@ -79,16 +79,18 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         loss: Loss | Callable[..., Any] | None = None,
         verbose: bool = False,
     ) -> None:
-        self.checkpoint = checkpoint
-        self.strategy = strategy
+        super().__init__(
+            checkpoint,
+            strategy,
+            seed=seed,
+            overrides=overrides,
+            run_dir=run_dir,
+            metrics=metrics,
+            callbacks=callbacks,
+            loss=loss,
+            verbose=verbose,
+        )
         self.problem = problem
-        self.seed = seed
-        self.overrides = overrides
-        self.run_dir = run_dir
-        self.metrics = metrics
-        self.callbacks = callbacks
-        self.loss = loss
-        self.verbose = verbose
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on texts and their labels; what was fitted before is forgotten.

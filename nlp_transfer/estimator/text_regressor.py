@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from datasets import Value
 from sklearn.base import RegressorMixin
-from transformers import TrainerCallback
 
-from nlp_transfer.config.constants import AUTO
-from nlp_transfer.estimator.base import Overrides, TextEstimator
+from nlp_transfer.estimator.base import TextEstimator
 from nlp_transfer.estimator.targets import read_scores
-from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.problems.regression import REGRESSION
-from nlp_transfer.training.extensions import MetricFunction
-from nlp_transfer.training.losses import Loss
 
 
 class TextRegressor(RegressorMixin, TextEstimator):
@@ -32,29 +25,6 @@ class TextRegressor(RegressorMixin, TextEstimator):
     >>> model.fit(pairs, [3.5, 0.0] * 8).predict(pairs[:2])  # doctest: +SKIP
     array([3.48, 0.02])
     """
-
-    def __init__(  # noqa: PLR0913
-        self,
-        checkpoint: str = "minilm",
-        strategy: str = AUTO,
-        *,
-        seed: int = 42,
-        overrides: Overrides | None = None,
-        run_dir: str | Path | None = None,
-        metrics: Sequence[Metric | MetricFunction] = (),
-        callbacks: Sequence[TrainerCallback] = (),
-        loss: Loss | Callable[..., Any] | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self.checkpoint = checkpoint
-        self.strategy = strategy
-        self.seed = seed
-        self.overrides = overrides
-        self.run_dir = run_dir
-        self.metrics = metrics
-        self.callbacks = callbacks
-        self.loss = loss
-        self.verbose = verbose
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on texts and their scores; what was fitted before is forgotten.

@@ -20,7 +20,8 @@ from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.head import last_linear
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.single_label import SINGLE_LABEL
-from nlp_transfer.tokenization.encoding import Collator, Inputs
+from nlp_transfer.tokenization.encoded import Collator
+from nlp_transfer.tokenization.encoding import Inputs
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.logging import logger
 

@@ -28,6 +28,7 @@ BUILT_IN = tuple(
     for module in ("classification", "probabilities", "ranking", "regression", "ordinal", "soft")
 )
 UNBOUNDED = (-np.inf, np.inf)
+UP_FROM_ZERO = (0.0, np.inf)
 MIN_ROWS = 10  # of fewer, intervals and calibration figures say nothing
 
 Interval = tuple[float, float]
@@ -243,6 +244,30 @@ def register_metric(
         return fn
 
     return decorate
+
+
+def register_mean_error(
+    name: str,
+    *problems: str,
+    predictions: Predictions,
+    bounds: tuple[float, float] = UP_FROM_ZERO,
+    interval: IntervalMethod = IntervalMethod.bootstrap_t,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `register_metric`, for `fn(references, predictions)` that gives an error of each row.
+
+    The metric is their weighted mean; less is better.
+    """
+    return register_metric(
+        name,
+        *problems,
+        predictions=predictions,
+        form=Form.mean,
+        greater_is_better=False,
+        bounds=bounds,
+        interval=interval,
+        **options,
+    )
 
 
 def metrics_of(problem: str) -> dict[str, Metric]:

@@ -29,8 +29,8 @@ from nlp_transfer.models.frozen_prefix import (
 )
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.models.mean_pooling import PARTS, with_pooling
-from nlp_transfer.models.stages import Stage
-from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit
+from nlp_transfer.models.strategies.stages import Stage
+from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import Inputs, plan_inference, tokens_at_once
 from nlp_transfer.utils.cache import find_or_make, forget_the_oldest
 from nlp_transfer.utils.device import trim_memory

@@ -21,7 +21,7 @@ from nlp_transfer.models.head import last_linear
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.problems.detection import problem_of_config
-from nlp_transfer.tokenization.encoding import Collator, EncodedSplit
+from nlp_transfer.tokenization.encoded import Collator, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import Inputs, plan_inference, tokens_at_once
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 

@@ -17,7 +17,7 @@ from nlp_transfer.config.sections.features import FeaturesConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.frozen_prefix import on_device
 from nlp_transfer.models.loading import Pretrained, evaluating
-from nlp_transfer.tokenization.encoding import Collator
+from nlp_transfer.tokenization.encoded import Collator
 from nlp_transfer.tokenization.model_inputs import Inputs, plan_inference, tokens_at_once
 from nlp_transfer.utils.cache import find_or_make, forget_the_oldest
 from nlp_transfer.utils.distributed import ProcessContext

@@ -27,15 +27,13 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import Classifier, find_model
 from nlp_transfer.inference.download import FILES
 from nlp_transfer.inference.engines import ENGINES
-from nlp_transfer.inference.table_prediction import (
+from nlp_transfer.inference.prediction_request import (
     PredictionRequest,
-    TableSummary,
-    answer_window,
     check_columns,
     check_request,
-    count_blank,
     identity_of,
 )
+from nlp_transfer.inference.table_prediction import TableSummary, answer_window, count_blank
 from nlp_transfer.problems.decoder import Decoder
 
 ABOUT = "_about.json"  # readers of Parquet folders pass over names that begin so

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.models.shortcuts.last_layer import shortened
-from nlp_transfer.tokenization.encoding import Encoded
+from nlp_transfer.tokenization.encoded import Encoded
 from nlp_transfer.tokenization.model_inputs import Inputs
 from nlp_transfer.utils.logging import logger
 

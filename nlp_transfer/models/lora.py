@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import Anatomy
-from nlp_transfer.models.stages import Stage
+from nlp_transfer.models.strategies.stages import Stage
 from nlp_transfer.utils.logging import logger
 
 LOUDNESS = 2  # alpha / rank: how much an adapter's output counts

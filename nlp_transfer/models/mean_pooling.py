@@ -28,7 +28,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.problems.detection import problem_of_config
-from nlp_transfer.tokenization.encoding import Collator, Encoded, EncodedSplit
+from nlp_transfer.tokenization.encoded import Collator, Encoded, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import plan_inference, tokens_at_once
 from nlp_transfer.utils.logging import logger
 

@@ -9,11 +9,10 @@ import numpy as np
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.training import AugmentConfig
 from nlp_transfer.data.corpus import Corpus
-from nlp_transfer.models.auto_strategy import usable_label_texts
 from nlp_transfer.models.loading import Pretrained, load_pretrained
+from nlp_transfer.models.strategies.auto_strategy import usable_label_texts
+from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit
 from nlp_transfer.tokenization.encoding import (
-    Encoded,
-    EncodedSplit,
     encode,
     encode_texts,
     input_length,

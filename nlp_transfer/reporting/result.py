@@ -68,8 +68,7 @@ class Result:
             )
         splits = [name for name in DECIDING if name in record.metrics]
         metric = record.best or ""
-        value = record.metrics[splits[0]]["metrics"].get(metric) if splits else None
-        value = float("nan") if value is None else value
+        value = value_of(record.metrics, splits[0], metric) if splits else float("nan")
         return cls(path, path / "model", record.metrics, value, State.finished.value, metric)
 
     def show(self, height: int = HEIGHT) -> None:
@@ -134,6 +133,12 @@ class Result:
             f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
             f"<p>{folder}<code>result.show()</code> shows the report.</p>"
         )
+
+
+def value_of(figures: dict[str, dict[str, Any]], split: str, metric: str) -> float:
+    """A metric of a split in `metrics.json`; NaN where it is undefined."""
+    value = figures[split]["metrics"].get(metric)
+    return float("nan") if value is None else value
 
 
 def _cell(name: str, figures: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import greater_is_better
-from nlp_transfer.models.recipes import recipe_of
+from nlp_transfer.models.strategies.recipes import recipe_of
 from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.runs.folder import (
@@ -27,7 +27,7 @@ from nlp_transfer.runs.folder import (
     State,
 )
 from nlp_transfer.training.optimization.checkpointing import STATE
-from nlp_transfer.training.optimization.history import AFTER, HISTORY
+from nlp_transfer.training.stages.history import AFTER, HISTORY
 from nlp_transfer.utils.files import read_json
 
 EVALUATED = "eval_"  # before the names of metrics in a log

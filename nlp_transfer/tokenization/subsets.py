@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nlp_transfer.tokenization.encoding import EncodedSplit, select_texts
+from nlp_transfer.tokenization.encoded import EncodedSplit
+from nlp_transfer.tokenization.encoding import select_texts
 from nlp_transfer.tokenization.model_inputs import Inputs, join_texts
 
 

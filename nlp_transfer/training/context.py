@@ -14,10 +14,10 @@ from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import pool
-from nlp_transfer.models.recipes import Recipe
-from nlp_transfer.models.stages import Stage, plan_stages, shortened_stages
+from nlp_transfer.models.strategies.recipes import Recipe
+from nlp_transfer.models.strategies.stages import Stage, plan_stages, shortened_stages
 from nlp_transfer.runs.folder import RunFolder
-from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit
+from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit
 from nlp_transfer.tokenization.subsets import append_documents
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.forecast.budget import Budget, Deadline

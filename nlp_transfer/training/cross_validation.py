@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nlp_transfer.models.recipes import Recipe
+from nlp_transfer.models.strategies.recipes import Recipe
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.subsets import select_documents
 from nlp_transfer.training.context import TrainingContext

@@ -14,13 +14,13 @@ from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.evaluation.registry import METRICS, Metric, key_of
-from nlp_transfer.models.stages import Stage
+from nlp_transfer.models.strategies.stages import Stage
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.registry import PROBLEMS
 from nlp_transfer.runs.identity import REGISTERED
 from nlp_transfer.training.forecast.budget import Deadline
 from nlp_transfer.training.losses import LOSSES, Loss, find_loss
-from nlp_transfer.training.optimization.history import StageHistory
+from nlp_transfer.training.stages.history import StageHistory
 from nlp_transfer.utils.object_digest import Unhashable, digest_of_object
 
 MetricFunction = Callable[[Any, Any], float]
@@ -160,7 +160,7 @@ def refuse_unhashable(digests: dict[str, str | None], config: Config) -> None:
         )
 
 
-def with_loss(config: Config, loss: Loss | None) -> Config:
+def with_loss(config: Config, loss: Loss | str | None) -> Config:
     """The configuration with the name of the loss that was given.
 
     Raises:
@@ -169,6 +169,8 @@ def with_loss(config: Config, loss: Loss | None) -> Config:
     if loss is None:
         return config
     training = config.training
+    if isinstance(loss, str):
+        return replace(config, training=replace(training, loss=loss))
     for key, value, default in (
         ("label_smoothing", training.label_smoothing, 0.0),
         ("class_weights", training.class_weights, ClassWeights.none.value),

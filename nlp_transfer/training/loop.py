@@ -16,23 +16,24 @@ from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
-from nlp_transfer.models.stages import Stage
+from nlp_transfer.models.strategies.stages import Stage
 from nlp_transfer.runs.folder import RunFolder
-from nlp_transfer.tokenization.encoding import Encoded
+from nlp_transfer.tokenization.encoded import Encoded
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
 from nlp_transfer.training.objectives.target_scaling import fit_target_scaler
 from nlp_transfer.training.optimization.arguments import stage_arguments, stage_home
 from nlp_transfer.training.optimization.batch_size_finder import largest_micro_batch
 from nlp_transfer.training.optimization.batching import accumulation_steps
-from nlp_transfer.training.optimization.history import (
+from nlp_transfer.training.stages.history import (
     StageHistory,
     StageKeeper,
     finished_stages,
     load_after,
     read_history,
 )
-from nlp_transfer.training.optimization.stored_stages import found_or
-from nlp_transfer.training.stage import StageRun, loss_of, recomputed, run_stage
+from nlp_transfer.training.stages.stage import recomputed, run_stage
+from nlp_transfer.training.stages.stage_run import StageRun, loss_of
+from nlp_transfer.training.stages.stored import found_or
 from nlp_transfer.utils.device import decide_precision, say_if_slow
 from nlp_transfer.utils.distributed import (
     ProcessContext,

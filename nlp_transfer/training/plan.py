@@ -15,16 +15,16 @@ from nlp_transfer.config.sections.training import TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.features.cache import most_bytes
 from nlp_transfer.models.anatomy import Anatomy
-from nlp_transfer.models.auto_strategy import candidates
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
 from nlp_transfer.models.mean_pooling import with_pooling
 from nlp_transfer.models.preparation import load_and_encode
-from nlp_transfer.models.stages import Stage, plan_stages, stage_steps
-from nlp_transfer.tokenization.encoding import Encoded
+from nlp_transfer.models.strategies.auto_strategy import candidates
+from nlp_transfer.models.strategies.stages import Stage, plan_stages, stage_steps
+from nlp_transfer.tokenization.encoded import Encoded
 
 if TYPE_CHECKING:
-    from nlp_transfer.training.optimization.history import StageHistory
+    from nlp_transfer.training.stages.history import StageHistory
 
 from torch import nn
 

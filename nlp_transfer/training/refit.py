@@ -11,14 +11,14 @@ import numpy as np
 from nlp_transfer.config.choices import Refit
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
-from nlp_transfer.models.recipes import Recipe
-from nlp_transfer.models.stages import Stage
-from nlp_transfer.tokenization.encoding import EncodedSplit
+from nlp_transfer.models.strategies.recipes import Recipe
+from nlp_transfer.models.strategies.stages import Stage
+from nlp_transfer.tokenization.encoded import EncodedSplit
 from nlp_transfer.tokenization.subsets import append_documents
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.loop import train
-from nlp_transfer.training.optimization.history import StageHistory
 from nlp_transfer.training.self_training import rows_to_learn
+from nlp_transfer.training.stages.history import StageHistory
 from nlp_transfer.utils.logging import logger
 
 FEWEST_ROWS = 1_000  # with fewer, cross-validation withholds nothing

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.evaluation.paired_difference import PairedDifference
-from nlp_transfer.models.recipes import Recipe, recipe_of
+from nlp_transfer.models.strategies.recipes import Recipe, recipe_of
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.cross_validation import cross_validate
 from nlp_transfer.utils.logging import logger

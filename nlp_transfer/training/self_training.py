@@ -15,9 +15,9 @@ import numpy as np
 from scipy.special import softmax
 
 from nlp_transfer.inference.torch_engine import predict_logits
-from nlp_transfer.models.recipes import Recipe
+from nlp_transfer.models.strategies.recipes import Recipe
 from nlp_transfer.runs.folder import RunFolder
-from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit
+from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit
 from nlp_transfer.tokenization.subsets import append_documents, select_documents
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.loop import train

@@ -13,11 +13,11 @@ import shutil
 from dataclasses import replace
 from itertools import takewhile
 
-from nlp_transfer.models.recipes import Recipe
+from nlp_transfer.models.strategies.recipes import Recipe
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.loop import train
-from nlp_transfer.training.stage import loss_of
+from nlp_transfer.training.stages.stage_run import loss_of
 from nlp_transfer.utils.distributed import wait
 
 

@@ -17,9 +17,9 @@ from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.groups import group_options
 from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.auto_strategy import candidates
 from nlp_transfer.models.preparation import encode_label_texts, load_and_encode
-from nlp_transfer.models.recipes import Recipe
+from nlp_transfer.models.strategies.auto_strategy import candidates
+from nlp_transfer.models.strategies.recipes import Recipe
 from nlp_transfer.run_setup import set_up
 from nlp_transfer.run_state import RunSetup
 from nlp_transfer.runs.folder import RUN_FILE, RunFolder, State

@@ -14,7 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from nlp_transfer.models.frozen_prefix import on_device
 from nlp_transfer.models.loading import Pretrained, evaluating
-from nlp_transfer.tokenization.encoding import Collator
+from nlp_transfer.tokenization.encoded import Collator
 from nlp_transfer.tokenization.model_inputs import Inputs
 
 BATCH = 32

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from nlp_transfer.analysis.suggest.choice import errors_of, typical_rows, uncertain_rows
+from nlp_transfer.analysis.suggest.simulation_result import Simulation, point_of
 from nlp_transfer.analysis.suggest.suggestions import By, is_weak
 from nlp_transfer.config.choices import OnUnusable
 from nlp_transfer.config.loading import read_config
@@ -29,12 +28,10 @@ from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.logging import logger
-from nlp_transfer.utils.text import aligned
 
 FIRST = 16  # labels to begin with, drawn at random
 HELD_OUT = 0.3  # of a file without a split to judge on
 FOLDS = 5
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -46,51 +43,6 @@ class Labelled:
     judged_x: np.ndarray
     judged_labels: np.ndarray
     classes: int
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over the seeds and its 95% interval (Student's t)."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-@dataclass(frozen=True)
-class Point:
-    """Accuracies with so many labels."""
-
-    labels: int
-    random: Interval
-    suggested: Interval
-    gain: Interval
-    """Suggested less random, by seed."""
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """Accuracy against labels spent."""
-
-    seeds: int
-    pool: int
-    """Rows to choose from."""
-    judged: int
-    """Rows that the accuracies are of."""
-    by: str
-    points: list[Point]
-    area: Point
-    """The mean accuracy along the curve, every doubling counting the same."""
-
-    def as_json(self) -> str:
-        """All of it, for other programs."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
-
-    def __str__(self) -> str:
-        return "\n".join(_lines(self))
 
 
 def simulate(  # noqa: PLR0913
@@ -163,8 +115,8 @@ def replay(rows: Labelled, sizes: Sequence[int], seeds: int, by: By) -> Simulati
             scores[seed, 1, i] = _accuracy(rows, chosen, seed) if i else scores[seed, 0, 0]
         logger.info("seed %d of %d is done", seed + 1, seeds)
     areas = (scores[:, :, 1:] + scores[:, :, :-1]).mean(axis=2) / 2
-    points = [_point(size, scores[:, :, i]) for i, size in enumerate(sizes)]
-    area = _point(sizes[-1], areas)
+    points = [point_of(size, scores[:, :, i]) for i, size in enumerate(sizes)]
+    area = point_of(sizes[-1], areas)
     return Simulation(seeds, len(rows.labels), len(rows.judged_labels), by.value, points, area)
 
 
@@ -268,44 +220,3 @@ def _scaled(x: np.ndarray) -> np.ndarray:
 def _directions(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
     x = x - mean
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-
-
-def _point(labels: int, scores: np.ndarray) -> Point:
-    """Of scores [seeds, 2]."""
-    random, suggested = scores.T
-    intervals = (_interval(random), _interval(suggested), _interval(suggested - random))
-    return Point(labels, *intervals)
-
-
-def _interval(values: np.ndarray) -> Interval:
-    mean, count = float(values.mean()), len(values)
-    if count < 2:
-        return Interval(mean, float("-inf"), float("inf"))
-    half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * values.std(ddof=1) / np.sqrt(count)
-    return Interval(mean, mean - float(half), mean + float(half))
-
-
-def _lines(simulation: Simulation) -> Iterator[str]:
-    rows = [["labels", "random rows", "suggested rows", "gain"]]
-    for name, point in (
-        *((f"{point.labels:,}", point) for point in simulation.points),
-        ("area", simulation.area),
-    ):
-        gain = point.gain
-        difference = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-        rows.append([name, str(point.random), str(point.suggested), difference])
-    yield from aligned(rows)
-    yield (
-        f"Accuracy on {simulation.judged:,} rows of heads solved on frozen features; rows chosen "
-        f"from {simulation.pool:,}; means of {simulation.seeds} seeds, in brackets 95% intervals "
-        "over the seeds. Area: the mean along the curve, each doubling counting the same."
-    )
-    yield _verdict(simulation.area.gain)
-
-
-def _verdict(gain: Interval) -> str:
-    if gain.low > 0:
-        return "On these data suggested rows are worth more than random ones."
-    if gain.high < 0:
-        return "On these data suggested rows are worth less than random ones: label at random."
-    return "These data cannot tell suggested rows from random ones."

@@ -20,7 +20,8 @@ from nlp_transfer.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from nlp_transfer.inference.classifier import Classifier
-    from nlp_transfer.inference.table_prediction import PredictionRequest, TableSummary
+    from nlp_transfer.inference.prediction_request import PredictionRequest
+    from nlp_transfer.inference.table_prediction import TableSummary
 
 STREAM = "-"  # standard input or output
 # Options that concern a table only, with their defaults.
@@ -127,13 +128,9 @@ def _cell(value: Any) -> str:
 def _predict_table(arguments: Namespace) -> None:
     from nlp_transfer.inference.classifier import Classifier
     from nlp_transfer.inference.download import local_folder
+    from nlp_transfer.inference.prediction_request import check_request, identity_of
     from nlp_transfer.inference.shards import Worker
-    from nlp_transfer.inference.table_prediction import (
-        check_request,
-        identity_of,
-        predict_file,
-        predict_stream,
-    )
+    from nlp_transfer.inference.table_prediction import predict_file, predict_stream
 
     if arguments.workers is not None:
         raise UserError(ExitCode.CONFIG, "--workers goes with --engine ray.")
@@ -162,7 +159,7 @@ def _say(summary: TableSummary, start: float, where: str) -> None:
 def _predict_on_cluster(arguments: Namespace) -> None:
     from nlp_transfer.inference.cluster import ClusterJob, predict_on_cluster
     from nlp_transfer.inference.download import local_folder
-    from nlp_transfer.inference.table_prediction import PredictionRequest
+    from nlp_transfer.inference.prediction_request import PredictionRequest
 
     streams = [name for name in ("file", "out") if getattr(arguments, name) == STREAM]
     missing = [*streams, *(["text"] if arguments.text is None else [])]
@@ -202,7 +199,7 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     from nlp_transfer.config.choices import Quoting
     from nlp_transfer.data.formats.registry import ReadOptions, is_table_name, require_reader
     from nlp_transfer.data.formats.windows import STREAMED, kind_of
-    from nlp_transfer.inference.table_prediction import PredictionRequest
+    from nlp_transfer.inference.prediction_request import PredictionRequest
 
     if arguments.text is None:
         raise UserError(

@@ -6,8 +6,13 @@ import numpy as np
 
 from nlp_transfer.evaluation.metrics.classification import accuracy, f1_macro
 from nlp_transfer.evaluation.metrics.formulas import ACCURACY, F1_MACRO, LOG_LOSS, OPITZ
-from nlp_transfer.evaluation.metrics.probabilities import UP_FROM_ZERO, log_losses
-from nlp_transfer.evaluation.registry import Form, IntervalMethod, register_metric
+from nlp_transfer.evaluation.metrics.probabilities import log_losses
+from nlp_transfer.evaluation.registry import (
+    Form,
+    IntervalMethod,
+    register_mean_error,
+    register_metric,
+)
 from nlp_transfer.evaluation.rows import Classes, Predictions, ratio
 
 KIND = "ordinal"
@@ -36,12 +41,10 @@ def quadratic_kappa(
     return 1 - ratio(observed, by_chance, np.nan)
 
 
-@register_metric(
+@register_mean_error(
     "mae",
     KIND,
-    form=Form.mean,
-    greater_is_better=False,
-    bounds=UP_FROM_ZERO,
+    predictions=Predictions.decisions,
     interval=IntervalMethod.bca,
     formula=r"\frac{1}{n} \sum_i \lvert y_i - \hat y_i \rvert",
     source="in steps",
@@ -55,14 +58,10 @@ register_metric("accuracy", KIND, form=Form.counts, formula=ACCURACY)(accuracy)
 register_metric("f1_macro", KIND, form=Form.counts, macro=True, formula=F1_MACRO, source=OPITZ)(
     f1_macro
 )
-register_metric(
+register_mean_error(
     "log_loss",
     KIND,
     predictions=Predictions.probabilities,
-    form=Form.mean,
-    greater_is_better=False,
-    bounds=UP_FROM_ZERO,
-    interval=IntervalMethod.bootstrap_t,
     formula=LOG_LOSS,
     source="Good 1952",
 )(log_losses)

@@ -5,22 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from nlp_transfer.evaluation.metrics.formulas import LOG_LOSS
-from nlp_transfer.evaluation.registry import MIN_ROWS, Form, IntervalMethod, register_metric
+from nlp_transfer.evaluation.registry import MIN_ROWS, IntervalMethod, register_mean_error
 from nlp_transfer.evaluation.rows import Predictions
 
 BINS = 15  # of confidence, equally wide
 SMALLEST = float(np.finfo(np.float64).eps)  # a probability in a logarithm, as in scikit-learn
-UP_FROM_ZERO = (0.0, np.inf)
 
 
-@register_metric(
+@register_mean_error(
     "log_loss",
     "single_label",
     predictions=Predictions.probabilities,
-    form=Form.mean,
-    greater_is_better=False,
-    bounds=UP_FROM_ZERO,
-    interval=IntervalMethod.bootstrap_t,
     formula=LOG_LOSS,
     source="Good 1952",
 )
@@ -30,14 +25,10 @@ def log_losses(references: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return -np.log(np.clip(of_reference, SMALLEST, 1))
 
 
-@register_metric(
+@register_mean_error(
     "log_loss",
     "multi_label",
     predictions=Predictions.probabilities,
-    form=Form.mean,
-    greater_is_better=False,
-    bounds=UP_FROM_ZERO,
-    interval=IntervalMethod.bootstrap_t,
     formula=r"-\frac{1}{nK} \sum_i \sum_k y_{ik} \log p_{ik} + (1 - y_{ik}) \log (1 - p_{ik})",
     source="Good 1952; mean over the labels",
 )
@@ -47,12 +38,10 @@ def decision_losses(references: np.ndarray, probabilities: np.ndarray) -> np.nda
     return -np.log(np.clip(right, SMALLEST, 1)).mean(axis=1)
 
 
-@register_metric(
+@register_mean_error(
     "brier",
     "single_label",
     predictions=Predictions.probabilities,
-    form=Form.mean,
-    greater_is_better=False,
     bounds=(0.0, 2.0),
     interval=IntervalMethod.bca,
     formula=r"\frac{1}{n} \sum_i \sum_k (p_{ik} - [y_i = k])^2",
@@ -70,12 +59,11 @@ def bins_of(confidence: np.ndarray) -> np.ndarray:
     return np.minimum((confidence * BINS).astype(int), BINS - 1)
 
 
-@register_metric(
+@register_mean_error(
     "ece",
     "single_label",
     predictions=Predictions.probabilities,
-    form=Form.mean,
-    greater_is_better=False,
+    bounds=(0.0, 1.0),
     interval=IntervalMethod.calibration,
     min_rows=MIN_ROWS,
     reduce=lambda sums: np.abs(sums).sum(axis=-1),

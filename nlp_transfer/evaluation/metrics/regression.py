@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from nlp_transfer.evaluation.metrics.probabilities import SMALLEST, UP_FROM_ZERO
-from nlp_transfer.evaluation.registry import Form, IntervalMethod, register_metric
+from nlp_transfer.evaluation.metrics.probabilities import SMALLEST
+from nlp_transfer.evaluation.registry import register_mean_error, register_metric
 from nlp_transfer.evaluation.rows import Classes, Predictions
 
 
-@register_metric(
+@register_mean_error(
     "mse",
     "regression",
     predictions=Predictions.scores,
-    form=Form.mean,
-    greater_is_better=False,
-    bounds=UP_FROM_ZERO,
-    interval=IntervalMethod.bootstrap_t,
     formula=r"\frac{1}{n} \sum_i (y_i - \hat y_i)^2",
 )
 def squared_errors(references: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -24,14 +20,10 @@ def squared_errors(references: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return (references - scores) ** 2
 
 
-@register_metric(
+@register_mean_error(
     "mae",
     "regression",
     predictions=Predictions.scores,
-    form=Form.mean,
-    greater_is_better=False,
-    bounds=UP_FROM_ZERO,
-    interval=IntervalMethod.bootstrap_t,
     formula=r"\frac{1}{n} \sum_i \lvert y_i - \hat y_i \rvert",
 )
 def absolute_errors(references: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 from scipy.special import entr
 
 from nlp_transfer.evaluation.metrics.classification import accuracy, f1_macro
 from nlp_transfer.evaluation.metrics.formulas import ACCURACY, ENTROPY, F1_MACRO
-from nlp_transfer.evaluation.metrics.probabilities import SMALLEST, UP_FROM_ZERO
-from nlp_transfer.evaluation.registry import Form, IntervalMethod, register_metric
+from nlp_transfer.evaluation.metrics.probabilities import SMALLEST
+from nlp_transfer.evaluation.registry import (
+    Form,
+    IntervalMethod,
+    register_mean_error,
+    register_metric,
+)
 from nlp_transfer.evaluation.rows import Predictions
 
 KIND = "soft"
-of_probabilities = functools.partial(
-    register_metric,
-    predictions=Predictions.probabilities,
-    form=Form.mean,
-    greater_is_better=False,
-    bounds=UP_FROM_ZERO,
-)
 
 
-@of_probabilities(
+@register_mean_error(
     "log_loss",
     KIND,
-    interval=IntervalMethod.bootstrap_t,
+    predictions=Predictions.probabilities,
     formula=r"-\frac{1}{n} \sum_i \sum_k q_{ik} \log p_{ik}",
     source="cross-entropy with the share $q_{ik}$ of the annotators",
 )
@@ -37,9 +33,10 @@ def log_losses_against_distribution(
     return -(references * np.log(np.clip(probabilities, SMALLEST, 1))).sum(axis=1)
 
 
-@of_probabilities(
+@register_mean_error(
     "annotator_entropy",
     KIND,
+    predictions=Predictions.probabilities,
     interval=IntervalMethod.bca,
     formula=r"-\frac{1}{n} \sum_i \sum_k q_{ik} \log q_{ik}",
     source=ENTROPY,
@@ -49,9 +46,10 @@ def annotator_entropies(references: np.ndarray, _: np.ndarray) -> np.ndarray:
     return entr(references.astype(np.float64)).sum(axis=1)
 
 
-@of_probabilities(
+@register_mean_error(
     "model_entropy",
     KIND,
+    predictions=Predictions.probabilities,
     interval=IntervalMethod.bca,
     formula=r"-\frac{1}{n} \sum_i \sum_k p_{ik} \log p_{ik}",
     source=ENTROPY,

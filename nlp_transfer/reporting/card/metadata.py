@@ -16,7 +16,7 @@ from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.sources import EMBEDDED as EMBEDDED_REVIEWS
 from nlp_transfer.data.sources import IN_MEMORY
-from nlp_transfer.models.loading import EMBEDDED
+from nlp_transfer.models.checkpoints.source import EMBEDDED
 
 CARD_FILE = "README.md"
 TASK = "text-classification"

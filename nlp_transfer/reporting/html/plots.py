@@ -1,98 +1,30 @@
-"""Draws the figures of a report as SVG that takes its colours from the page it stands in."""
+"""Draws the figures of a report."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib
-from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-# Colours that stand for the page's: it has a light and a dark set of them.
-INK, SOFT, LINE, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
-COLOURS = {INK: "ink", SOFT: "soft", LINE: "line", FIRST: "first", SECOND: "second"}
-# Inches at 72 units each. On a phone this is about one to one, so that letters stay letters.
-WIDTH, HEIGHT = 4.6, 3.0
+from nlp_transfer.reporting.html.figures import (
+    FIRST,
+    INK,
+    SECOND,
+    SOFT,
+    WIDTH,
+    add_legend,
+    as_svg,
+    new_axes,
+)
+
 MOST_POINTS = 1500  # of a cloud
 
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # letters stay letters: the page's font, found by searching
-    "svg.hashsalt": "nlp_transfer",
-    "text.parse_math": False,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": SOFT,
-    "axes.edgecolor": LINE,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-    "legend.fontsize": 10,
-    "lines.solid_capstyle": "round",
-}
-Arguments = ParamSpec("Arguments")
 
-
-def _figure(draw: Callable[Arguments, tuple[Figure, str]]) -> Callable[Arguments, Markup]:
-    """Turn a function that returns a figure and its description into one that returns SVG."""
-
-    @wraps(draw)
-    def wrapper(*positional: Arguments.args, **keywords: Arguments.kwargs) -> Markup:
-        with matplotlib.rc_context(STYLE):
-            figure, words = draw(*positional, **keywords)
-            return _svg(figure, words)
-
-    return wrapper
-
-
-def _svg(figure: Figure, words: str) -> Markup:
-    content = io.StringIO()
-    with warnings.catch_warnings():
-        # The browser has the letters that the font used for measuring has not.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
-    svg = content.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)  # the same in every figure of the page
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    svg = re.sub(r"\n\s*", "\n", svg)
-    for stands, name in COLOURS.items():
-        svg = svg.replace(stands, f"var(--{name})")
-    size = re.search(r'viewBox="([^"]*)"', svg)
-    assert size is not None
-    head = f'<svg viewBox="{size[1]}" role="img" aria-label="{escape(words)}"'
-    head += ' xmlns:xlink="http://www.w3.org/1999/xlink">'
-    return Markup(re.sub(r"^<svg[^>]*>", lambda _: head, svg, count=1))
-
-
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_subplot()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    return figure, axes
-
-
-@_figure
+@as_svg
 def curves(
     lines: Mapping[str, Sequence[tuple[float, float]]],
     borders: Sequence[tuple[str, float]],
@@ -106,7 +38,7 @@ def curves(
         borders: name and first step of each stage.
         best: (step, value).
     """
-    figure, axes = _axes("step", y)
+    figure, axes = new_axes("step", y)
     styles = [(FIRST, "o"), (SECOND, "s")]
     for (name, points), (colour, marker) in zip(lines.items(), styles, strict=False):
         at, values = _apart(points, [step for _, step in borders])
@@ -121,7 +53,7 @@ def curves(
     if best:
         axes.plot([], [], "o", ms=9, mfc="none", mec=INK, mew=1.6, label="kept")
     axes.margins(y=0.12)
-    _legend(axes)
+    add_legend(axes)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     stages = ", ".join(name for name, _ in borders)
     return figure, f"{y} by step, stages {stages}; rings mark the weights that were kept"
@@ -164,7 +96,7 @@ def _stage_borders(axes: Axes, borders: Sequence[tuple[str, float]]) -> None:
         )
 
 
-@_figure
+@as_svg
 def reliability(
     after: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]] | None
 ) -> tuple[Figure, str]:
@@ -195,7 +127,7 @@ def reliability(
     for each in (axes.yaxis, counts.yaxis, counts.xaxis):
         each.set_major_formatter(PercentFormatter(1.0, decimals=None))
     counts.yaxis.set_major_locator(MaxNLocator(2))
-    _legend(axes)
+    add_legend(axes)
     return figure, "accuracy by confidence; on the diagonal, confidence equals accuracy"
 
 
@@ -209,10 +141,10 @@ def _bins(axes: Axes, parts: Sequence[dict[str, Any]], colour: str, marker: str,
     axes.scatter(at, values, s=sizes, color=colour, alpha=0.35, lw=0, marker=marker)
 
 
-@_figure
+@as_svg
 def coverage(points: Sequence[dict[str, Any]], what: str) -> tuple[Figure, str]:
     """Accuracy of the most confident predictions by coverage."""
-    figure, axes = _axes("coverage", what)
+    figure, axes = new_axes("coverage", what)
     at = [point["coverage"] for point in points]
     axes.plot(at, [point["accuracy"] for point in points], color=FIRST, lw=1.8, marker="o", ms=4)
     axes.set_xlim(1.02, 0.08)
@@ -222,10 +154,10 @@ def coverage(points: Sequence[dict[str, Any]], what: str) -> tuple[Figure, str]:
     return figure, f"{what} by coverage, the share of rows that are answered"
 
 
-@_figure
+@as_svg
 def by_length(parts: Sequence[dict[str, Any]], what: str, share: bool) -> tuple[Figure, str]:
     """Error by text length, with intervals."""
-    figure, axes = _axes("characters", what)
+    figure, axes = new_axes("characters", what)
     values = [part["error"] for part in parts]
     below = [part["error"] - part["interval"][0] for part in parts]
     above = [part["interval"][1] - part["error"] for part in parts]
@@ -245,10 +177,10 @@ def _range(low: int, high: int) -> str:
     return f"{low:,}" if low == high else f"{low:,}\n–{high:,}"
 
 
-@_figure
+@as_svg
 def scores(references: Sequence[float], answers: Sequence[float]) -> tuple[Figure, str]:
     """Predicted against true scores."""
-    figure, axes = _axes("true score", "predicted score")
+    figure, axes = new_axes("true score", "predicted score")
     every = -(-len(references) // MOST_POINTS)
     axes.scatter(references[::every], answers[::every], s=14, color=FIRST, alpha=0.5, lw=0)
     both = [*references, *answers]
@@ -256,7 +188,7 @@ def scores(references: Sequence[float], answers: Sequence[float]) -> tuple[Figur
     return figure, "predicted against true scores; on the diagonal they are equal"
 
 
-@_figure
+@as_svg
 def removal(
     shares: Sequence[float],
     deletion: Sequence[float],
@@ -264,19 +196,19 @@ def removal(
     random: Sequence[float],
 ) -> tuple[Figure, str]:
     """Probability of the answer by the share of words that are left out, or put in."""
-    figure, axes = _axes("share of the words", "probability of the answer")
+    figure, axes = new_axes("share of the words", "probability of the answer")
     axes.plot(shares, deletion, color=FIRST, lw=1.8, marker="o", ms=4, label="left out")
     axes.plot(shares, insertion, color=SECOND, lw=1.8, marker="s", ms=4, label="put in")
     dashed: dict[str, Any] = {"lw": 1.2, "ls": (0, (4, 3))}
     axes.plot(shares, random, color=FIRST, label="at random", **dashed)
     axes.plot(shares, random[::-1], color=SECOND, **dashed)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    _legend(axes)
+    add_legend(axes)
     words = "words with most weight first, and in random order"
     return figure, f"probability of the answer by the share of words left out or put in: {words}"
 
 
-@_figure
+@as_svg
 def frontier(
     points: Sequence[tuple[str, float, float, tuple[float, float] | None]], y: str
 ) -> tuple[Figure, str]:
@@ -285,7 +217,7 @@ def frontier(
     Args:
         points: name, milliseconds, score, and its interval.
     """
-    figure, axes = _axes("milliseconds a text, in batches of 32", y)
+    figure, axes = new_axes("milliseconds a text, in batches of 32", y)
     for name, milliseconds, value, interval in points:
         low, high = interval or (value, value)
         error = [[value - low], [high - value]]
@@ -295,8 +227,3 @@ def frontier(
     axes.set_xlim(left=0)
     axes.margins(x=0.25, y=0.15)
     return figure, f"{y} by milliseconds a text for each checkpoint, with 95% intervals"
-
-
-def _legend(axes: Axes) -> None:
-    if len(axes.get_legend_handles_labels()[1]) > 1:
-        axes.legend(loc="best")

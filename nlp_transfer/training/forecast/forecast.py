@@ -10,17 +10,12 @@ import numpy as np
 from nlp_transfer.config.choices import Cache
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
-from nlp_transfer.models.recipes import Recipe
-from nlp_transfer.models.stages import stage_steps
-from nlp_transfer.tokenization.encoding import EncodedSplit
+from nlp_transfer.models.strategies.recipes import Recipe
+from nlp_transfer.models.strategies.stages import stage_steps
+from nlp_transfer.tokenization.encoded import EncodedSplit
 from nlp_transfer.tokenization.model_inputs import tokens_at_once
 from nlp_transfer.training.context import TrainingContext
-from nlp_transfer.training.forecast.timing import (
-    StageTiming,
-    Timing,
-    parts_of_step,
-    time_recipe,
-)
+from nlp_transfer.training.forecast.timing import StageTiming, Timing, parts_of_step, time_recipe
 from nlp_transfer.training.forecast.work import epoch_works, inference_work
 from nlp_transfer.training.optimization.arguments import epochs_between
 from nlp_transfer.training.refit import learns_from_withheld_rows

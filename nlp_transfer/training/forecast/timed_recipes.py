@@ -12,7 +12,7 @@ import numpy as np
 from nlp_transfer.config.choices import Parallel
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus
-from nlp_transfer.models.recipes import Recipe, named_strategy
+from nlp_transfer.models.strategies.recipes import Recipe, named_strategy
 from nlp_transfer.runs.provenance import machine_of
 from nlp_transfer.tokenization.model_inputs import tokens_at_once
 from nlp_transfer.training.context import TrainingContext

@@ -24,24 +24,20 @@ from scipy.optimize import nnls
 from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.schema import Config
 from nlp_transfer.inference.torch_engine import predict_logits
-from nlp_transfer.models.recipes import Recipe
-from nlp_transfer.models.stages import Stage
+from nlp_transfer.models.strategies.recipes import Recipe
+from nlp_transfer.models.strategies.stages import Stage
 from nlp_transfer.runs.folder import RUN_FILE, RunFolder, State
-from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit
+from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import tokens_at_once
 from nlp_transfer.tokenization.subsets import select_documents
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.extensions import Extensions
 from nlp_transfer.training.forecast.clock import StageClock, Watched, processor_seconds
-from nlp_transfer.training.forecast.work import (
-    epoch_works,
-    inference_work,
-    systematic_sample,
-)
+from nlp_transfer.training.forecast.work import epoch_works, inference_work, systematic_sample
 from nlp_transfer.training.loop import train
 from nlp_transfer.training.optimization.batching import accumulation_steps
-from nlp_transfer.training.optimization.history import StageHistory
-from nlp_transfer.training.stage import loss_of
+from nlp_transfer.training.stages.history import StageHistory
+from nlp_transfer.training.stages.stage_run import loss_of
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero, wait
 from nlp_transfer.utils.files import write_json
 from nlp_transfer.utils.logging import warnings_only

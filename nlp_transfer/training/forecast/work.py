@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nlp_transfer.tokenization.encoding import EncodedSplit
+from nlp_transfer.tokenization.encoded import EncodedSplit
 from nlp_transfer.tokenization.model_inputs import plan_inference
 from nlp_transfer.training.optimization.batching import PlannedBatches
 

@@ -22,13 +22,7 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import Pretrained, evaluating
-from nlp_transfer.tokenization.encoding import (
-    Collator,
-    Draw,
-    Encoded,
-    EncodedSplit,
-    TrainingRows,
-)
+from nlp_transfer.tokenization.encoded import Collator, Draw, Encoded, EncodedSplit, TrainingRows
 from nlp_transfer.tokenization.model_inputs import plan_inference, tokens_at_once
 from nlp_transfer.tokenization.subsets import append_documents, select_documents
 from nlp_transfer.training.losses import LossOptions, register_loss

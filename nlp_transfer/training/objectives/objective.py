@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from nlp_transfer.models.checkpoints.masked_lm import MaskedLMHead, last_states
-from nlp_transfer.models.stages import stage_steps
-from nlp_transfer.tokenization.encoding import Encoded, EncodedSplit, TrainingRows, input_length
+from nlp_transfer.models.strategies.stages import stage_steps
+from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit, TrainingRows
+from nlp_transfer.tokenization.encoding import input_length
 from nlp_transfer.training.losses import LossOptions, document_loss
 from nlp_transfer.training.objectives.adaptation import (
     NOT_MASKED,
@@ -42,7 +43,7 @@ from nlp_transfer.training.optimization.batching import PlannedBatches
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero
 
 if TYPE_CHECKING:
-    from nlp_transfer.training.stage import StageRun
+    from nlp_transfer.training.stages.stage_run import StageRun
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.head import last_linear
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.problems.detection import problem_of_config
-from nlp_transfer.tokenization.encoding import Encoded
+from nlp_transfer.tokenization.encoded import Encoded
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.logging import logger
 

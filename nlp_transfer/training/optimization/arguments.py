@@ -13,9 +13,9 @@ from nlp_transfer.config.choices import Schedule
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.training import TrainingConfig
 from nlp_transfer.evaluation.metric_set import Metrics
-from nlp_transfer.models.stages import Stage, stage_steps
+from nlp_transfer.models.strategies.stages import Stage, stage_steps
 from nlp_transfer.runs.folder import RunFolder
-from nlp_transfer.tokenization.encoding import Encoded
+from nlp_transfer.tokenization.encoded import Encoded
 from nlp_transfer.training.losses import Loss
 from nlp_transfer.training.optimization.batching import accumulation_steps
 

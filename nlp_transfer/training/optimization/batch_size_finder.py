@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.tokenization.encoding import Collator
+from nlp_transfer.tokenization.encoded import Collator
 from nlp_transfer.tokenization.model_inputs import Inputs
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

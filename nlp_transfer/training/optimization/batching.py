@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from nlp_transfer.tokenization.encoding import Draw
+from nlp_transfer.tokenization.encoded import Draw
 
 # Rows are sorted by length inside groups of this many batches: long enough for little padding,
 # short enough for the batches of an epoch to differ from those of the next.

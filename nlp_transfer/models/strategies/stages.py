@@ -1,22 +1,14 @@
-"""Turns a strategy into stages and a stage into parameter groups."""
+"""Turns a strategy into stages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import MethodType
-from typing import Any
-
-from torch import nn
-from transformers import PreTrainedModel
 
 from nlp_transfer.config.choices import Adapt, Solver
 from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import Anatomy
-from nlp_transfer.models.shortcuts.embedding_rows import token_embeddings
 from nlp_transfer.utils.logging import logger
 
 ADAPTER = ".lora_"  # in the names of an adapter's matrices
@@ -152,61 +144,6 @@ def stage_steps(stage: Stage, rows: int, batch_size: int) -> int:
     if stage.steps is not None:
         return stage.steps
     return math.ceil(stage.epochs * math.ceil(rows / batch_size))
-
-
-def parameter_groups(
-    model: PreTrainedModel, stage: Stage, anatomy: Anatomy, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Optimizer groups of what learns: one for each rate, with and without weight decay.
-
-    Biases and the weights of norms are not decayed: they are the vectors. Nor are the token
-    embeddings: the row of a token that does not occur stays as it is.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    tokens = token_embeddings(model)
-    for name, parameter in model.named_parameters():
-        if stage.learns(anatomy, name):
-            decayed = parameter.ndim > 1 and parameter is not tokens
-            decay = weight_decay if decayed else 0.0
-            groups.setdefault((stage.learning_rate(anatomy, name), decay), []).append(parameter)
-    return [
-        {"params": parameters, "lr": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
-    ]
-
-
-@contextmanager
-def frozen_below(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> Iterator[None]:
-    """What does not learn has no gradients and stays in eval mode whoever calls `train()`."""
-    frozen = [
-        module
-        for name, module in model.named_modules()
-        if name and not _takes_part(stage, anatomy, name, module)
-    ]
-
-    def train(self: nn.Module, mode: bool = True) -> nn.Module:
-        type(self).train(self, mode)
-        for module in frozen:
-            module.training = False
-        return self
-
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(stage.learns(anatomy, name))
-    model.train = MethodType(train, model)
-    try:
-        yield
-    finally:
-        del model.train
-        model.requires_grad_(True)
-
-
-def _takes_part(stage: Stage, anatomy: Anatomy, name: str, module: nn.Module) -> bool:
-    """Whether something in a module learns; a dropout has no parameters and goes by its place."""
-    names = [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]
-    if not names:
-        above = not stage.trains_head and anatomy.depth(name) > anatomy.layers - anatomy.mean_layer
-        return anatomy.depth(name) >= stage.lowest and not above
-    return any(stage.learns(anatomy, parameter) for parameter in names)
 
 
 def _solved_first(stages: list[Stage], anatomy: Anatomy) -> list[Stage]:

@@ -12,11 +12,11 @@ import numpy as np
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.shortcuts.embedding_rows import only_used_rows
 from nlp_transfer.models.shortcuts.sharding import sharded
-from nlp_transfer.models.stages import frozen_below
+from nlp_transfer.models.strategies.learning import frozen_below
 from nlp_transfer.utils.logging import logger
 
 if TYPE_CHECKING:
-    from nlp_transfer.training.stage import StageRun
+    from nlp_transfer.training.stages.stage_run import StageRun
 
 
 def refuse_spread(run: StageRun) -> None:

@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save_file
 
 from nlp_transfer.config.choices import Cache
 from nlp_transfer.tokenization.model_inputs import Inputs
-from nlp_transfer.training.optimization.history import StageHistory, history_of
+from nlp_transfer.training.stages.history import StageHistory, history_of
 from nlp_transfer.utils.cache import find_or_make, forget_the_oldest
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero, wait
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import logger
 
 if TYPE_CHECKING:
-    from nlp_transfer.training.stage import StageRun
+    from nlp_transfer.training.stages.stage_run import StageRun
 
 WEIGHTS, HISTORY = "learned.safetensors", "history.json"
 # Of `training`: what else than the stage itself decides which steps are taken.

@@ -11,7 +11,7 @@ from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.labels.descriptions import label_texts
 from nlp_transfer.data.splits import FEWEST_HELD_OUT
 from nlp_transfer.models.mean_pooling import PARTS
-from nlp_transfer.models.recipes import Recipe, named_strategy
+from nlp_transfer.models.strategies.recipes import Recipe, named_strategy
 
 # Label names help where a label has fewer rows than this (docs/results: few labels).
 NAMES_UP_TO = 32  # rows a label, on average

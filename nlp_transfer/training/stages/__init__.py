@@ -1,0 +1,1 @@
+"""One stage: its inputs, its training by gradient or by a solver, and what it leaves."""
