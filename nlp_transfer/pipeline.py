@@ -59,7 +59,7 @@ from nlp_transfer.training.forecast.timed_recipes import (
 from nlp_transfer.training.loop import train
 from nlp_transfer.training.losses import Loss
 from nlp_transfer.training.plan import keys_without_effect, plan
-from nlp_transfer.training.refit import all_rows, learns_from_withheld_rows, train_held_out
+from nlp_transfer.training.refit import all_rows, learns_from_held_out_rows, train_held_out
 from nlp_transfer.training.selection import select
 from nlp_transfer.training.self_training import rows_to_learn
 from nlp_transfer.training.shared_stages import use_shared_stages
@@ -213,10 +213,10 @@ def fit(prepared: Prepared) -> Fitted:
     if corpus.folds is not None:
         splits.pop("validation", None)  # too small to choose an epoch
         use_shared_stages(context, selection.recipe, context.folder)
-    elif learns_from_withheld_rows(config, corpus):
-        held_out = train_held_out(context, selection.recipe, corpus.withheld)
+    elif learns_from_held_out_rows(config, corpus):
+        held_out = train_held_out(context, selection.recipe, corpus.held_out)
         answers, stages = held_out.answers, held_out.stages_as_long
-        splits = {"train": all_rows(context, corpus.withheld)}
+        splits = {"train": all_rows(context, corpus.held_out)}
     encoded = replace(context.encoded, splits=splits)
     rows = rows_to_learn(context, selection.recipe, encoded, context.folder)
     encoded, extensions = replace(encoded, splits={**splits, "train": rows}), context.for_final()

@@ -290,7 +290,7 @@ def killed(bench: Bench) -> dict[str, Any]:
     first = launch([sys.executable, str(script), *words])
     assert first.returncode == -signal.SIGKILL, f"{first.returncode}: {first.stderr[-200:]}"
     again = launch([sys.executable, "-m", "nlp_transfer.train", *words])
-    assert "goes on from step" in again.stderr, again.stderr[-300:]
+    assert "resumes from step" in again.stderr, again.stderr[-300:]
     whole = run(compose(*bench.words("checks", "unbroken", *more))).model
     return {"difference": gap(whole, bench.home / "killed/model")}
 

@@ -289,10 +289,10 @@ def test_folds_share_what_was_learned_from_texts_that_are_none_of_theirs(
     words += by_masks(masked["bert"], more_texts)
     prepared = prepare(words, tmp_path / "run")
     alone = adaptation_texts(replace(prepared.encoded, unlabeled_alone=True), 1)
-    assert alone.withheld is not None
+    assert alone.held_out is not None
     both = adaptation_texts(prepared.encoded, 1)
-    assert both.withheld is not None
-    counts = [len(t.learned.labels) + len(t.withheld.labels) for t in (alone, both)]
+    assert both.held_out is not None
+    counts = [len(t.learned.labels) + len(t.held_out.labels) for t in (alone, both)]
     assert counts == [200, 240]
     with caplog.at_level("INFO", logger="nlp_transfer"):
         result = run(compose(*words, "run_dir=few"))
@@ -350,7 +350,7 @@ def test_killed_while_it_adapts_it_ends_in_the_same_weights_to_the_bit(
     assert killed.returncode == -signal.SIGKILL
     again = start([*words, "run_dir=killed"], tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "goes on from step" in again.stderr
+    assert "resumes from step" in again.stderr
     assert difference(unbroken.folder, Path("killed")) == 0.0
     logs = [
         json.loads(Path(name, "run.json").read_text())["stages"][0]["log"]

@@ -21,9 +21,9 @@ from nlp_transfer.tokenization.encoded import Draw
 from nlp_transfer.training.objectives.augmentation import (
     AugmentedTexts,
     change_words,
-    mates_of,
     mistype,
     mix,
+    rows_with_same_label,
 )
 
 Typed = Callable[..., list[str]]
@@ -71,8 +71,8 @@ def test_two_texts_are_mixed_only_where_they_have_the_same_label() -> None:
     generator = np.random.default_rng(0)
     mixed = [mix("a b c d", "A B C D", generator) for _ in range(100)]
     assert set(mixed) == {"a B C D", "a b C D", "a b c D"}
-    assert [m.tolist() for m in mates_of(np.array([1, 0, 1]))] == [[0, 2], [1], [0, 2]]
-    several = mates_of(np.array([[1, 0], [1, 1], [1, 0]], dtype=np.float32))
+    assert [m.tolist() for m in rows_with_same_label(np.array([1, 0, 1]))] == [[0, 2], [1], [0, 2]]
+    several = rows_with_same_label(np.array([[1, 0], [1, 1], [1, 0]], dtype=np.float32))
     assert [m.tolist() for m in several] == [[0, 2], [1], [0, 2]]
 
 
@@ -183,7 +183,7 @@ def test_killed_in_mid_epoch_it_ends_in_the_same_weights_to_the_bit(
     assert killed.returncode == -signal.SIGKILL
     again = start([*words, "run_dir=killed"], tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "goes on from step" in again.stderr
+    assert "resumes from step" in again.stderr
     assert difference(unbroken.folder, Path("killed")) == 0.0
 
 

@@ -21,7 +21,7 @@ from nlp_transfer.training.losses import LossOptions
 from nlp_transfer.training.objectives.contrastive import (
     contrastive,
     groups_of,
-    likeness,
+    label_similarity,
     plan_groups,
 )
 from nlp_transfer.training.optimization.signals import handle_signals
@@ -48,10 +48,10 @@ def test_the_loss_is_that_of_the_paper() -> None:
     loss = contrastive(3 * z.float(), answers, options)
     assert loss.tolist() == pytest.approx([float(e) for e in expected], abs=1e-5)
     several = torch.tensor([[1.0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]])
-    shared = likeness(several, problem_named("multi_label"))
+    shared = label_similarity(several, problem_named("multi_label"))
     assert shared[0].tolist() == [1, 0.5, 0, 0]
     assert shared[3].tolist() == [0, 0, 0, 1]
-    near = likeness(torch.tensor([[0.0], [0.5], [3.0]]), problem_named("regression"))[0]
+    near = label_similarity(torch.tensor([[0.0], [0.5], [3.0]]), problem_named("regression"))[0]
     assert near.tolist() == pytest.approx([1, 0.6065, 0], abs=1e-4)
 
 

@@ -292,7 +292,7 @@ def test_the_nearest_row_of_a_text_of_train_is_that_row(
     [entry] = json.loads(capsys.readouterr().out)
     first, second = entry["neighbours"]
     assert (first["text"], first["label"]) == (text, label)
-    assert first["likeness"] == pytest.approx(1, abs=1e-3) and second["likeness"] < 0.999
+    assert first["similarity"] == pytest.approx(1, abs=1e-3) and second["similarity"] < 0.999
     assert "row 5 of" in first["place"]
     main(["explain", str(finished), text, "--neighbours", "1"])
     assert f"like {label} 1.00" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Where rows are few none is withheld: folds decide and give the figures, all rows are learned."""
+"""Where rows are few none is held_out: folds decide and give the figures, all rows are learned."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def launch(words: list[str], folder: Path, **environment: str) -> list[list[dict
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    assert "spread over the processes" in done.stderr
+    assert "sharded across the processes" in done.stderr
     return steps_in(folder)
 
 

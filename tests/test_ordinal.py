@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import Classifier, compose, run
-from nlp_transfer.analysis.evaluate import LabelledTexts, remeasure
+from nlp_transfer.analysis.evaluate import LabelledTexts, evaluate_model
 from nlp_transfer.cli.main import main
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.sections.evaluation import EvaluationConfig
@@ -80,7 +80,7 @@ def test_ordered_classes_go_the_whole_way(run_of_stars: tuple[Any, str]) -> None
     assert "one of 5 ordered labels" in card
     assert "the median" in card
     assert "one of 5 ordered labels" in (result.folder / "report.html").read_text(encoding="utf-8")
-    again = remeasure(result.folder, LabelledTexts(file)).measured["test"]["metrics"]
+    again = evaluate_model(result.folder, LabelledTexts(file)).measured["test"]["metrics"]
     assert again == pytest.approx(figures["metrics"])
 
 

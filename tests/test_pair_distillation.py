@@ -33,7 +33,7 @@ from nlp_transfer.training.objectives.pair_distillation import (
     distillation_split,
     distinct_texts,
     edit,
-    invent_pairs,
+    generate_pairs,
 )
 from nlp_transfer.training.optimization.signals import handle_signals
 
@@ -119,7 +119,7 @@ def test_a_copy_is_edited_and_no_text_becomes_empty() -> None:
         copies = [edit(text, ["x", "y"], generator).split() for _ in range(200)]
         assert min(map(len, copies)) >= min(len(text.split()), 3)
         assert max(len(copy) - len(text.split()) for copy in copies) <= 3
-    alone = invent_pairs(PairTexts(["a b"], np.array([[0]])), 50, generator)
+    alone = generate_pairs(PairTexts(["a b"], np.array([[0]])), 50, generator)
     assert len(alone) == 50
     assert all(alone.first)
     assert all(alone.second)

@@ -1,4 +1,4 @@
-"""The figures are of a model without the withheld rows; the final model learns from all rows."""
+"""The figures are of a model without the held-out rows; the final model learns from all rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training_process import start
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.models.strategies.auto_strategy import candidates
-from nlp_transfer.training.refit import learns_from_withheld_rows
+from nlp_transfer.training.refit import learns_from_held_out_rows
 
 ALL_ROWS = 120
 
@@ -70,7 +70,7 @@ def test_the_final_model_learns_from_all_rows_and_the_figures_do_not(
         (10_000, 80, (), False),
     ],
 )
-def test_which_runs_learn_from_withheld_rows(
+def test_which_runs_learn_from_held_out_rows(
     one_file: Callable[..., list[str]],
     rows: int,
     labels: int,
@@ -78,14 +78,14 @@ def test_which_runs_learn_from_withheld_rows(
     expected: bool,
 ) -> None:
     config = compose(*one_file(*more, rows=rows, labels=labels))
-    assert learns_from_withheld_rows(config, load_run_corpus(config)) is expected
+    assert learns_from_held_out_rows(config, load_run_corpus(config)) is expected
 
 
 def test_files_for_validation_and_test_are_never_learned_from(
     typed: Callable[..., list[str]],
 ) -> None:
     config = compose(*typed("evaluation.refit=always"))
-    assert not learns_from_withheld_rows(config, load_run_corpus(config))
+    assert not learns_from_held_out_rows(config, load_run_corpus(config))
 
 
 @pytest.mark.parametrize(

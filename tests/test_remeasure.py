@@ -19,7 +19,7 @@ from sklearn import metrics as sk
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from nlp_transfer import compose
-from nlp_transfer.analysis.evaluate import LabelledTexts, align, remeasure
+from nlp_transfer.analysis.evaluate import LabelledTexts, align, evaluate_model
 from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import Classifier
@@ -28,7 +28,7 @@ MakeFolder = Callable[..., Path]
 
 
 def measured(folder: Path, data: str | Path, split: str = "test", **columns: str) -> dict[str, Any]:
-    figures = remeasure(folder, LabelledTexts(str(data), split, **columns)).measured
+    figures = evaluate_model(folder, LabelledTexts(str(data), split, **columns)).measured
     assert list(figures) == [split]
     return figures[split]
 

@@ -56,7 +56,7 @@ def test_killed_in_mid_epoch_of_the_second_stage_it_ends_in_the_same_weights_to_
     again = start([*words, "run_dir=killed"], tmp_path)
     assert again.returncode == 0, again.stderr
     assert "stage head is finished already" in again.stderr
-    assert "goes on from step 9 of 14" in again.stderr
+    assert "resumes from step 9 of 14" in again.stderr
     after = (tmp_path / "steps").read_text().split()[len(before) :]
     assert after == [str(step) for step in range(9, 14) for _ in range(2)]
     assert difference(unbroken.folder, Path("killed")) == 0.0
@@ -142,7 +142,7 @@ def test_a_command_that_is_told_to_stop_leaves_with_a_code_of_its_own(
     interrupted = start(words, tmp_path, DIE_AT="9", BY="SIGTERM")
     assert interrupted.returncode == ExitCode.STOPPED, interrupted.stderr
     assert (
-        "Stopped by SIGTERM after step 9. The same command goes on from there."
+        "Stopped by SIGTERM after step 9. The same command continues from there."
         in interrupted.stderr
     )
     assert "Traceback" not in interrupted.stderr
@@ -226,7 +226,7 @@ def test_with_the_newest_checkpoint_damaged_the_one_before_gives_the_same_weight
     with caplog.at_level("INFO", logger="nlp_transfer"):
         again.train()
     assert "checkpoint-9 is damaged (optimizer.pt): it is ignored" in caplog.text
-    assert "goes on from step 8 of 14" in caplog.text
+    assert "resumes from step 8 of 14" in caplog.text
     one, two = again.weights(), unbroken.weights()
     assert all(torch.equal(one[name], two[name]) for name in one)
 

@@ -149,7 +149,7 @@ def test_killed_in_either_training_it_ends_in_the_same_weights_to_the_bit(
     assert killed.returncode == -signal.SIGKILL
     again = start([*typed, "run_dir=killed"], tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "goes on from step" in again.stderr
+    assert "resumes from step" in again.stderr
     assert difference(unbroken.folder, Path("killed")) == 0.0
 
 

@@ -12,7 +12,7 @@ import torch
 from conftest import QUIETLY, texts_by_kindness
 
 from nlp_transfer import Classifier, compose, run
-from nlp_transfer.analysis.evaluate import LabelledTexts, remeasure
+from nlp_transfer.analysis.evaluate import LabelledTexts, evaluate_model
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.data.corpus import answers_of, load_corpus
@@ -72,7 +72,7 @@ def test_votes_go_the_whole_way(checkpoints: dict[str, Path], tmp_path: Path) ->
     assert all(set(answer.probabilities) == {"negative", "positive"} for answer in answers)
     assert all(answer.score == max(answer.probabilities.values()) for answer in answers)
     file = str(tmp_path / "test.csv")
-    again = remeasure(result.folder, LabelledTexts(file)).measured["test"]["metrics"]
+    again = evaluate_model(result.folder, LabelledTexts(file)).measured["test"]["metrics"]
     assert again == pytest.approx(values)
     renamed = write(tmp_path / "named.csv", voted(60), ("text", "negative", "positive"))
     questions = of_file(result.folder, renamed, "text", "negative,positive")

@@ -208,10 +208,10 @@ def test_two_processes_that_are_told_to_stop_save_together_and_go_on(
         interrupted.send_signal(signal.SIGTERM)
         _, output = interrupted.communicate(timeout=60)
     assert interrupted.returncode != 0
-    assert "The same command goes on from there" in output, output
+    assert "The same command continues from there" in output, output
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert again.returncode == 0, again.stderr
-    assert "goes on from step" in again.stderr
+    assert "resumes from step" in again.stderr
     steps = [
         [json.loads(line) for line in (tmp_path / f"rank-{rank}").read_text().splitlines()]
         for rank in (0, 1)
@@ -244,7 +244,7 @@ def test_what_two_processes_began_one_goes_on_with(
                 os.kill(json.loads(last)["pid"], signal.SIGKILL)
     with caplog.at_level("INFO", logger="nlp_transfer"):
         one = run(compose(*words, "run_dir=killed"))
-    assert "goes on from step" in caplog.text
+    assert "resumes from step" in caplog.text
     weights = [load_file(result.model / "model.safetensors") for result in (unbroken, one)]
     apart = max(float((weights[0][n] - weights[1][n]).abs().max()) for n in weights[0])
     assert apart < 1e-6

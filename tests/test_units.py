@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from nlp_transfer.errors import UserError
 from nlp_transfer.training.objectives.target_scaling import (
-    AS_THEY_ARE,
+    UNSCALED,
     TargetScaler,
     fit_target_scaler,
 )
@@ -99,7 +99,7 @@ def test_scores_that_are_standard_already_give_what_they_gave(
     for change in (False, True):
         if change:
             fit = "nlp_transfer.training.loop.fit_target_scaler"
-            monkeypatch.setattr(fit, lambda *_: AS_THEY_ARE)
+            monkeypatch.setattr(fit, lambda *_: UNSCALED)
         more = (*FULL, "strategy.epochs=8")
         prepared, _ = trained(tmp_path, checkpoints["bert"], around(0, 1), *more)
         logits.append(prepared.logits("validation"))

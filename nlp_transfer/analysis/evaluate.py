@@ -52,7 +52,7 @@ class LabelledTexts:
 
 
 @dataclass(frozen=True)
-class Remeasured:
+class ModelEvaluation:
     """What a folder is worth on these texts."""
 
     measured: dict[str, dict[str, Any]]  # as in metrics.json
@@ -62,9 +62,9 @@ class Remeasured:
         return "\n".join([*self.notes, *(["", console.metric_table(self.measured)])]).lstrip("\n")
 
 
-def remeasure(
+def evaluate_model(
     folder: Path, texts: LabelledTexts, backend: str = "torch", threads: int | None = None
-) -> Remeasured:
+) -> ModelEvaluation:
     """The numbers of `metrics.json`, for a folder and texts of any origin.
 
     Args:
@@ -92,7 +92,7 @@ def remeasure(
         slices_of(rows, []),
     )
     measured = split_figures({texts.split: evaluate_split(*evaluated)})
-    return Remeasured(measured, (*corpus.notes, *notes))
+    return ModelEvaluation(measured, (*corpus.notes, *notes))
 
 
 def align(data_labels: Sequence[str], labels: tuple[str, ...], names: dict[str, str]) -> Aligned:

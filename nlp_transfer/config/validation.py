@@ -164,7 +164,7 @@ def impossible_with_fsdp(config: Config) -> Iterator[str]:
     for key, (is_asked, advice) in instead.items():
         if is_asked:
             yield (
-                f"{key} needs the whole model in each process, and training.parallel=fsdp spreads "
+                f"{key} needs the whole model in each process, and training.parallel=fsdp shards "
                 f"it over them: {advice}."
             )
 

@@ -69,7 +69,7 @@ class Corpus:
     notes: tuple[str, ...]  # what was decided on the way, for the log
     problem: Problem = SINGLE_LABEL
     folds: np.ndarray | None = None  # int [rows of train]; None: a validation split decides
-    withheld: tuple[str, ...] = ()  # the splits that were cut from train
+    held_out: tuple[str, ...] = ()  # the splits that were cut from train
     unlabeled: Dataset | None = None  # `text` and `text_pair`; like no row of any split
 
     def rows(self, split: str) -> Dataset:
@@ -84,7 +84,7 @@ class Corpus:
     @property
     def labelled_rows(self) -> int:
         """How many rows train and the splits cut from it have."""
-        return sum(len(self.splits[split]) for split in ("train", *self.withheld))
+        return sum(len(self.splits[split]) for split in ("train", *self.held_out))
 
     @property
     def deciding_split(self) -> str:
@@ -144,7 +144,7 @@ def load_corpus(
     count = 0 if fold_rule is None else number_of_folds(splits, config, fold_rule)
     present = set(splits)
     splits = cut_missing_splits(splits, problem, config, seed, notes, withhold=not count)
-    withheld = tuple(split for split in splits if split not in present)
+    held_out = tuple(split for split in splits if split not in present)
     splits = without_leaks(splits, config.on_leak, notes)
     notes += labels_without_train(splits, names, problem)
     if config.limit is not None and config.limit < len(splits["train"]):
@@ -159,7 +159,7 @@ def load_corpus(
         raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]
-    return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, withheld, unlabeled)
+    return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, held_out, unlabeled)
 
 
 def load_run_corpus(

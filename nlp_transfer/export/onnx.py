@@ -85,7 +85,7 @@ def export_onnx(
             "weights": digest_of_weights(model),
         }
         (partial / ABOUT).write_text(json.dumps(report), encoding="utf-8")
-        exported = _prove(torch_engine, model, partial, questions, int8, threads)
+        exported = _compare(torch_engine, model, partial, questions, int8, threads)
         if exported.refused and not force:
             (partial / FILES["int8"]).unlink()
         report |= {
@@ -193,7 +193,7 @@ def _write(engine: TorchEngine, partial: Path, int8: bool) -> None:
         onnx_ir.save(graph, str(partial / file), external_data=beside)
 
 
-def _prove(  # noqa: PLR0913
+def _compare(  # noqa: PLR0913
     torch_engine: TorchEngine,
     model: Path,
     partial: Path,

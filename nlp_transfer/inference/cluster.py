@@ -205,7 +205,8 @@ def _result(ray: Any, ready: Any) -> int:
     except ray.exceptions.RayActorError as error:
         reason = f"A worker died {RETRIES + 1} times: {error}"
     raise UserError(
-        ExitCode.MACHINE, f"{reason[:500]} The same command goes on with the blocks that are left."
+        ExitCode.MACHINE,
+        f"{reason[:500]} The same command continues with the blocks that are left.",
     ) from None
 
 

@@ -25,7 +25,7 @@ from nlp_transfer.models.checkpoints.adapters import merge_adapter, outputs_of
 from nlp_transfer.models.checkpoints.folder import encoder_folder, explain, has_tokenizer
 from nlp_transfer.models.checkpoints.parts import (
     join_tokenizer,
-    refuse_invented,
+    refuse_empty_tokenizer,
     refuse_other_tokenizer,
     refuse_unfitting_weights,
     shape_conflicts,
@@ -117,7 +117,7 @@ def refuse_absent_checkpoint(config: CheckpointConfig) -> None:
             AutoConfig.from_pretrained(source.weights, **trust)
             folder = Path(source.tokenizer)
             if folder.is_dir() and not has_tokenizer(folder):
-                refuse_invented(AutoTokenizer.from_pretrained(folder, **trust), config.name)
+                refuse_empty_tokenizer(AutoTokenizer.from_pretrained(folder, **trust), config.name)
     except LOADING_FAILS_WITH as error:
         raise UserError(ExitCode.CHECKPOINT, _loading_message(config, error)) from error
 

@@ -161,9 +161,9 @@ def nearest(x: np.ndarray, count: int, device: torch.device) -> np.ndarray:
     features = torch.from_numpy(x).to(device)
     indices = []
     for start in range(0, len(x), AT_ONCE):
-        likeness = features[start : start + AT_ONCE] @ features.T
-        likeness.diagonal(start).fill_(-2.0)  # nobody votes for himself
-        indices.append(likeness.topk(count, dim=1).indices.cpu().numpy())
+        similarities = features[start : start + AT_ONCE] @ features.T
+        similarities.diagonal(start).fill_(-2.0)  # nobody votes for himself
+        indices.append(similarities.topk(count, dim=1).indices.cpu().numpy())
     return np.concatenate(indices)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.evaluation.slices import LENGTH
-from nlp_transfer.reporting.run_record import withheld_texts
+from nlp_transfer.reporting.run_record import held_out_texts
 from nlp_transfer.reporting.splits import reported_split, split_title
 from nlp_transfer.runs.folder import REPORT_FILE
 from nlp_transfer.utils.text import COLUMNS, aligned, number, shortened, with_interval, wrapped
@@ -70,7 +70,7 @@ def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
             f"  {stage['name']}: {stage['learns']}, {stage['parameters']:,} of "
             f"{stage['all_parameters']:,} parameters ({share:.1f}%), {stage['steps']} steps, {time}"
         )
-        if (text := withheld_texts(stage["log"])) is not None:
+        if (text := held_out_texts(stage["log"])) is not None:
             yield f"    {text}"
 
 

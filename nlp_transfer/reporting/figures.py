@@ -34,7 +34,7 @@ def no_test_note(splits: Collection[str], evaluated: Collection[str]) -> str | N
 
 
 def refit_note(rows: int) -> str:
-    """What to know of the figures where the final model has also learned from withheld rows.
+    """What to know of the figures where the final model has also learned from held-out rows.
 
     Args:
         rows: that the final model was trained on.

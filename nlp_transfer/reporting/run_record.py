@@ -45,13 +45,13 @@ class StageSoFar:
     log: list[dict[str, Any]]  # losses and validation metrics, by step
 
     @property
-    def withheld(self) -> str | None:
+    def held_out(self) -> str | None:
         """What a stage that reads no labels did to the loss of texts that it did not learn."""
-        return withheld_texts(self.log)
+        return held_out_texts(self.log)
 
 
-def withheld_texts(log: list[dict[str, Any]]) -> str | None:
-    """The loss and the perplexity of withheld texts before and after a stage, in words.
+def held_out_texts(log: list[dict[str, Any]]) -> str | None:
+    """The loss and the perplexity of held-out texts before and after a stage, in words.
 
     Args:
         log: of the stage; None for one that is measured by labels.
@@ -59,7 +59,7 @@ def withheld_texts(log: list[dict[str, Any]]) -> str | None:
     if not log or log[0].get("step") != 0:
         return None
     before, after = log[0], log[-1]
-    text = f"loss on withheld texts {before['eval_loss']:.3f} → {after['eval_loss']:.3f}"
+    text = f"loss on held-out texts {before['eval_loss']:.3f} → {after['eval_loss']:.3f}"
     if "eval_perplexity" in before:
         text += f", perplexity {before['eval_perplexity']:.4g} → {after['eval_perplexity']:.4g}"
     return text

@@ -186,7 +186,7 @@ def _prepare(path: Path, config: Config, fingerprint: str, code: CodeDigests) ->
             if entries.pop(ADOPTED, False):  # nothing was trained yet
                 write_json(path / RUN_FILE, entries)
             else:
-                logger.info("%s is unfinished: it goes on (overwrite=true starts again)", path)
+                logger.info("%s is unfinished: it continues (overwrite=true starts again)", path)
             _remove_results(path)
             return state
     # run.json first: it is what makes the folder ours, whenever the process may be killed.

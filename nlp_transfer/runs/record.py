@@ -40,7 +40,7 @@ class RunEntries:
     finished: str
     """Date and time in UTC, ISO 8601."""
     refit: dict[str, Any] | None = None
-    """Rows, seconds and epochs of the final model, where it has also learned from withheld rows."""
+    """Rows, seconds and epochs of the final model, where it has also learned from held-out rows."""
     processor_seconds: float | None = None
     """Of `seconds`, what this process computed: CPU seconds over all threads; on a GPU the same."""
     peak_memory: dict[str, int | None] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.serving.batcher import Batcher, Limits, Refused, ServerMetrics
 
 logger = logging.getLogger("nlp_transfer")
-PROOF = ["one", "two texts of different length"]  # that a new model has to answer
+CHECKED_TEXTS = ["one", "two texts of different length"]  # that a new model has to answer
 
 
 class Service:
@@ -59,7 +59,7 @@ class Service:
         async with self._reloading:
             try:
                 classifier = await asyncio.to_thread(self._load)
-                await asyncio.to_thread(prove, classifier)
+                await asyncio.to_thread(check_answers, classifier)
             except (UserError, OSError, ValueError, RuntimeError) as error:
                 raise Refused(409, f"the old model stays: {error}") from error
             self._refuse_other_interface(classifier)
@@ -89,13 +89,13 @@ class Service:
             )
 
 
-def prove(classifier: Classifier) -> None:
+def check_answers(classifier: Classifier) -> None:
     """Let a model answer.
 
     Raises:
         ValueError: its answers are no finite numbers, one row a text.
     """
-    pairs = PROOF if classifier.engine.paired else None
-    answers = classifier.probabilities(PROOF, pairs)
-    if len(answers) != len(PROOF) or not np.isfinite(answers).all():
+    pairs = CHECKED_TEXTS if classifier.engine.paired else None
+    answers = classifier.probabilities(CHECKED_TEXTS, pairs)
+    if len(answers) != len(CHECKED_TEXTS) or not np.isfinite(answers).all():
         raise ValueError("the new model does not answer with finite probabilities")

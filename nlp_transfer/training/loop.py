@@ -33,8 +33,8 @@ from nlp_transfer.training.stages.history import (
 )
 from nlp_transfer.training.stages.stage import recomputed, run_stage
 from nlp_transfer.training.stages.stage_run import StageRun, loss_of
-from nlp_transfer.training.stages.stored import found_or
-from nlp_transfer.utils.device import decide_precision, say_if_slow
+from nlp_transfer.training.stages.stored import load_or_run
+from nlp_transfer.utils.device import decide_precision, warn_if_slow
 from nlp_transfer.utils.distributed import (
     ProcessContext,
     assert_same_on_all_ranks,
@@ -93,7 +93,7 @@ def train(
         )
         # Whatever came before, and in whichever process: the same adapters, the same dropout.
         set_seed(run.arguments.seed)
-        history.append(found_or(run_stage, run))
+        history.append(load_or_run(run_stage, run))
         _assert_same_weights(pretrained.model, process)
         keeper.keep(homes[index], pretrained.model, history[-1], is_last and folder.keeps_last)
     scaler.fold(pretrained.model)
@@ -122,7 +122,7 @@ def _decide_machine(
     """`fp32`, `bf16` or `fp16`, and the configuration with a size of the micro-batches."""
     requested, device = config.training.precision, folder.process.device
     precision = folder.decide("precision", lambda: decide_precision(requested, device))
-    say_if_slow(precision, device)
+    warn_if_slow(precision, device)
     config = _with_micro_batches(pretrained, encoded, precision, config, folder)
     _say_how_a_step_is_shared(config, folder.process)
     return precision, config

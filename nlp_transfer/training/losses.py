@@ -46,7 +46,7 @@ class Loss:
     name: str
     function: RowLoss
     reads: str = "logits"
-    """logits; embeddings (of the whole batch in one call); invented pairs; teacher: logits, and
+    """logits; embeddings (of the whole batch in one call); generated pairs; teacher: logits, and
     those of a teacher as answers; and of texts without labels: passes (the embeddings of each text
     in two passes, of the whole batch in one call), or tokens (the logits of masked tokens)."""
     problems: tuple[str, ...] | None = None  # the names of those that it is for; None: any

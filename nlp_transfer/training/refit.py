@@ -1,4 +1,4 @@
-"""Measures a model that has not seen the withheld rows; the final one then learns from all rows."""
+"""Measures a model that has not seen the held-out rows; the final one then learns from all rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FEW_EACH = 200  # rows a label, on average
 
 @dataclass(frozen=True)
 class HeldOutModel:
-    """What a model that has not seen the withheld rows answered, and how it was trained."""
+    """What a model that has not seen the held-out rows answered, and how it was trained."""
 
     answers: dict[str, np.ndarray]  # logits float32 [rows, labels] by split
     stages: list[Stage]
@@ -47,10 +47,10 @@ class HeldOutModel:
         ]
 
 
-def learns_from_withheld_rows(config: Config, corpus: Corpus) -> bool:
+def learns_from_held_out_rows(config: Config, corpus: Corpus) -> bool:
     """Whether the final model is trained once more, with the rows of the splits cut from train."""
     refit = config.evaluation.refit
-    if not corpus.withheld or refit is Refit.never:
+    if not corpus.held_out or refit is Refit.never:
         return False
     compares_runs = config.dataset.folds is not None or not config.evaluation.test
     rows = corpus.labelled_rows
@@ -59,9 +59,9 @@ def learns_from_withheld_rows(config: Config, corpus: Corpus) -> bool:
 
 
 def train_held_out(
-    context: TrainingContext, recipe: Recipe, withheld: tuple[str, ...]
+    context: TrainingContext, recipe: Recipe, held_out: tuple[str, ...]
 ) -> HeldOutModel:
-    """Train without the withheld rows, and answer them and validation.
+    """Train without the held-out rows, and answer them and validation.
 
     A stage that is finished is on the disk; one that was interrupted goes on.
     """
@@ -77,16 +77,16 @@ def train_held_out(
         folder,
         context.for_fold(),
     )
-    tested = ["test"] if "test" in withheld and config.evaluation.test else []
+    tested = ["test"] if "test" in held_out and config.evaluation.test else []
     answers = context.predict_splits(trained.model, ["validation", *tested])
     steps = math.ceil(len(rows.labels) / config.training.batch_size)
     return HeldOutModel(answers, stages, trained.history, steps)
 
 
-def all_rows(context: TrainingContext, withheld: tuple[str, ...]) -> EncodedSplit:
+def all_rows(context: TrainingContext, held_out: tuple[str, ...]) -> EncodedSplit:
     """The rows of train and of the splits that were cut from it."""
     splits = context.encoded.splits
-    rows = reduce(append_documents, (splits[name] for name in withheld), splits["train"])
+    rows = reduce(append_documents, (splits[name] for name in held_out), splits["train"])
     logger.info(
         "the figures are of a model that has learned from %s rows; the final model now learns "
         "from all %s (evaluation.refit)",

@@ -107,7 +107,7 @@ def _disk_errors_reported(home: Path) -> Iterator[None]:
         raise UserError(
             ExitCode.RUN_FOLDER,
             f"{home} cannot be written: {error.strerror or error}. Make room, or set "
-            "tokenization.folder and features.folder elsewhere; the same command goes on.",
+            "tokenization.folder and features.folder elsewhere; the same command continues.",
         ) from error
 
 

@@ -57,7 +57,7 @@ def decide_precision(precision: Precision, device: torch.device) -> str:
             return "bf16" if device.type == "cpu" and _has_amx() else "fp32"
 
 
-def say_if_slow(precision: str, device: torch.device) -> None:
+def warn_if_slow(precision: str, device: torch.device) -> None:
     """Of bf16 that was asked for where it costs time."""
     if precision == "bf16" and device.type == "cpu" and not _has_amx():
         logger.info("bf16 is slower than float32 on this CPU: it has no AMX")

@@ -26,7 +26,7 @@ GIVE_AGAIN = "Leave out --neighbours."
 class Neighbour:
     """A row of train."""
 
-    likeness: float  # cosine, around the mean of train
+    similarity: float  # cosine, around the mean of train
     label: str
     text: str
     place: str  # file and row
@@ -58,14 +58,14 @@ def nearest_rows(
     encoded = Encoded(splits, encoded.collator)
     train = row_normalised(mean_features(pretrained, encoded, config.features, process)["train"])
     mean = train.mean(axis=0)
-    likeness = _unit(own - mean) @ _unit(train - mean).T
-    rows = np.argsort(-likeness, axis=1, kind="stable")[:, :count]
+    similarities = _unit(own - mean) @ _unit(train - mean).T
+    rows = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
     labels, split = answers_of(corpus, "train"), corpus.splits["train"]
     paired = "text_pair" in split.column_names
     return [
         [
             Neighbour(
-                float(likeness[i, row]),
+                float(similarities[i, row]),
                 labels[row],
                 split[int(row)]["text"],
                 place,

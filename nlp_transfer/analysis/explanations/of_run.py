@@ -129,7 +129,7 @@ def _neighbour(neighbour: Neighbour) -> dict[str, Any]:
         text = f"{text} / {neighbour.text_pair}"
     short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     return {
-        "likeness": round(neighbour.likeness, 3),
+        "similarity": round(neighbour.similarity, 3),
         "label": neighbour.label,
         "text": short,
         "place": neighbour.place,

@@ -32,7 +32,7 @@ def _add_arguments(parser: Parser) -> None:
 
 def run_evaluate(arguments: Namespace) -> None:
     """Print the metrics of a model on labelled texts."""
-    from nlp_transfer.analysis.evaluate import LabelledTexts, remeasure
+    from nlp_transfer.analysis.evaluate import LabelledTexts, evaluate_model
     from nlp_transfer.config.choices import Quoting
     from nlp_transfer.utils.files import write_json
 
@@ -40,7 +40,7 @@ def run_evaluate(arguments: Namespace) -> None:
     columns = (arguments.text, arguments.text_pair, arguments.label, arguments.delimiter)
     how = (arguments.encoding, arguments.separator, Quoting(arguments.quoting))
     texts = LabelledTexts(arguments.data, arguments.split, *columns, *how)
-    measurement = remeasure(arguments.folder, texts, arguments.backend, arguments.threads)
+    measurement = evaluate_model(arguments.folder, texts, arguments.backend, arguments.threads)
     print(measurement)
     if arguments.out is not None:
         write_json(arguments.out, measurement.measured)

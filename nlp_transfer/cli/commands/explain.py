@@ -174,7 +174,7 @@ def _print(
             text = each.text if each.text_pair is None else f"{each.text} / {each.text_pair}"
             short = text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
             for line in wrapped(
-                f"    like {each.label} {each.likeness:.2f} ({each.place}): {short}"
+                f"    like {each.label} {each.similarity:.2f} ({each.place}): {short}"
             ):
                 print(line)
         print()

@@ -146,10 +146,10 @@ def _predict_table(arguments: Namespace) -> None:
         identity = identity_of(request, folder, arguments.backend)
         summary = predict_file(classifier, request, identity, worker)
     if worker.rank == 0:
-        _say(summary, start, str(request.out or "the standard output"))
+        _print_summary(summary, start, str(request.out or "the standard output"))
 
 
-def _say(summary: TableSummary, start: float, where: str) -> None:
+def _print_summary(summary: TableSummary, start: float, where: str) -> None:
     seconds = time.monotonic() - start
     blank = f", {summary.blank:,} of them without a text and an answer" if summary.blank else ""
     reused = f"; {summary.reused:,} windows were answered before" if summary.reused else ""
@@ -191,7 +191,9 @@ def _predict_on_cluster(arguments: Namespace) -> None:
         arguments.force,
     )
     start = time.monotonic()
-    _say(predict_on_cluster(local_folder(arguments.folder, job.backend), job), start, job.out)
+    _print_summary(
+        predict_on_cluster(local_folder(arguments.folder, job.backend), job), start, job.out
+    )
 
 
 def _request(arguments: Namespace, workers: int) -> PredictionRequest:

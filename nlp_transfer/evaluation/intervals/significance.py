@@ -111,7 +111,7 @@ def difference(one: Contender, other: Contender) -> Difference:
     draws = draws[np.isfinite(draws)]  # a draw of one label alone does not define every metric
     value, by_documents = one.score - other.score, float(draws.var())
     seeds = _errors_of_seeds(one, other)
-    draws = _with_luck_of_seeds(draws, value, seeds)
+    draws = _with_seed_variance(draws, value, seeds)
     by_seeds = sum(error for error, _ in seeds)
     low, high = np.percentile(draws, PERCENTILES)
     beyond = int(min((draws <= 0).sum(), (draws >= 0).sum()))
@@ -146,7 +146,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _with_luck_of_seeds(
+def _with_seed_variance(
     draws: np.ndarray, value: float, seeds: list[tuple[float, int]]
 ) -> np.ndarray:
     """Draws of a difference, wider by what other seeds might have given.
@@ -159,9 +159,9 @@ def _with_luck_of_seeds(
         return draws
     freedom = (squared + draws.var()) ** 2 / sum(error**2 / n for error, n in seeds)
     generator = np.random.default_rng(SEED)
-    luck = squared**0.5 * generator.standard_normal(len(draws))
+    seed_errors = squared**0.5 * generator.standard_normal(len(draws))
     wider = np.sqrt(freedom / generator.chisquare(freedom, len(draws)))
-    return value + (draws - value + luck) * wider
+    return value + (draws - value + seed_errors) * wider
 
 
 def _errors_of_seeds(one: Contender, other: Contender) -> list[tuple[float, int]]:

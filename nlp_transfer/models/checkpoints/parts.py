@@ -45,7 +45,7 @@ def join_tokenizer(tokenizer: Any, model: PreTrainedModel, name: str, may_grow: 
         require_end_token(tokenizer, model, name)
 
 
-def refuse_invented(tokenizer: Any, name: str) -> None:
+def refuse_empty_tokenizer(tokenizer: Any, name: str) -> None:
     """Stop where there were no files of a tokenizer: transformers makes one of special tokens.
 
     Raises:
@@ -74,7 +74,7 @@ def refuse_other_tokenizer(
     Raises:
         UserError: with both sizes.
     """
-    refuse_invented(tokenizer, name)
+    refuse_empty_tokenizer(tokenizer, name)
     _refuse_other_ids(tokenizer, model, name)
     rows, vocabulary = _embedding_rows(model), tokenizer.get_vocab()
     if rows is None:

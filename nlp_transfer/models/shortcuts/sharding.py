@@ -1,7 +1,7 @@
 """Spreads a model over the processes while a stage trains it: torch's FSDP2 (`fully_shard`).
 
 Each process holds a slice of every weight, gradient and moment; a layer is whole only while it is
-computed. What is spread is a copy of the model, which takes over its memory: between stages the
+computed. What is sharded is a copy of the model, which takes over its memory: between stages the
 model is whole and plain again.
 """
 
@@ -39,22 +39,22 @@ def sharded(
     shared: dict[int, Any] = {
         id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in originals.values()
     }
-    spread = copy.deepcopy(model, shared)
+    copied = copy.deepcopy(model, shared)
     for parameter in originals.values():
         parameter.data = parameter.new_empty(0)
     mesh = init_device_mesh(process.device.type, (process.world_size,))
     for path in layers:
-        fully_shard(spread.get_submodule(path), mesh=mesh)
+        fully_shard(copied.get_submodule(path), mesh=mesh)
     # Of the rest as of the layers: after a forward pass nothing is whole.
-    fully_shard(spread, mesh=mesh, reshard_after_forward=True)
-    spread._is_distributed_loading_by_transformers = True  # so the Trainer leaves it as it is
+    fully_shard(copied, mesh=mesh, reshard_after_forward=True)
+    copied._is_distributed_loading_by_transformers = True  # so the Trainer leaves it as it is
     try:
-        yield spread
+        yield copied
     except BaseException:
         for name, parameter in originals.items():
             parameter.data = torch.zeros(shapes[name], dtype=parameter.dtype)
         raise
-    for name, parameter in spread.named_parameters():
+    for name, parameter in copied.named_parameters():
         originals[name].data = whole(parameter.detach())
         originals[name].grad = None
 
@@ -65,18 +65,18 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor that may be spread; every process has to ask."""
-    return tensor.full_tensor() if is_spread(tensor) else tensor
+    """All of a tensor that may be sharded; every process has to ask."""
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor that may be spread."""
-    return tensor.to_local() if is_spread(tensor) else tensor
+    """What this process holds of a tensor that may be sharded."""
+    return tensor.to_local() if is_dtensor(tensor) else tensor
 
 
-def spread_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor that every process has, spread as another one of its shape is."""
-    if not is_spread(like):
+def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A whole tensor that every process has, sharded as another one of its shape is."""
+    if not is_dtensor(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
@@ -86,17 +86,17 @@ def spread_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def joined_like(part: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The whole of which this process holds a part, as of another tensor; every process asks."""
-    if not is_spread(like):
+    if not is_dtensor(like):
         return part
     from torch.distributed.tensor import DTensor
 
     shape, stride = like.shape, like.stride()
     there = part.to(like.device)
     mesh, placements = like.device_mesh, like.placements
-    spread = DTensor.from_local(there, mesh, placements, shape=shape, stride=stride)
-    return spread.full_tensor().cpu()
+    sharded_tensor = DTensor.from_local(there, mesh, placements, shape=shape, stride=stride)
+    return sharded_tensor.full_tensor().cpu()
 
 
-def is_spread(tensor: Any) -> bool:
+def is_dtensor(tensor: Any) -> bool:
     """Whether a tensor is a `DTensor`, which is imported only where there is one."""
     return hasattr(tensor, "full_tensor")

@@ -38,21 +38,21 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
     with_names = config.strategy.label_names
     few = rows / len(corpus.labels) < NAMES_UP_TO
     names = texts is not None and (few if with_names is None else with_names)
-    believes = bool(config.strategy.self_training)
+    self_trains = bool(config.strategy.self_training)
     if not config.strategy.is_auto:
         named = bool(with_names) and texts is not None
-        return [Recipe(config.strategy, named, self_training=believes)]
+        return [Recipe(config.strategy, named, self_training=self_trains)]
 
     def recipe(name: str, expected: bool = False) -> Recipe:
         strategy = named_strategy(config.strategy, name)
-        return Recipe(strategy, names, expected, FEW_ROWS, believes)
+        return Recipe(strategy, names, expected, FEW_ROWS, self_trains)
 
     pairs = "text_pair" in corpus.splits["train"].column_names
     if corpus.folds is None:
         few_each = not pairs and corpus.has_classes and rows / len(corpus.labels) < SOLVED_UP_TO
         name, reason = ("probe_then_full", FEW_EACH) if few_each else ("full", MANY_ROWS)
         strategy = named_strategy(config.strategy, name)
-        return [Recipe(strategy, reason=reason, self_training=believes)]
+        return [Recipe(strategy, reason=reason, self_training=self_trains)]
     solved = recipe("feature_extraction")
     pairs = pairs and model_type in PARTS and config.checkpoint.pooling is not Pooling.first
     if not pairs and not corpus.has_classes:

@@ -48,7 +48,7 @@ class StageClock(TrainerCallback):
         """The step begins with its batch."""
         if state.global_step in (0, state.max_steps - 1):
             self._storages, self._shape = {}, (0, 0)
-            self._counting = torch.autograd.graph.saved_tensors_hooks(self._count, _as_it_is)
+            self._counting = torch.autograd.graph.saved_tensors_hooks(self._count, _identity)
             self._counting.__enter__()
         self._start = self._now()
 
@@ -80,5 +80,5 @@ class StageClock(TrainerCallback):
         return tensor
 
 
-def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+def _identity(tensor: torch.Tensor) -> torch.Tensor:
     return tensor

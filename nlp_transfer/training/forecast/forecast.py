@@ -18,7 +18,7 @@ from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.forecast.timing import StageTiming, Timing, parts_of_step, time_recipe
 from nlp_transfer.training.forecast.work import epoch_works, inference_work
 from nlp_transfer.training.optimization.arguments import epochs_between
-from nlp_transfer.training.refit import learns_from_withheld_rows
+from nlp_transfer.training.refit import learns_from_held_out_rows
 
 # Seconds of the processor: figures and export; and of the process that verifies.
 ENDING, VERIFYING = 4.0, 10.0
@@ -66,8 +66,8 @@ def forecast_recipe(
         part = trainings * _training_seconds(timing, context, train, rows - rows // count, None)
         answers = timing.answering * inference_work(train, timing.width, tokens)
         folds = count * part + answers
-    elif learns_from_withheld_rows(config, corpus):
-        more = rows + sum(len(splits[name].labels) for name in corpus.withheld)
+    elif learns_from_held_out_rows(config, corpus):
+        more = rows + sum(len(splits[name].labels) for name in corpus.held_out)
         final += trainings * _training_seconds(timing, context, train, more, None)
     measured = ["validation", *(["test"] if config.evaluation.test else [])]
     answered = [splits[name] for name in measured if name in splits]

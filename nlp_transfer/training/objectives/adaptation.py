@@ -6,7 +6,7 @@ and pulls the two embeddings, which differ by dropout alone, together and away f
 other texts of the batch (Gao et al. 2021, "SimCSE"; as in Chen et al. 2020 both passes of the
 others count).
 
-A part of the texts is withheld: the loss on it, before and after, is what the report shows.
+A part of the texts is held out: the loss on it, before and after, is what the report shows.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from nlp_transfer.tokenization.encoded import Collator, Draw, Encoded, EncodedSp
 from nlp_transfer.tokenization.model_inputs import plan_inference, tokens_at_once
 from nlp_transfer.tokenization.subsets import append_documents, select_documents
 from nlp_transfer.training.losses import LossOptions, register_loss
-from nlp_transfer.training.objectives.contrastive import pull_together
+from nlp_transfer.training.objectives.contrastive import supervised_contrastive
 from nlp_transfer.training.optimization.batching import PlannedBatches, plan_epoch
 
 MASKED = 0.15  # of the tokens; of these 80% are hidden, 10% another token, 10% as they are
 HIDDEN, OTHER = 0.8, 0.9
-WITHHELD, MOST_WITHHELD, FEWEST_WITHHELD = 0.05, 500, 8  # texts
+HELD_OUT, MOST_HELD_OUT, FEWEST_HELD_OUT = 0.05, 500, 8  # texts
 NOT_MASKED = -1  # in the place of a token's id
 
 
@@ -44,7 +44,7 @@ def simcse(embeddings: torch.Tensor, answers: torch.Tensor, options: LossOptions
         answers: the number of the text, float32 [rows, 1].
     """
     alike = (answers == answers.T).float()
-    return pull_together(embeddings, alike, options.temperature)
+    return supervised_contrastive(embeddings, alike, options.temperature)
 
 
 @register_loss("masked_lm", reads="tokens")
@@ -67,11 +67,11 @@ class AdaptationTexts:
     """The texts of a stage; the labels are their numbers."""
 
     learned: EncodedSplit
-    withheld: EncodedSplit | None  # None: there are too few texts
+    held_out: EncodedSplit | None  # None: there are too few texts
 
 
 def adaptation_texts(encoded: Encoded, seed: int) -> AdaptationTexts:
-    """Those of train and those without labels, or these alone; a part of them is withheld."""
+    """Those of train and those without labels, or these alone; a part of them is held out."""
     parts = [] if encoded.unlabeled_alone else [encoded.splits["train"].inputs]
     parts += [] if encoded.unlabeled is None else [encoded.unlabeled.inputs]
     # Of windows each is a text.
@@ -79,15 +79,15 @@ def adaptation_texts(encoded: Encoded, seed: int) -> AdaptationTexts:
     texts = splits[0] if len(splits) == 1 else append_documents(*splits)
     count = len(texts.labels)
     texts = replace(texts, labels=np.arange(count))
-    withheld = min(int(WITHHELD * count), MOST_WITHHELD)
-    if withheld < FEWEST_WITHHELD:
+    held_out = min(int(HELD_OUT * count), MOST_HELD_OUT)
+    if held_out < FEWEST_HELD_OUT:
         return AdaptationTexts(texts, None)
     order = np.random.default_rng([seed, count]).permutation(count)
-    learned, rest = np.sort(order[withheld:]), np.sort(order[:withheld])
+    learned, rest = np.sort(order[held_out:]), np.sort(order[:held_out])
     return AdaptationTexts(select_documents(texts, learned), select_documents(texts, rest))
 
 
-class TwiceInABatch(PlannedBatches):
+class SimCSEBatches(PlannedBatches):
     """Every text of a batch comes twice; every process runs the whole batch, as each text needs all
     others of it."""
 
@@ -158,7 +158,7 @@ def refuse_no_dropout(pretrained: Pretrained, name: str) -> None:
 Loss = Callable[..., torch.Tensor]
 
 
-def withheld_tokens_loss(model: PreTrainedModel, rows: MaskedRows, loss: Loss) -> dict[str, float]:
+def held_out_tokens_loss(model: PreTrainedModel, rows: MaskedRows, loss: Loss) -> dict[str, float]:
     """The loss of masked tokens, always the same ones, and their perplexity."""
     total, tokens = 0.0, 0.0
     with evaluating(model):
@@ -172,7 +172,7 @@ def withheld_tokens_loss(model: PreTrainedModel, rows: MaskedRows, loss: Loss) -
     return {"eval_loss": mean, "eval_perplexity": math.exp(min(mean, 700.0))}
 
 
-def withheld_passes_loss(
+def held_out_passes_loss(
     model: PreTrainedModel, rows: TrainingRows, loss: Loss, batch_size: int
 ) -> dict[str, float]:
     """The loss of texts in batches of the same size, with the same dropout every time."""

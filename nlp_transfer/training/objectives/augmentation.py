@@ -54,7 +54,7 @@ class AugmentedTexts:
         augment = config.training.augment
         return cls(
             train.texts,
-            mates_of(train.labels) if augment.mix else [],
+            rows_with_same_label(train.labels) if augment.mix else [],
             pretrained,
             input_length(pretrained.max_tokens, config.tokenization),
             LongTextPolicy.from_config(config.tokenization),
@@ -82,7 +82,7 @@ class AugmentedTexts:
         return changed
 
 
-def mates_of(labels: np.ndarray) -> list[np.ndarray]:
+def rows_with_same_label(labels: np.ndarray) -> list[np.ndarray]:
     """Of each row the rows with the same label, or with the same labels: its own among them."""
     distinct, groups = np.unique(labels.reshape(len(labels), -1), axis=0, return_inverse=True)
     groups = groups.reshape(-1)

@@ -39,10 +39,12 @@ def contrastive(
         float32 [rows]; nothing for a row that is like no other.
     """
     assert options.problem is not None
-    return pull_together(embeddings, likeness(answers, options.problem), options.temperature)
+    return supervised_contrastive(
+        embeddings, label_similarity(answers, options.problem), options.temperature
+    )
 
 
-def pull_together(
+def supervised_contrastive(
     embeddings: torch.Tensor, alike: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """How far each row is from those that it is like, compared with all others: float32 [rows].
@@ -59,7 +61,7 @@ def pull_together(
     return -(alike * log_shares).sum(dim=1) / alike.sum(dim=1).clamp_min(1e-6)
 
 
-def likeness(answers: torch.Tensor, problem: Problem) -> torch.Tensor:
+def label_similarity(answers: torch.Tensor, problem: Problem) -> torch.Tensor:
     """How alike the answers of two rows are, float32 [rows, rows] from 0 to 1.
 
     The same label or not; of several labels, the share of those of either that both have; of scores
@@ -117,8 +119,8 @@ def plan_groups(
     """
     generator = np.random.default_rng(seed)
     per_batch = min(len(groups), max(batch_size // ROWS_OF_A_LABEL, 1))
-    turns = _Turns(np.arange(len(groups)), generator)
-    rows = [_Turns(group, generator) for group in groups]
+    turns = _Cycle(np.arange(len(groups)), generator)
+    rows = [_Cycle(group, generator) for group in groups]
     for _ in range(steps):
         groups_of_batch = turns.take(per_batch)
         share, more = divmod(batch_size, per_batch)
@@ -128,7 +130,7 @@ def plan_groups(
         )
 
 
-class _Turns:
+class _Cycle:
     """Deals its members out, each once before one comes again."""
 
     def __init__(self, members: np.ndarray, generator: np.random.Generator) -> None:

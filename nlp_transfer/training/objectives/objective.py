@@ -19,12 +19,12 @@ from nlp_transfer.training.losses import LossOptions, document_loss
 from nlp_transfer.training.objectives.adaptation import (
     NOT_MASKED,
     MaskedRows,
-    TwiceInABatch,
+    SimCSEBatches,
     adaptation_texts,
+    held_out_passes_loss,
+    held_out_tokens_loss,
     refuse_no_dropout,
     refuse_no_mask,
-    withheld_passes_loss,
-    withheld_tokens_loss,
 )
 from nlp_transfer.training.objectives.augmentation import AugmentedTexts
 from nlp_transfer.training.objectives.contrastive import (
@@ -54,7 +54,7 @@ class Objective:
     batches: PlannedBatches
     loss: Callable[..., torch.Tensor]
     groups: list[dict[str, Any]] = field(default_factory=list)  # of the optimizer
-    withheld: Callable[[], dict[str, float]] | None = None  # the loss of texts that are not learned
+    held_out: Callable[[], dict[str, float]] | None = None  # the loss of texts that are not learned
 
     @property
     def lengths(self) -> np.ndarray:
@@ -155,15 +155,15 @@ def _of_passes(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
     refuse_no_dropout(run.pretrained, run.config.checkpoint.name)
     texts, size = adaptation_texts(run.encoded, run.config.seed), run.config.training.batch_size
     inputs = texts.learned.inputs
-    batches = TwiceInABatch(inputs.lengths, size, run.arguments.seed)
+    batches = SimCSEBatches(inputs.lengths, size, run.arguments.seed)
     model, collator = run.pretrained.model, encoded.collator
     with read_embeddings(run.pretrained) as embeddings:
         loss = document_loss(run.loss, _options(run), embeddings)
-        withheld = None
-        if texts.withheld is not None:
-            rows = TrainingRows(texts.withheld, collator)
-            withheld = partial(withheld_passes_loss, model, rows, loss, size)
-        yield Objective(TrainingRows(texts.learned, collator), batches, loss, withheld=withheld)
+        held_out = None
+        if texts.held_out is not None:
+            rows = TrainingRows(texts.held_out, collator)
+            held_out = partial(held_out_passes_loss, model, rows, loss, size)
+        yield Objective(TrainingRows(texts.learned, collator), batches, loss, held_out=held_out)
 
 
 @contextmanager
@@ -186,17 +186,17 @@ def _of_tokens(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
             losses = run.loss.function(logits.float(), targets[masked][:, None], options)
             return losses.sum() / num_items_in_batch
 
-        withheld = None
-        if texts.withheld is not None:
-            others = MaskedRows(texts.withheld, encoded.collator, tokenizer, 0)
-            withheld = partial(withheld_tokens_loss, model, others, loss)
-        yield Objective(rows, _planned(run, texts.learned), loss, withheld=withheld)
+        held_out = None
+        if texts.held_out is not None:
+            others = MaskedRows(texts.held_out, encoded.collator, tokenizer, 0)
+            held_out = partial(held_out_tokens_loss, model, others, loss)
+        yield Objective(rows, _planned(run, texts.learned), loss, held_out=held_out)
 
 
 def _train_rows(run: StageRun, encoded: Encoded) -> TrainingRows:
     """The rows of train, changed each time that they are read where the run asks for it."""
     train = encoded.splits["train"]
-    if not run.rereads_texts:
+    if not run.augments_texts:
         return TrainingRows(train, encoded.collator)
     augmented = AugmentedTexts.of(run.config, run.pretrained, train, run.arguments.seed)
     return TrainingRows(train, encoded.collator, augmented)

@@ -104,17 +104,17 @@ def distillation_split(
         return _embed(pretrained.model, inputs, collator, bf16)
 
     text_embeddings = embed(texts)
-    invented = invent_pairs(PairTexts(texts, _nearest(text_embeddings)), pairs, generator)
+    generated = generate_pairs(PairTexts(texts, _nearest(text_embeddings)), pairs, generator)
     row_of = {
         text: row
-        for row, text in enumerate(dict.fromkeys([*texts, *invented.first, *invented.second]))
+        for row, text in enumerate(dict.fromkeys([*texts, *generated.first, *generated.second]))
     }
     new = list(row_of)[len(texts) :]
     embeddings = np.concatenate([text_embeddings, embed(new)]) if new else text_embeddings
     u, v = (
-        embeddings[[row_of[text] for text in side]] for side in (invented.first, invented.second)
+        embeddings[[row_of[text] for text in side]] for side in (generated.first, generated.second)
     )
-    inputs = encode_texts(invented, pretrained.tokenizer, max_length)
+    inputs = encode_texts(generated, pretrained.tokenizer, max_length)
     return EncodedSplit(inputs, _targets(u, v, generator), 0)
 
 
@@ -154,7 +154,7 @@ def distinct_texts(pairs: Inputs, tokenizer: Any) -> list[str]:
     return list(dict.fromkeys(text for text in decoded if text))
 
 
-def invent_pairs(pair_texts: PairTexts, count: int, generator: np.random.Generator) -> Pairs:
+def generate_pairs(pair_texts: PairTexts, count: int, generator: np.random.Generator) -> Pairs:
     """Pairs of texts: 40% of a text and an edited copy, 35% of neighbours, 25% random ones.
 
     Half of the neighbours are edited, too. The order within a pair is random.
@@ -243,10 +243,10 @@ def _embed(model: PreTrainedModel, inputs: Inputs, collator: Collator, bf16: boo
 
 def _nearest(embeddings: np.ndarray) -> np.ndarray:
     """The rows of the nearest other embeddings, int [rows, neighbours]; a lone row's is itself."""
-    likeness = embeddings @ embeddings.T
+    similarities = embeddings @ embeddings.T
     if len(embeddings) > 1:
-        np.fill_diagonal(likeness, -np.inf)
-    nearest = np.argsort(-likeness, axis=1, kind="stable")
+        np.fill_diagonal(similarities, -np.inf)
+    nearest = np.argsort(-similarities, axis=1, kind="stable")
     return nearest[:, : max(min(NEIGHBOURS, len(embeddings) - 1), 1)]
 
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from nlp_transfer.models.shortcuts.sharding import joined_like, local, spread_like
+from nlp_transfer.models.shortcuts.sharding import joined_like, local, shard_like
 
 BEST = "best.safetensors"  # in a checkpoint
 LOSSES = "losses"  # in that file, beside the weights
@@ -95,7 +95,7 @@ class BestEpoch:
             names = [name for name in file.keys() if name.startswith(WEIGHT)]  # noqa: SIM118
             weights = {name.removeprefix(WEIGHT): file.get_tensor(name) for name in names}
         self._weights = {
-            name: local(spread_like(weight, self._parameters[name].detach())).cpu()
+            name: local(shard_like(weight, self._parameters[name].detach())).cpu()
             for name, weight in weights.items()
         }
         self._best, self.value, self.step = state["best"], state["value"], state["step"]

@@ -94,7 +94,7 @@ class StageProgress(TrainerCallback):
         """Remember the loss; it is the progress where there is no validation."""
         self._loss = logs.get("loss", self._loss)
         if args.eval_strategy == "no" and "loss" in logs:
-            self._say(state)
+            self._log_progress(state)
 
     def on_evaluate(
         self, _: Any, state: Any, __: Any, metrics: dict[str, float], **___: Any
@@ -102,9 +102,9 @@ class StageProgress(TrainerCallback):
         """Remember what validation says."""
         value = metrics[f"eval_{self._best}"]
         self._value = value if math.isfinite(value) else None
-        self._say(state, f", validation loss {metrics['eval_loss']:.4f}")
+        self._log_progress(state, f", validation loss {metrics['eval_loss']:.4f}")
 
-    def _say(self, state: Any, validation: str = "") -> None:
+    def _log_progress(self, state: Any, validation: str = "") -> None:
         """The line, where one is due."""
         lines = LINES * state.global_step // state.max_steps
         if self._bar is None or lines <= self._lines:

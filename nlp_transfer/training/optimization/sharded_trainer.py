@@ -1,7 +1,7 @@
-"""The `Trainer` of a stage whose model is spread over the processes.
+"""The `Trainer` of a stage whose model is sharded across the processes.
 
 Its checkpoints hold whole weights and moments, as those of one process do: any number of processes
-continues them, spread or not.
+continues them, sharded or not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from nlp_transfer.models.shortcuts.sharding import is_spread, spread_like, whole
+from nlp_transfer.models.shortcuts.sharding import is_dtensor, shard_like, whole
 from nlp_transfer.training.optimization.trainer import StageTrainer
 
 WEIGHTS, OPTIMIZER, SCHEDULER = "model.safetensors", "optimizer.pt", "scheduler.pt"
@@ -63,7 +63,7 @@ class ShardedStageTrainer(StageTrainer):
         own = (model or self.model).state_dict()
         with torch.no_grad():
             for name, tensor in own.items():
-                tensor.copy_(spread_like(state[name], tensor))
+                tensor.copy_(shard_like(state[name], tensor))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or not Path(checkpoint, OPTIMIZER).is_file():
@@ -73,7 +73,7 @@ class ShardedStageTrainer(StageTrainer):
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         moments = {
             index: {
-                name: spread_like(value, parameters[index])
+                name: shard_like(value, parameters[index])
                 if getattr(value, "shape", None) == parameters[index].shape
                 else value
                 for name, value in values.items()
@@ -86,7 +86,7 @@ class ShardedStageTrainer(StageTrainer):
 
 
 def _stored(value: Any) -> Any:
-    return whole(value).cpu() if is_spread(value) else value
+    return whole(value).cpu() if is_dtensor(value) else value
 
 
 @contextmanager

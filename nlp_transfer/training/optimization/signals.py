@@ -58,5 +58,5 @@ def _on_signal(number: int, _: Any) -> None:
 def stop_error(by: str, where: str) -> UserError:
     """The end of a run that was told to stop."""
     return UserError(
-        ExitCode.STOPPED, f"Stopped by {by} {where}. The same command goes on from there."
+        ExitCode.STOPPED, f"Stopped by {by} {where}. The same command continues from there."
     )

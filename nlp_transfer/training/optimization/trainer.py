@@ -93,7 +93,7 @@ class StageTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The planned batches; not prepared by accelerate, which would shard them once more."""
-        return PlannedLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=_as_it_is)
+        return PlannedLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=_identity)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Documents of one step over all processes: the library would count every label."""
@@ -156,13 +156,13 @@ class StageTrainer(Trainer):
             raise UserError(
                 ExitCode.RUN_FOLDER,
                 f"The checkpoint {folder} cannot be written ({free:.1f} MB are free): {error}. The "
-                "one before it is whole: make room, and the same command goes on from there.",
+                "one before it is whole: make room, and the same command continues from there.",
             ) from error
         if self._process.is_first:
             keep_newest(home, 2)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
@@ -181,7 +181,7 @@ def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray)
     checkpoint = broadcast_from_rank_zero(lambda: newest_whole(home), trainer._process)
     start = time.perf_counter()
     try:
-        _go_on(trainer, checkpoint)
+        _resume(trainer, checkpoint)
     except torch.OutOfMemoryError as error:
         raise UserError(
             ExitCode.MACHINE,
@@ -210,13 +210,13 @@ def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray)
     return Outcome(state.global_step, best.value, speed, log, best.step)
 
 
-def _go_on(trainer: StageTrainer, checkpoint: Path | None) -> None:
+def _resume(trainer: StageTrainer, checkpoint: Path | None) -> None:
     """From a checkpoint to the end of the stage, or from its beginning."""
     if checkpoint is None:
         trainer.train()
         return
     state = TrainerState.load_from_json(str(checkpoint / STATE))
-    logger.info("  goes on from step %d of %d", state.global_step, state.max_steps)
+    logger.info("  resumes from step %d of %d", state.global_step, state.max_steps)
     if trainer.best_epoch is not None:
         trainer.best_epoch.load(checkpoint)
     patience = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)

@@ -25,7 +25,7 @@ from nlp_transfer.training.optimization.callbacks import FiniteLoss, SavesAndSto
 from nlp_transfer.training.optimization.sharded_trainer import ShardedStageTrainer
 from nlp_transfer.training.optimization.signals import stop_error
 from nlp_transfer.training.optimization.trainer import Outcome, StageTrainer, descend
-from nlp_transfer.training.stages.spread import refuse_spread, spread_stage, used_rows
+from nlp_transfer.training.stages.sharding import refuse_sharding, sharded_stage, used_rows
 from nlp_transfer.training.stages.stage_run import StageRun
 from nlp_transfer.utils.logging import in_notebook, logger
 
@@ -34,7 +34,7 @@ def train_by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     """Train on what is given: tokens, or what the frozen part of the model makes of them."""
     config, process = run.config, run.process
     model, anatomy = run.pretrained.model, run.pretrained.anatomy
-    refuse_spread(run)
+    refuse_sharding(run)
     stops = SavesAndStops(process, minutes_between_checkpoints(config))
     in_time = ends_in_time(run.stage.name, run.extensions.deadline, process.device)
     compares = run.loss.reads_embeddings
@@ -45,15 +45,15 @@ def train_by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
         fast_linear_maps(model),
         shortened(model, only_first),
         without_padding(model) if compares else nullcontext(),
-        spread_stage(run) as run,
+        sharded_stage(run) as run,
     ):
         model = run.pretrained.model
         log: list[dict[str, float | None]] = []
-        if objective.withheld is not None:
-            log = [{"step": 0, **objective.withheld()}]
+        if objective.held_out is not None:
+            log = [{"step": 0, **objective.held_out()}]
         finite = FiniteLoss(objective.loss)
         groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
-        trainer = (ShardedStageTrainer if run.is_spread else StageTrainer)(
+        trainer = (ShardedStageTrainer if run.is_sharded else StageTrainer)(
             model=model,
             args=run.arguments,
             train_dataset=objective.rows,
@@ -67,18 +67,18 @@ def train_by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
         )
         outcome = descend(trainer, objective.batches, objective.lengths)
         log += outcome.log
-        if objective.withheld is not None and stops.stopped_by is None:
-            log.append({"step": outcome.steps, **objective.withheld()})
-            _log_withheld(log[0], log[-1])
+        if objective.held_out is not None and stops.stopped_by is None:
+            log.append({"step": outcome.steps, **objective.held_out()})
+            _log_held_out(log[0], log[-1])
     if stops.stopped_by is not None:
         raise stop_error(stops.stopped_by, f"after step {outcome.steps}")
     return replace(outcome, log=log)
 
 
-def _log_withheld(before: dict[str, float | None], after: dict[str, float | None]) -> None:
+def _log_held_out(before: dict[str, float | None], after: dict[str, float | None]) -> None:
     for key, name in (("eval_loss", "loss"), ("eval_perplexity", "perplexity")):
         if key in before:
-            logger.info("  %s on withheld texts: %.4f, then %.4f", name, before[key], after[key])
+            logger.info("  %s on held-out texts: %.4f, then %.4f", name, before[key], after[key])
 
 
 def _embeds_first_token(run: StageRun, encoded: Encoded) -> bool:

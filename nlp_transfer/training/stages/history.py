@@ -68,7 +68,7 @@ def write_after(home: Path, model: nn.Module | None, history: StageHistory) -> N
     except (OSError, SafetensorError) as error:
         raise UserError(
             ExitCode.RUN_FOLDER,
-            f"{after} cannot be written: {error}. Make room, and the same command goes on.",
+            f"{after} cannot be written: {error}. Make room, and the same command continues.",
         ) from error
     if model is not None:
         keep_newest(home, 0)

@@ -74,9 +74,9 @@ def run_stage(run: StageRun) -> StageHistory:
 def _stage_inputs(run: StageRun) -> AbstractContextManager[Encoded]:
     """What the stage trains on: tokens, or stored features of texts that stay as they are.
 
-    A model that is spread over processes is not split: what is frozen of it is spread, too.
+    A model that is sharded is not split: what is frozen of it is sharded, too.
     """
-    if run.rereads_texts or run.loss.adapts or run.is_spread:
+    if run.augments_texts or run.loss.adapts or run.is_sharded:
         return nullcontext(run.encoded)
     features = run.config.features
     return trained_on_features(run.pretrained, run.encoded, run.stage, features, run.process)

@@ -42,11 +42,11 @@ class StageRun:
     extensions: Extensions = NO_EXTENSIONS
 
     @property
-    def is_spread(self) -> bool:
+    def is_sharded(self) -> bool:
         """Whether the processes hold a slice of the model each, while this stage trains it."""
         by_gradient = self.stage.solver is Solver.gradient
-        spread = self.config.training.parallel is Parallel.fsdp
-        return spread and by_gradient and self.process.world_size > 1
+        sharded = self.config.training.parallel is Parallel.fsdp
+        return sharded and by_gradient and self.process.world_size > 1
 
     @property
     def has_validation(self) -> bool:
@@ -59,7 +59,7 @@ class StageRun:
         return any(self._loss_of(stage).reads_labels for stage in self.earlier)
 
     @property
-    def rereads_texts(self) -> bool:
+    def augments_texts(self) -> bool:
         """Whether the texts of train are changed each time that they are read."""
         by_gradient = self.stage.solver is Solver.gradient
         return by_gradient and is_augmented(self.config.training, self.loss)

@@ -37,7 +37,7 @@ READ = ("batch_size", "micro_batch_size", "schedule", "warmup", "weight_decay", 
 OF_LABELS = ("id2label", "label2id", "problem_type", "num_labels", "_name_or_path")
 
 
-def found_or(run_stage: Callable[[StageRun], StageHistory], run: StageRun) -> StageHistory:
+def load_or_run(run_stage: Callable[[StageRun], StageHistory], run: StageRun) -> StageHistory:
     """Give the model what an earlier run has learned in the same stage, or run it."""
     features = run.config.features
     if not run.loss.adapts or run.earlier or features.cache is Cache.off:

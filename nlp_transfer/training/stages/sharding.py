@@ -1,4 +1,4 @@
-"""A stage whose model is spread over the processes (`training.parallel=fsdp`)."""
+"""A stage whose model is sharded across the processes (`training.parallel=fsdp`)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from nlp_transfer.training.stages.stage_run import StageRun
 
 
-def refuse_spread(run: StageRun) -> None:
+def refuse_sharding(run: StageRun) -> None:
     """Of a stage that needs the whole model in each process.
 
     Raises:
-        UserError: if there is one, and the model is to be spread.
+        UserError: if there is one, and the model is to be sharded.
     """
-    if not run.is_spread:
+    if not run.is_sharded:
         return
     reason = None
     if run.loss.reads != "logits":
@@ -36,23 +36,23 @@ def refuse_spread(run: StageRun) -> None:
         raise UserError(
             ExitCode.CONFIG,
             f"Stage {run.stage.name} needs the whole model in each process ({reason}), and "
-            "training.parallel=fsdp spreads it. Choose another strategy, or leave it out.",
+            "training.parallel=fsdp shards it. Choose another strategy, or leave it out.",
         )
 
 
 def used_rows(run: StageRun, tokens: np.ndarray | None) -> AbstractContextManager[None]:
-    """Where the embeddings are spread, none of them is left out: the table would be on each."""
-    return nullcontext() if run.is_spread else only_used_rows(run.pretrained.model, tokens)
+    """Where the embeddings are sharded, none of them is left out: the table would be on each."""
+    return nullcontext() if run.is_sharded else only_used_rows(run.pretrained.model, tokens)
 
 
 @contextmanager
-def spread_stage(run: StageRun) -> Iterator[StageRun]:
-    """The run with a copy of the model that is spread over the processes, where that is asked."""
-    if not run.is_spread:
+def sharded_stage(run: StageRun) -> Iterator[StageRun]:
+    """The run with a copy of the model that is sharded across the processes, if asked."""
+    if not run.is_sharded:
         yield run
         return
     pretrained, anatomy = run.pretrained, run.pretrained.anatomy
-    logger.info("  weights, gradients and moments are spread over the processes")
+    logger.info("  weights, gradients and moments are sharded across the processes")
     with (
         sharded(pretrained.model, anatomy.layer_prefixes, run.process) as model,
         frozen_below(model, run.stage, anatomy),
