@@ -2,11 +2,11 @@
 
     python scripts/rank_against_training.py OUT.jsonl TRAIN TEST [TRAIN TEST …]
 
-For each pair of tables (columns text and label): the embedded checkpoint, its lowest one to five
-layers, and the same architecture with random weights are ranked on 300 rows of train, then each is
-trained on these rows (`probe_then_full`, 3 epochs, seed 42) and answers the first 600 rows of test.
-Prints Kendall's tau between each score and the accuracy on test, and the seconds of both. Goes on
-where it stopped.
+For each pair of tables (columns text and label; text_b, where rows are pairs): the embedded
+checkpoint, its lowest one to five layers, and the same architecture with random weights are ranked
+on 300 rows of train, then each is trained on these rows (`probe_then_full`, 3 epochs, seed 42) and
+answers the first 600 rows of test. Prints Kendall's tau between each score and the accuracy on
+test, and the seconds of both. Continues where it stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scipy.stats import kendalltau
 from transformers import AutoModel, AutoTokenizer
 
 from nlp_transfer import compose, run
-from nlp_transfer.analysis.rank import rank
+from nlp_transfer.analysis.rank.rank import rank
 from nlp_transfer.models.checkpoints.source import EMBEDDED, locate
 
 ROWS, TEST_ROWS = 300, 600
@@ -56,6 +56,8 @@ def measure(train: Path, test: Path, out: Path, folder: Path, done: dict) -> Non
         "+task=classify", f"dataset.train={train}", f"dataset.limit={ROWS}", "training.threads=1",
         f"features.folder={folder}/features", f"tokenization.folder={folder}/tokens",
     ]  # fmt: skip
+    if "text_b" in rows.columns:
+        common.append("dataset.text_pair=text_b")
     names, data = make_candidates(folder), train.name
     if (data, "rank") not in done:
         start, cpu = time.perf_counter(), time.process_time()

@@ -16,7 +16,7 @@ from nlp_transfer import compose
 from nlp_transfer.config.choices import Cut
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, load_corpus
-from nlp_transfer.data.splitters import deal, deal_groups, hashed
+from nlp_transfer.data.splitters import hashed, stratified_group_parts, stratified_parts
 from nlp_transfer.errors import ExitCode, UserError
 
 LABELS = st.lists(st.integers(0, 3), min_size=1, max_size=60).map(np.array)
@@ -55,8 +55,8 @@ def sides(corpus: Corpus, column: str = "row") -> dict[str, set[Any]]:
 def test_rows_are_dealt_evenly_and_so_is_every_label(
     labels: np.ndarray, parts: int, seed: int
 ) -> None:
-    part = deal(labels, parts, seed)
-    assert part.tolist() == deal(labels, parts, seed).tolist()
+    part = stratified_parts(labels, parts, seed)
+    assert part.tolist() == stratified_parts(labels, parts, seed).tolist()
     for among in (labels == labels, *(labels == label for label in np.unique(labels))):
         sizes = np.bincount(part[among], minlength=parts)
         assert len(sizes) == parts
@@ -71,7 +71,7 @@ def test_groups_are_dealt_whole_and_every_part_gets_one(
     groups = np.unique(kinds, return_inverse=True)[1]
     parts = data.draw(st.integers(1, len(np.unique(groups))))
     shares = data.draw(st.lists(st.floats(0.05, 1), min_size=parts, max_size=parts))
-    part = deal_groups(groups, labels, np.array(shares) / sum(shares), 0)
+    part = stratified_group_parts(groups, labels, np.array(shares) / sum(shares), 0)
     assert set(part) == set(range(parts))
     assert all(len(np.unique(part[groups == group])) == 1 for group in np.unique(groups))
 
@@ -83,7 +83,7 @@ def test_groups_of_many_sizes_are_dealt_close_to_the_shares() -> None:
         # Of some groups nearly every row is urgent.
         labels = (generator.random(len(groups)) < generator.beta(0.3, 1.2, 300)[groups]).astype(int)
         for shares in ((0.9, 0.1), (0.2,) * 5):
-            part = deal_groups(groups, labels, shares, seed)
+            part = stratified_group_parts(groups, labels, shares, seed)
             for i, share in enumerate(shares):
                 assert (part == i).mean() == pytest.approx(share, abs=0.02)
                 assert labels[part == i].mean() == pytest.approx(labels.mean(), abs=0.03)

@@ -10,8 +10,10 @@ from typing import Any, get_args, get_type_hints
 
 from markdown_tables import prose
 
-from nlp_transfer.config import choices, schema
+from nlp_transfer.config import choices
 from nlp_transfer.config.options import REQUIRED, STAGE, Option, attribute_docstrings, options
+from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.strategy import StageConfig
 
 # What a section is called, before the sentence of its dataclass.
 STAGES = f"strategy.stages.{STAGE}"
@@ -64,7 +66,7 @@ def _docstring(section: str) -> str:
 
 
 def _sections() -> dict[str, Any]:
-    return {STAGES: schema.StageConfig, **dict(_nested("", schema.Config))}
+    return {STAGES: StageConfig, **dict(_nested("", Config))}
 
 
 def _nested(name: str, section: Any) -> Iterator[tuple[str, Any]]:

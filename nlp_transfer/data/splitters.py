@@ -33,7 +33,7 @@ def cut_off(  # noqa: PLR0913
         selected = hashed(rows.keys, split) < share
     elif rows.groups is not None:
         together = _at_least(2, rows, f"a {split} split", f"give dataset.{split} a file")
-        selected = deal_groups(together, rows.strata, (1 - share, share), seed) == 1
+        selected = stratified_group_parts(together, rows.strata, (1 - share, share), seed) == 1
     else:
         # The rest is drawn, not the cut: it is train that must keep a row of every label.
         rest = stratified_part(rows.strata, len(rows.strata) - size, seed)
@@ -58,9 +58,9 @@ def fold_of(rows: Rows, folds: int, how: Cut, seed: int) -> np.ndarray:
         fold_numbers = np.floor(hashed(rows.keys, "fold") * folds).astype(np.int64)
     elif rows.groups is not None:
         together = _at_least(folds, rows, f"dataset.folds={folds}", "take fewer folds")
-        fold_numbers = deal_groups(together, rows.strata, (1 / folds,) * folds, seed)
+        fold_numbers = stratified_group_parts(together, rows.strata, (1 / folds,) * folds, seed)
     else:
-        fold_numbers = deal(rows.strata, folds, seed)
+        fold_numbers = stratified_parts(rows.strata, folds, seed)
     if len(np.unique(fold_numbers)) < folds:
         raise UserError(
             ExitCode.DATA,
@@ -110,7 +110,7 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(rows))
 
 
-def deal(strata: np.ndarray, parts: int, seed: int) -> np.ndarray:
+def stratified_parts(strata: np.ndarray, parts: int, seed: int) -> np.ndarray:
     """The part of each row, 0 to `parts` - 1: drawn, each stratum shared out as evenly as can be.
 
     Args:
@@ -123,7 +123,7 @@ def deal(strata: np.ndarray, parts: int, seed: int) -> np.ndarray:
     return part_numbers
 
 
-def deal_groups(
+def stratified_group_parts(
     groups: np.ndarray, strata: np.ndarray, shares: Sequence[float], seed: int
 ) -> np.ndarray:
     """The part of each row, whole groups: drawn, then each put where its labels are most wanted.

@@ -1,1 +1,1 @@
-"""The exported checkpoint, ONNX beside it, and the proof that both give the reported logits."""
+"""The exported checkpoint, ONNX beside it, and the check that both give the reported logits."""

@@ -106,7 +106,7 @@ def export_onnx(
 
 
 def table(exported: Exported) -> str:
-    """What was measured, for the screen."""
+    """What was measured, for the terminal."""
     same = "same labels" if exported.problem.has_labels else "correlation"
     lines = [
         f"{'':<8}{'difference':>12}{same:>13}{exported.metric:>10}{'MB':>8}"

@@ -1,4 +1,4 @@
-"""Lists the rows whose label is least believable, by their neighbours among frozen features."""
+"""Lists the rows whose label is least plausible, by their neighbours among frozen features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import COLUMNS, Corpus
-from nlp_transfer.data.splitters import deal
+from nlp_transfer.data.splitters import stratified_parts
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.features.cache import mean_features
 from nlp_transfer.features.linear_models import Table, out_of_fold
@@ -70,7 +70,7 @@ def find_suspects(
     threads: int | None = None,
     data: Any = None,
 ) -> Suspects:
-    """The rows of a run's train split, by how little their labels are to be believed.
+    """The rows of a run's train split, the least plausible labels first.
 
     The features are those of the checkpoint that the run began with: after it, a model has learned
     the wrong labels too.
@@ -157,7 +157,7 @@ def vote_of(rows: Labelled, neighbours: int | None, device: torch.device) -> tup
 
 
 def nearest(x: np.ndarray, count: int, device: torch.device) -> np.ndarray:
-    """The other rows that are most like each, the likest first: int64 [rows, count]."""
+    """The other rows that are most like each, the nearest first: int64 [rows, count]."""
     features = torch.from_numpy(x).to(device)
     indices = []
     for start in range(0, len(x), AT_ONCE):
@@ -183,7 +183,7 @@ def probability_of_given(rows: Labelled, seed: int) -> np.ndarray:
     """Of the label each row has, by a logistic regression on the same features without its fold."""
     x = rows.x.astype(np.float64) * np.sqrt(rows.x.shape[1])
     table = Table(x, rows.labels, np.ones(len(x)))
-    logits = out_of_fold(len(rows.names), table, deal(rows.labels, FOLDS, seed))
+    logits = out_of_fold(len(rows.names), table, stratified_parts(rows.labels, FOLDS, seed))
     return softmax(logits, axis=1)[np.arange(len(x)), rows.labels]
 
 
@@ -193,7 +193,7 @@ def write_suspects(suspects: Suspects, file: Path) -> None:
 
 
 def describe(suspects: Suspects, file: Path) -> str:
-    """What was found, for the screen."""
+    """What was found, for the terminal."""
     table = suspects.table
     labels, suggested = table["label"].to_pylist(), table["suggested"].to_pylist()
     differing = sum(a != b for a, b in zip(labels, suggested, strict=True))

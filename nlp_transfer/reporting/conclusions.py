@@ -18,7 +18,7 @@ CHANCE = 1.5  # times the error that chance alone gives is still called chance
 
 
 class Verdict(NamedTuple):
-    """How far confidences can be believed."""
+    """How far confidences can be trusted."""
 
     kind: str  # good, noise, over, under, uneven
     sentence: str
@@ -79,7 +79,7 @@ def results(record: RunRecord) -> str:
 
 
 def weakest_label(record: RunRecord) -> str | None:
-    """The label with the lowest F1, and whether its figure can be believed."""
+    """The label with the lowest F1, and whether it rests on enough rows."""
     classes = record.metrics[record.split].get("per_class", [])
     if len(classes) < 2:
         return None

@@ -47,7 +47,7 @@ class Service:
         await asyncio.to_thread(self.batcher.stop)
 
     async def reload(self) -> None:
-        """Replace the model by the folder's newest, once that has answered its proof.
+        """Replace the model by the folder's newest, once that has answered the check.
 
         Until then, and if it fails, the old model answers; requests that it has are finished.
 

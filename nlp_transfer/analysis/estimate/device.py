@@ -23,7 +23,7 @@ EXAMPLE = "--device 'T4,16,65'"
 
 @dataclass(frozen=True)
 class Device:
-    """What is printed on the box."""
+    """What the data sheet of a device says."""
 
     name: str
     gigabytes: float

@@ -36,7 +36,7 @@ class Neighbour:
 def nearest_rows(
     folder: Path, texts: Sequence[str], text_pairs: Sequence[str] | None, count: int
 ) -> list[list[Neighbour]]:
-    """For each text the rows of train that are most like it, the likest first.
+    """For each text the rows of train that are most like it, the nearest first.
 
     Features are the mean of the last layer of the checkpoint that the run began with; those of
     train are found where the run, or an earlier command, stored them.

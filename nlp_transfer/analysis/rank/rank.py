@@ -21,7 +21,7 @@ from nlp_transfer.config.composition import compose
 from nlp_transfer.config.groups import group_options
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
-from nlp_transfer.data.splitters import deal, stratified_part
+from nlp_transfer.data.splitters import stratified_part, stratified_parts
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.intervals.significance import (
     LEVEL,
@@ -133,7 +133,11 @@ def _question(
     chosen = np.arange(len(references))
     if rows < len(chosen):
         chosen = stratified_part(strata, rows, config.dataset.seed)
-    folds = corpus.folds if corpus.folds is not None else deal(strata, FOLDS, config.dataset.seed)
+    folds = (
+        corpus.folds
+        if corpus.folds is not None
+        else stratified_parts(strata, FOLDS, config.dataset.seed)
+    )
     folds = np.unique(folds[chosen], return_inverse=True)[1]
     _refuse_too_few(references[chosen], folds)
     train = corpus.splits["train"].select(chosen)

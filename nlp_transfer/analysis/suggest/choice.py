@@ -31,7 +31,7 @@ class Choice:
 
     rows: np.ndarray  # int64 [chosen]
     why: np.ndarray
-    """Of uncertain rows, the cosine of the likest row chosen before; of typical ones, how many
+    """Of uncertain rows, the cosine of the nearest row chosen before; of typical ones, how many
     rows are in their cluster."""
 
 
@@ -67,18 +67,18 @@ def uncertain_rows(errors: np.ndarray, x: np.ndarray, count: int, seed: int) -> 
     """
     generator = np.random.default_rng(seed)
     sizes = (errors.astype(np.float64) ** 2).sum(axis=1)
-    distances, likest = sizes.copy(), np.full(len(x), -1.0)
+    distances, nearest_chosen = sizes.copy(), np.full(len(x), -1.0)
     rows: list[int] = []
     why: list[float] = []
     for _ in range(min(count, len(x))):
         row = _draw(distances, rows, generator)
-        why.append(likest[row])
+        why.append(nearest_chosen[row])
         rows.append(row)
         cosines = x @ np.asarray(x[row])
         apart = sizes + sizes[row] - 2 * (errors @ errors[row]) * cosines
         distances = np.minimum(distances, np.maximum(apart, 0))
         distances[rows] = 0
-        likest = np.maximum(likest, cosines)
+        nearest_chosen = np.maximum(nearest_chosen, cosines)
     return Choice(np.array(rows, dtype=np.int64), np.array(why))
 
 

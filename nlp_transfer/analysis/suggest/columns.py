@@ -64,7 +64,7 @@ def _reason(by: By, why: float, decoder: Decoder, row: np.ndarray) -> str:
         first, second = np.argsort(-row, kind="stable")[:2]
         margin = row[first] - row[second]
         doubt = f"{decoder.labels[first]} or {decoder.labels[second]} (margin {margin:.2f})"
-    new = "" if why < 0 else f"; cosine {why:.2f} to the likest row above"
+    new = "" if why < 0 else f"; cosine {why:.2f} to the nearest row above"
     return f"{doubt}{new}"
 
 

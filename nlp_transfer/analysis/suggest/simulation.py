@@ -18,7 +18,7 @@ from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, load_corpus
 from nlp_transfer.data.formats.registry import ReadOptions
 from nlp_transfer.data.sources import IN_MEMORY
-from nlp_transfer.data.splitters import deal
+from nlp_transfer.data.splitters import stratified_parts
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.features.cache import mean_features
 from nlp_transfer.features.linear_models import Table, out_of_fold, solve
@@ -193,7 +193,7 @@ def _evidence_is_weak(rows: Labelled, chosen: np.ndarray, seed: int) -> bool:
     labels = rows.labels[chosen]
     if len(labels) < 2 * FOLDS or np.sort(np.bincount(labels))[-2] < 2:
         return True
-    folds = deal(labels, FOLDS, seed)
+    folds = stratified_parts(labels, FOLDS, seed)
     table = Table(_scaled(rows.x[chosen]), labels, np.ones(len(labels)))
     if any(len(np.unique(labels[folds != fold])) < 2 for fold in range(FOLDS)):
         return True

@@ -73,7 +73,7 @@ class Suggestions:
     """Why rows are chosen in this way."""
 
     def describe(self, run: Path, request: SuggestRequest, train: Sequence[str]) -> str:
-        """What was done, and what to do now, for the screen."""
+        """What was done, and what to do now, for the terminal."""
         scan, rows = self.scan, len(self.window)
         left = [
             f"{count:,} {what}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class ExportConfig:
-    """How the exported folder is proved."""
+    """How the exported folder is verified."""
 
     verify_rows: int = 256
     """How many validation texts a fresh process answers with the exported model; 0: all of them."""

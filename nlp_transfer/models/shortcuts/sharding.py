@@ -1,4 +1,4 @@
-"""Spreads a model over the processes while a stage trains it: torch's FSDP2 (`fully_shard`).
+"""Shards a model across the processes while a stage trains it: torch's FSDP2 (`fully_shard`).
 
 Each process holds a slice of every weight, gradient and moment; a layer is whole only while it is
 computed. What is sharded is a copy of the model, which takes over its memory: between stages the
@@ -23,7 +23,7 @@ from nlp_transfer.utils.distributed import ProcessContext
 def sharded(
     model: PreTrainedModel, layers: Sequence[str], process: ProcessContext
 ) -> Iterator[PreTrainedModel]:
-    """A copy of the model that is spread over all processes; afterwards the model has its weights.
+    """A copy of the model sharded across all processes; afterwards the model has its weights.
 
     While this lasts, the model itself is without weights. Where an error ends it, they are zeros:
     no process waits for others that may be gone.

@@ -1,4 +1,4 @@
-"""A review that goes on: answers, skipped rows, undo, and the table that follows."""
+"""A review in progress: answers, skipped rows, undo, and the table that follows."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class ReviewSession:
         return done and self._written == self.seen
 
     def describe(self, file: Path, train: Sequence[str]) -> str:
-        """What was answered, and what to do now, for the screen.
+        """What was answered, and what to do now, for the terminal.
 
         Args:
             train: the files that the run learned from, if they are known.

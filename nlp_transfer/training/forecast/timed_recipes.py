@@ -36,9 +36,9 @@ RATES = {"cpu": 1e11}
 RATE = 5e13
 PASSES = 9  # through the data: three epochs, forward and twice as much backward
 SAFETY = 1.3  # of seconds that the ending takes
-# Cheaper than what `auto` would take with a validation split, the cheapest first.
 LATER = 150_000_000  # bytes of what figures, export and report import and hold
 NOT_PAID = "the budget does not pay for more (strategy.max_minutes)"
+# Cheaper than what `auto` would take with a validation split, the cheapest first.
 CHEAPER = ("feature_extraction", "top_layers")
 
 
