@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from nlp_transfer.errors import ExitCode, UserError
@@ -46,30 +45,6 @@ def _why_unreachable(endpoint: str) -> str | None:
     return None
 
 
-def refuse_unreachable_data(urls: Iterable[str]) -> None:
-    """Stop before torch is imported, where a server of the data does not answer.
-
-    Raises:
-        UserError: with the address.
-    """
-    from httpx2 import HTTPError
-    from huggingface_hub.utils import get_session
-
-    for url in urls:
-        protocol, reason = url.partition("://")[0], None
-        if protocol == "hf":
-            reason = use_cache_if_unreachable()
-            reason = reason and f"the Hub cannot be reached ({reason})"
-        elif protocol in ("http", "https"):
-            try:
-                with get_session().stream("GET", url, timeout=TIMEOUT):
-                    pass  # whatever the answer is, reading says it better
-            except HTTPError as error:
-                reason = str(error) or type(error).__name__
-        if reason is not None:
-            raise unread(url, reason)
-
-
 def unread(url: str, reason: str, key: str | None = None) -> UserError:
     """The error for a URL that cannot be read."""
     name = url if key is None else f"{key}={url!r}"
@@ -81,15 +56,25 @@ def unread(url: str, reason: str, key: str | None = None) -> UserError:
 
 
 def refuse_unreachable_checkpoint(name: str, revision: str | None) -> None:
-    """Stop before torch is imported, where a checkpoint of the Hub can be had from nowhere.
+    """Stop before torch is imported, where a checkpoint can be had from nowhere.
 
     Raises:
-        UserError: if the Hub cannot be reached and the checkpoint is not in the cache.
+        UserError: if it is no name of the Hub, or the Hub cannot be reached and the checkpoint is
+            not in the cache.
     """
-    if ":" in name or Path(name).is_dir():
+    if ":" in name or Path(name).exists():
         return  # embedded, or a folder
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"checkpoint.name={name!r} cannot be loaded: there is no such folder (seen from "
+            f"{Path.cwd()}), and it is not a name that the Hub can have.",
+        ) from None
     cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
     reason = None if cached else use_cache_if_unreachable()
     if reason is not None:

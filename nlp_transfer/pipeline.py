@@ -17,7 +17,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from nlp_transfer.config.schema import Config
-from nlp_transfer.data.corpus import CROSS_VALIDATION
+from nlp_transfer.data.corpus import CROSS_VALIDATION, Corpus
 from nlp_transfer.data.memory import tables_by_split, with_tables
 from nlp_transfer.evaluation.calibration import Calibration, apply_calibration, fit_calibration
 from nlp_transfer.evaluation.error_analysis import mistakes_of
@@ -105,13 +105,14 @@ def run(
     return _run(config, data, metrics, callbacks, loss)
 
 
-def run_and_print(config: Config, *given: Any) -> Result:
+def run_and_print(config: Config, *given: Any, corpus: Corpus | None = None) -> Result:
     """As `run`, for commands: prints the summary before anything is uploaded.
 
     Args:
         given: what `run` takes beside the configuration, in its order.
+        corpus: the data of the configuration; None: they are read.
     """
-    return _run(config, *given, summary=True)
+    return _run(config, *given, summary=True, corpus=corpus)
 
 
 def _run(
@@ -122,13 +123,14 @@ def _run(
     loss: Any = None,
     *,
     summary: bool = False,
+    corpus: Corpus | None = None,
 ) -> Result:
     tables = None if data is None else tables_by_split(data)
     config = config if tables is None else with_tables(config, tables)
     extensions = Extensions.of(metrics, callbacks, None if isinstance(loss, str) else loss)
     config = with_loss(config, loss if isinstance(loss, str) else extensions.loss)
     with libraries_as_before():
-        setup = set_up(config, tables, extensions)
+        setup = set_up(config, tables, extensions, corpus)
         return show_plan(setup) if config.dry_run else complete(setup, summary=summary)
 
 

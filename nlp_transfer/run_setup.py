@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nlp_transfer.config.choices import Adapt
 from nlp_transfer.config.schema import Config
-from nlp_transfer.data.corpus import describe, load_run_corpus
+from nlp_transfer.data.corpus import Corpus, describe, load_run_corpus
 from nlp_transfer.data.memory import Tables
 from nlp_transfer.evaluation.metric_set import (
     load_metrics,
@@ -34,19 +34,23 @@ from nlp_transfer.utils.logging import logger
 
 
 def set_up(
-    config: Config, tables: Tables | None = None, extensions: Extensions = NO_EXTENSIONS
+    config: Config,
+    tables: Tables | None = None,
+    extensions: Extensions = NO_EXTENSIONS,
+    corpus: Corpus | None = None,
 ) -> RunSetup:
     """Read the data, and refuse now what could not be done later.
 
     Args:
         tables: the data by split, where it is given from Python.
+        corpus: the data, where they have been read.
     """
     refuse_unknown_metrics(config.evaluation)
     code = extensions.digests()
     refuse_unhashable(code, config)
     config = as_launched(config)
     process = join(config.training)
-    corpus = load_run_corpus(config, tables)
+    corpus = corpus or load_run_corpus(config, tables)
     assert_same_on_all_ranks("data", lambda: corpus.fingerprint, process)
     for line in describe(corpus):
         logger.info(line)

@@ -227,10 +227,12 @@ def test_without_a_network_a_name_of_the_hub_is_one_message_and_leaves_no_folder
 
 
 @pytest.mark.parametrize("protocol", ["http", "hf"])
-def test_data_of_a_server_that_is_silent_is_one_message_and_leaves_no_folder(
+def test_data_of_a_server_that_is_silent_is_one_message_after_one_question(
     protocol: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nlp_transfer.network.TIMEOUT", 0.3)
+    monkeypatch.setattr("nlp_transfer.data.sources.SILENCE", 0.3)
+    monkeypatch.setattr("nlp_transfer.network._reasons", {})
     with socket.create_server(("127.0.0.1", 0)) as silent:
         here = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
@@ -238,9 +240,14 @@ def test_data_of_a_server_that_is_silent_is_one_message_and_leaves_no_folder(
         url = f"{here}/a.csv" if protocol == "http" else "hf://datasets/somebody/texts/a.csv"
         with pytest.raises(SystemExit) as leaving:
             main(["train", "+task=classify", f"dataset.train={url}"])
+        silent.settimeout(0)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
     message = capsys.readouterr().err
     assert leaving.value.code == ExitCode.DATA
-    assert message.startswith(f"Error: {url} cannot be read: ") and "timed out" in message
+    assert message.startswith(f"Error: dataset.train='{url}' cannot be read: ")
+    assert "the server was silent" in message or "timed out" in message
     assert len(message.splitlines()) == 1 and not Path("runs").exists()
 
 

@@ -238,7 +238,7 @@ def test_what_a_list_or_mapping_holds_has_a_type_too(override: str) -> None:
     assert override.partition("=")[0] in refusal(TASK, override)
 
 
-@pytest.mark.parametrize("override", ["seed=[", "seed", "dataset.train=x(1).csv", "seed={1"])
+@pytest.mark.parametrize("override", ["seed=[", "seed", "training.loss=x(1)", "seed={1"])
 def test_what_cannot_be_parsed_is_refused_showing_what_was_typed(override: str) -> None:
     assert override in refusal(TASK, override)
 
@@ -294,6 +294,9 @@ def test_wrong_types_impossible_and_missing_values_are_reported_together() -> No
     ):
         assert sum(line.startswith(start) for line in lines) == 1, start
     assert len(lines) == 6
+    assert refusal("dataset.train=a.csv", "dataset=files") == (
+        "No task is given. For files of your own, add +task=classify."
+    )
 
 
 IMPOSSIBLE = [

@@ -219,7 +219,7 @@ def refused_line(code: int, capsys: pytest.CaptureFixture[str], *typed: str) -> 
     ("typed", "code", "message"),
     [
         (["export", "model", "--int8"], ExitCode.CONFIG, "--onnx"),
-        (["export", "nowhere", "--onnx"], ExitCode.CHECKPOINT, "found neither"),
+        (["export", "nowhere", "--onnx"], ExitCode.CHECKPOINT, "there is no such folder"),
         (["export", "unfinished", "--onnx"], ExitCode.RUN_FOLDER, "not finished"),
         (["export", "model", "--onnx"], ExitCode.CONFIG, "--data FILE"),
         (["export", "model", "--onnx", "--data", "no.csv"], ExitCode.DATA, "no such file"),

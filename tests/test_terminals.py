@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import shlex
 import sys
 from pathlib import Path
 
@@ -86,12 +87,39 @@ def test_a_file_name_needs_no_quotes_of_hydra(value: str) -> None:
     assert compose("+task=classify", f"dataset.train={value}").dataset.train == value
 
 
-@pytest.mark.parametrize("value", ["my(1).csv", "a[1].csv", 'say "x".csv'])
-def test_a_value_that_could_mean_more_is_shown_in_the_quotes_that_it_needs(value: str) -> None:
+NAMES = ("Kategorie (neu)", "a[1].csv", 'say "x" (2), b', "O'Brien (1)", "(a) {b}")
+
+
+@pytest.mark.parametrize("value", NAMES)
+def test_a_name_that_the_grammar_of_hydra_refuses_is_taken_as_it_is(value: str) -> None:
+    words = [f"dataset.{key}={value}" for key in ("train", "text", "label")]
+    dataset = compose("+task=classify", *words, f"run_dir={value}").dataset
+    assert (dataset.train, dataset.text, dataset.label) == (value, value, value)
+    listed = compose("+task=classify", "dataset.label=[Preis (€),Land (neu)]").dataset
+    assert listed.label == ["Preis (€)", "Land (neu)"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["tokenization.folder={a (b)", "training.loss=a (b)", "evaluation.metrics=[a (b),c]"]
+    + ["dataset.label_names={0: gut (sehr),1: schlecht}", "hub.tag=it's (a)"],
+)
+def test_a_value_that_could_mean_more_is_shown_as_it_has_to_be_typed(word: str) -> None:
     with pytest.raises(UserError, match="cannot be read") as caught:
-        compose("+task=classify", f"dataset.train={value}")
-    quoted = str(caught.value).rpartition(": ")[2].strip("'").replace("\\\\", "\\")
-    assert compose("+task=classify", quoted).dataset.train == value
+        compose("+task=classify", word)
+    shown = str(caught.value).partition("the whole word in single ones: ")[2]
+    (typed,) = shlex.split(shown)
+    try:
+        compose("+task=classify", typed)
+    except UserError as error:
+        assert "cannot be read" not in str(error)
+
+
+def test_several_values_of_one_run_are_refused_with_what_can_be_typed() -> None:
+    with pytest.raises(UserError, match="several values") as caught:
+        compose("+task=classify", "evaluation.metrics=accuracy,f1_macro")
+    assert "evaluation.metrics=[accuracy,f1_macro] for a list" in str(caught.value)
+    assert "'evaluation.metrics=\"accuracy,f1_macro\"' for one value" in str(caught.value)
 
 
 @pytest.mark.parametrize("sign", ",;|/&+^:")

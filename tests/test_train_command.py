@@ -149,7 +149,13 @@ def test_help_and_mistakes_do_not_wait_for_torch() -> None:
         ["+task=sentiment", "training.bach_size=3"],
         ["+task=sentiment", "seed=x"],
         ["+task=sentiment", "strategy.top_layers=2"],
+        ["+task=classify", "dataset.train=absent.csv"],
+        ["+task=sentiment", "dataset=files", "dataset.train=one.csv", "dataset.text=body"],
+        ["+task=sentiment", "checkpoint.name=/absent/model"],
+        ["+task=sentiment", "evaluation.metrics=[accurcy]"],
+        ["+task=sentiment", "--config-dir", "absent"],
     ]
+    Path("one.csv").write_text("text,label\n")
     script = f"""
 import sys
 from nlp_transfer.cli.train import help_text, main
@@ -206,9 +212,16 @@ def test_an_option_that_is_no_name_is_one_clear_error(
     assert outcome.new_files == set()
 
 
-@pytest.mark.parametrize("override", ["seed=[", "dataset.train=my(1).csv"])
+@pytest.mark.parametrize("override", ["seed=[", "training.loss=my(1)"])
 def test_what_cannot_be_parsed_is_shown(override: str, train: Callable[..., Outcome]) -> None:
     train("+task=sentiment", override).refused(ExitCode.CONFIG, override)
+
+
+def test_names_of_files_and_columns_need_no_quotes_of_hydra(train: Callable[..., Outcome]) -> None:
+    words = ["+task=classify", "dataset.train=Tickets (neu), 2.csv", "dataset.label=Art (alt)"]
+    train(*words).refused(ExitCode.DATA, "'Tickets (neu), 2.csv': there is no such file")
+    write_csv(Path("Tickets (neu), 2.csv"), [("a text", "a"), ("another", "b")])
+    train(*words).refused(ExitCode.DATA, "dataset.label='Art (alt)' is not a column")
 
 
 def spoilt(rows: list[tuple[str, str]], row: int, text: str, label: str) -> Path:

@@ -108,21 +108,22 @@ def _read(folder: Path) -> Finished:
     return Finished(folder, {**defaults, **settings(tree)}, about, measured)
 
 
-def find_finished(config: Config) -> tuple[Finished, Corpus] | None:
+def find_finished(config: Config, read: Callable[[], Corpus]) -> tuple[Finished, Corpus] | None:
     """The finished run of a configuration, and its data; None: it has to be trained.
 
-    Without torch and transformers. The data are read only where a finished run is in question.
+    Without torch and transformers.
+
+    Args:
+        read: the data; called only where a finished run is in question.
 
     Raises:
         UserError: if the data cannot be read, or `run_dir` holds another run.
     """
-    from nlp_transfer.data.corpus import load_run_corpus  # imports datasets
-
     folder = run_path(config, "")
     folders = [folder] if config.run_dir else folder.parent.glob(f"{folder.name[:-DIGEST]}*")
     if not any(_is_finished(each) for each in folders):
         return None
-    corpus = load_run_corpus(config)
+    corpus = read()
     folder = run_path(config, corpus.fingerprint)
     if not _is_finished(folder) or read_json(folder / RUN_FILE).get(CODE):
         return None  # code outside this package is hashed where it is used, with torch

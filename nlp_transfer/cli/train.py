@@ -9,8 +9,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.errors import HydraException
@@ -27,7 +29,12 @@ from nlp_transfer.cli.sweep import (
     summary,
     sweep_folder,
 )
-from nlp_transfer.config.composition import check_keys, with_quotes, with_stage_keys
+from nlp_transfer.config.composition import (
+    check_keys,
+    refuse_several_values,
+    with_quotes,
+    with_stage_keys,
+)
 from nlp_transfer.config.groups import (
     ADDED_GROUPS,
     CONFIG_MODULE,
@@ -40,9 +47,12 @@ from nlp_transfer.config.loading import to_config
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.config.sections.delivery import HubConfig
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
-from nlp_transfer.network import refuse_unreachable_checkpoint, refuse_unreachable_data
+from nlp_transfer.network import refuse_unreachable_checkpoint
 from nlp_transfer.utils.imports import quick_imports
 from nlp_transfer.utils.terminal import refuse_undecoded, replace_unprintable
+
+if TYPE_CHECKING:
+    from nlp_transfer.data.corpus import Corpus
 
 PROGRAM = "nlp-transfer train"
 # Hydra's own.
@@ -73,15 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     # Hydra would print errors its own way and exit with 1 whatever happened.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    for cache in KERNEL_CACHES:
-        os.environ.setdefault(cache, KERNELS_KEPT)
+    for variable in KERNEL_CACHES:
+        os.environ.setdefault(variable, KERNELS_KEPT)
     try:
         refuse_undecoded(arguments)
         _refuse_a_sweep_of_many_processes(arguments)
-        check_keys(overrides_of(arguments), _config_dir(arguments))
+        overrides = overrides_of(arguments)
+        check_keys(overrides, _config_dir(arguments))
         if is_sweep(arguments):
             _sweep(arguments)
         else:
+            refuse_several_values(overrides)
             sys.argv[1:] = with_stage_keys(arguments)
             _compose_and_run()
     except UserError as error:
@@ -170,18 +182,19 @@ def _compose_and_run(tree: DictConfig) -> float:
     try:
         config = to_config(plain(tree))
         _refuse_a_sweep_of_uploads(config)
-        if not in_a_sweep() and (best := _show_finished(config)) is not None:
+        read = cache(partial(_read_data, config))
+        if not in_a_sweep() and (best := _show_finished(config, read)) is not None:
             return best
         refuse_unreachable_checkpoint(config.checkpoint.name, config.checkpoint.revision)
-        refuse_unreachable_data(config.dataset.urls)
-        # These import torch, which `--help` and a finished run need not wait for.
+        corpus = read()
+        # These import torch, which `--help`, a finished run and refused data need not wait for.
         with quick_imports():
             from nlp_transfer.pipeline import run_and_print
             from nlp_transfer.training.forecast.budget import command_began
             from nlp_transfer.training.optimization.signals import handle_signals
 
         with handle_signals(), command_began(_BEGAN[-1]):
-            result = run_and_print(config)
+            result = run_and_print(config, corpus=corpus)
     except (UserError, OSError) as error:
         refusal = of_the_disk(error) if isinstance(error, OSError) else error
         if refusal is None:
@@ -197,8 +210,25 @@ def _compose_and_run(tree: DictConfig) -> float:
     return result.best
 
 
-def _show_finished(config: Config) -> float | None:
+def _read_data(config: Config) -> Corpus:
+    """The data of a run, without torch.
+
+    Raises:
+        UserError: for data that cannot be used, and for a metric that they are not measured by.
+    """
+    with quick_imports():
+        from nlp_transfer.data.corpus import load_run_corpus
+        from nlp_transfer.evaluation.metric_set import refuse_unknown_metrics
+
+    refuse_unknown_metrics(config.evaluation)
+    return load_run_corpus(config)
+
+
+def _show_finished(config: Config, read: Callable[[], Corpus]) -> float | None:
     """Print the summary of a run that is finished already, as `run_and_print` does, without torch.
+
+    Args:
+        read: the data, where a finished run is in question.
 
     Returns:
         The metric that chose; None: there is something to do, which is for the pipeline.
@@ -211,7 +241,7 @@ def _show_finished(config: Config) -> float | None:
     from nlp_transfer.reporting.card.examples import shows_examples
     from nlp_transfer.reporting.drawing import draw_report
 
-    finished = find_finished(config)
+    finished = find_finished(config, read)
     if finished is None or shows_examples(finished[0].folder / "model" / "README.md"):
         return None
     run, corpus = finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,14 @@ from nlp_transfer.errors import ExitCode, UserError
 
 SCHEMA = "nlp_transfer_schema"  # the store is shared with the program that calls `compose`
 STRUCTURE = re.compile(r"[\[\]{}(),\"$]")  # signs with a meaning in Hydra's grammar
+BRACKETED = re.compile(r"\[.*\]|\{.*:.*\}", re.S)  # a list, or a mapping
+QUOTES_AND_SPACE = " \"'"
+# Their values are names of columns, files and folders, which people give as they like.
+NAMES = re.compile(
+    r"\+{0,2}(run_dir|checkpoint\.name|(tokenization|features)\.folder"
+    r"|dataset\.(name|train|validation|test|unlabeled|text|text_pair|label|id|group)"
+    r"|evaluation\.slices)"
+)
 
 # Untyped on purpose: Hydra would stop at the first wrong type, `to_config` reports them all.
 ConfigStore.instance().store(name=SCHEMA, node=default_tree())
@@ -59,6 +68,7 @@ def compose(
     """
     overrides = tuple(with_plus(with_quotes(overrides)))
     check_keys(overrides, config_dir)
+    refuse_several_values(overrides)
     overrides = tuple(with_stage_keys(overrides))
     search = []
     if config_dir is not None:
@@ -127,7 +137,7 @@ def check_keys(arguments: Sequence[str], config_dir: str | Path | None = None) -
             problems.append(
                 f"{argument!r} cannot be read: {reason}. A value with brackets, braces, commas or "
                 "quotes stands in double quotes, and the whole word in single ones: "
-                f"{_in_quotes(argument)!r}"
+                f"{shlex.quote(_in_quotes(argument))}"
             )
             continue
         key = override.key_or_group
@@ -143,28 +153,64 @@ def check_keys(arguments: Sequence[str], config_dir: str | Path | None = None) -
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
 
 
+def refuse_several_values(arguments: Sequence[str]) -> None:
+    """Refuse `key=a,b`, which is a sweep, where one run is asked for.
+
+    Raises:
+        UserError: with the ways to type what may be meant.
+    """
+    for argument in arguments:
+        if OverridesParser.create().parse_override(argument).is_sweep_override():
+            key, _, value = argument.partition("=")
+            raise UserError(
+                ExitCode.CONFIG,
+                f"{argument!r} has several values, and one run takes one. Type {key}=[{value}] for "
+                f"a list, {shlex.quote(f'{key}={_quoted(value)}')} for one value with commas, or "
+                "add --multirun to nlp-transfer train for one run of each.",
+            )
+
+
 def with_quotes(arguments: Sequence[str]) -> list[str]:
     """Arguments as Hydra reads them: a value with signs that its grammar lacks stands in quotes.
 
     Such are letters beyond ASCII, `~`, `#`, `;`, `&` and an equal sign. Values with brackets,
-    commas or quotes can mean more than one thing and stay as they are.
+    commas or quotes can mean more than one thing and stay as they are, except for names of columns
+    and files, such as `dataset.label=Kategorie (neu)`.
     """
     quoted = []
     for argument in arguments:
-        _, equals, value = argument.partition("=")
+        key, equals, value = argument.partition("=")
         plain = value == "," or not STRUCTURE.search(value)  # a comma alone separates nothing
-        plain_value = equals and not argument.startswith("-") and plain
+        plain_value = equals and not argument.startswith("-") and (plain or _is_name(key, value))
         if plain_value and not _is_readable(argument) and _is_readable(_in_quotes(argument)):
             argument = _in_quotes(argument)
         quoted.append(argument)
     return quoted
 
 
+def _is_name(key: str, value: str) -> bool:
+    """Whether a value is a name, or a list of names without quotes, whatever signs it has."""
+    quoted_list = value.startswith("[") and any(sign in value for sign in "\"'")
+    return bool(NAMES.fullmatch(key)) and not (
+        value.startswith("{") or "${" in value or quoted_list
+    )
+
+
 def _in_quotes(argument: str) -> str:
-    """`key=value` with the value in double quotes."""
+    """`key=value` with the value in double quotes; of a list or mapping, each of its parts."""
     key, _, value = argument.partition("=")
-    escaped = value.replace('"', '\\"')
-    return f'{key}="{escaped}"'
+    if not BRACKETED.fullmatch(value):
+        return f"{key}={_quoted(value)}"
+    parts = []
+    for part in value[1:-1].split(","):
+        name, colon, text = part.partition(":") if value[0] == "{" else ("", "", part)
+        parts.append(f"{name}{colon}{' ' if colon else ''}{_quoted(text.strip(QUOTES_AND_SPACE))}")
+    return f"{key}={value[0]}{','.join(parts)}{value[-1]}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _is_readable(argument: str) -> bool:

@@ -16,6 +16,7 @@ from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.hints import explain
 from nlp_transfer.config.options import STAGE, options
 from nlp_transfer.config.schema import Config, plain
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.validation import impossible
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -61,9 +62,8 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
             reason = _expected(key) or str(error).splitlines()[0]
             problems.append(f"{key}={value!r}: {reason}.")
     missing = sorted(OmegaConf.missing_keys(merged))
-    strategy = merged.strategy
     problems += [
-        _missing_message(key, strategy) for key in missing if not _is_reported(key, problems)
+        _missing_message(key, merged) for key in missing if not _is_reported(key, problems)
     ]
     for key in missing:
         merged = OmegaConf.merge(merged, _nest(key, FILLED_IN))
@@ -205,7 +205,10 @@ def _is_reported(key: str, problems: list[str]) -> bool:
     return any(problem.startswith(key) for problem in problems)
 
 
-def _missing_message(key: str, strategy: Any) -> str:
+def _missing_message(key: str, merged: Any) -> str:
+    strategy = merged.strategy
+    if key == "task" and merged.dataset.train != DatasetConfig.train:
+        return "No task is given. For files of your own, add +task=classify."
     if key == "task":
         return (
             "No task is given. Type nlp-transfer train +task=sentiment, or "

@@ -26,7 +26,13 @@ from nlp_transfer.data.memory import with_tables
 from nlp_transfer.data.sources import Source
 from nlp_transfer.errors import ExitCode, InputError, UserError
 from nlp_transfer.estimator.stored_run import PREFIX, StoredRun
-from nlp_transfer.estimator.texts import TextColumns, read_texts, refuse_other_shape
+from nlp_transfer.estimator.texts import (
+    TextColumns,
+    other_length,
+    read_texts,
+    refuse_other_length,
+    refuse_other_shape,
+)
 from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.pipeline import complete, set_up
@@ -164,7 +170,7 @@ class TextEstimator(BaseEstimator):
             kind: of the label column, a feature of `datasets`.
         """
         if len(columns) != len(labels):
-            raise InputError(f"X has {len(columns)} texts and y {len(labels)} labels.")
+            raise other_length(len(columns), len(labels))
         if len(columns) < FEWEST:
             raise InputError(f"X has n_samples={len(columns)}; expected at least {FEWEST} texts.")
         paired = columns.pairs is not None
@@ -265,8 +271,10 @@ class TextEstimator(BaseEstimator):
             probabilities[rows] = classifier.probabilities(texts, pairs)
         return probabilities, answerable
 
-    def _read(self, x: Any) -> TextColumns:
-        return read_texts(x)
+    def _read(self, x: Any, y: Any = None) -> TextColumns:
+        columns = read_texts(x)
+        refuse_other_length(columns, y)
+        return columns
 
     def _fitted_state(self) -> dict[str, Any]:
         """What `fit` learned beside the run, for JSON."""

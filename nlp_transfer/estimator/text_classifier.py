@@ -17,6 +17,7 @@ from nlp_transfer.config.constants import AUTO
 from nlp_transfer.errors import InputError
 from nlp_transfer.estimator.base import Overrides, TextEstimator
 from nlp_transfer.estimator.targets import Form, encode, in_order, read_targets
+from nlp_transfer.estimator.texts import other_length
 from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.ordinal import ORDINAL
@@ -109,7 +110,7 @@ class TextClassifier(ClassifierMixin, TextEstimator):
                 f"problem={self.problem!r}; expected one of {', '.join(PROBLEMS)}. TextRegressor "
                 "is for scores."
             )
-        columns, targets = self._read(X), read_targets(y, self.problem)
+        columns, targets = self._read(X, y), read_targets(y, self.problem)
         config = self._config(self.problem)
         if self.problem == ORDINAL.name:
             targets = in_order(targets, config.dataset.order)
@@ -163,7 +164,7 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         predicted = encode(self.predict(X), self.classes_, self._form)
         truth = encode(y, self.classes_, self._form)
         if len(truth) != len(predicted):
-            raise InputError(f"X has {len(predicted)} texts and y {len(truth)} labels.")
+            raise other_length(len(predicted), len(truth))
         right = (predicted == truth).reshape(len(truth), -1).all(axis=1)
         right &= (predicted >= 0).reshape(len(truth), -1).all(axis=1)
         return float(accuracy_score(np.ones(len(right)), right, sample_weight=sample_weight))

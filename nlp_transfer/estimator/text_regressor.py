@@ -36,7 +36,7 @@ class TextRegressor(RegressorMixin, TextEstimator):
         Raises:
             UserError: what cannot be used; `InputError`, a `ValueError`, for `X` and `y`.
         """
-        columns, scores = self._read(X), read_scores(y)
+        columns, scores = self._read(X, y), read_scores(y)
         self._fit(self._config(REGRESSION.name), columns, scores.tolist(), Value("float64"))
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,27 @@ def refuse_other_shape(columns: TextColumns, paired: bool) -> None:
         return
     actual, expected = ("single texts", "pairs of texts") if paired else ("pairs", "single texts")
     raise InputError(f"X holds {actual}; expected {expected}, as in fit.")
+
+
+def refuse_other_length(columns: TextColumns, y: Any) -> None:
+    """Labels or scores that are not as many as the texts; of a generator `_fit` says it.
+
+    Raises:
+        InputError: they differ.
+    """
+    shape = getattr(y, "shape", None)
+    if shape is None and isinstance(y, Sized) and not isinstance(y, str | bytes | Mapping):
+        shape = (len(y),)
+    if shape and shape[0] != len(columns):
+        raise other_length(len(columns), shape[0])
+
+
+def other_length(texts: int, labels: int) -> InputError:
+    """The error for as many texts and labels."""
+    return InputError(
+        f"X has {texts} text{'s' * (texts != 1)} and y {labels} label{'s' * (labels != 1)}; "
+        "expected one label for each text."
+    )
 
 
 def frame_columns(table: Any) -> dict[str, Sequence[Any]] | None:

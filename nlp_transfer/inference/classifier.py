@@ -224,9 +224,10 @@ def find_model(folder: Path) -> Path:
             "model.merge_and_unload().save_pretrained(FOLDER), with the tokenizer beside it.",
         )
     if not (folder / "config.json").is_file():
+        is_there = "found neither" if folder.is_dir() else "and there is no such folder"
         raise UserError(
             ExitCode.CHECKPOINT,
             f"{folder} cannot be opened as a classifier: expected a finished run (run.json) or an "
-            "exported folder (config.json), found neither.",
+            f"exported folder (config.json), {is_there} (seen from {Path.cwd()}).",
         )
     return folder

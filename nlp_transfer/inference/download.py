@@ -22,7 +22,7 @@ def local_folder(place: str | Path, backend: str = "torch") -> Path:
     folder = Path(place)
     if folder.exists() or not NAME.fullmatch(str(place)):
         return folder
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     unreachable = use_cache_if_unreachable()
     files = [*FILES, *ENGINES.find(backend).files]
@@ -32,8 +32,10 @@ def local_folder(place: str | Path, backend: str = "torch") -> Path:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         if unreachable is not None:
             reason = [f"the Hub cannot be reached ({unreachable}), and it is not in the cache."]
+        elif constants.HF_HUB_OFFLINE:
+            reason = ["it is not in the cache, and HF_HUB_OFFLINE is set."]
         raise UserError(
             ExitCode.CHECKPOINT,
-            f"{place} cannot be opened as a classifier: there is no such folder, and as a name of "
-            f"the Hub: {reason[0]}",
+            f"{place} cannot be opened as a classifier: there is no such folder "
+            f"(seen from {Path.cwd()}), and as a name of the Hub: {reason[0]}",
         ) from error

@@ -9,7 +9,7 @@ import numpy as np
 
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.tokenization import TokenizationConfig
-from nlp_transfer.data.corpus import Corpus, load_run_corpus
+from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import load_tokenizer
@@ -56,21 +56,17 @@ def keep(
     logger.info("which rows: %s", folder.data_report)
 
 
-def check(config: Config) -> None:
+def check(config: Config, corpus: Corpus, faults: Faults) -> None:
     """Print the report of what a run would train on; only the checkpoint's tokenizer is loaded.
 
-    Rows that cannot be used are left out of the report, and stand in the error.
+    Args:
+        corpus: the data of the configuration.
+        faults: rows that cannot be used, which the corpus lacks; they stand in the error.
 
     Raises:
         UserError: if there is a problem.
     """
     join(config.training)
-    faults = Faults(own=False)
-    try:
-        corpus = load_run_corpus(config, faults=faults)
-    except UserError as error:
-        faults.refuse(error)
-        raise
     tokenizer, max_tokens = load_tokenizer(config.checkpoint)
     report = make(corpus, tokenizer, max_tokens, config.tokenization)
     if faults.faults:

@@ -14,6 +14,7 @@ from nlp_transfer.cli.arguments import (
     check_out,
     positive,
 )
+from nlp_transfer.errors import UserError
 
 
 def run_check(arguments: Namespace) -> None:
@@ -21,10 +22,19 @@ def run_check(arguments: Namespace) -> None:
     from nlp_transfer.config.composition import compose
 
     config = compose(*arguments.overrides, config_dir=arguments.config_dir, in_memory=False)
-    # Imports torch; an error in the configuration is reported without waiting for it.
+    from nlp_transfer.data.corpus import load_run_corpus
+    from nlp_transfer.data.faults import Faults
+
+    faults = Faults(own=False)
+    try:
+        corpus = load_run_corpus(config, faults=faults)
+    except UserError as error:
+        faults.refuse(error)
+        raise
+    # Imports torch; data that cannot be read are reported without waiting for it.
     from nlp_transfer.quality.report import check
 
-    check(config)
+    check(config, corpus, faults)
 
 
 def _add_suspects(parser: Parser) -> None:

@@ -111,12 +111,6 @@ class DatasetConfig:
         return [] if where is None else [str(w) for w in where] if _is_list(where) else [str(where)]
 
     @property
-    def urls(self) -> list[str]:
-        """The files that lie on a server."""
-        places = [w for split in ("train", "validation", "test") for w in self.places(split)]
-        return [place for place in places if "://" in place]
-
-    @property
     def label_columns(self) -> list[str]:
         """One column, or one for each label."""
         return self.label if isinstance(self.label, list) else [self.label]

@@ -12,7 +12,8 @@ class ExportConfig:
     verify_rows: int = 256
     """How many validation texts a fresh process answers with the exported model; 0: all of them."""
     fresh_process: bool = True
-    """False: the process of the run answers these texts, some seconds sooner. That proves less."""
+    """False: the process of the run answers the texts of export.verify_rows, some seconds sooner.
+    That proves less."""
 
 
 @dataclass

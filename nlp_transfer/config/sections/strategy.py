@@ -68,9 +68,9 @@ class StrategyConfig:
     adapt: Adapt = Adapt.none
     """What the encoder learns first, from the texts of train and dataset.unlabeled alone."""
     adapt_epochs: float = 1.0
-    """Passes over these texts."""
+    """Passes of strategy.adapt over its texts."""
     adapt_learning_rate: float = 5e-5
-    """The peak learning rate of the encoder in them."""
+    """The peak learning rate of the encoder in strategy.adapt."""
     label_names: bool | None = None
     """Use label names as training texts; null: auto does if they are words and rows are few."""
     max_minutes: float | None = None

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from nlp_transfer.evaluation.intervals.bootstrap import PERCENTILES
 from nlp_transfer.evaluation.intervals.resampling import SEED, resampled
@@ -131,9 +130,11 @@ def mcnemar(references: np.ndarray, one: np.ndarray, other: np.ndarray) -> float
         one: predicted ids, int [rows].
         other: those of the other model.
     """
+    from scipy.stats import binomtest  # takes 0.6 s to import; not every command compares
+
     better = int(((one == references) & (other != references)).sum())
     worse = int(((one != references) & (other == references)).sum())
-    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
 def holm(ps: Sequence[float]) -> list[float]:
