@@ -16,6 +16,7 @@ from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_rows, make_toke
 from nlp_transfer import compose
 from nlp_transfer.cli.main import main
 from nlp_transfer.config.choices import LongText, OnLeak
+from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus, load_corpus
@@ -28,7 +29,7 @@ from nlp_transfer.data.near_duplicates import (
     normalised,
 )
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.loading import load_pretrained, load_tokenizer
+from nlp_transfer.models.loading import EMBEDDED, load_pretrained, load_tokenizer
 from nlp_transfer.quality import report as data_report
 from nlp_transfer.runs.folder import open_run
 from nlp_transfer.utils.distributed import join
@@ -255,6 +256,24 @@ def test_texts_the_tokenizer_cannot_read_are_named(tmp_path: Path) -> None:
     assert unknown["level"] == "warning"
     assert unknown["rows"] == [f"train: row 21 of {tmp_path / 'train.csv'}"]
     assert unknown["examples"] == ["völlig fremde wörter"]
+
+
+@pytest.mark.parametrize(
+    ("text", "finely"),
+    [
+        ("My invoice of the third of March is wrong, and nobody answers the phone.", False),
+        ("Die Rechnung vom März ist falsch, und die Kündigung wurde nicht bestätigt.", True),
+        ("我的发票是错的，没有人接电话。", False),
+    ],
+)
+def test_words_of_another_language_are_named(text: str, finely: bool, tmp_path: Path) -> None:
+    rows = [(f"{text} {label * number}", label) for number in range(1, 12) for label in "ab"]
+    tokenizer, max_tokens = load_tokenizer(CheckpointConfig(EMBEDDED))
+    corpus = corpus_of(tmp_path, train=rows, validation=rows[:4])
+    report = data_report.make(corpus, tokenizer, max_tokens, TokenizationConfig())
+    found = [f["sentence"] for f in report["findings"] if f["check"] == "pieces"]
+    assert bool(found) is finely
+    assert all("into 2." in sentence and "checkpoint=xlm_roberta" in sentence for sentence in found)
 
 
 def test_rare_labels_and_labels_of_two_kinds_are_named(tmp_path: Path) -> None:

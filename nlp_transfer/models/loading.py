@@ -226,7 +226,7 @@ def _load_model(
         join_tokenizer(tokenizer, model, config.name, may_grow=True)
         model = merge_adapter(model, source.adapter)
     if missing:
-        logger.info("new in the head: %s", ", ".join(sorted(missing)))
+        logger.info("the head is new and starts at random: %s", ", ".join(sorted(missing)))
     return model
 
 

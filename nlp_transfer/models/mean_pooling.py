@@ -134,7 +134,9 @@ def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
         )
     _add_mean_layer(pretrained.model, PARTS[kind])
     anatomy = replace(find_anatomy(pretrained.model), mean_layer=True)
-    logger.info("mean pooling is layer %d of %d", anatomy.layers, anatomy.layers)
+    logger.info(
+        "pooling: the mean of all tokens, as layer %d of %d", anatomy.layers, anatomy.layers
+    )
     return replace(pretrained, anatomy=anatomy)
 
 

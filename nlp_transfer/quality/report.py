@@ -53,7 +53,7 @@ def keep(
     report = read_json(folder.data_report)
     for line in (*table(report), *sentences(report, [Level.problem, Level.warning])):
         logger.info(line)
-    logger.info("which rows: %s", folder.data_report)
+    logger.info("data report, with the rows: %s", folder.data_report)
 
 
 def check(config: Config, corpus: Corpus, faults: Faults) -> None:
