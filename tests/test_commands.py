@@ -210,6 +210,29 @@ for arguments in {typed!r}:
     assert lines == [f"imported [] {arguments}" for arguments in typed], done.stderr
 
 
+def test_what_is_absent_is_named_before_torch_is_imported() -> None:
+    config = ["+task=classify", "dataset.train=absent.csv"]
+    folders = [["repeat"], ["suspects"], ["suggest", "--file", "t.csv"], ["export", "--onnx"]]
+    typed = [["check", *config], ["estimate", *config], ["learning-curve", *config]]
+    typed += [["rank", *config, "--checkpoints", "minilm"], ["distill", "absent", "--layers", "1"]]
+    typed += [[command, "absent", *more] for command, *more in folders]
+    Path("t.csv").write_text("text\n")
+    script = f"""
+import sys
+from nlp_transfer.cli.main import main
+for arguments in {typed!r}:
+    try:
+        main(arguments)
+    except SystemExit:
+        print("torch" in sys.modules, arguments[0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"False {arguments[0]}" for arguments in typed], done.stderr
+    errors = done.stderr.splitlines()
+    assert len(errors) == len(typed)
+    assert all(line.startswith("Error: ") and "absent" in line for line in errors), errors
+
+
 def test_without_a_network_a_name_of_the_hub_is_one_message_and_leaves_no_folder(
     typed: Callable[..., list[str]],
 ) -> None:
@@ -249,6 +272,20 @@ def test_data_of_a_server_that_is_silent_is_one_message_after_one_question(
     assert message.startswith(f"Error: dataset.train='{url}' cannot be read: ")
     assert "the server was silent" in message or "timed out" in message
     assert len(message.splitlines()) == 1 and not Path("runs").exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "export", "compare"])
+def test_a_folder_that_is_no_run_is_answered_with_the_runs_nearby(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("runs/tickets", "runs/mails"):
+        Path(name).mkdir(parents=True)
+        Path(name, "run.json").write_text("{}")
+    more = {"predict": ["a text"], "export": ["--onnx"], "compare": ["runs/mails"]}[command]
+    for typed, answer in (("runs/tikets", "Did you mean runs/tickets?"), ("runs", "runs/mails, ")):
+        with pytest.raises(SystemExit):
+            main([command, typed, *more])
+        assert answer in capsys.readouterr().err
 
 
 # predict and Classifier ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from nlp_transfer.runs.folder import (
 )
 from nlp_transfer.runs.identity import DIGEST, run_path, settings
 from nlp_transfer.runs.predictions import read_predictions
-from nlp_transfer.utils.files import read_json
+from nlp_transfer.utils.files import read_json, runs_nearby
 
 if TYPE_CHECKING:
     from nlp_transfer.data.corpus import Corpus
@@ -84,7 +84,8 @@ def open_finished(folder: Path) -> Finished:
     if not (folder / RUN_FILE).is_file():
         raise UserError(
             ExitCode.RUN_FOLDER,
-            f"{folder} is not a run: expected a folder with {RUN_FILE}, or that of a sweep.",
+            f"{folder} is not a run: expected a folder with {RUN_FILE}, or that of a sweep."
+            f"{runs_nearby(folder)}",
         )
     about = read_json(folder / RUN_FILE)
     if about["state"] != State.finished.value:
@@ -121,17 +122,18 @@ def find_finished(config: Config, read: Callable[[], Corpus]) -> tuple[Finished,
     """
     folder = run_path(config, "")
     folders = [folder] if config.run_dir else folder.parent.glob(f"{folder.name[:-DIGEST]}*")
-    if not any(_is_finished(each) for each in folders):
+    if not any(is_finished(each) for each in folders):
         return None
     corpus = read()
     folder = run_path(config, corpus.fingerprint)
-    if not _is_finished(folder) or read_json(folder / RUN_FILE).get(CODE):
+    if not is_finished(folder) or read_json(folder / RUN_FILE).get(CODE):
         return None  # code outside this package is hashed where it is used, with torch
     refuse_another_run(folder, config, corpus.fingerprint)
     return _read(folder), corpus
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a finished run."""
     file = folder / RUN_FILE
     return file.is_file() and read_json(file).get("state") == State.finished.value
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import TrainerCallback
 
-from nlp_transfer.analysis.finished_runs import Finished, open_finished
+from nlp_transfer.analysis.finished_runs import Finished, is_finished, open_finished
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.delivery import HubConfig
@@ -21,7 +21,7 @@ from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.pipeline import run_and_print
-from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE, adopt
+from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE, adopt, refuse_another_run
 from nlp_transfer.runs.identity import CodeDigests, different_code, given_code
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.runs.provenance import differences, provenance
@@ -40,9 +40,12 @@ class Repeated:
     after: Finished
     differences: list[str]  # of what they were made with
     changed: list[str]  # metrics
+    trained: bool = True  # now; False: the repetition was finished already
 
     def __str__(self) -> str:
         lines = [f"Repeated: {self.before.folder} in {self.after.folder}"]
+        if not self.trained:
+            lines[0] += " (finished before; nothing was trained now, another --out trains again)"
         lines += [f"  different: {difference}" for difference in self.differences]
         lines += [f"  {change}" for change in self.changed]
         logits = max(_largest_move(self.before, self.after, split) for split in self.after.measured)
@@ -87,12 +90,16 @@ def repeat(
                 f"{folder} cannot be repeated here: {'; '.join(different)}. Put back the data and "
                 "the checkpoint it was trained with.",
             )
-        if not ((into / RUN_FILE).is_file() and (into / CONFIG_FILE).is_file()):
-            decisions, code = before.about.get("decisions", {}), before.about.get(CODE, {})
-            adopt(into, config, before.about["corpus"], decisions, code)
-        run_and_print(config, data, metrics, callbacks, loss)
+        trained = not is_finished(into)
+        if trained:
+            if not ((into / RUN_FILE).is_file() and (into / CONFIG_FILE).is_file()):
+                decisions, code = before.about.get("decisions", {}), before.about.get(CODE, {})
+                adopt(into, config, before.about["corpus"], decisions, code)
+            run_and_print(config, data, metrics, callbacks, loss)
+        else:
+            refuse_another_run(into, config, before.about["corpus"], before.about.get(CODE, {}))
     after = open_finished(into)
-    return Repeated(before, after, different, list(_changed(before, after)))
+    return Repeated(before, after, different, list(_changed(before, after)), trained)
 
 
 def _refuse_other_code(before: Finished, data: Any, code: CodeDigests) -> None:

@@ -79,6 +79,26 @@ def add_file_options(parser: Any) -> None:
     )
 
 
+def refuse_absent_data(arguments: argparse.Namespace) -> None:
+    """Refuse a configuration that is wrong, or names files that are not there, without torch."""
+    from nlp_transfer.config.composition import compose
+
+    overrides, config_dir = arguments.overrides, arguments.config_dir
+    config = compose(*overrides, config_dir=config_dir, in_memory=False)
+    from nlp_transfer.data.sources import refuse_absent_files
+
+    refuse_absent_files(config.dataset)
+
+
+def refuse_absent_folder(folder: Path) -> None:
+    """Refuse the folder of a run that is not there, without torch."""
+    from nlp_transfer.utils.files import runs_nearby
+
+    if not folder.is_dir():
+        there = f"there is no such folder (seen from {Path.cwd()}).{runs_nearby(folder)}"
+        raise UserError(ExitCode.RUN_FOLDER, f"{folder}: {there}")
+
+
 def add_out(parser: Any, help_text: str, default: Path | None = None) -> None:
     """A file for the result, which is not replaced unless --force says so."""
     parser.add_argument("--out", type=Path, metavar="FILE", help=help_text, default=default)

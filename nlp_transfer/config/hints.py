@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from nlp_transfer.config.options import STAGE, options
@@ -98,7 +99,8 @@ def unknown_flag(flag: str, value: str | None, program: str) -> str:
 def bare_word(word: str) -> str:
     """The message for a word that is neither KEY=VALUE nor the value of a flag."""
     if word.lower().endswith(FILE_SUFFIXES):
-        return f"{word!r} is not KEY=VALUE. For your own file: +task=classify dataset.train={word}"
+        typed = shlex.quote(f"dataset.train={word}")
+        return f"{word!r} is not KEY=VALUE. For your own file: +task=classify {typed}"
     return f"{word!r} is not KEY=VALUE, as in +task=sentiment or strategy.epochs=3."
 
 

@@ -147,21 +147,38 @@ def read_files(pattern: str, key: str, options: ReadOptions | None = None) -> li
         with _fetched(pattern, key) as copies:
             place = pattern.partition("?")[0].rpartition("/")[0]
             return [_read_file(copy, options, f"{place}/{copy.name}") for copy in copies]
-    path = Path(pattern).expanduser()
-    if not path.exists() and WORKBOOK in pattern.lower():
+    if not Path(pattern).expanduser().exists() and WORKBOOK in pattern.lower():
         pattern, _, sheet = pattern.rpartition("#")
-        path, options = Path(pattern).expanduser(), replace(options, sheet=sheet)
+        options = replace(options, sheet=sheet)
+    return [_read_file(path, options, name) for path, name in _local_files(pattern, key)]
+
+
+def refuse_absent_files(config: DatasetConfig) -> None:
+    """Stop before anything is read where a file on this machine is not there.
+
+    Raises:
+        UserError: with the file.
+    """
+    for split in (*SPLITS, "unlabeled") if config.name is None else ():
+        for place in config.places(split):
+            if "://" not in place and WORKBOOK not in place.lower():
+                _local_files(place, f"dataset.{split}")
+
+
+def _local_files(pattern: str, key: str) -> list[tuple[Path, str]]:
+    """The files that a path or a glob means, and their names for messages."""
+    path = Path(pattern).expanduser()
     path = path if path.exists() else _in_another_form(path)
     pattern_or_path = str(path) if pattern.startswith("~") else pattern
     if path.exists():
-        return [_read_file(path, options, pattern_or_path)]
+        return [(path, pattern_or_path)]
     paths = sorted(glob.glob(pattern_or_path, recursive=True))  # noqa: PTH207 (patterns may be absolute)
     if not paths:
         raise UserError(
             ExitCode.DATA,
             f"{key}={pattern!r}: there is no such file (seen from {Path.cwd()}).",
         )
-    return [_read_file(Path(file), options, file) for file in paths]
+    return [(Path(file), file) for file in paths]
 
 
 def _in_another_form(path: Path) -> Path:

@@ -15,6 +15,7 @@ from nlp_transfer.inference.download import local_folder
 from nlp_transfer.inference.engines import ENGINES, Engine
 from nlp_transfer.inference.explanation import Explanation, explain
 from nlp_transfer.problems.decoder import Prediction
+from nlp_transfer.utils.files import runs_nearby
 
 # Tokenized at a time: of so many, in long documents, tokens and tokenizer take 160 MB.
 CHARACTERS = 4_000_000
@@ -228,6 +229,7 @@ def find_model(folder: Path) -> Path:
         raise UserError(
             ExitCode.CHECKPOINT,
             f"{folder} cannot be opened as a classifier: expected a finished run (run.json) or an "
-            f"exported folder (config.json), {is_there} (seen from {Path.cwd()}).",
+            f"exported folder (config.json), {is_there} (seen from {Path.cwd()})."
+            f"{runs_nearby(folder)}",
         )
     return folder

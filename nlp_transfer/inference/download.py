@@ -8,6 +8,7 @@ from pathlib import Path
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.engines import ENGINES
 from nlp_transfer.network import use_cache_if_unreachable
+from nlp_transfer.utils.files import runs_nearby
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("*.json", "*.txt", "*.model", "*.jinja")  # beside those of the engine
@@ -37,5 +38,6 @@ def local_folder(place: str | Path, backend: str = "torch") -> Path:
         raise UserError(
             ExitCode.CHECKPOINT,
             f"{place} cannot be opened as a classifier: there is no such folder "
-            f"(seen from {Path.cwd()}), and as a name of the Hub: {reason[0]}",
+            f"(seen from {Path.cwd()}), and as a name of the Hub: {reason[0]}"
+            f"{runs_nearby(folder)}",
         ) from error

@@ -65,10 +65,11 @@ def _stage_lines(run: dict[str, Any]) -> Iterator[str]:
     for stage in run["stages"]:
         seconds, encoding = stage["seconds"], stage["encoding_seconds"]
         time = f"{seconds:.0f} s" + (f", {encoding:.0f} of them encoding" if encoding >= 1 else "")
+        steps = f"{stage['steps']} steps" if stage["steps"] else "solved"
         share = 100 * stage["parameters"] / stage["all_parameters"]
         yield from wrapped(
             f"  {stage['name']}: {stage['learns']}, {stage['parameters']:,} of "
-            f"{stage['all_parameters']:,} parameters ({share:.1f}%), {stage['steps']} steps, {time}"
+            f"{stage['all_parameters']:,} parameters ({share:.1f}%), {steps}, {time}"
         )
         if (text := held_out_texts(stage["log"])) is not None:
             yield f"    {text}"
@@ -129,8 +130,8 @@ def _class_lines(split: str, classes: list[dict[str, Any]]) -> Iterator[str]:
     yield f"  {title:<{width}}{'precision':>11}{'recall':>8}{'f1':>8}{'rows':>8}"
     for row in rows:
         yield (
-            f"  {shortened(row['label']):<{width}}{row['precision']:>11.4f}{row['recall']:>8.4f}"
-            f"{row['f1']:>8.4f}{row['support']:>8}"
+            f"  {shortened(row['label']):<{width}}{row['precision']:>11.3f}{row['recall']:>8.3f}"
+            f"{row['f1']:>8.3f}{row['support']:>8}"
         )
     if len(rows) < len(classes):
         others = len(classes) - len(rows)
@@ -184,7 +185,7 @@ def _calibration_lines(calibration: dict[str, Any]) -> Iterator[str]:
             continue
         before, after = errors["before"], errors["after"]
         figures = (
-            f"{words} {before[name]:.4f} → {after[name]:.4f}"
+            f"{words} {before[name]:.3f} → {after[name]:.3f}"
             for name, words in (("log_loss", "log loss"), ("ece", "ECE"))
         )
         yield f"  {split_title(split):<18}{'   '.join(figures)}"

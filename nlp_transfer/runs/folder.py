@@ -206,7 +206,10 @@ def _unfinished(config: Config, fingerprint: str, code: CodeDigests) -> dict[str
 
 
 def _refuse_foreign(path: Path) -> None:
-    """A folder with things in it, and no `run.json` to say that they are ours."""
+    """A file, or a folder with things in it and no `run.json` to say that they are ours."""
+    if path.is_file():
+        message = f"{path} is a file, and a run needs a folder. Name another one."
+        raise UserError(ExitCode.RUN_FOLDER, message)
     if not path.is_dir() or (path / RUN_FILE).is_file():
         return
     harmless = (LOCK_FILE, f"{RUN_FILE}.part")

@@ -5,18 +5,37 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from nlp_transfer.data.formats.registry import Window
 
+SHOWN_RUNS = 5  # in an error
 NESTED = (dict, list, tuple)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """One of the files of a run."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def runs_nearby(folder: Path) -> str:
+    """The end of an error about a folder that is no run: runs in it, or beside it; may be empty.
+
+    >>> runs_nearby(Path("no", "such", "place"))
+    ''
+    """
+    runs = [file.parent for file in sorted(folder.glob("*/run.json"))] if folder.name else []
+    if runs:
+        more = " …" if len(runs) > SHOWN_RUNS else ""
+        return f" It holds runs; name one of them: {', '.join(map(str, runs[:SHOWN_RUNS]))}{more}."
+    if folder.exists():
+        return ""
+    beside = {file.parent.name: file.parent for file in folder.parent.glob("*/run.json")}
+    close = get_close_matches(folder.name, beside, n=1)
+    return f" Did you mean {beside[close[0]]}?" if close else ""
 
 
 def write_json(path: Path, content: Any) -> None:

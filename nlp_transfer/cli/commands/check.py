@@ -13,6 +13,7 @@ from nlp_transfer.cli.arguments import (
     add_overrides,
     check_out,
     positive,
+    refuse_absent_folder,
 )
 from nlp_transfer.errors import UserError
 
@@ -46,6 +47,7 @@ def _add_suspects(parser: Parser) -> None:
 
 def run_suspects(arguments: Namespace) -> None:
     """Write a table of rows whose labels may be wrong."""
+    refuse_absent_folder(arguments.folder)
     from nlp_transfer.data.formats.windows import kind_of
     from nlp_transfer.quality.label_errors import describe, find_suspects, write_suspects
 

@@ -6,7 +6,7 @@ import argparse
 from argparse import Namespace
 from pathlib import Path
 
-from nlp_transfer.cli.arguments import Command, Parser, add_folder, positive
+from nlp_transfer.cli.arguments import Command, Parser, add_folder, positive, refuse_absent_folder
 from nlp_transfer.errors import ExitCode, UserError
 
 TOLERANCE, EPOCHS, RATE, TEMPERATURE = 0.01, 5.0, 1e-4, 2.0
@@ -67,6 +67,7 @@ def run_distill(arguments: Namespace) -> None:
     """Train a student, and compare it with its teacher."""
     if arguments.int8 and not arguments.onnx:
         raise UserError(ExitCode.CONFIG, "--int8 goes with --onnx: add --onnx.")
+    refuse_absent_folder(arguments.folder)
     if arguments.layers is None:
         _trim_alone(arguments)
     else:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from nlp_transfer.cli.arguments import Command, Parser, add_out, add_overrides, check_out
+from nlp_transfer.cli.arguments import (
+    Command,
+    Parser,
+    add_out,
+    add_overrides,
+    check_out,
+    refuse_absent_data,
+)
 from nlp_transfer.errors import ExitCode, UserError
 
 
@@ -24,6 +31,7 @@ def _add_arguments(parser: Parser) -> None:
 def run_estimate(arguments: Namespace) -> None:
     """Print minutes, memory and disk of every strategy."""
     check_out(arguments.out, arguments.force)
+    refuse_absent_data(arguments)
     import json
 
     from nlp_transfer.analysis.estimate.device import Device

@@ -26,6 +26,9 @@ def _add_export(parser: Parser) -> None:
 
 def run_export(arguments: Namespace) -> None:
     """Write another format beside a model, and compare it with torch."""
+    from nlp_transfer.inference.classifier import find_model
+
+    find_model(arguments.folder)  # refused before torch is imported
     from nlp_transfer.export.exporters import EXPORTERS, ExportRequest
     from nlp_transfer.export.references import of_file, of_run
 

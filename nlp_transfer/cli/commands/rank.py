@@ -11,6 +11,7 @@ from nlp_transfer.cli.arguments import (
     add_overrides,
     check_out,
     positive,
+    refuse_absent_data,
 )
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -34,6 +35,7 @@ def _add_rank(parser: Parser) -> None:
 def run_rank(arguments: Namespace) -> None:
     """Score checkpoints by their frozen features."""
     check_out(arguments.out, arguments.force)
+    refuse_absent_data(arguments)
     from nlp_transfer.analysis.rank.rank import ROWS, rank
     from nlp_transfer.analysis.rank.table import ranking_page, ranking_text
     from nlp_transfer.utils.files import write_text

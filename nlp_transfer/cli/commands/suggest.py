@@ -15,6 +15,7 @@ from nlp_transfer.cli.arguments import (
     add_out,
     check_out,
     positive,
+    refuse_absent_folder,
 )
 from nlp_transfer.config.choices import Quoting
 from nlp_transfer.errors import ExitCode, UserError
@@ -52,6 +53,7 @@ def run_suggest(arguments: Namespace) -> None:
     """Write rows to label, or print what such rows would have been worth."""
     if arguments.file is not None and not arguments.file.is_file():
         raise UserError(ExitCode.DATA, f"--file {arguments.file}: there is no such file.")
+    refuse_absent_folder(arguments.folder)
     if arguments.simulate:
         _simulate(arguments)
     else:
