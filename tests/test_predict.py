@@ -358,7 +358,7 @@ def test_a_table_that_cannot_be_read_is_one_clear_error(
         (["--file", "no.csv", "--text", "review"], "no such file"),
         (["--text", "review"], "Standard input needs --format"),
         (["--file", "t.csv"], "--text"),
-        (["--file", "t.csv", "--text", "review", "--out", "x.xlsx"], "known kinds"),
+        (["--file", "t.csv", "--text", "review", "--out", "x.xlsx"], "Excel opens .csv"),
         (["--file", "t.csv", "--text", "review", "--out", "no/x.csv"], "no folder"),
         (["--file", "t.csv", "--text", "review", "--out", "t.csv"], "is there already"),
         (["--file", "t.csv", "--text", "review", "--out", "t.csv", "--force"], "same file"),

@@ -394,6 +394,11 @@ def test_a_run_has_a_report_and_no_row_of_the_data_in_its_model(
     (result.folder / "report.html").rmdir()
     run(compose(*words))
     assert (result.folder / "report.html").read_bytes() == before
+    # One that `nlp-transfer report` drew while the run was under way is drawn again.
+    (result.folder / "report.html").write_text("not finished")
+    os.utime(result.folder / "report.html", (1, 1))
+    run(compose(*words))
+    assert (result.folder / "report.html").read_bytes() == before
 
 
 @pytest.mark.slow

@@ -192,7 +192,7 @@ def test_of_a_document_in_windows_there_is_one_vector(typed: Typed, tmp_path: Pa
     ("typed_too", "message", "code"),
     [
         (("--out", "nowhere/suspects.csv"), "no folder nowhere", ExitCode.CONFIG),
-        (("--out", "suspects.doc"), "known kinds", ExitCode.CONFIG),
+        (("--out", "suspects.doc"), "no table of this kind is written", ExitCode.CONFIG),
         (("--out", "kept.csv"), "is there already", ExitCode.CONFIG),
         (("--neighbours", "500"), "is too many", ExitCode.CONFIG),
     ],

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.runs.folder import REPORT_FILE
+from nlp_transfer.runs.folder import REPORT_FILE, RUN_FILE
 from nlp_transfer.utils.logging import logger
 
 
 def draw_report(folder: Path) -> None:
-    """Write `report.html` where it is missing; a failure is one warning."""
-    if (folder / REPORT_FILE).is_file():
+    """Write `report.html` where it is missing or of an earlier state; a failure is one warning."""
+    report = folder / REPORT_FILE
+    if report.is_file() and report.stat().st_mtime >= (folder / RUN_FILE).stat().st_mtime:
         return
     try:
         from nlp_transfer.reporting.html.report import write_report  # takes half a second to import

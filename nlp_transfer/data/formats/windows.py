@@ -20,6 +20,7 @@ from nlp_transfer.data.formats.arrow_types import array_of
 from nlp_transfer.data.formats.registry import WINDOW, Window
 from nlp_transfer.errors import ExitCode, UserError
 
+EXCEL = (".xlsx", ".xlsm", ".xls")
 WRITTEN = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -40,8 +41,10 @@ def kind_of(file: Path) -> str:
     """
     kind = WRITTEN.get(file.suffix.lower())
     if kind is None:
+        excel = " Excel opens .csv." if file.suffix.lower() in EXCEL else ""
         raise UserError(
-            ExitCode.CONFIG, f"{file} is not one of the known kinds: {', '.join(WRITTEN)}."
+            ExitCode.CONFIG,
+            f"{file}: no table of this kind is written; expected {', '.join(WRITTEN)}.{excel}",
         )
     return kind
 
