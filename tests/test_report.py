@@ -243,7 +243,7 @@ def test_one_label_of_few_and_of_many(count: int, tmp_path: Path) -> None:
 
 def test_more_labels_than_a_map_can_show_have_their_worst_pairs() -> None:
     counts = np.eye(250, dtype=int) * 9
-    counts[3, 4], counts[7, 200] = 5, 8
+    counts[3, 4], counts[7, 200], counts[8, 9] = 5, 8, 1
     confusions = confusions_of(counts.tolist(), [str(i) for i in range(250)])
     assert confusions.table is confusions.cells is None
     assert [(p["label"], p["answer"], p["rows"]) for p in confusions.worst] == [

@@ -91,7 +91,10 @@ def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, 
     if config.name == EMBEDDED:
         with resources.as_file(resources.files("nlp_transfer.reviews")) as folder:
             return {
-                split: read_files(str(folder / f"{where}.csv"), f"dataset.{split}", ReadOptions())
+                split: [
+                    replace(source, name=f"{EMBEDDED}/{where}.csv")  # not a place of this machine
+                    for source in read_files(str(folder / f"{where}.csv"), f"dataset.{split}")
+                ]
                 for split, where in names.items()
             }
     return {split: [read_named(config, where)] for split, where in names.items()}

@@ -32,7 +32,8 @@ def confusions_of(matrix: list[list[int]], labels: list[str]) -> Confusions:
     off = counts * (1 - np.eye(len(counts), dtype=int))
     order = np.argsort(-off, axis=None, kind="stable")[:WORST]
     pairs = [divmod(int(place), len(labels)) for place in order]
-    worst = [_named(i, j, counts, shares, labels) for i, j in pairs if off[i, j]]
+    fewest = min(max(int(off.max()), 1), 2)  # where some are confused twice, once says little
+    worst = [_named(i, j, counts, shares, labels) for i, j in pairs if off[i, j] >= fewest]
     table = cells = None
     if len(labels) <= IN_A_TABLE:
         table = [

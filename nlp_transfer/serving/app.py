@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from html import escape
+from http import HTTPStatus
 from importlib import resources
 from typing import Annotated, Any, Literal
 
@@ -80,10 +81,19 @@ def make_app(
     if load is not None:
         _add_reload(app, service, bool(access.keys))
     _add_pages(app, name, bool(classifier.engine.paired), bool(access.keys))
+    app.add_exception_handler(HTTPStatus.NOT_FOUND, _say_where)
+    app.add_exception_handler(HTTPStatus.METHOD_NOT_ALLOWED, _say_where)
     if access.origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(access.origins), allow_headers=["*"])
     app.add_middleware(Gate, access=access)
     return app
+
+
+async def _say_where(_: Request, error: Exception) -> Response:
+    """The answer to a wrong path, or to a question by GET."""
+    status = getattr(error, "status_code", HTTPStatus.NOT_FOUND)
+    detail = f"{HTTPStatus(status).phrase}. POST /classify answers; /docs describes every path."
+    return JSONResponse({"detail": detail}, status, getattr(error, "headers", None))
 
 
 def _add_classify(app: FastAPI, service: Service) -> None:

@@ -16,6 +16,7 @@ from nlp_transfer.serving.batcher import Limits, Refused
 DISCARDED = 16 << 20  # bytes of a body that is too large; then the connection is cut
 BODY_SECONDS = 20.0  # a body that comes slower than this is given up
 BLANK = "string_pattern_mismatch"  # pydantic's name for a text without a sign
+EXPECTED = '{"text": "…"} or {"texts": ["…", "…"]}'
 
 
 def _visible(text: str) -> str:
@@ -96,7 +97,11 @@ def parse(content: bytes) -> ClassifyRequest:
         return ClassifyRequest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        blank = first["type"] == BLANK
-        reason = f"{where}: {'expected a text, found none' if blank else first['msg']}"
+        where = ".".join(str(part) for part in first["loc"])
+        words = {
+            BLANK: f"{where}: expected a text, found none",
+            "extra_forbidden": f"{where} is not a key; expected {EXPECTED}.",
+            "json_invalid": f"expected {EXPECTED} as JSON: {first['msg']}",
+        }
+        reason = words.get(first["type"], f"{where or 'body'}: {first['msg']}")
         raise Refused(422, reason[:300]) from error

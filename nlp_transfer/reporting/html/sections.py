@@ -138,7 +138,6 @@ def results(record: RunRecord) -> dict[str, Any]:
         "best": record.best,
         "conclusion": conclusions.results(record),
         "weakest_sentence": weakest,
-        "baseline": conclusions.baseline(record),
         "most_confused": conclusions.most_confused(record),
         "source": figures_source(record.metrics),
         "splits": ordered(record.metrics),
