@@ -16,7 +16,11 @@ from sklearn import metrics as sk
 
 from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.evaluation.evaluator import evaluate_split
-from nlp_transfer.evaluation.intervals.resampling import resampled, resampled_confusion
+from nlp_transfer.evaluation.intervals.resampling import (
+    resampled,
+    resampled_confusion,
+    resampled_means,
+)
 from nlp_transfer.evaluation.metric_set import Metrics, load_metrics
 from nlp_transfer.evaluation.metrics.classification import confusion_matrix
 from nlp_transfer.evaluation.metrics.probabilities import brier_losses, log_losses
@@ -110,6 +114,24 @@ def test_weights_are_documents_drawn_again_and_the_same_every_time() -> None:
     assert np.mean(weights == 1) == pytest.approx(np.exp(-1), abs=0.003)
     again = np.concatenate(list(resampled(300_000, 2)))
     np.testing.assert_array_equal(weights, again)
+
+
+def test_means_of_many_rows_are_drawn_in_blocks_and_distributed_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(1).gamma(0.3, size=3_000)
+    table = np.stack([np.ones(3_000), values, np.arange(3_000) < 1_024], axis=1)
+    whole = resampled_means(table)
+    monkeypatch.setattr("nlp_transfer.evaluation.intervals.resampling.AT_ONCE", 1_000)
+    monkeypatch.setattr("nlp_transfer.evaluation.intervals.resampling.BLOCK", 1_024)
+    blocks = resampled_means(table)
+    assert (blocks[:, 0] == 1).all()  # as many rows as there are, in every draw
+    np.testing.assert_allclose(blocks.mean(axis=0), whole.mean(axis=0), rtol=0.005)
+    # The third column says how many rows of a draw are of the first block: it varies as it should.
+    np.testing.assert_allclose(blocks.std(axis=0), whole.std(axis=0), rtol=0.07, atol=1e-12)
+    weights = np.concatenate(list(resampled(3_000, 200)))
+    assert (weights.sum(axis=1) == 3_000).all()
+    assert weights.var() == pytest.approx(1, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1_macro", "matthews", "log_loss"])
