@@ -122,6 +122,8 @@ def test_two_processes_that_are_killed_go_on_spread_and_one_process_goes_on_whol
         (("training.micro_batch_size=auto",), "name a number"),
         (("strategy.max_minutes=5",), "leave it out"),
         (("features.cache=on",), "leave it out"),
+        (("strategy.adapt=mlm", "strategy=full"), "leave it out"),
+        (("strategy.adapt=contrastive", "strategy=full"), "leave it out"),
     ],
 )
 def test_what_needs_the_whole_model_in_each_process_is_refused(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nlp_transfer.config.choices import (
+    Adapt,
     Cache,
     ClassWeights,
     LongText,
@@ -154,7 +155,9 @@ def impossible_with_fsdp(config: Config) -> Iterator[str]:
     training = config.training
     if training.parallel is not Parallel.fsdp:
         return
+    adapt = config.strategy.adapt
     instead = {
+        f"strategy.adapt={adapt.value}": (adapt is not Adapt.none, "leave it out"),
         "training.compile=true": (training.compile, "leave it out"),
         "training.precision=fp16": (training.precision is Precision.fp16, "use bf16 or fp32"),
         "training.micro_batch_size=auto": (training.micro_batch_size == AUTO, "name a number"),
