@@ -70,10 +70,33 @@ def impossible_places(dataset: DatasetConfig) -> Iterator[str]:
             )
 
 
+def columns_named_twice(dataset: DatasetConfig) -> Iterator[str]:
+    """A column that is to be two things: a model that reads its label learns nothing."""
+    uses = [("text", dataset.text), ("text_pair", dataset.text_pair)]
+    uses += [("label", name) for name in dataset.label_columns]
+    key_of: dict[str, str] = {}
+    for key, name in uses:
+        if name in key_of:
+            yield (
+                f"dataset.{key_of[name]} and dataset.{key} name the same column {name!r}: give "
+                "each a column of its own."
+                if key_of[name] != key
+                else f"dataset.{key} names the column {name!r} twice: name it once."
+            )
+        elif name is not None:
+            key_of[name] = key
+    if dataset.group is not None and key_of.get(dataset.group) == "label":
+        yield (
+            f"dataset.group and dataset.label name the same column {dataset.group!r}: all rows of "
+            "a label would be in one split. Leave out dataset.group."
+        )
+
+
 def impossible_labels(dataset: DatasetConfig) -> Iterator[str]:
     names = dataset.label_columns
     if not names or not all(isinstance(name, str) and name for name in names):
         yield f"dataset.label={dataset.label!r} must be a column, or a list of columns."
+    yield from columns_named_twice(dataset)
     yield from impossible_problem(dataset)
     if isinstance(dataset.label, list) and dataset.delimiter is not None:
         yield "dataset.delimiter is for labels in one cell; dataset.label has several columns."

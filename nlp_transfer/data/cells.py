@@ -51,12 +51,21 @@ def blank_rows(cells: Sequence[Any]) -> list[int]:
 def plain_label(cell: Any) -> Any:
     """A label as Python's own text, number or list of these; None where there is none."""
     if isinstance(cell, Decimal):
-        cell = float(cell)
+        cell = _of_decimal(cell)
     if isinstance(cell, float) and math.isnan(cell):
         return None
     if isinstance(cell, list | tuple):
         return [plain_label(part) for part in cell]
     return None if isinstance(cell, str) and is_blank(cell) else cell
+
+
+def _of_decimal(cell: Decimal) -> int | float | str:
+    """A number that Python prints with the same digits; text where none has them all."""
+    if cell.is_finite() and cell.as_tuple().exponent == 0:
+        return int(cell)  # the integers of a database
+    number = float(cell)
+    same = not cell.is_finite() or Decimal(repr(number)) == cell
+    return number if same else str(cell)
 
 
 def is_label(cell: Any) -> bool:

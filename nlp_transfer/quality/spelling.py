@@ -34,6 +34,7 @@ MISSING = frozenset(
 LOOKALIKES = str.maketrans(
     "аеорсухіјѕАВЕКМНОРСТУХαονΑΒΕΗΙΚΜΝΟΡΤΥΧΖ", "aeopcyxijsABEKMHOPCTYXaovABEHIKMNOPTYXZ"
 )
+MINUS = str.maketrans("\u2212\u2013\u2010\uff0d", "----")
 SEPARATORS = "|;,/+&"  # between labels of one cell
 NUMBERS = re.compile(r"(?=.*\d)[\d\s.,:;/+%$€£()-]+(T[\d:.+-]+Z?)?", re.DOTALL)
 WRITTEN = re.compile(r"b(['\"]).*\1|\{.*\}|<.* object at 0x[0-9a-f]+>", re.DOTALL)
@@ -163,6 +164,9 @@ def _is_misread(text: str) -> bool:
 def _letters(label: str) -> str:
     """What is left of a label without signs, accents and letters of other scripts."""
     label = re.sub(r"(?<=\d)\.0+$", "", html.unescape(label))  # 1.0 as 1, &amp; as &
+    number = integer(label.strip().translate(MINUS).removeprefix("+"))
+    if number is not None:
+        return str(number)  # 007 as 7
     decomposed = unicodedata.normalize("NFKD", label.translate(LOOKALIKES)).casefold()
     letters = "".join(sign for sign in decomposed if sign.isalnum())
     return letters if len(letters) >= LETTERS_ALIKE and not letters.isdigit() else label

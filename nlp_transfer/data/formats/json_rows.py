@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
@@ -44,7 +43,6 @@ def read_json_rows(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[
         first = next(lines, None)
         if first is None:
             return
-        _refuse_doubled_keys(first, name)
         if "\0" in first[1]:
             raise has_nul(name, first[0], options)
         second = next(lines, None) if _is_row(first[1]) else None
@@ -77,12 +75,20 @@ def _row(number: int, line: str, name: str) -> Row:
 def _parsed(text: str, line: int, name: str) -> Any:
     try:
         # NaN is how pandas writes what is missing. An error at the end is on the last line.
-        value = json.loads(text.rstrip(), parse_constant=CONSTANTS.get)
+        value = json.loads(
+            text.rstrip(), parse_constant=CONSTANTS.get, object_pairs_hook=_without_doubled_keys
+        )
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a character is no text
         return value
     except RecursionError as error:
         raise UserError(ExitCode.DATA, f"{name}, line {line}: nested too deeply.") from error
+    except _DoubledKeyError as error:
+        raise UserError(
+            ExitCode.DATA,
+            f"{name}, line {line}: an object has the key {str(error)!r} more than once: give each "
+            "of them a name of its own.",
+        ) from error
     except ValueError as error:
         at = line + error.lineno - 1 if isinstance(error, json.JSONDecodeError) else line
         raise UserError(
@@ -97,22 +103,17 @@ def _notation(text: str) -> str:
     return " JSON has double quotes; this looks like Python's repr." if python else ""
 
 
-def _refuse_doubled_keys(first: tuple[int, str], name: str) -> None:
-    """Stop where an object has a key twice: JSON would keep the last one without a word."""
+class _DoubledKeyError(Exception):
+    """An object has a key twice."""
 
-    def refuse(pairs: list[tuple[str, Any]]) -> Row:
+
+def _without_doubled_keys(pairs: list[tuple[str, Any]]) -> Row:
+    """An object, if it has each key once: JSON would keep the last one without a word."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise UserError(
-                ExitCode.DATA,
-                f"{name}, line {first[0]}: an object has the key {twice!r} more than once: give "
-                "each of them a name of its own.",
-            )
-        return dict(pairs)
-
-    with suppress(ValueError, RecursionError):  # no whole object: that is said elsewhere
-        json.loads(first[1], object_pairs_hook=refuse)
+        raise _DoubledKeyError(next(key for key in keys if keys.count(key) > 1))
+    return row
 
 
 def _document(first: tuple[int, str], rest: Lines, name: str, options: ReadOptions) -> list[Row]:
