@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import is_blank
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus, stratified_part
+from nlp_transfer.data.sources import read_files
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.regression import REGRESSION
@@ -772,3 +773,55 @@ def test_rows_of_a_cut_split_keep_their_place_in_the_file_and_their_id(tmp_path:
             assert origin == {"file": path, "row": row, "id": f"T-{row}"}
     with pytest.raises(UserError, match="dataset.id='nr' is not a column"):
         load_corpus(DatasetConfig(train=path, id="nr"), 1)
+
+
+def test_a_large_table_lies_in_a_file_that_nobody_sees_and_reads_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: Rows = [(f"text {i} of {i % 7}", "good" if i % 3 else "bad") for i in range(9_000)]
+    config = DatasetConfig(train=str(write(tmp_path / "rows.parquet", rows)), limit=5_000)
+    in_memory = load_corpus(config, 0)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("nlp_transfer.data.formats.whole_table.MOST_IN_MEMORY", 1_000)
+    before = pa.total_allocated_bytes()
+    in_a_file = load_corpus(config, 0)
+    held = pa.total_allocated_bytes() - before
+    assert held < sum(len(text) for text, _ in rows) / 10  # of the texts, Arrow holds next to none
+    assert not list((tmp_path / "temporary").iterdir())
+    assert in_a_file.fingerprint == in_memory.fingerprint
+    for split, there in in_memory.splits.items():
+        assert in_a_file.splits[split].to_dict() == there.to_dict()
+
+
+def test_a_large_table_is_read_into_memory_where_no_file_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: Rows = [(f"text {i}", "good" if i % 3 else "bad") for i in range(9_000)]
+    config = DatasetConfig(train=str(write(tmp_path / "rows.parquet", rows)))
+    monkeypatch.setattr("nlp_transfer.data.formats.whole_table.MOST_IN_MEMORY", 1_000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    corpus = load_corpus(config, 0)
+    assert sum(map(len, corpus.splits.values())) == 9_000
+
+
+def test_rows_of_json_have_the_types_that_all_of_them_show_together(tmp_path: Path) -> None:
+    """The first rows alone would say: no fields, integers, nothing."""
+    rows = [{"text": f"text {i}", "label": i % 2, "more": None} for i in range(5_000)]
+    rows += [{"text": "x", "label": 0.5, "more": "y", "last": 1}, {"text": "z", "label": 1}]
+    for name, some in (("floats", rows), ("late", [{**row, "label": 1} for row in rows])):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+        (source,) = read_files(str(file), "dataset.train")
+        assert list(source.cells("label")) == [row["label"] for row in some]
+        assert source.cells("more")[-3:] == [None, "y", None]
+        assert source.cells("last")[-3:] == [None, 1, None]
+
+
+def test_rows_that_were_chosen_from_a_dataset_are_read_in_their_order() -> None:
+    rows = Dataset.from_dict({"text": [f"text {i}" for i in range(30)], "label": ["a", "b"] * 15})
+    chosen = rows.select([*range(29, 3, -2), 2, 4, 6])
+    config = DatasetConfig(name="python:data", train="train", validation="validation")
+    corpus = load_corpus(config, 0, tables={"train": chosen, "validation": rows})
+    assert corpus.splits["train"]["text"][:] == chosen["text"][:]
+    assert answers_of(corpus, "train") == chosen["label"][:]

@@ -419,7 +419,7 @@ def test_a_name_is_found_in_the_other_unicode_form(tmp_path: Path) -> None:
         file.write_text(CSV, encoding="utf-8")
         name = unicodedata.normalize(typed, file.name)  # type: ignore[arg-type]
         (source,) = read_files(f"{tmp_path}/{name}", "dataset.train")
-        assert source.cells("label") == LABELS
+        assert list(source.cells("label")) == LABELS
 
 
 def test_a_file_of_another_name_or_place_is_one_error(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_a_sheet_is_named_behind_a_hash(tmp_path: Path) -> None:
     other = [["text", "label"], ["x", "y"]]
     (tmp_path / "two.xlsx").write_bytes(workbook(("a", other), ("my sheet", SHEET)))
     (source,) = read_files(f"{tmp_path}/two.xlsx#my sheet", "dataset.train")
-    assert source.cells("label") == LABELS
+    assert list(source.cells("label")) == LABELS
     with pytest.raises(UserError, match="'a', 'my sheet'"):
         read_files(f"{tmp_path}/two.xlsx#b", "dataset.train")
 
@@ -323,10 +323,10 @@ def test_the_home_folder_and_urls_with_a_query(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "rows.csv").write_text(CSV, encoding="utf-8")
     (source,) = read_files("~/rows.csv", "dataset.train")
-    assert source.cells("label") == LABELS
+    assert list(source.cells("label")) == LABELS
     (tmp_path / "rows.csv?download=1").write_text(CSV, encoding="utf-8")
     (source,) = read_files(f"file://{tmp_path}/rows.csv?download=1", "dataset.train")
-    assert source.cells("label") == LABELS
+    assert list(source.cells("label")) == LABELS
     assert source.name.endswith("/rows.csv")
 
 

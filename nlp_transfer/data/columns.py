@@ -41,7 +41,9 @@ def each_cell(rows: Any, column: str) -> Iterator[Any]:
         yield from cells[start : start + AT_ONCE]
 
 
-def cells_of(columns: Sequence[str], name: str, read: Callable[[str], Iterable[Any]]) -> list[Any]:
+def cells_of(
+    columns: Sequence[str], name: str, read: Callable[[str], Sequence[Any]]
+) -> Sequence[Any]:
     """The cells of a column or nested field; None in rows that lack the field.
 
     Args:
@@ -53,7 +55,7 @@ def cells_of(columns: Sequence[str], name: str, read: Callable[[str], Iterable[A
     place = find_column(columns, name)
     if place is None:
         raise KeyError(name)
-    cells, path = list(read(place[0])), place[1]
+    cells, path = read(place[0]), place[1]
     for field in path:
         present = any(isinstance(cell, dict) and field in cell for cell in cells)
         if cells and not present:
@@ -66,7 +68,7 @@ def require_columns(
     columns: Sequence[str],
     required: Iterable[tuple[str, str | None]],
     where: str,
-    read: Callable[[str], Iterable[Any]],
+    read: Callable[[str], Sequence[Any]],
 ) -> None:
     """Refuse a table that lacks columns; all that are missing in one message.
 

@@ -7,6 +7,7 @@ names sorted, integers as integers. It travels into `config.id2label` of every c
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,7 @@ from nlp_transfer.data.splits import (
     without_leaks,
 )
 from nlp_transfer.data.splitters import stratified_part
+from nlp_transfer.data.table import filtered
 from nlp_transfer.data.unlabeled import UNLABELED, read_unlabeled
 from nlp_transfer.data.usable_rows import (
     SLICE_PREFIX,
@@ -148,8 +150,9 @@ def load_corpus(
     splits = without_leaks(splits, config.on_leak, notes)
     notes += labels_without_train(splits, names, problem)
     if config.limit is not None and config.limit < len(splits["train"]):
-        part = stratified_part(strata_of(splits["train"], problem), config.limit, seed)
-        splits["train"] = splits["train"].select(part)
+        train = splits["train"]
+        part = stratified_part(strata_of(train, problem), config.limit, seed)
+        splits["train"] = filtered(train, np.isin(np.arange(len(train)), part))
         notes.append(f"train is limited to {config.limit} rows, stratified by label")
     folds = folds_of_train(splits, problem, config, seed, count, notes) if count else None
     unlabeled = read_unlabeled(config, splits, notes, tables)
@@ -201,6 +204,11 @@ def _parse(
         for split, parts in sources.items()
     }
     for split, parts in tables.items():
+        notes += [
+            f"dataset.{split} names {name} {times} times: its rows count as often"
+            for name, times in Counter(source.name for source in sources[split]).items()
+            if times > 1
+        ]
         if not any(table.labels for table in parts):
             raise UserError(ExitCode.DATA, f"No row of the {split} split is left.")
     tables = without_unlabelled(tables, notes)

@@ -14,6 +14,7 @@ from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.formats.arrow_types import plain_types
 from nlp_transfer.data.sources import IN_MEMORY, SPLITS, Source
+from nlp_transfer.data.table import dataset_of_arrow
 from nlp_transfer.errors import ExitCode, UserError
 
 Tables = Mapping[str, Any]  # a table of each split, and of texts without labels
@@ -115,7 +116,7 @@ def dataset_of(table: Any, name: str, wanted: Collection[str]) -> Dataset:
     if isinstance(table, pd.DataFrame):
         return _from_columns({column: table[column] for column in table.columns}, name, wanted)
     if isinstance(table, pa.Table) or hasattr(table, "__arrow_c_stream__"):
-        return Dataset(_plain(pa.table(table)))
+        return dataset_of_arrow(_plain(pa.table(table)))
     if isinstance(table, Mapping):
         return _from_columns(table, name, wanted)
     rows = table if isinstance(table, Iterable) and not isinstance(table, str | bytes) else None
@@ -148,7 +149,7 @@ def _from_columns(columns: Mapping[Any, Any], name: str, wanted: Collection[str]
     lengths = {column: len(array) for column, array in arrays.items()}
     if len({*lengths.values()}) > 1:
         raise _refuse(f"The columns of {name} have different lengths: {lengths}.")
-    return Dataset(_plain(pa.table(arrays)))
+    return dataset_of_arrow(_plain(pa.table(arrays)))
 
 
 def _plain(table: pa.Table) -> pa.Table:

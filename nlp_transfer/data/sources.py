@@ -20,15 +20,14 @@ from datasets import Dataset, DatasetDict, load_dataset
 
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.columns import cells_of
-from nlp_transfer.data.formats.read import lines_of, open_table
+from nlp_transfer.data.formats.read import lines_of
 from nlp_transfer.data.formats.registry import (
     ReadOptions,
-    Window,
     is_table_name,
     require_reader,
-    unique_names,
 )
-from nlp_transfer.data.table import no_lines
+from nlp_transfer.data.formats.whole_table import whole_table
+from nlp_transfer.data.table import column_of, dataset_of_arrow, no_lines
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.network import unread, use_cache_if_unreachable
 
@@ -53,9 +52,9 @@ class Source:
     notes: tuple[str, ...] = ()
     """What was decided while reading."""
 
-    def cells(self, column: str) -> list[Any]:
+    def cells(self, column: str) -> Sequence[Any]:
         """The cells of a column or nested field."""
-        return cells_of(self.table.column_names, column, lambda name: self.table[name][:])
+        return cells_of(self.table.column_names, column, lambda name: column_of(self.table, name))
 
 
 def read_splits(config: DatasetConfig, slices: Sequence[str] = ()) -> dict[str, list[Source]]:
@@ -258,60 +257,9 @@ def _read_file(path: Path, options: ReadOptions, name: str) -> Source:
             raise UserError(ExitCode.DATA, f"{path} is an empty file: expected labelled texts.")
         if not is_table_name(path.name):
             require_reader(str(path))
-        with open_table(path, options) as (windows, _):
-            table = Dataset(_one_table(list(windows), path, options))
+        table = dataset_of_arrow(whole_table(path, options))
     except (pa.ArrowException, OSError) as error:
         raise UserError(ExitCode.DATA, f"{path} cannot be read: {error}.") from error
     return Source(
         name, table, partial(lines_of, path, options=options), tuple(dict.fromkeys(notes))
-    )
-
-
-def _one_table(windows: list[Window], path: Path, options: ReadOptions) -> pa.Table:
-    """All rows; of JSON every column with one type, which they must fit."""
-    if all(isinstance(window, pa.Table) for window in windows):
-        return pa.concat_tables(windows) if windows else pa.table({})
-    rows = [row for window in windows for row in window]
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {}
-    for name in names:
-        cells = [row.get(name) for row in rows]
-        try:
-            columns[name] = pa.array(cells)
-        except (pa.ArrowException, OverflowError) as error:
-            if options.columns and not any(_root(c, name) for c in options.columns):
-                continue  # nobody asks for it
-            raise _not_one_type(cells, name, path, options, error) from error
-    return pa.table(columns).rename_columns(unique_names(list(columns)))
-
-
-def _root(name: str, column: str) -> bool:
-    """Whether a column, or a field inside it, may be meant."""
-    return name.strip() == column.strip() or name.startswith(f"{column}.")
-
-
-def _not_one_type(
-    cells: list[Any], name: str, path: Path, options: ReadOptions, error: Exception
-) -> UserError:
-    """The error for a column of cells of several types, with the first two that differ."""
-    kinds = [type(cell).__name__ for cell in cells]
-    first = next(i for i, cell in enumerate(cells) if cell is not None)
-    numbers = {"int", "float"}
-    other = next(
-        (
-            i
-            for i, kind in enumerate(kinds)
-            if kind not in ("NoneType", kinds[first]) and not {kind, kinds[first]} <= numbers
-        ),
-        None,
-    )
-    if other is None:  # lists of different things, or numbers too large
-        message = f"{path}: the cells of {name!r} do not fit into one column: {error}."
-        return UserError(ExitCode.DATA, message)
-    lines = lines_of(path, [first + 1, other + 1], options)
-    places = [f"line {lines[i + 1]}" if i + 1 in lines else f"row {i + 1}" for i in (other, first)]
-    return UserError(
-        ExitCode.DATA,
-        f"{path}, {places[0]}: {name!r} holds {cells[other]!r}, where {places[1]} holds "
-        f"{cells[first]!r}. Write all as texts, or all as numbers.",
     )

@@ -15,6 +15,7 @@ from nlp_transfer.data.columns import each_cell
 from nlp_transfer.data.faults import SHOWN
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.splitters import Rows, cut_off, fold_of
+from nlp_transfer.data.table import filtered
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
 
@@ -64,7 +65,7 @@ def cut_missing_splits(
                 )
             cut = cut_off(rows, share, size, config.cut, split, seed)
         remaining -= fraction
-        splits["train"], splits[split] = (train.select(np.flatnonzero(x)) for x in (~cut, cut))
+        splits["train"], splits[split] = (filtered(train, rows) for rows in (~cut, cut))
         notes.append(f"{cut.sum()} rows of train, {_how(config)}, are the {split} split")
     return splits
 
@@ -154,7 +155,7 @@ def without_leaks(
             ExitCode.DATA, f"{message}: dataset.on_leak=drop leaves nothing to train on."
         )
     notes.append(f"{message}; they are left out of train (dataset.on_leak=drop)")
-    return {**splits, "train": train.select(np.flatnonzero(~leaks))}
+    return {**splits, "train": filtered(train, ~leaks)}
 
 
 def labels_without_train(

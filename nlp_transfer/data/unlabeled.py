@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
 from nlp_transfer.config.sections.dataset import DatasetConfig
@@ -12,6 +13,7 @@ from nlp_transfer.data.formats.registry import ReadOptions, is_table_name
 from nlp_transfer.data.memory import Tables, source_of
 from nlp_transfer.data.near_duplicates import are_alike, keys_of, near_pairs
 from nlp_transfer.data.sources import IN_MEMORY, Source, read_files, read_named
+from nlp_transfer.data.table import dataset_of_arrow, filtered
 from nlp_transfer.data.usable_rows import read_texts
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -40,7 +42,7 @@ def read_unlabeled(
     columns = (
         {"text": firsts} if config.text_pair is None else {"text": firsts, "text_pair": seconds}
     )
-    rows = Dataset.from_dict(columns)
+    rows = dataset_of_arrow(pa.table(columns))
     kept = _new_rows(keys_of(rows), [key for split in splits.values() for key in keys_of(split)])
     notes.append(
         f"unlabeled: {len(kept):,} of {len(rows):,} texts, none of them a near duplicate of a row "
@@ -52,7 +54,7 @@ def read_unlabeled(
             f"dataset.unlabeled={config.unlabeled!r} has {len(rows):,} texts, and each is nearly "
             "the same as one with a label: expected other texts. Leave it out.",
         )
-    return rows.select(kept)
+    return filtered(rows, np.isin(np.arange(len(rows)), kept))
 
 
 def _sources(config: DatasetConfig, tables: Tables | None) -> list[Source]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyarrow.compute as pc
 from datasets import ClassLabel
 
 from nlp_transfer.config.choices import OnUnusable
+from nlp_transfer.config.dataset_validation import columns_named_twice
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import (
     blank_rows,
@@ -21,7 +23,7 @@ from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.faults import Faults, fault_of
 from nlp_transfer.data.labels.reading import read_labels
 from nlp_transfer.data.sources import Source
-from nlp_transfer.data.table import Table
+from nlp_transfer.data.table import ArrowCells, Table
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems.base import UNLABELLED, integer
 from nlp_transfer.problems.single_label import SINGLE_LABEL
@@ -45,6 +47,8 @@ def read_table(  # noqa: PLR0913
     Raises:
         UserError: where columns are missing.
     """
+    for wrong in columns_named_twice(config):
+        raise UserError(ExitCode.CONFIG, wrong)
     if not len(source.table):
         raise UserError(ExitCode.DATA, f"The {split} split ({source.name}) has no rows.")
     required = [("dataset.text", config.text), ("dataset.text_pair", config.text_pair)]
@@ -58,17 +62,29 @@ def read_table(  # noqa: PLR0913
     labels, order = read_labels(source, config)
     if config.delimiter is not None:
         labels = _with_empty_cells(labels, source, config, notes)
-    extra: dict[str, list[Any]] = {f"{SLICE_PREFIX}{c}": _as_texts(source, c) for c in slices}
-    extra |= {"source": [source.name] * rows, "row": list(range(1, rows + 1))}
+    extra: dict[str, ArrowCells] = {f"{SLICE_PREFIX}{c}": _as_texts(source, c) for c in slices}
+    extra |= {"source": ArrowCells.repeated(source.name, rows), "row": ArrowCells.numbered(rows)}
     if config.group is not None:
         extra["group"] = _as_texts(source, config.group)
     if config.id is not None:
         extra["id"] = _as_texts(source, config.id)
+        _note_repeated(extra["id"], f"dataset.id={config.id!r} of {source.name}", notes)
     pairs = None if config.text_pair is None else source.cells(config.text_pair)
     name = f"{source.name} ({split})"
     texts = source.cells(config.text)
-    table = Table(name, texts, pairs, labels, order, extra, rows, source.lines)
+    table = Table(name, texts, pairs, labels, order, {**extra}, rows, source.lines)
     return _usable(table, config, faults, notes)
+
+
+def _note_repeated(ids: ArrowCells, what: str, notes: list[str]) -> None:
+    """Say that some identifiers are not, so that a person does not look up the wrong row."""
+    values, counts = pc.value_counts(ids.column).flatten()
+    repeated = pc.filter(values, pc.greater(counts, 1))
+    if len(repeated):
+        notes.append(
+            f"{what} names no single row: {len(repeated):,} values stand in several rows, such as "
+            f"{repeated[0].as_py()!r}; the row numbers beside them tell these apart"
+        )
 
 
 def _with_empty_cells(
@@ -135,7 +151,7 @@ def read_texts(
             required = (("--text", text), ("--text-pair", text_pair))
             require_columns(source.table.column_names, required, source.name, source.cells)
             rows = len(source.table)
-            extra: dict[str, list[Any]] = {"row": list(range(1, rows + 1))}
+            extra: dict[str, Sequence[Any]] = {"row": ArrowCells.numbered(rows)}
             seconds = None if text_pair is None else source.cells(text_pair)
             first = source.cells(text)
             table = Table(source.name, first, seconds, [], None, extra, rows, source.lines)
@@ -195,12 +211,13 @@ def _without_rows(  # noqa: PLR0913
     return table.without(rows)
 
 
-def _as_texts(source: Source, column: str) -> list[str]:
+def _as_texts(source: Source, column: str) -> ArrowCells:
     """The cells of a column to slice by; a `ClassLabel`'s by name."""
     feature = source.table.features.get(column)
     if isinstance(feature, ClassLabel):
-        return ["" if c in (None, -1) else feature.names[c] for c in source.table[column][:]]
-    return ["" if cell is None else str(cell) for cell in source.cells(column)]
+        names, ids = feature.names, source.table[column][:]
+        return ArrowCells.of_texts("" if i in (None, -1) else names[i] for i in ids)
+    return ArrowCells.of_texts("" if c is None else str(c) for c in source.cells(column))
 
 
 def without_unlabelled(tables: dict[str, list[Table]], notes: list[str]) -> dict[str, list[Table]]:

@@ -54,7 +54,7 @@ def texts_at(corpus: Corpus, split: str, rows: np.ndarray) -> list[str]:
     texts = texts_of(corpus.splits[split].select(rows))
     if isinstance(texts, Pairs):
         return [f"{a} | {b}" for a, b in zip(texts.first, texts.second, strict=True)]
-    return texts
+    return list(texts)
 
 
 def count_of_texts(count: int) -> str:

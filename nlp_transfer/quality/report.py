@@ -16,7 +16,7 @@ from nlp_transfer.models.loading import load_tokenizer
 from nlp_transfer.quality.checks import EMPTY, Tokens, count_tokens, find_all, label_rows
 from nlp_transfer.quality.findings import Level
 from nlp_transfer.runs.folder import RunFolder
-from nlp_transfer.tokenization.encoding import input_length, texts_of
+from nlp_transfer.tokenization.encoding import input_length, stored_texts
 from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import logger
@@ -31,7 +31,7 @@ def make(
 ) -> dict[str, Any]:
     """The data report, as `data_report.json` has it."""
     tokens = {
-        split: count_tokens(texts_of(rows), tokenizer) for split, rows in corpus.splits.items()
+        split: count_tokens(stored_texts(rows), tokenizer) for split, rows in corpus.splits.items()
     }
     length = input_length(max_tokens, config)
     findings = find_all(corpus, tokens, max_tokens, config)

@@ -14,6 +14,7 @@ from datasets import Dataset
 from nlp_transfer.config.choices import LongText
 from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.data.table import column_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tokenization.encoded import Collator, Encoded, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import PAIRS, Inputs, Pairs, Texts
@@ -61,10 +62,10 @@ def encode(
 
     splits, unlabeled = {}, None
     for name, rows in corpus.splits.items():
-        inputs, cut = inputs_of(texts_of(rows), name)
+        inputs, cut = inputs_of(stored_texts(rows), name)
         splits[name] = EncodedSplit(inputs, corpus.references(name), cut)
     if corpus.unlabeled is not None:
-        inputs, cut = inputs_of(texts_of(corpus.unlabeled), "unlabeled")
+        inputs, cut = inputs_of(stored_texts(corpus.unlabeled), "unlabeled")
         unlabeled = EncodedSplit(inputs, np.zeros(len(corpus.unlabeled)), cut)
     for name, split in splits.items():
         if split.inputs.windows is not None:
@@ -91,9 +92,15 @@ def _refuse_endings(texts: Texts, ending: str, split: str) -> None:
 
 
 def texts_of(rows: Dataset) -> Texts:
-    """The texts of a split, or its pairs."""
+    """The texts of a split, or its pairs, as lists: they can be read in any order."""
     first = rows["text"][:]  # a hundred times as fast as list() of it
     return Pairs(first, rows["text_pair"][:]) if "text_pair" in rows.column_names else first
+
+
+def stored_texts(rows: Dataset) -> Texts:
+    """The same as they are stored, to be read once from the first to the last."""
+    first = column_of(rows, "text")
+    return Pairs(first, column_of(rows, "text_pair")) if "text_pair" in rows.column_names else first
 
 
 def select_texts(texts: Texts, rows: np.ndarray | list[int]) -> Texts:
@@ -156,7 +163,8 @@ def encode_texts(
                 columns.setdefault(name, []).append(flat)
     if not whole:
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes), dtype=np.int64)])
-        return Inputs({name: np.concatenate(parts) for name, parts in columns.items()}, offsets)
+        # One column after another, so that only one of them is in memory twice.
+        return Inputs({n: np.concatenate(columns.pop(n)) for n in list(columns)}, offsets)
     around = special_tokens(lambda text, added: tokenizer(text, add_special_tokens=added).input_ids)
     return cut_into_parts(columns, length, around, long_text)
 

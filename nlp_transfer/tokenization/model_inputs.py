@@ -24,8 +24,8 @@ FEW_TOKENS = 256
 class Pairs:
     """Texts that are answered for two by two."""
 
-    first: list[str]
-    second: list[str]
+    first: Sequence[str]
+    second: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.first)
@@ -35,16 +35,16 @@ class Pairs:
         return {"text": self.first[row], "text_pair": self.second[row]}
 
 
-Texts = list[str] | Pairs
+Texts = Sequence[str] | Pairs
 
 
 def join_texts(texts: Texts, others: Texts) -> Texts:
     """Both, single texts or pairs."""
     if isinstance(texts, Pairs):
         assert isinstance(others, Pairs)
-        return Pairs(texts.first + others.first, texts.second + others.second)
+        return Pairs([*texts.first, *others.first], [*texts.second, *others.second])
     assert not isinstance(others, Pairs)
-    return texts + others
+    return [*texts, *others]
 
 
 @dataclass(frozen=True)

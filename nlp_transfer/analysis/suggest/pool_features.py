@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,7 +84,7 @@ def pool_features(  # noqa: PLR0913
 
 
 def answers_and_features(
-    engine: TorchEngine, texts: list[str], pairs: list[str] | None
+    engine: TorchEngine, texts: Sequence[str], pairs: Sequence[str] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits [texts, labels] and the mean of the last hidden states [texts, width], float32.
 

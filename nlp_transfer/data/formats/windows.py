@@ -59,9 +59,9 @@ def columns_of(window: Window) -> list[str]:
 def column(window: Window, name: str) -> list[Any]:
     """The values of one column or nested field; None where a row has none."""
     if isinstance(window, pa.Table):
-        return cells_of(window.column_names, name, lambda c: raw_column(window, c))
+        return list(cells_of(window.column_names, name, lambda c: raw_column(window, c)))
     try:
-        return cells_of(columns_of(window), name, lambda c: raw_column(window, c))
+        return list(cells_of(columns_of(window), name, lambda c: raw_column(window, c)))
     except KeyError:
         return [None] * len(window)
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset
 
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import label_key
 from nlp_transfer.data.faults import Faults
-from nlp_transfer.data.table import Table
+from nlp_transfer.data.table import Table, dataset_of_arrow, joined_cells
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.base import integer, some_of
@@ -97,16 +98,17 @@ def with_label_ids(
 ) -> Dataset:
     """Labels are compared as text: a file may hold 1 where another holds "1"."""
     position = {label: i for i, label in enumerate(names)}
-    columns: dict[str, list[Any]] = {"text": [], "text_pair": [], "label": []}
+    columns: dict[str, list[Sequence[Any]]] = {"text": [], "text_pair": [], "label": []}
     columns |= {name: [] for name in parts[0].extra}
     for table in parts:
         encoded = problem.encode(table.labels, position)
         unknown = [table.labels[row] for row in encoded.wrong]
         faults.take_out(encoded.wrong, encoded.fault, table, _meant(unknown, position))
         table = replace(table, labels=encoded.labels).without(encoded.wrong)
-        columns["text"] += table.texts
-        columns["text_pair"] += table.pairs or []
-        columns["label"] += table.labels
+        columns["text"].append(table.texts)
+        columns["text_pair"].append(table.pairs or [])
+        columns["label"].append(table.labels)
         for name, cells in table.extra.items():
-            columns[name] += cells
-    return Dataset.from_dict({name: cells for name, cells in columns.items() if cells})
+            columns[name].append(cells)
+    joined = {name: joined_cells(cells) for name, cells in columns.items()}
+    return dataset_of_arrow(pa.table({name: cells for name, cells in joined.items() if len(cells)}))

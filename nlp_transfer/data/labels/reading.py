@@ -52,8 +52,8 @@ def read_labels(source: Source, config: DatasetConfig) -> tuple[list[Any], tuple
             )
         cells = [None if cell is None else _parts(str(cell), config.delimiter) for cell in cells]
     same: dict[str, str] = {}  # one object for all rows of a label
-    cells = [plain_label(cell) for cell in cells]
-    return [same.setdefault(x, x) if isinstance(x, str) else x for x in cells], None
+    plain = (plain_label(cell) for cell in cells)
+    return [same.setdefault(x, x) if isinstance(x, str) else x for x in plain], None
 
 
 def problem_of(train: list[Table], config: DatasetConfig) -> Problem:

@@ -32,6 +32,6 @@ def one_of_each(column: Texts, labels: Sequence[str]) -> list[tuple[str, str]]:
     if isinstance(column, Pairs):
         texts = [" / ".join(both) for both in zip(column.first, column.second, strict=True)]
     else:
-        texts = column
+        texts = list(column)
     first = {label: text for text, label in zip(reversed(texts), reversed(labels), strict=True)}
     return [(text, label) for label, text in sorted(first.items())][:MOST]

@@ -71,12 +71,12 @@ class AugmentedTexts:
             texts = self._changed(texts, draws)
         return encode_texts(texts, self.pretrained.tokenizer, self.length, self.long_text)
 
-    def _changed(self, texts: list[str], draws: Sequence[Draw], side: int = 0) -> list[str]:
+    def _changed(self, texts: Sequence[str], draws: Sequence[Draw], side: int = 0) -> list[str]:
         changed = []
         for text, draw in zip(texts, draws, strict=True):
             generator = np.random.default_rng([self.seed, draw.epoch, draw.place, side])
             if self.mates and generator.random() < self.augment.mix:
-                assert isinstance(self.texts, list), "pairs are not mixed"
+                assert not isinstance(self.texts, Pairs), "pairs are not mixed"
                 text = mix(text, self.texts[generator.choice(self.mates[draw.row])], generator)
             changed.append(change_words(text, self.augment, generator))
         return changed
