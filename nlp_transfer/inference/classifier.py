@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from nlp_transfer.data.cells import is_blank, kind_of_cell
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.download import local_folder
 from nlp_transfer.inference.engines import ENGINES, Engine
-from nlp_transfer.inference.explanation import Explanation, explain
 from nlp_transfer.problems.decoder import Prediction
 from nlp_transfer.utils.files import runs_nearby
+
+if TYPE_CHECKING:
+    from nlp_transfer.inference.explanation import Explanation
 
 # Tokenized at a time: of so many, in long documents, tokens and tokenizer take 160 MB.
 CHARACTERS = 4_000_000
@@ -156,6 +158,8 @@ class Classifier:
         >>> explanation.of("positive")  # doctest: +SKIP
         [('What', 0.31), ('a', 0.02), ('find', 2.4), ('!', 0.15)]
         """
+        from nlp_transfer.inference.explanation import explain
+
         second = None if text_pairs is None else texts_of_column(text_pairs)
         return explain(self, texts_of_column(texts), second, labels, method)
 

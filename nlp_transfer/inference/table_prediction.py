@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from nlp_transfer.data.cells import is_blank, kind_of_cell
 from nlp_transfer.data.formats.read import open_table, read_windows
@@ -180,6 +179,8 @@ def _opened(request: PredictionRequest) -> Iterator[tuple[Iterator[Window], Bina
 @contextmanager
 def _progress(source: BinaryIO, request: PredictionRequest, worker: Worker) -> Iterator[Any]:
     """A bar of what was read of the source, on a terminal only."""
+    from tqdm import tqdm
+
     size = None if request.source is None else request.source.stat().st_size
     visible = sys.stderr.isatty() and worker.rank == 0
     with tqdm(total=size, unit="B", unit_scale=True, disable=not visible, file=sys.stderr) as bar:

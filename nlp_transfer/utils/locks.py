@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 
 class Locked(Exception):
     """Another process holds the lock."""
@@ -20,6 +18,8 @@ def locked(file: Path, wait: bool) -> Iterator[None]:
     Args:
         wait: for whoever holds it; else `Locked` is raised.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(file, thread_local=False)
     try:
         lock.acquire(blocking=wait)

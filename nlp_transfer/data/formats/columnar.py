@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nlp_transfer.data.formats.arrow_types import plain_types
 from nlp_transfer.data.formats.orc import stream_of
@@ -28,6 +27,8 @@ SHOWN = 10  # categories in a note
 @register_reader("parquet", ".parquet")
 def read_parquet(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
     """Row groups in windows."""
+    import pyarrow.parquet as pq  # with the file systems of clouds: 0.05 s
+
     del name
     table = pq.ParquetFile(_seekable(file), pre_buffer=False)
     schema = table.schema_arrow

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nlp_transfer.data.columns import cells_of
 from nlp_transfer.data.formats.arrow_types import array_of
@@ -126,6 +125,8 @@ class WindowWriter:
         """One window: Parquet whole, else its rows alone."""
         match self.kind:
             case "parquet":
+                import pyarrow.parquet as pq
+
                 pq.write_table(window, file)
             case "jsonl":
                 rows = window.to_pylist() if isinstance(window, pa.Table) else window
@@ -137,6 +138,8 @@ class WindowWriter:
     def join(self, parts: Iterable[Path], file: BinaryIO) -> None:
         """The parts as one table; only one of them is in memory at a time."""
         if self.kind == "parquet":
+            import pyarrow.parquet as pq
+
             with pq.ParquetWriter(file, self.schema) as writer:
                 for part in parts:
                     writer.write_table(pq.read_table(part))
