@@ -32,7 +32,7 @@ from odd_tables import (
 )
 
 from nlp_transfer.config.choices import OnUnusable
-from nlp_transfer.config.schema import DatasetConfig
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus
 from nlp_transfer.errors import UserError
 from nlp_transfer.quality.spelling import spelling
@@ -341,7 +341,7 @@ def test_an_odd_frame_is_read_or_refused(name: str) -> None:
         assert answers_of(read(), "train") == outcome
 
 
-@pytest.mark.parametrize(("label", "other"), [("007", "7"), ("+1", "1"), ("\u22121", "-1")])
+@pytest.mark.parametrize(("label", "other"), [("+1", "1"), ("\u22121", "-1")])
 def test_one_number_in_two_forms_is_named(label: str, other: str) -> None:
     (finding,) = spelling({label: 20, other: 20, "5": 20})
     assert f"{label!r} (20 rows)" in finding.sentence

@@ -109,7 +109,9 @@ class MultiLabel(Problem):
         return "the same labels; there is nothing to learn" if alike else None
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+        logits = logits.astype(np.float64)
+        smaller = np.exp(-np.abs(logits))  # it cannot overflow
+        return np.where(logits < 0, smaller, 1) / (1 + smaller)
 
     def log_losses(self, references: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Mean over the labels of each row."""

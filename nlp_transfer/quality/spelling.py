@@ -164,9 +164,9 @@ def _is_misread(text: str) -> bool:
 def _letters(label: str) -> str:
     """What is left of a label without signs, accents and letters of other scripts."""
     label = re.sub(r"(?<=\d)\.0+$", "", html.unescape(label))  # 1.0 as 1, &amp; as &
-    number = integer(label.strip().translate(MINUS).removeprefix("+"))
-    if number is not None:
-        return str(number)  # 007 as 7
+    number = label.strip().translate(MINUS).removeprefix("+")
+    if integer(number) is not None:
+        return number  # +1 as 1; 01 is not, it may be a code
     decomposed = unicodedata.normalize("NFKD", label.translate(LOOKALIKES)).casefold()
     letters = "".join(sign for sign in decomposed if sign.isalnum())
     return letters if len(letters) >= LETTERS_ALIKE and not letters.isdigit() else label
