@@ -1,4 +1,4 @@
-"""Where rows are few none is held_out: folds decide and give the figures, all rows are learned."""
+"""Where rows are few none is held out: folds decide and give the figures, all rows are learned."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from conftest import make_rows, write_csv
 from scipy.special import log_softmax, softmax
 
 from nlp_transfer import Classifier, compose, run
+from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.data.labels.descriptions import label_texts
 from nlp_transfer.data.splits import FoldRule, number_of_folds
 from nlp_transfer.errors import UserError
 from nlp_transfer.evaluation.paired_difference import PairedDifference
+from nlp_transfer.models.strategies.auto_strategy import candidates
 from nlp_transfer.problems.ordinal import ORDINAL
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.problems.soft import SOFT
@@ -37,7 +39,7 @@ def few(typed: Typed, tmp_path: Path) -> Callable[..., list[str]]:
     return words
 
 
-def test_nothing_is_withheld_and_the_figures_are_out_of_fold(few: Callable[..., list[str]]) -> None:
+def test_nothing_is_held_out_and_the_figures_are_out_of_fold(few: Callable[..., list[str]]) -> None:
     result = run(compose(*few("strategy=feature_extraction", "run_dir=run")))
     assert set(result.metrics) == {"cross_validation"}
     assert result.metrics["cross_validation"]["rows"] == 24
@@ -212,6 +214,33 @@ def test_every_kind_of_label_is_measured_out_of_fold(
         logits, references = arrays["logits"], arrays["references"]
     assert len(logits) == 24
     assert result.best == pytest.approx(figure(logits, references), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "expected"),
+    [
+        ("single_label", 24, ["contrastive"]),
+        ("single_label", 120, ["feature_extraction", "contrastive"]),
+        ("multi_label", 24, ["contrastive"]),
+        ("multi_label", 120, ["feature_extraction", "contrastive"]),
+        ("regression", 24, ["feature_extraction"]),
+        ("regression", 120, ["feature_extraction", "probe_then_full"]),
+        ("ordinal", 24, ["contrastive"]),
+    ],
+)
+def test_auto_takes_what_was_best_for_this_kind_of_label(
+    kind: str, rows: int, expected: list[str], typed: Typed, tmp_path: Path
+) -> None:
+    (even, odd), _, _ = KINDS[kind]
+    labels = [odd if label == "positive" else even for _, label in make_rows(rows)]
+    texts = [text for text, _ in make_rows(rows)]
+    file = write_csv(tmp_path / "few.csv", list(zip(texts, map(str, labels), strict=True)))
+    words = [w for w in typed() if not w.startswith(("dataset.", "evaluation.folds", "strategy"))]
+    words += [f"dataset.train={file}", f"dataset.problem={kind}"]
+    words += ["dataset.delimiter='|'"] if kind == "multi_label" else []
+    config = compose(*words)
+    recipes = candidates(config, load_run_corpus(config), "bert")
+    assert [recipe.strategy.name for recipe in recipes] == expected
 
 
 def test_the_errors_of_ordered_classes_are_the_steps_of_the_median() -> None:

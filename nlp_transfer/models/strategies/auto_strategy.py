@@ -47,15 +47,17 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
         strategy = named_strategy(config.strategy, name)
         return Recipe(strategy, names, expected, FEW_ROWS, self_trains)
 
+    # Scores and distributions over labels were not measured.
+    named_classes = corpus.has_classes or corpus.problem.several
     pairs = "text_pair" in corpus.splits["train"].column_names
     if corpus.folds is None:
-        few_each = not pairs and corpus.has_classes and rows / len(corpus.labels) < SOLVED_UP_TO
+        few_each = not pairs and named_classes and rows / len(corpus.labels) < SOLVED_UP_TO
         name, reason = ("probe_then_full", FEW_EACH) if few_each else ("full", MANY_ROWS)
         strategy = named_strategy(config.strategy, name)
         return [Recipe(strategy, reason=reason, self_training=self_trains)]
     solved = recipe("feature_extraction")
     pairs = pairs and model_type in PARTS and config.checkpoint.pooling is not Pooling.first
-    if not pairs and not corpus.has_classes:
+    if not pairs and not named_classes:
         return [solved] if rows < FEWEST_HELD_OUT else [solved, recipe("probe_then_full")]
     expected = recipe("pair_similarity" if pairs else "contrastive", expected=True)
     ladder = [expected] if rows < FEWEST_HELD_OUT else [solved, expected]
