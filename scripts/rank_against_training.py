@@ -1,18 +1,18 @@
 """Which score of `nlp-transfer rank` orders checkpoints as training does?
 
-    python scripts/rank_against_training.py OUT.jsonl TRAIN TEST [TRAIN TEST …]
+    python scripts/rank_against_training.py [--rows N] [--test-rows N] OUT.jsonl TRAIN TEST …
 
 For each pair of tables (columns text and label; text_b, where rows are pairs): the embedded
 checkpoint, its lowest one to five layers, and the same architecture with random weights are ranked
-on 300 rows of train, then each is trained on these rows (`probe_then_full`, 3 epochs, seed 42) and
-answers the first 600 rows of test. Prints Kendall's tau between each score and the accuracy on
+on some rows of train, then each is trained on these rows (`probe_then_full`, 3 epochs, seed 42) and
+answers the first rows of test. Prints Kendall's tau between each score and the accuracy on
 test, and the seconds of both. Continues where it stopped.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,7 +26,6 @@ from nlp_transfer import compose, run
 from nlp_transfer.analysis.rank.rank import rank
 from nlp_transfer.models.checkpoints.source import EMBEDDED, locate
 
-ROWS, TEST_ROWS = 300, 600
 SCORES = ("cross_validated", "logme", "h_score", "neighbours")
 
 
@@ -48,12 +47,14 @@ def make_candidates(folder: Path) -> list[str]:
     return names
 
 
-def measure(train: Path, test: Path, out: Path, folder: Path, done: dict) -> None:
+def measure(train: Path, test: Path, arguments: argparse.Namespace, folder: Path) -> None:
     """One line for the ranking, and one for each candidate that is trained."""
-    rows = pd.read_parquet(test).head(TEST_ROWS)
+    out, done = arguments.out, read(arguments.out)
+    rows = pd.read_parquet(test).head(arguments.test_rows)
     rows.to_parquet(folder / "test.parquet")
     common = [
-        "+task=classify", f"dataset.train={train}", f"dataset.limit={ROWS}", "training.threads=1",
+        "+task=classify", f"dataset.train={train}", f"dataset.limit={arguments.rows}",
+        "training.threads=1",
         f"features.folder={folder}/features", f"tokenization.folder={folder}/tokens",
     ]  # fmt: skip
     if "text_b" in rows.columns:
@@ -118,11 +119,17 @@ def show(entries: dict) -> None:
 
 
 def main() -> None:
-    out, tables = Path(sys.argv[1]), [Path(word).resolve() for word in sys.argv[2:]]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("tables", type=Path, nargs="+")
+    parser.add_argument("--rows", type=int, default=300)
+    parser.add_argument("--test-rows", type=int, default=600)
+    arguments = parser.parse_args()
+    tables = [table.resolve() for table in arguments.tables]
     with tempfile.TemporaryDirectory() as folder:
         for train, test in zip(tables[::2], tables[1::2], strict=True):
-            measure(train, test, out, Path(folder), read(out))
-    show(read(out))
+            measure(train, test, arguments, Path(folder))
+    show(read(arguments.out))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,13 @@ SPECIAL = {
 }
 # Tiny models gain nothing from a second thread, and lose a lot where both cores are busy.
 # float32, so that the figures do not depend on whether the CPU has AMX.
-QUIETLY = ("training.cpu=true", "training.threads=1", "training.precision=fp32")
+# The process that verifies imports torch for seconds: test_smoke, test_export and others start it.
+QUIETLY = (
+    "training.cpu=true",
+    "training.threads=1",
+    "training.precision=fp32",
+    "export.fresh_process=false",
+)
 ARCHITECTURES = ("bert", "roberta", "distilbert")
 # What the classifiers with random weights say, and the texts on which they say each of it.
 LABELS = ("bad", "good", "neither")

@@ -75,3 +75,16 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
         ),
         load_metrics(config.evaluation, corpus.labels, corpus.problem),
     )
+
+
+STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
+STRATEGIES += ("probe_then_full",)
+
+# Tiny random encoders need a higher rate than pretrained ones to move at all.
+FAST = ("training.batch_size=16", "strategy.epochs=1", "training.weight_decay=0.1")
+
+
+def shallow(strategy: str) -> list[str]:
+    """A strategy for an encoder that has only two layers."""
+    partial = strategy in ("top_layers", "gradual_unfreezing")
+    return [f"strategy={strategy}", *(["strategy.top_layers=1"] if partial else [])]

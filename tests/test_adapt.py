@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, make_rows, make_tokenizer, write_csv
+from conftest import ARCHITECTURES, QUIETLY, make_rows, make_tokenizer, write_csv
 from datasets import Dataset, DatasetDict
 from prepared_runs import prepare
-from test_resume import difference
-from training_process import largest_difference_of_two_processes, start
+from training_process import difference, largest_difference_of_two_processes, start
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -42,7 +41,6 @@ from nlp_transfer.training.objectives.adaptation import (
 )
 
 Typed = Callable[..., list[str]]
-QUIETLY = ["training.cpu=true", "training.threads=1", "training.precision=fp32"]
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,7 @@ def many(typed: Typed, tmp_path: Path) -> list[str]:
         for seed, (split, rows) in enumerate({"train": 400, "validation": 120}.items())
     ]
     others = [w for w in typed() if not w.startswith(("dataset.train", "dataset.validation"))]
-    return [*others, *files, "export.fresh_process=false", *QUIETLY]
+    return [*others, *files, *QUIETLY]
 
 
 @pytest.mark.slow

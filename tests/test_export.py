@@ -143,7 +143,8 @@ def test_a_test_split_that_is_left_alone_is_not_said_to_be_missing(
 def test_a_finished_run_is_reported_and_not_trained_again(
     typed: Callable[..., list[str]],
 ) -> None:
-    config = compose(*typed("strategy=feature_extraction", "dataset.test=null"))
+    words = typed("strategy=feature_extraction", "dataset.test=null", "export.fresh_process=true")
+    config = compose(*words)
     first = run(config)
     lines = " ".join(str(first).split())
     selected = "from validation, which also chose the epochs"

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from test_two_processes import REPORTING
-from training_process import TWO, largest_difference
+from training_process import REPORTING, TWO, largest_difference
 from transformers import pipeline
 
 from nlp_transfer import compose, run

@@ -26,7 +26,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 from prepared_runs import prepare
 from safetensors.torch import load_file, save_file
-from test_resume import tell_at_step
+from training_process import tell_at_step
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.cli import main as cli

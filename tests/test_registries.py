@@ -18,7 +18,7 @@ from nlp_transfer.registry import Registry
 from nlp_transfer.training.losses import LOSSES, losses_of_rows, register_loss
 
 Typed = Callable[..., list[str]]
-WORDS = ("strategy=full", "strategy.epochs=1", "strategy.min_steps=0", "export.fresh_process=false")
+WORDS = ("strategy=full", "strategy.epochs=1", "strategy.min_steps=0")
 NAMED = ("training.loss=scaled", "evaluation.metrics=[accuracy,misses,log_loss]")
 
 

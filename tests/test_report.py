@@ -24,7 +24,7 @@ import pytest
 from conftest import make_rows, write_csv
 from omegaconf import OmegaConf
 from prepared_runs import prepare
-from test_resume import tell_at_step
+from training_process import tell_at_step
 
 from nlp_transfer import compose, run
 from nlp_transfer.cli.main import main

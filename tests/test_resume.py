@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_rows, write_csv
-from prepared_runs import Prepared, prepare
-from safetensors.torch import load_file
-from training_process import start
+from prepared_runs import prepare
+from training_process import difference, start, tell_at_step
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.loading import read_config
@@ -36,12 +35,6 @@ SLOWLY = ("strategy=two_phase", "strategy.epochs=2", "checkpoint.dropout=0.1")
 SLOWLY += ("training.micro_batch_size=8", "training.checkpoint_minutes=0")
 # The last weights are to be the same, not those of an epoch before the kill.
 SLOWLY += ("training.keep_best=false", "strategy.learning_rate=5e-4")
-
-
-def difference(one: Path, two: Path) -> float:
-    first, second = (load_file(path / "model/model.safetensors") for path in (one, two))
-    assert set(first) == set(second)
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
 def test_killed_in_mid_epoch_of_the_second_stage_it_ends_in_the_same_weights_to_the_bit(
@@ -101,19 +94,6 @@ def test_a_stage_that_is_told_to_stop_saves_leaves_and_goes_on(
     unbroken.train()
     one, two = again.weights(), unbroken.weights()
     assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-def tell_at_step(prepared: Prepared, step: int, number: signal.Signals) -> None:
-    """Send this process a signal in the given training step."""
-    steps = 0
-
-    def hook(*_: object) -> None:
-        nonlocal steps
-        steps += torch.is_grad_enabled()  # the head may be frozen, and then is never in training
-        if torch.is_grad_enabled() and steps == step:
-            os.kill(os.getpid(), number)
-
-    prepared.pretrained.model.classifier.register_forward_hook(hook)
 
 
 def test_a_second_ctrl_c_does_not_wait(typed: Typed, tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import QUIETLY, make_rows, write_csv
-from test_resume import difference
-from training_process import largest_difference_of_two_processes, start
+from training_process import difference, largest_difference_of_two_processes, start
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import UserError

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from prepared_runs import Prepared, prepare
 from scipy import special
 from serving_process import served
+from shaped_rows import claim_of, pairs, scores, shaped, some_words, write_rows
 from sklearn import metrics as sk
 from tokenizers import processors
 from transformers import (
@@ -41,7 +42,6 @@ from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.evaluator import evaluate_split
-from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.onnx import Exported, export_onnx, table
 from nlp_transfer.export.onnx_parity import Questions
 from nlp_transfer.export.verification import Claim, verify
@@ -49,58 +49,11 @@ from nlp_transfer.inference import classifier
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.models.mean_pooling import choose_poolings
 from nlp_transfer.tokenization.encoded import TrainingRows
-from nlp_transfer.tokenization.encoding import encode, encode_texts, input_length, texts_of
+from nlp_transfer.tokenization.encoding import encode, encode_texts
 from nlp_transfer.tokenization.model_inputs import FEW_TOKENS, Pairs
 from nlp_transfer.tokenization.windows import LongTextPolicy, Windows, spans
 from nlp_transfer.training.optimization.batching import PlannedBatches
 from nlp_transfer.utils.distributed import join
-
-FAST = ("strategy=full", "strategy.learning_rate=1e-3", "strategy.min_steps=0")
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Rows of any columns."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def some_words(generator: random.Random, *more: str) -> str:
-    text = [generator.choice(FILLING) for _ in range(generator.randint(2, 8))] + list(more)
-    generator.shuffle(text)
-    return " ".join(text)
-
-
-def pairs(rows: int) -> list[dict[str, Any]]:
-    """Is the first text the kinder one? The other way round the answer is the other."""
-    generator = random.Random(rows)
-    made = []
-    for i in range(rows):
-        texts = [some_words(generator, generator.choice(words)) for words in (NICE, NASTY)]
-        first, second = texts if i % 2 else texts[::-1]
-        made.append({"text": first, "other": second, "label": "kinder" if i % 2 else "ruder"})
-    return made
-
-
-def shaped(tmp_path: Path, checkpoint: Path, rows: Callable[[int], Any], *more: str) -> list[str]:
-    """What a person types to train a tiny checkpoint on rows of some shape."""
-    files = [
-        f"dataset.{split}={write_rows(tmp_path / f'{split}.csv', rows(size))}"
-        for split, size in (("train", 96), ("validation", 32))
-    ]
-    return ["+task=classify", f"checkpoint.name={checkpoint}", *QUIETLY, *FAST, *files, *more]
-
-
-def claim_of(prepared: Prepared, folder: Path) -> Claim:
-    """An exported folder, and what validation is answered by the model in memory."""
-    pretrained, corpus = prepared.pretrained, prepared.corpus
-    length = input_length(pretrained.max_tokens, prepared.config.tokenization)
-    export(pretrained.model, pretrained.tokenizer, "tiny", length, folder)
-    texts = texts_of(corpus.splits["validation"])
-    return Claim(folder, texts, corpus.labels, prepared.logits("validation"), corpus.problem)
-
 
 # Pairs --------------------------------------------------------------------------------------------
 
@@ -194,18 +147,6 @@ def test_the_second_text_is_part_of_the_fingerprint(tmp_path: Path) -> None:
 
 
 # Scores and several labels ------------------------------------------------------------------------
-
-
-def scores(rows: int) -> list[dict[str, Any]]:
-    """How kind is the text? From 0.5 (not at all) to 5.5."""
-    generator = random.Random(rows)
-    made = []
-    for i in range(rows):
-        kind = i % 6
-        words = [generator.choice(NICE) for _ in range(kind)]
-        words += [generator.choice(NASTY) for _ in range(5 - kind)]
-        made.append({"text": some_words(generator, *words), "label": kind + 0.5})
-    return made
 
 
 def several(rows: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ARCHITECTURES, make_rows, slow_but, write_csv
-from prepared_runs import Prepared, prepare
+from prepared_runs import FAST, STRATEGIES, Prepared, prepare, shallow
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.choices import Solver
@@ -22,17 +22,7 @@ from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.training.objectives.class_weights import weigh_labels
 
-STRATEGIES = ("feature_extraction", "top_layers", "full", "two_phase", "gradual_unfreezing")
-STRATEGIES += ("probe_then_full",)
-# Tiny random encoders need a higher rate than pretrained ones to move at all.
-FAST = ("training.batch_size=16", "strategy.epochs=1", "training.weight_decay=0.1")
 Typed = Callable[..., list[str]]
-
-
-def shallow(strategy: str) -> list[str]:
-    """A strategy for an encoder that has only two layers."""
-    partial = strategy in ("top_layers", "gradual_unfreezing")
-    return [f"strategy={strategy}", *(["strategy.top_layers=1"] if partial else [])]
 
 
 def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:

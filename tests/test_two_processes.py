@@ -16,11 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import Hub, serving
+from prepared_runs import FAST, STRATEGIES, shallow
 from safetensors.torch import load_file
-from test_shapes import shaped
-from test_training import FAST, STRATEGIES, shallow
-from test_units import around
-from training_process import TWO
+from shaped_rows import around, shaped
+from training_process import REPORTING, TWO
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.sections.training import TrainingConfig
@@ -28,25 +27,6 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.utils.distributed import SHARDED, join
 
 Typed = Callable[..., list[str]]
-REPORTING = """
-import json, os, sys
-import torch.distributed as dist
-from transformers import Trainer
-
-step = Trainer.training_step
-def reporting_step(self, *arguments):
-    with open(os.environ["REPORT"] + os.environ["RANK"], "a") as file:
-        labels = arguments[1]["labels"]
-        entry = {"rank": dist.get_rank(), "world_size": dist.get_world_size(), "pid": os.getpid()}
-        entry["rows"] = int(labels[:, 0].sum())  # that count
-        entry["wrapped"] = type(arguments[0]).__name__
-        file.write(json.dumps(entry) + chr(10))
-    return step(self, *arguments)
-Trainer.training_step = reporting_step
-
-from nlp_transfer.cli.train import main
-main()
-"""
 
 
 def test_two_processes_train_the_same_model_as_one(typed: Typed, tmp_path: Path) -> None:

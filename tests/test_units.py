@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from prepared_runs import Prepared, prepare
-from test_resume import tell_at_step
-from test_shapes import claim_of, scores, shaped
+from shaped_rows import around, claim_of, scores, shaped
+from training_process import tell_at_step
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from nlp_transfer.errors import UserError
@@ -31,17 +31,6 @@ FULL = (*BEST, "strategy=full", "strategy.learning_rate=1e-3", "strategy.epochs=
 PROBE = (*BEST, "strategy=probe_then_full", "strategy.learning_rate=2e-4", "strategy.epochs=3")
 PROBE += ("checkpoint.pooling=mean",)
 LORA = (*BEST, "strategy=lora", "strategy.learning_rate=1e-3", "strategy.epochs=15")
-
-
-def around(mean: float, spread: float) -> Callable[[int], Any]:
-    """How kind a text is, in some units: these six scores have mean 3 and deviation 1.708."""
-
-    def rows(count: int) -> Any:
-        made = scores(count)
-        values = mean + spread * (np.array([row["label"] for row in made]) - 3) / 1.70782513
-        return [{**row, "label": v} for row, v in zip(made, values, strict=True)]
-
-    return rows
 
 
 def trained(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+from prepared_runs import Prepared
 from safetensors.torch import load_file
 
 from nlp_transfer import compose, run
@@ -57,8 +60,7 @@ def largest_difference_of_two_processes(words: list[str], folder: Path) -> float
     )
     assert two.returncode == 0, two.stderr
     run(compose(*words, f"run_dir={folder / 'one'}"))
-    one, two = (load_file(folder / n / "model/model.safetensors") for n in ("one", "two"))
-    return largest_difference(one, two)
+    return difference(folder / "one", folder / "two")
 
 
 def largest_difference(one: dict[str, Any], two: dict[str, Any]) -> float:
@@ -79,3 +81,44 @@ def start(
         text=True,
         timeout=240,
     )
+
+
+def difference(one: Path, two: Path) -> float:
+    """The largest of any weight that two runs have exported."""
+    first, second = (load_file(path / "model/model.safetensors") for path in (one, two))
+    assert set(first) == set(second)
+    return largest_difference(first, second)
+
+
+def tell_at_step(prepared: Prepared, step: int, number: signal.Signals) -> None:
+    """Send this process a signal in the given training step."""
+    steps = 0
+
+    def hook(*_: object) -> None:
+        nonlocal steps
+        steps += torch.is_grad_enabled()  # the head may be frozen, and then is never in training
+        if torch.is_grad_enabled() and steps == step:
+            os.kill(os.getpid(), number)
+
+    prepared.pretrained.model.classifier.register_forward_hook(hook)
+
+
+REPORTING = """
+import json, os, sys
+import torch.distributed as dist
+from transformers import Trainer
+
+step = Trainer.training_step
+def reporting_step(self, *arguments):
+    with open(os.environ["REPORT"] + os.environ["RANK"], "a") as file:
+        labels = arguments[1]["labels"]
+        entry = {"rank": dist.get_rank(), "world_size": dist.get_world_size(), "pid": os.getpid()}
+        entry["rows"] = int(labels[:, 0].sum())  # that count
+        entry["wrapped"] = type(arguments[0]).__name__
+        file.write(json.dumps(entry) + chr(10))
+    return step(self, *arguments)
+Trainer.training_step = reporting_step
+
+from nlp_transfer.cli.train import main
+main()
+"""
