@@ -26,7 +26,6 @@ from nlp_transfer.cli.commands import (
     serve,
     suggest,
 )
-from nlp_transfer.config.hints import unknown_flag, value_of_flag
 from nlp_transfer.errors import ExitCode, UserError, of_the_disk
 from nlp_transfer.utils.terminal import refuse_undecoded, replace_unprintable
 
@@ -147,6 +146,9 @@ def _run(arguments: list[str]) -> None:
     if rest and hasattr(parsed, "sentences") and not any(word.startswith("-") for word in rest):
         parsed.sentences += rest  # argparse stops at the first option after the folder
     elif rest and hasattr(parsed, "overrides"):
+        # Inside: it knows every option of the configuration, and the other commands need none.
+        from nlp_transfer.config.hints import unknown_flag, value_of_flag
+
         value = value_of_flag(arguments, arguments.index(rest[0]))
         program = f"nlp-transfer {arguments[0]}"
         raise UserError(ExitCode.CONFIG, unknown_flag(rest[0].partition("=")[0], value, program))
