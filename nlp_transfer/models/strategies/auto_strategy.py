@@ -28,7 +28,7 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
     """The recipes to compare, cheapest first; one alone where nothing is to be chosen.
 
     A strategy that was named is the only candidate. With fewer than about a hundred rows no
-    comparison could be believed (of 102 draws, folds of 80 rows ranked recipes that lie two points
+    comparison would be reliable (of 102 draws, folds of 80 rows ranked recipes that lie two points
     apart no better than a coin): the recipe that was best where it was measured is taken.
 
     Args:
