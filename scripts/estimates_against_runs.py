@@ -9,9 +9,12 @@ estimates and runs of the earlier ones stay: the later estimates are corrected b
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+from nlp_transfer.cli.train import KERNEL_CACHES, KERNELS_KEPT
 
 ONE = """
 import json, sys, time
@@ -67,7 +70,8 @@ def main() -> None:
 
 def ask(step: str, words: list[str], folder: Path) -> dict:
     command = [sys.executable, "-c", ONE, step, *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    environment = {**dict.fromkeys(KERNEL_CACHES, KERNELS_KEPT), **os.environ}  # as the command
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)}\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
