@@ -67,7 +67,7 @@ def test_the_final_model_learns_from_all_rows_and_the_figures_do_not(
         (1200, 12, ("dataset.folds=5",), False),
         (ALL_ROWS, 2, (), False),  # cross-validation is for so few
         (ALL_ROWS, 2, ("evaluation.refit=always",), True),
-        (10_000, 80, (), False),
+        pytest.param(10_000, 80, (), False, marks=pytest.mark.slow),
     ],
 )
 def test_which_runs_learn_from_held_out_rows(
