@@ -55,7 +55,7 @@ class TrainingConfig:
     early_stopping: int | None = None
     """End a stage after this many epochs without a better metric; null: never."""
     checkpoint_minutes: float = 10.0
-    """The most minutes between two checkpoints; there is one whenever validation is evaluated."""
+    """The minutes between two checkpoints of a stage; a signal to stop writes one at once."""
     keep_best: bool = True
     """Keep the best epoch of a stage instead of the last."""
     threads: int | None = None
