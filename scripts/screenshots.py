@@ -45,6 +45,8 @@ POOL = (
     "A sequel that nobody asked for and that everybody will watch twice.",
     "It is a chair. One can sit on it.",
 )
+# Chromium's picture of a page that is scrolled to a section is empty.
+ONLY_RESULTS = "<style>body * :not(#results, #results *, :has(#results)) { display: none }</style>"
 ASK = """<script>
   document.getElementById("text").value = %s;
   document.querySelector("button").click();
@@ -152,8 +154,11 @@ def for_the_docs() -> None:
         command = [sys.executable, "-m", "nlp_transfer.train", "+task=sentiment", "run_dir=run"]
         subprocess.run(command, cwd=home, env=environment, check=True)
         parts = [Path(home, "top.png"), Path(home, "results.png")]
-        shoot(f"{home}/run/report.html", parts[0], 1000, 590)
-        shoot(f"{home}/run/report.html#results", parts[1], 1000, 1330)
+        shoot(f"{home}/run/report.html", parts[0], 1000, 557)
+        results = Path(home, "results.html")
+        report = Path(home, "run", "report.html").read_text("utf-8")
+        results.write_text(report + ONLY_RESULTS, "utf-8")
+        shoot(str(results), parts[1], 1000, 805)
         _stack(parts, IMAGES / "report.png")
         serving = started("serve", "run", cwd=home, env=environment)
         with serving as server, page_with_text(server.address, REVIEW) as page:
