@@ -88,15 +88,19 @@ def test_files_for_validation_and_test_are_never_learned_from(
     assert not learns_from_held_out_rows(config, load_run_corpus(config))
 
 
-@pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize(
-    ("labels", "expected"), [(2, "full"), (12, "probe_then_full")]
-)  # 500 and 83 rows a label
-def test_with_few_rows_a_label_the_head_is_solved_first(
-    one_file: Callable[..., list[str]], labels: int, expected: str, several: bool
+    ("kind", "labels", "expected"),
+    [
+        ("single_label", 2, "full"),  # 500 rows a label
+        ("single_label", 12, "probe_then_full"),  # 83
+        ("multi_label", 2, "probe_then_full"),
+    ],
+)
+def test_where_a_random_head_learns_too_little_it_is_solved_first(
+    one_file: Callable[..., list[str]], kind: str, labels: int, expected: str
 ) -> None:
     words = [w for w in one_file(rows=1200, labels=labels) if not w.startswith("strategy")]
-    config = compose(*words, *(["dataset.problem=multi_label"] if several else []))
+    config = compose(*words, f"dataset.problem={kind}")
     recipes = candidates(config, load_run_corpus(config), "bert")
     assert [recipe.name for recipe in recipes] == [expected]
 

@@ -17,9 +17,11 @@ from nlp_transfer.models.strategies.recipes import Recipe, named_strategy
 NAMES_UP_TO = 32  # rows a label, on average
 # Up to here a head that starts at random is not trained by the end of three epochs: with 65 rows of
 # each of 77 labels `full` ends at 63% where a solved head starts at 91%. With 330 rows they are
-# level, with 375 the solved start is behind (docs/results: few labels).
+# level, with 375 the solved start is behind (docs/results: few labels). Of several labels a text
+# each is rare, and with 214 rows a label `full` has learned nothing yet: always solved first.
 SOLVED_UP_TO = 200  # rows a label, on average
 FEW_EACH = "a head that starts at random learns too little from so few rows a label"
+SEVERAL = "a head of several labels that starts at random learns too little in three epochs"
 MANY_ROWS = "a validation split decides, and no other strategy was better on average there"
 FEW_ROWS = "of all strategies it was the best on average with as few rows"
 
@@ -51,8 +53,7 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
     named_classes = corpus.has_classes or corpus.problem.several
     pairs = "text_pair" in corpus.splits["train"].column_names
     if corpus.folds is None:
-        few_each = not pairs and named_classes and rows / len(corpus.labels) < SOLVED_UP_TO
-        name, reason = ("probe_then_full", FEW_EACH) if few_each else ("full", MANY_ROWS)
+        name, reason = _with_validation(corpus, pairs)
         strategy = named_strategy(config.strategy, name)
         return [Recipe(strategy, reason=reason, self_training=self_trains)]
     solved = recipe("feature_extraction")
@@ -65,6 +66,16 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
         return ladder
     compared = rows >= FEWEST_HELD_OUT and corpus.has_classes
     return [*ladder, replace(expected, expected=False, self_training=True)] if compared else ladder
+
+
+def _with_validation(corpus: Corpus, pairs: bool) -> tuple[str, str]:
+    """The strategy where a validation split judges, and why."""
+    if corpus.problem.several and not pairs:
+        return "probe_then_full", SEVERAL
+    few_each = len(corpus.splits["train"]) / len(corpus.labels) < SOLVED_UP_TO
+    if few_each and corpus.has_classes and not pairs:
+        return "probe_then_full", FEW_EACH
+    return "full", MANY_ROWS
 
 
 def unread_texts(config: Config, corpus: Corpus, recipes: list[Recipe]) -> Iterator[str]:
