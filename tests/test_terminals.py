@@ -92,9 +92,10 @@ NAMES = ("Kategorie (neu)", "a[1].csv", 'say "x" (2), b', "O'Brien (1)", "(a) {b
 
 @pytest.mark.parametrize("value", NAMES)
 def test_a_name_that_the_grammar_of_hydra_refuses_is_taken_as_it_is(value: str) -> None:
-    words = [f"dataset.{key}={value}" for key in ("train", "text", "label")]
-    dataset = compose("+task=classify", *words, f"run_dir={value}").dataset
-    assert (dataset.train, dataset.text, dataset.label) == (value, value, value)
+    words = [f"dataset.train={value}", f"dataset.text={value}", f"run_dir={value}"]
+    config = compose("+task=classify", *words)
+    assert (config.dataset.train, config.dataset.text, config.run_dir) == (value, value, value)
+    assert compose("+task=classify", f"dataset.label={value}").dataset.label == value
     listed = compose("+task=classify", "dataset.label=[Preis (€),Land (neu)]").dataset
     assert listed.label == ["Preis (€)", "Land (neu)"]
 
