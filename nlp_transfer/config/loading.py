@@ -93,8 +93,8 @@ def read_config(file: Path) -> Config:
     return to_config(tree, in_memory=True)
 
 
-MISSPELT = 0.8  # likeness of a word from which on it is one that was misspelt
-UNLIKE = 0.5  # likeness below which a key says nothing about what was meant
+MISSPELT = 0.8  # similarity of a word from which on it is one that was misspelt
+UNLIKE = 0.5  # similarity below which a key says nothing about what was meant
 KINDS = {"int": "a whole number", "float": "a number", "str": "a text"}
 
 
@@ -125,8 +125,8 @@ def unknown_key(key: str, nearest: str) -> str:
     hint = explain(key) if known_section and not misspelt else None
     depth = nearest.count(".")
     typed, meant = (name.split(".")[depth] for name in (key, nearest))
-    likeness = difflib.SequenceMatcher(None, typed, meant).ratio()
-    if hint is None and likeness < UNLIKE:
+    similarity = difflib.SequenceMatcher(None, typed, meant).ratio()
+    if hint is None and similarity < UNLIKE:
         hint = f"nlp-transfer options lists all keys, nlp-transfer options {word} searches them."
     return f"{key} is not a key of the configuration; {hint or f'the nearest one is {nearest}.'}"
 

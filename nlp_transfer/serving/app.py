@@ -81,15 +81,15 @@ def make_app(
     if load is not None:
         _add_reload(app, service, bool(access.keys))
     _add_pages(app, name, bool(classifier.engine.paired), bool(access.keys))
-    app.add_exception_handler(HTTPStatus.NOT_FOUND, _say_where)
-    app.add_exception_handler(HTTPStatus.METHOD_NOT_ALLOWED, _say_where)
+    app.add_exception_handler(HTTPStatus.NOT_FOUND, _describe_paths)
+    app.add_exception_handler(HTTPStatus.METHOD_NOT_ALLOWED, _describe_paths)
     if access.origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(access.origins), allow_headers=["*"])
     app.add_middleware(Gate, access=access)
     return app
 
 
-async def _say_where(_: Request, error: Exception) -> Response:
+async def _describe_paths(_: Request, error: Exception) -> Response:
     """The answer to a wrong path, or to a question by GET."""
     status = getattr(error, "status_code", HTTPStatus.NOT_FOUND)
     detail = f"{HTTPStatus(status).phrase}. POST /classify answers; /docs describes every path."

@@ -76,7 +76,7 @@ def _parsed(text: str, line: int, name: str) -> Any:
     try:
         # NaN is how pandas writes what is missing. An error at the end is on the last line.
         value = json.loads(
-            text.rstrip(), parse_constant=CONSTANTS.get, object_pairs_hook=_without_doubled_keys
+            text.rstrip(), parse_constant=CONSTANTS.get, object_pairs_hook=_refuse_doubled_keys
         )
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a character is no text
@@ -107,8 +107,12 @@ class _DoubledKeyError(Exception):
     """An object has a key twice."""
 
 
-def _without_doubled_keys(pairs: list[tuple[str, Any]]) -> Row:
-    """An object, if it has each key once: JSON would keep the last one without a word."""
+def _refuse_doubled_keys(pairs: list[tuple[str, Any]]) -> Row:
+    """An object that has each key once; of a key given twice JSON would keep the last one alone.
+
+    Raises:
+        _DoubledKeyError: with the key.
+    """
     row = dict(pairs)
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]

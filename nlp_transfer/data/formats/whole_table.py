@@ -27,14 +27,15 @@ def whole_table(path: Path, options: ReadOptions) -> pa.Table:
         with open_table(path, options) as (every, _):
             yield from every
 
-    begun: Iterator[Any] = windows()
-    first = next(begun, None)
-    begun = begun if first is None else chain([first], begun)
+    rest = windows()
+    first = next(rest, None)
+    if first is None:
+        return pa.table({})
     if isinstance(first, list):
-        table = _rows_in_windows(begun)
+        table = _rows_in_windows(chain([first], rest))
         return _rows_at_once(windows(), path, options) if table is None else table
-    readings = chain([begun], iter(windows, None))
-    return gathered(lambda: next(readings))
+    begun = [chain([first], rest)]  # read again, the file is opened again
+    return gathered(lambda: begun.pop() if begun else windows())
 
 
 def _rows_in_windows(windows: Iterable[Window]) -> pa.Table | None:

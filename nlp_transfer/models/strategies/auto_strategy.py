@@ -17,8 +17,9 @@ from nlp_transfer.models.strategies.recipes import Recipe, named_strategy
 NAMES_UP_TO = 32  # rows a label, on average
 # Up to here a head that starts at random is not trained by the end of three epochs: with 65 rows of
 # each of 77 labels `full` ends at 63% where a solved head starts at 91%. With 330 rows they are
-# level, with 375 the solved start is behind (docs/results: few labels). Of several labels a text
-# each is rare, and with 214 rows a label `full` has learned nothing yet: always solved first.
+# level, with 375 the solved start is behind (docs/results: few labels). Where texts have several
+# labels, each is rare: `full` has learned next to nothing from 6,000 rows of 28 labels, so there
+# the head is always solved first.
 SOLVED_UP_TO = 200  # rows a label, on average
 FEW_EACH = "a head that starts at random learns too little from so few rows a label"
 SEVERAL = "a head of several labels that starts at random learns too little in three epochs"
