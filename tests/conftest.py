@@ -9,6 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import csv
 import functools
+import gc
 import logging
 import random
 import re
@@ -82,6 +83,11 @@ QUIETLY = (
 ARCHITECTURES = ("bert", "roberta", "distilbert")
 # What the classifiers with random weights say, and the texts on which they say each of it.
 LABELS = ("bad", "good", "neither")
+
+
+def pytest_collection_finish() -> None:
+    """Trainer collects garbage whenever it begins: what was imported is none, and is left out."""
+    gc.freeze()
 
 
 def slow_but(quick: Iterable[str], names: Iterable[str]) -> list[Any]:

@@ -19,7 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nlp_transfer.config.groups import CONFIG_MODULE, GROUPS, with_plus, wrong_choices
 from nlp_transfer.config.hints import bare_word, spaced_equals
-from nlp_transfer.config.loading import default_tree, nearest_key, to_config, unknown_key
+from nlp_transfer.config.loading import (
+    default_tree,
+    nearest_key,
+    set_value,
+    to_config,
+    unknown_key,
+)
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -81,16 +87,6 @@ def compose(
         return to_config(tree, in_memory)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(ExitCode.CONFIG, str(error)) from error
-
-
-def set_value(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set a value by its full key; whether that exists is for `to_config`."""
-    *sections, name = key.split(".")
-    for section in sections:
-        below = tree.get(section)
-        tree[section] = below if isinstance(below, dict) else {}
-        tree = tree[section]
-    tree[name] = value
 
 
 def _with_exact_epochs(settings: Mapping[str, Any]) -> dict[str, Any]:

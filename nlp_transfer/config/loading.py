@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -44,23 +45,11 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
     Raises:
         UserError: one message with everything that is wrong.
     """
-    schema = OmegaConf.structured(Config)
-    problems = []
-    merged = schema
-    for key, value in _leaves(tree):
-        nearest = nearest_key(key)
-        if nearest is not None:
-            problems.append(unknown_key(key, nearest))
-            continue
-        try:
-            # OmegaConf's float and int nodes take strings: `seed="5"` is 5, `seed=five` is not.
-            _refuse_what_is_let_through(_type_of(key), value)
-            merged = OmegaConf.unsafe_merge(merged, _nest(key, _text_keys(value)))
-        except TypeError as error:
-            problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
-        except OmegaConfBaseException as error:
-            reason = _expected(key) or str(error).splitlines()[0]
-            problems.append(f"{key}={value!r}: {reason}.")
+    leaves = dict(_leaves(tree))
+    try:
+        merged, problems = _typed(leaves), []
+    except (TypeError, OmegaConfBaseException):
+        merged, problems = _typed_one_by_one(leaves)
     missing = sorted(OmegaConf.missing_keys(merged))
     problems += [
         _missing_message(key, merged) for key in missing if not _is_reported(key, problems)
@@ -74,6 +63,47 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
     if problems:
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
     return config
+
+
+def _typed(leaves: dict[str, Any]) -> Any:
+    """The schema with all values; the first one that is wrong is an error of some kind."""
+    tree: dict[str, Any] = {}
+    for key, value in leaves.items():
+        if nearest_key(key) is not None:
+            raise TypeError(f"{key} is unknown")
+        _refuse_what_is_let_through(_type_of(key), value)
+        set_value(tree, key, _text_keys(value))
+    return OmegaConf.unsafe_merge(OmegaConf.structured(Config), tree)
+
+
+def _typed_one_by_one(leaves: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The schema with the values that fit, and a sentence about each of the others."""
+    merged, problems = OmegaConf.structured(Config), []
+    for key, value in leaves.items():
+        nearest = nearest_key(key)
+        if nearest is not None:
+            problems.append(unknown_key(key, nearest))
+            continue
+        try:
+            # OmegaConf's float and int nodes take strings: `seed="5"` is 5, `seed=five` is not.
+            _refuse_what_is_let_through(_type_of(key), value)
+            merged = OmegaConf.unsafe_merge(merged, _nest(key, _text_keys(value)))
+        except TypeError as error:
+            problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
+        except OmegaConfBaseException as error:
+            reason = _expected(key) or str(error).splitlines()[0]
+            problems.append(f"{key}={value!r}: {reason}.")
+    return merged, problems
+
+
+def set_value(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value by its full key; whether that exists is for `to_config`."""
+    *sections, name = key.split(".")
+    for section in sections:
+        below = tree.get(section)
+        tree[section] = below if isinstance(below, dict) else {}
+        tree = tree[section]
+    tree[name] = value
 
 
 def _expand_home(config: Config) -> None:
@@ -131,10 +161,13 @@ def unknown_key(key: str, nearest: str) -> str:
     return f"{key} is not a key of the configuration; {hint or f'the nearest one is {nearest}.'}"
 
 
+_annotations = functools.cache(get_type_hints)
+
+
 def _children(node: Any) -> tuple[list[str] | None, Any]:
     """The names below a node of the schema (None: any name), and the node behind a name."""
     if is_dataclass(node):
-        hints = get_type_hints(node)
+        hints = _annotations(node)
         return [f.name for f in fields(node)], lambda name: hints[name]
     arguments = getattr(node, "__args__", ())
     for option in (node, *arguments):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nlp_transfer.reporting.splits import split_title
-from nlp_transfer.utils.text import percent, seconds
+from nlp_transfer.utils.text import number, percent, seconds
 
 
+@functools.cache
 def environment(autoescape: bool) -> Environment:
     """Templates of this package, without the line breaks of their statements.
 
@@ -21,5 +24,7 @@ def environment(autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(percent=percent, seconds=seconds, split_title=split_title)
+    templates.filters.update(
+        number=number, percent=percent, seconds=seconds, split_title=split_title
+    )
     return templates

@@ -15,7 +15,6 @@ from nlp_transfer.reporting.run_record import RunRecord, read_record
 from nlp_transfer.reporting.templates import environment
 from nlp_transfer.runs.folder import REPORT_FILE, REPORT_MD_FILE
 from nlp_transfer.utils.files import write_text
-from nlp_transfer.utils.text import number
 
 TEMPLATE = "html/report.html.j2"
 
@@ -38,7 +37,6 @@ def write_report(folder: Path) -> Path:
 def page(record: RunRecord) -> str:
     """The HTML page; every text in it is escaped."""
     templates = environment(autoescape=True)
-    templates.filters.update(number=number)
     templates.globals.update(terms=TERMS)
     short = re.split("[/:]", record.config.checkpoint.name.rstrip("/"))[-1]
     context = {
