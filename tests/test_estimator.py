@@ -200,9 +200,7 @@ def test_several_labels_are_answered_in_the_form_in_which_they_were_given(
     )
     numbers = frame.to_numpy()
     for matrix in (
-        frame,
         pl.from_pandas(frame),
-        numbers,
         numbers.tolist(),
         sparse.csr_array(frame),
     ):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics as sk
-from conftest import make_rows, write_csv
+from conftest import make_rows, slow_but, write_csv
 from scipy.special import log_softmax, softmax
 
 from nlp_transfer import Classifier, compose, run
@@ -187,7 +187,7 @@ def median_class(logits: np.ndarray) -> np.ndarray:
     return (np.cumsum(softmax(logits.astype(float), axis=1), axis=1) < 0.5).sum(axis=1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(["multi_label", "regression"], KINDS))
 def test_every_kind_of_label_is_measured_out_of_fold(
     kind: str, typed: Typed, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_rows
+from conftest import make_rows, slow_but
 from hub_server import CUTS, Blob, Hub, Repo, serving
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
@@ -393,6 +393,7 @@ def test_rows_of_the_data_go_to_the_hub_only_where_that_is_asked_for(
 # What goes wrong
 
 
+SLOW = pytest.mark.slow
 SCENARIOS = {
     "branch": HubConfig("user/tiny", private=True, revision="next", tag="v1"),
     "pull_request": HubConfig("user/tiny", pull_request=True),
@@ -420,8 +421,10 @@ def begun(hub: Hub, hub_config: HubConfig) -> None:
 @pytest.mark.parametrize(
     ("scenario", "kind"),
     [
-        *(("branch", kind) for kind in ("500", "429", *CUTS)),
-        *(("pull_request", kind) for kind in ("drop", "lost")),
+        ("branch", "500"),
+        ("branch", "lost"),
+        *(pytest.param("branch", k, marks=SLOW) for k in ("429", *CUTS) if k != "lost"),
+        *(pytest.param("pull_request", k, marks=SLOW) for k in ("drop", "lost")),
     ],
 )
 def test_a_fault_that_passes_at_any_request_costs_nothing(
@@ -443,7 +446,7 @@ def test_a_fault_that_passes_at_any_request_costs_nothing(
 
 
 @pytest.mark.usefixtures("online")
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", slow_but(["branch"], SCENARIOS))
 def test_a_refusal_at_any_request_is_not_argued_with_and_the_same_command_finishes(
     scenario: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,7 @@ def test_int8_is_refused_where_its_accuracy_leaves_the_interval() -> None:
     assert int8_refusal({"onnx": float32, "int8": replace(int8, worth=0.88)}, SINGLE_LABEL) is None
 
 
+@pytest.mark.slow
 def test_texts_of_a_file_may_be_pairs_and_the_report_does_not_say_where_it_lay(
     checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

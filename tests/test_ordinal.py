@@ -84,6 +84,7 @@ def test_ordered_classes_go_the_whole_way(run_of_stars: tuple[Any, str]) -> None
     assert again == pytest.approx(figures["metrics"])
 
 
+@pytest.mark.slow
 def test_every_way_of_asking_answers_with_the_median(run_of_stars: tuple[Any, str]) -> None:
     result, file = run_of_stars
     classifier = Classifier.load(result.model)

@@ -280,7 +280,7 @@ def test_epochs_whose_metric_has_no_value_are_never_the_best(
     rows = [{"text": "warm soup", "label": i + 0.5} for i in range(8)]
     write_rows(tmp_path / "validation.csv", rows[:1] * 8)
     with pytest.raises(UserError, match="it has one score alone"):
-        run(compose(*words))
+        run(compose(*words, "evaluation.best=pearson"))
     write_rows(tmp_path / "validation.csv", rows)
     more = ("strategy=probe_then_full", "strategy.epochs=6", "training.early_stopping=2")
     with caplog.at_level("INFO", logger="nlp_transfer"):
@@ -767,29 +767,32 @@ def test_every_shape_is_answered_the_same_by_a_fresh_process(
     assert max(verify([of_pairs, *learned])) <= 5e-5
 
 
-@pytest.fixture(scope="module")
-def shipped(
-    of_pairs: Claim, of_scores: Any, of_several: Any, of_windows: Any
-) -> dict[str, tuple[Claim, Exported]]:
-    """Every shape with ONNX beside torch; some with int8, whatever it is worth."""
-    claims = {"pairs": of_pairs, "scores": of_scores[1], "several": of_several[1]}
-    folders = {}
-    for shape, claim in (claims | {"windows": of_windows[1]}).items():
+class Shipped(dict[str, tuple[Claim, Exported]]):
+    """Shapes with ONNX beside torch, some with int8, each exported when first asked for."""
+
+    def __init__(self, ask: Callable[[str], Any]) -> None:
+        super().__init__()
+        self.ask = ask
+
+    def __missing__(self, shape: str) -> tuple[Claim, Exported]:
+        made = self.ask(f"of_{shape}")
+        prepared, claim = (None, made) if shape == "pairs" else made
         first, second = texts_of_claim(claim)
-        references = None
-        if shape == "several":
-            references = of_several[0].corpus.references("validation")
-        if shape == "scores":
-            references = of_scores[0].corpus.references("validation")
+        references = prepared.corpus.references("validation") if shape in INT8 else None
         questions = Questions(first, references, "here", second)
-        int8 = shape in INT8
-        exported = export_onnx(claim.folder, questions, int8=int8, force=True, threads=1)
-        folders[shape] = (claim, exported)
-    return folders
+        exported = export_onnx(claim.folder, questions, int8=shape in INT8, force=True, threads=1)
+        self[shape] = (claim, exported)
+        return self[shape]
+
+
+@pytest.fixture(scope="module")
+def shipped(request: pytest.FixtureRequest) -> Shipped:
+    return Shipped(request.getfixturevalue)
 
 
 SHAPES = ("pairs", "scores", "several", "windows")
 INT8 = ("scores", "several")
+QUICK_SHAPES = ("several", "windows")
 
 
 def texts_of_claim(claim: Claim) -> tuple[list[str], list[str] | None]:
@@ -798,7 +801,7 @@ def texts_of_claim(claim: Claim) -> tuple[list[str], list[str] | None]:
     return (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", slow_but(QUICK_SHAPES, SHAPES))
 def test_onnx_answers_every_shape_as_torch_does(
     shape: str, shipped: dict[str, tuple[Claim, Exported]]
 ) -> None:
@@ -828,7 +831,7 @@ def test_a_folder_of_pairs_opens_as_a_cross_encoder(of_pairs: Claim) -> None:
     assert encoder.model.config.label2id == {n: i for i, n in enumerate(of_pairs.labels)}
 
 
-@pytest.mark.parametrize("shape", INT8)
+@pytest.mark.parametrize("shape", slow_but(["several"], INT8))
 def test_int8_is_measured_by_what_its_shape_answers(
     shape: str, shipped: dict[str, tuple[Claim, Exported]]
 ) -> None:
@@ -877,7 +880,7 @@ def typed_into_a_table(claim: Claim, *typed: str) -> None:
     main(["predict", str(claim.folder), *arguments, *pair, *typed])
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", slow_but(QUICK_SHAPES, SHAPES))
 def test_a_table_gets_the_columns_of_its_shape(
     shape: str, shipped: dict[str, tuple[Claim, Exported]]
 ) -> None:
@@ -924,7 +927,7 @@ def test_several_labels_in_one_cell_are_joined_as_they_can_be_read_again(
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", slow_but(QUICK_SHAPES, SHAPES))
 def test_a_server_answers_every_shape_without_torch(
     shape: str, shipped: dict[str, tuple[Claim, Exported]]
 ) -> None:
@@ -990,10 +993,9 @@ def test_texts_are_tokenized_in_portions_that_hold_every_row_once(lengths: list[
         (long_texts, WINDOWS, "accuracy", "in windows of 24 tokens"),
     ],
 )
-def test_one_command_does_every_shape_and_finds_it_finished(  # noqa: PLR0913
+def test_one_command_does_every_shape_and_finds_it_finished(
     checkpoints: dict[str, Path],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     rows: Callable[[int], Any],
     more: tuple[str, ...],
     metric: str,
@@ -1011,7 +1013,7 @@ def test_one_command_does_every_shape_and_finds_it_finished(  # noqa: PLR0913
     assert ("reliability" in measured) == (metric != "pearson")
     for slices in measured["slices"].values():
         assert sum(part["rows"] for part in slices) == 32
-    assert f"  {metric} " in capsys.readouterr().out
+    assert f"  {metric} " in str(result)
     again = run(compose(*typed, "hub.examples=true"))
     assert again.best == result.best
     assert again.previous_state == "finished"
