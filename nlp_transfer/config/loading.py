@@ -46,8 +46,9 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
         UserError: one message with everything that is wrong.
     """
     leaves = dict(_leaves(tree))
+    problems: list[str] = []
     try:
-        merged, problems = _typed(leaves), []
+        merged = _typed(leaves)
     except (TypeError, OmegaConfBaseException):
         merged, problems = _typed_one_by_one(leaves)
     missing = sorted(OmegaConf.missing_keys(merged))
@@ -161,12 +162,14 @@ def unknown_key(key: str, nearest: str) -> str:
     return f"{key} is not a key of the configuration; {hint or f'the nearest one is {nearest}.'}"
 
 
-_annotations = functools.cache(get_type_hints)
+@functools.cache
+def _annotations(section: type) -> dict[str, Any]:
+    return get_type_hints(section)
 
 
 def _children(node: Any) -> tuple[list[str] | None, Any]:
     """The names below a node of the schema (None: any name), and the node behind a name."""
-    if is_dataclass(node):
+    if isinstance(node, type) and is_dataclass(node):
         hints = _annotations(node)
         return [f.name for f in fields(node)], lambda name: hints[name]
     arguments = getattr(node, "__args__", ())
