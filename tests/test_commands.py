@@ -212,10 +212,12 @@ for arguments in {typed!r}:
 
 def test_what_is_absent_is_named_before_torch_is_imported() -> None:
     config = ["+task=classify", "dataset.train=absent.csv"]
+    Path("model").mkdir()
     folders = [["repeat"], ["suspects"], ["suggest", "--file", "t.csv"], ["export", "--onnx"]]
     typed = [["check", *config], ["estimate", *config], ["learning-curve", *config]]
     typed += [["rank", *config, "--checkpoints", "minilm"], ["distill", "absent", "--layers", "1"]]
     typed += [[command, "absent", *more] for command, *more in folders]
+    typed += [["evaluate", "model", "--data", "absent.csv"]]
     Path("t.csv").write_text("text\n")
     script = f"""
 import sys

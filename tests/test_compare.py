@@ -209,7 +209,9 @@ def test_any_metric_of_ours_can_be_compared_by(finished: Path, variant: Variant)
     assert comparison.pairs[0].difference.value < 0
     comparison = compare([worse, finished], "matthews")  # which the runs did not measure
     assert "matthews" in table(comparison)
-    assert "[" in table(comparison).splitlines()[1].split("  ")[-6]
+    lines = table(comparison).splitlines()
+    assert "[" in lines[1].split()[3]  # after the name, the seeds and the value
+    assert max(map(len, lines[: lines.index("")])) <= 80
     message = refused(ExitCode.CONFIG, finished, worse, metric="f2")
     assert "roc_auc" in message
     other = variant("other", evaluation__best="f1_macro")

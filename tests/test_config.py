@@ -565,3 +565,8 @@ def test_a_folder_of_configurations_that_is_absent_is_named_and_a_strategy_of_on
     with pytest.raises(UserError, match="absent: there is no such folder"):
         compose(TASK, "strategy=mine", config_dir=absent)
     assert "One of your own is FOLDER/strategy/mine.yaml" in refusal(TASK, "strategy=mine")
+
+
+def test_overrides_in_a_list_are_told_how_they_are_given() -> None:
+    with pytest.raises(UserError, match=r"found list: .*compose\(\*overrides\)"):
+        compose([TASK, "strategy=full"])  # type: ignore[arg-type]

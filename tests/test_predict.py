@@ -119,6 +119,25 @@ def test_every_row_keeps_its_columns_and_gets_its_answer(
     assert {path.name for path in Path.cwd().iterdir()} == {f"texts.{kind}", f"answers.{into}"}
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_cells_of_answers_are_separated_as_those_of_the_file(
+    separator: str, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = f'id{separator}review\n1{separator}"a lovely, warm film"\n2{separator}a cold soup\n'
+    Path("texts.csv").write_text(table, encoding="utf-8")
+    code, _, err = predict("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
+    assert code == 0, err
+    answers = Path("answers.csv").read_text(encoding="utf-8")
+    first, second, _ = answers.splitlines()
+    assert first == separator.join(["id", "review", "label", "score"])
+    assert second.startswith(f"1{separator}a lovely, warm film{separator}")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(table.encode())))
+    streamed = predict("--file", "-", "--format", "csv", "--text", "review")
+    assert streamed[:2] == (0, answers), streamed
+    code, _, err = predict("--file", "texts.csv", "--text", "review", "--out", "answers.tsv")
+    assert Path("answers.tsv").read_text(encoding="utf-8").startswith("id\treview\t"), err
+
+
 def test_every_backend_answers(predict: Predict) -> None:
     write_table(Path("texts.csv"), rows_of())
     answers = {}

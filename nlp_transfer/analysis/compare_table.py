@@ -11,7 +11,7 @@ from nlp_transfer.evaluation.intervals.significance import LEVEL
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.evaluation.registry import Interval, metrics_of
 from nlp_transfer.reporting.console import INTERVALS
-from nlp_transfer.utils.text import aligned, with_interval
+from nlp_transfer.utils.text import COLUMNS, aligned, with_interval
 
 
 def table(result: Comparison) -> str:
@@ -24,15 +24,31 @@ def table(result: Comparison) -> str:
 def _score_lines(result: Comparison) -> Iterator[str]:
     first = result.entries[0].runs[0].measured[result.split]["metrics"]
     metrics = [result.metric, *(name for name in first if name != result.metric)]
-    rows = [
-        [entry.name, str(len(entry.runs)), *(_score(entry, result, metric) for metric in metrics)]
-        for entry in result.entries
+    columns = [
+        [metric, *(_score(entry, result, metric) for entry in result.entries)] for metric in metrics
     ]
-    yield from aligned([[f"{result.split} ({result.rows:,} rows)", result.over, *metrics], *rows])
+    names = [f"{result.split} ({result.rows:,} rows)", *(entry.name for entry in result.entries)]
+    runs = [result.over, *(str(len(entry.runs)) for entry in result.entries)]
+    for beginning, part in _that_fit([names, runs], columns):
+        yield from aligned([list(row) for row in zip(*beginning, *part, strict=True)])
     if any(entry.is_one_run for entry in result.entries):
         yield f"In brackets: {INTERVALS}."
     if not all(entry.is_one_run for entry in result.entries):
         yield f"Several {result.over}: their mean ± standard deviation."
+
+
+def _that_fit(
+    beginning: list[list[str]], columns: list[list[str]]
+) -> Iterator[tuple[list[list[str]], list[list[str]]]]:
+    """The columns in tables of at most `COLUMNS` signs, each of which begins with the names."""
+    part: list[list[str]] = []
+    for column in columns:
+        wide = sum(2 + max(map(len, cells)) for cells in [*beginning, *part, column]) - 2
+        if part and wide > COLUMNS:
+            yield beginning, part
+            beginning, part = [["", *beginning[0][1:]]], []
+        part.append(column)
+    yield beginning, part
 
 
 def _score(entry: Entry, result: Comparison, metric: str) -> str:

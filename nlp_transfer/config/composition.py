@@ -72,6 +72,7 @@ def compose(
     Traceback (most recent call last):
     nlp_transfer.errors.UserError: training.bach_size is not a key of the configuration; ...
     """
+    _refuse_lists(overrides)
     overrides = tuple(with_plus(with_quotes(overrides)))
     check_keys(overrides, config_dir)
     refuse_several_values(overrides)
@@ -87,6 +88,17 @@ def compose(
         return to_config(tree, in_memory)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(ExitCode.CONFIG, str(error)) from error
+
+
+def _refuse_lists(overrides: Sequence[object]) -> None:
+    other = next((word for word in overrides if not isinstance(word, str)), None)
+    if other is not None:
+        found = f"found {type(other).__name__}: {str(other)[:60]}"
+        raise UserError(
+            ExitCode.CONFIG,
+            f"compose: expected texts such as 'training.batch_size=16', one argument each, {found}."
+            " Of a list, type compose(*overrides).",
+        )
 
 
 def _with_exact_epochs(settings: Mapping[str, Any]) -> dict[str, Any]:

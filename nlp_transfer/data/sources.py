@@ -167,6 +167,16 @@ def refuse_absent_files(config: DatasetConfig) -> None:
                 _local_files(place, f"dataset.{split}")
 
 
+def refuse_absent_table(place: str, key: str) -> None:
+    """The same for one file, which is named by an option.
+
+    Raises:
+        UserError: with the file.
+    """
+    if is_table_name(place) and "://" not in place and WORKBOOK not in place.lower():
+        _local_files(place, key)
+
+
 def _local_files(pattern: str, key: str) -> list[tuple[Path, str]]:
     """The files that a path or a glob means, and their names for messages."""
     path = Path(pattern).expanduser()

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,11 +38,11 @@ def predict_stream(
 ) -> TableSummary:
     """Answers to the standard output, as they come."""
     writer, rows, blank = None, 0, 0
-    with _opened(request) as (windows, _):
-        for window in windows:
+    with _opened(request) as opened:
+        for window in opened.windows:
             table = answer_window(classifier, window, request)
             if writer is None:
-                writer = WindowWriter(request.out_kind, table)
+                writer = WindowWriter(request.out_kind, table, opened.separator)
                 out.write(writer.header())
             writer.write(table, out)
             out.flush()
@@ -86,11 +86,11 @@ def _answer_parts(
     """This worker's windows as files of their own, but for those that are there."""
     there = parts_of(home)
     writer, parts, rows, blank = None, [], 0, 0
-    with _opened(request) as (windows, source), _progress(source, request, worker) as advance:
-        for number, window in enumerate(windows):
+    with _opened(request) as opened, _progress(opened.source, request, worker) as advance:
+        for number, window in enumerate(opened.windows):
             if writer is None:
                 empty = answer_window(classifier, window[:0], request)
-                writer = WindowWriter(request.out_kind, empty)
+                writer = WindowWriter(request.out_kind, empty, opened.separator)
             parts.append(home / f"{number:08}")
             if parts[-1].name not in there and number % worker.count == worker.rank:
                 write_part(writer, answer_window(classifier, window, request), parts[-1])
@@ -161,9 +161,26 @@ def _text(value: Any) -> str:
     return value or ""
 
 
+@dataclass
+class _Opened:
+    """A table that is being read."""
+
+    source: BinaryIO
+    windows: Iterator[Window]
+    separators: list[str]  # of a text file, once its first window is read
+
+    @property
+    def separator(self) -> str | None:
+        """What the cells of the answers are separated by; None: as their format says."""
+        return self.separators[0] if self.separators else None
+
+
 @contextmanager
-def _opened(request: PredictionRequest) -> Iterator[tuple[Iterator[Window], BinaryIO]]:
+def _opened(request: PredictionRequest) -> Iterator[_Opened]:
+    separators: list[str] = []
     options = request.options
+    if request.kind == request.out_kind:
+        options = replace(options, found_separator=separators.append)
     with ExitStack() as stack:
         if request.source is None:
             source: BinaryIO = sys.stdin.buffer
@@ -173,7 +190,8 @@ def _opened(request: PredictionRequest) -> Iterator[tuple[Iterator[Window], Bina
             )
         else:
             windows, source = stack.enter_context(open_table(request.source, options))
-        yield windows if request.out_kind == "jsonl" else as_tables(windows), source
+        windows = windows if request.out_kind == "jsonl" else as_tables(windows)
+        yield _Opened(source, windows, separators)
 
 
 @contextmanager

@@ -32,6 +32,9 @@ def _add_arguments(parser: Parser) -> None:
 
 def run_evaluate(arguments: Namespace) -> None:
     """Print the metrics of a model on labelled texts."""
+    from nlp_transfer.data.sources import refuse_absent_table
+
+    refuse_absent_table(arguments.data, "--data")
     from nlp_transfer.analysis.evaluate import LabelledTexts, evaluate_model
     from nlp_transfer.config.choices import Quoting
     from nlp_transfer.utils.files import write_json

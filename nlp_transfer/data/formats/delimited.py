@@ -100,6 +100,7 @@ def _recognised(
     spaces = any(re.search(rf'{re.escape(separator)} +"', line) for line in first[skipped:])
     if spaces:
         options.note(f"{name}: spaces before the quotes of cells are left out")
+    options.found_separator(separator)
     return lines, Dialect(separator, spaces, skipped)
 
 

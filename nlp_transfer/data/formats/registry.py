@@ -48,6 +48,8 @@ class ReadOptions:
     """What stands before `encoding` and `separator` where a person types them."""
     note: Callable[[str], None] = field(default=lambda _: None)
     """Takes one sentence about each thing that was decided while reading."""
+    found_separator: Callable[[str], None] = field(default=lambda _: None)
+    """Takes what stands between the cells of a text file."""
 
     def assigned(self, key: str, value: str) -> str:
         """What a person types: `dataset.encoding=cp1252` or `--encoding cp1252`."""

@@ -112,8 +112,10 @@ def as_tables(windows: Iterable[Window]) -> Iterator[pa.Table]:
 class WindowWriter:
     """Writes windows that all have the columns of the first; JSON lines need not."""
 
-    def __init__(self, kind: str, first: Window) -> None:
+    def __init__(self, kind: str, first: Window, separator: str | None = None) -> None:
+        """Take the columns of the first window; without a separator, that of the kind stands."""
         self.kind = kind
+        self.separator = separator or DELIMITERS.get(kind, "")
         self.columns = columns_of(first)
         self.schema = first.schema if isinstance(first, pa.Table) else None
 
@@ -151,7 +153,7 @@ class WindowWriter:
 
     def _cells(self, rows: Iterable[Sequence[Any]]) -> bytes:
         lines = _Lines()
-        writer = csv.writer(lines, delimiter=DELIMITERS[self.kind], lineterminator="\r\n")
+        writer = csv.writer(lines, delimiter=self.separator, lineterminator="\r\n")
         writer.writerows([_cell(value) for value in row] for row in rows)
         return "".join(lines).encode()
 
