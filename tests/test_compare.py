@@ -230,7 +230,7 @@ def test_runs_of_other_rows_are_refused(finished: Path, variant: Variant) -> Non
     untested = edit_run(variant("untested"), predictions={"validation": digests["validation"]})
     comparison = compare([finished, untested])
     assert comparison.split == "validation"
-    assert "also chose the epochs" in table(comparison)
+    assert "on which choices were made, too" in table(comparison)
 
 
 def test_what_is_no_finished_run_is_refused(finished: Path, variant: Variant) -> None:

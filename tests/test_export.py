@@ -128,13 +128,13 @@ def test_opening_a_folder_that_is_none_is_one_clear_error(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_test_split_that_is_left_alone_is_not_said_to_be_missing(
-    typed: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+    typed: Callable[..., list[str]],
 ) -> None:
     words = typed("strategy=feature_extraction", "evaluation.test=false", "export.verify_rows=2")
     done = run(compose(*words))
     sentence = "The test split was not used (evaluation.test=false): these figures come from "
     files = [(done.folder / name).read_text() for name in ("metrics.json", "report.html")]
-    for text in (" ".join(capsys.readouterr().out.split()), *files):
+    for text in (" ".join(str(done).split()), *files):
         assert sentence in text
         assert "no labelled test split" not in text
     assert set(done.metrics) == {"validation"}
@@ -147,7 +147,7 @@ def test_a_finished_run_is_reported_and_not_trained_again(
     config = compose(*words)
     first = run(config)
     lines = " ".join(str(first).split())
-    selected = "from validation, which also chose the epochs"
+    selected = "from validation, on which choices were made, too"
     assert "a new process predicted 32 texts" in lines
     assert f"There is no labelled test split: these figures come {selected}." in lines
     assert selected in (first.folder / "metrics.json").read_text()

@@ -96,7 +96,7 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     split = common_split(runs)
     if split == "validation":
         notes.append(
-            "compared on validation, which also chose the epochs: not all have a test split"
+            "compared on validation, on which choices were made, too: not all have a test split"
         )
     metric = metric or _chosen_by(runs)
     over = FOLDS if len({run.fold for run in runs}) > 1 else SEEDS

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nlp_transfer.evaluation.calibration import Calibration
     from nlp_transfer.evaluation.evaluator import SplitEvaluation
 
-ON_VALIDATION = "these figures come from validation, which also chose the epochs."
+ON_VALIDATION = "these figures come from validation, on which choices were made, too."
 
 
 def no_test_note(splits: Collection[str], evaluated: Collection[str]) -> str | None:

@@ -8,13 +8,13 @@ from typing import Any
 # The first of these that a run has: the further its rows are from any choice, the better.
 REPORTED = ("test", "cross_validation", "validation")
 SOURCES = {
-    "test": "The test split was used once, at the end; validation chose the epochs.",
+    "test": "The test split was used once, at the end; choices were made on validation.",
     "cross_validation": (
         "Cross-validation: each row was predicted by a model that was not trained on it. "
         "The final model was trained on all rows."
     ),
     "validation": "There is no labelled test split: these figures come from the validation split, "
-    "which also chose the epochs.",
+    "on which choices were made, too.",
 }
 
 
