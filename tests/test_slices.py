@@ -109,16 +109,14 @@ def test_a_column_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_measures_the_parts_that_were_asked_for(
-    typed: Typed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_measures_the_parts_that_were_asked_for(typed: Typed, tmp_path: Path) -> None:
     sizes = {"train": 101, "validation": 32, "test": 33}
     files = [
         f"dataset.{split}={write(tmp_path / f'{split}.csv', size, seed)}"
         for seed, (split, size) in enumerate(sizes.items())
     ]
     more = ("evaluation.slices=[source]", "strategy=feature_extraction", "run_dir=mine")
-    run(compose(*typed(*files, *more)))
+    result = run(compose(*typed(*files, *more)))
     measured = json.loads(Path("mine/metrics.json").read_text())
     for split in ("validation", "test"):
         parts = measured[split]["slices"]
@@ -126,6 +124,6 @@ def test_a_run_measures_the_parts_that_were_asked_for(
         assert {part["value"] for part in parts["source"]} == {"web", "mail", "(empty)"}
         for slices in parts.values():
             assert sum(part["rows"] for part in slices) == measured[split]["rows"]
-    printed = capsys.readouterr().out
+    printed = str(result)
     assert "source (test)" in printed
     assert "mail" in printed
