@@ -15,7 +15,7 @@ from nlp_transfer.config.choices import Pooling
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import PARTS, with_pooling
-from nlp_transfer.models.shortcuts import linear_maps
+from nlp_transfer.models.shortcuts import linear_maps, packing
 from nlp_transfer.models.shortcuts.embedding_rows import only_used_rows
 from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
@@ -170,6 +170,28 @@ def test_layers_compute_no_padding_and_give_the_same_logits_and_gradients(
         hook.remove()
         assert_equal(whole, logits_and_gradients(model))
     assert torch.equal(logits_of(model), logits)
+
+
+def test_texts_of_like_length_attend_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = np.array([9, 2, 10, 2, 3, 9])
+
+    def costs(groups: list[np.ndarray], cost: float) -> float:
+        return sum(len(texts) * int(lengths[texts].max()) ** 2 + cost for texts in groups)
+
+    for cost, expected in ((0, 4), (20, 3), (50, 2), (np.inf, 1)):
+        groups = packing.like_lengths(lengths, cost)
+        assert sorted(np.concatenate(groups).tolist()) == list(range(6))
+        assert len(groups) == expected
+        order = np.argsort(lengths)
+        others = [np.split(order, [cut]) for cut in range(1, 6)]
+        assert all(costs(groups, cost) <= costs(other, cost) for other in [[order], *others])
+    monkeypatch.setattr(packing, "COST_OF_A_GROUP", 0)
+    for architecture in ("bert", "distilbert", "mpnet"):
+        model = make_classifier(architecture)
+        whole = logits_and_gradients(model)
+        with without_padding(model) as is_packed:
+            assert is_packed
+            assert_equal(whole, logits_and_gradients(model))
 
 
 def test_all_shortcuts_together_give_the_same_logits_and_gradients() -> None:

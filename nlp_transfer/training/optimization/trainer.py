@@ -166,11 +166,14 @@ def _identity(batch: Any) -> Any:
     return batch
 
 
-def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray) -> Outcome:
+def descend(
+    trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray, is_packed: bool = False
+) -> Outcome:
     """Train by gradient, from the newest checkpoint there is, and leave nothing in the model.
 
     Args:
         lengths: tokens of each row of train, as they are given to the model.
+        is_packed: whether the model computes no padding.
 
     Raises:
         UserError: if a step does not fit into memory.
@@ -199,7 +202,7 @@ def descend(trainer: StageTrainer, batches: PlannedBatches, lengths: np.ndarray)
     speed = None
     if state.global_step > before:
         epochs = state.epoch * (state.global_step - before) / state.global_step
-        speed = _speed(epochs, seconds, batches, lengths)
+        speed = _speed(epochs, seconds, batches, lengths, is_packed)
     best = trainer.best_epoch
     if best is None:
         return Outcome(state.global_step, None, speed, log)
@@ -228,12 +231,14 @@ def _resume(trainer: StageTrainer, checkpoint: Path | None) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
-def _speed(epochs: float, seconds: float, batches: PlannedBatches, lengths: np.ndarray) -> Speed:
+def _speed(
+    epochs: float, seconds: float, batches: PlannedBatches, lengths: np.ndarray, is_packed: bool
+) -> Speed:
     documents, tokens, padded = batches.count(lengths)
     speed = Speed(
         texts_per_second=epochs * documents / seconds,
         tokens_per_second=epochs * tokens / seconds,
-        padding=1 - tokens / padded,
+        padding=0.0 if is_packed else 1 - tokens / padded,
     )
     logger.info(
         "  %.1f s in steps: %.0f texts/s, %s tokens/s without padding (%.1f%% of all was padding)",

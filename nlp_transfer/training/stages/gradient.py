@@ -44,7 +44,7 @@ def train_by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
         used_rows(run, objective.tokens),
         fast_linear_maps(model),
         shortened(model, only_first),
-        without_padding(model) if compares else nullcontext(),
+        without_padding(model) if compares else nullcontext(False) as is_packed,
         sharded_stage(run) as run,
     ):
         model = run.pretrained.model
@@ -65,7 +65,7 @@ def train_by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
             callbacks=[finite, *_progress(run), stops, *in_time, *run.extensions.callbacks],
             **_validation(run, encoded),
         )
-        outcome = descend(trainer, objective.batches, objective.lengths)
+        outcome = descend(trainer, objective.batches, objective.lengths, is_packed)
         log += outcome.log
         if objective.held_out is not None and stops.stopped_by is None:
             log.append({"step": outcome.steps, **objective.held_out()})
