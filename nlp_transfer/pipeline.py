@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from nlp_transfer.config.schema import Config
+from nlp_transfer.config.schema import Config, require_config
 from nlp_transfer.data.corpus import CROSS_VALIDATION, Corpus
 from nlp_transfer.data.memory import tables_by_split, with_tables
 from nlp_transfer.evaluation.calibration import Calibration, apply_calibration, fit_calibration
@@ -125,6 +125,7 @@ def _run(
     summary: bool = False,
     corpus: Corpus | None = None,
 ) -> Result:
+    require_config(config)
     tables = None if data is None else tables_by_split(data)
     config = config if tables is None else with_tables(config, tables)
     extensions = Extensions.of(metrics, callbacks, None if isinstance(loss, str) else loss)

@@ -308,6 +308,7 @@ def test_sentences_are_answered_at_once(model: Path, capsys: pytest.CaptureFixtu
     assert [f"{label} 0." in first or f"{label} 1." in first for label in LABELS] == [True] * 3
     assert second.strip() == "(no text)"
     assert "--file is for a table" in refusal(capsys, "predict", str(model), "a", "--file", "b.csv")
+    Path("b.csv").write_text("body\na film\n")
     assert "--text COLUMN is required" in refusal(capsys, "predict", str(model), "--file", "b.csv")
 
 
@@ -400,3 +401,13 @@ def test_another_package_adds_an_engine_and_an_export_format(
         EXPORTERS.pop("loud", None)
     monkeypatch.undo()
     assert "'loud' (choose from" in refusal(capsys, "predict", "m", "--backend", "loud", "text")
+
+
+def test_a_table_has_its_texts_where_the_run_had_them(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("texts.csv").write_text("id,text\n1,a lovely film\n")
+    words = ["predict", str(finished), "--file", "texts.csv", "--threads", "1"]
+    main([*words, "--out", "answers.csv"])
+    assert "texts: 'text', as in the run (--text)" in capsys.readouterr().err
+    assert Path("answers.csv").read_text().startswith("id,text,label,score\n1,a lovely film,")

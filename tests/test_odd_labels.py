@@ -271,6 +271,19 @@ def test_columns_that_are_not_what_they_should_be_are_named() -> None:
     assert not list(labels_of_their_own({"a": 20, "b": 3}))
 
 
+def test_a_column_of_other_values_is_no_column_of_labels(tmp_path: Path) -> None:
+    texts = [f"a film {i}" for i in range(40)]
+    file = tmp_path / "train.jsonl"
+    config = DatasetConfig(train=str(file), test_fraction=0.0, validation_fraction=0.0)
+    file.write_bytes(labelled([f"T-{i}" for i in range(40)], texts))
+    with pytest.raises(UserError, match="rows of train have a label that no other row has"):
+        load_corpus(config, 0)
+    file.write_bytes(labelled([f"T-{i // 2}" for i in range(40)], texts))
+    assert len(load_corpus(config, 0).labels) == 20
+    file.write_bytes(labelled(["a", "b", "c"], texts[:3]))  # one row a label: few, but labels
+    assert len(load_corpus(config, 0).labels) == 3
+
+
 def test_words_for_nothing_are_named_as_labels() -> None:
     assert "'nan' (3) for a missing value" in sentences({"good": 9, "bad": 9, "nan": 3})
     assert sentences({"yes": 9, "no": 9}) == ""

@@ -119,6 +119,18 @@ def test_every_row_keeps_its_columns_and_gets_its_answer(
     assert {path.name for path in Path.cwd().iterdir()} == {f"texts.{kind}", f"answers.{into}"}
 
 
+def test_what_is_no_table_and_no_sentence_is_named(predict: Predict) -> None:
+    Path("texts.csv").write_text("body\na film\n")
+    code, _, err = predict("texts.csv")
+    assert code == ExitCode.CONFIG
+    assert "predict RUN --file texts.csv --text COLUMN" in err
+    code, _, err = predict("--file", "absent.csv")
+    assert (code, "there is no such file" in err) == (ExitCode.DATA, True)
+    with pytest.raises(SystemExit) as left:
+        main(["predict", "My invoice is wrong"])
+    assert left.value.code == ExitCode.RUN_FOLDER
+
+
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_cells_of_answers_are_separated_as_those_of_the_file(
     separator: str, predict: Predict, monkeypatch: pytest.MonkeyPatch

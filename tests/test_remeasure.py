@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -99,6 +101,16 @@ def test_a_run_on_its_own_test_file_gives_the_numbers_of_metrics_json(
     assert "selection" not in output
     # The exported folder alone knows no less.
     assert measured(finished / "model", finished.parent / "test.csv") == after
+
+
+def test_labels_are_cleaned_as_in_the_run(finished: Path) -> None:
+    file = finished.parent / "test.csv"
+    rows = [*csv.DictReader(io.StringIO(file.read_text()))]
+    rows[0]["label"] = f"{rows[0]['label'].title()} "
+    spelt = write_rows(Path("spelt.jsonl"), rows)
+    assert "'" in refused(finished, spelt)  # which shows the blank
+    cleaning = copy_with_dataset(finished, Path("cleaning"), clean_labels=True)
+    assert measured(cleaning, spelt) == measured(finished, file)
 
 
 def test_a_folder_of_other_origin_is_measured_as_a_pipeline_answers(

@@ -351,3 +351,8 @@ def test_run_prints_nothing_and_its_result_the_summary_once(
     assert str(result).count("Model: ") == 1
     printed = run_and_print(config, DATA, [agreement, LOWER], [Tracker()], focal)
     assert capsys.readouterr().out.strip() == str(printed)
+
+
+def test_overrides_in_place_of_a_configuration_are_told_what_to_type() -> None:
+    with pytest.raises(UserError, match=r"found list. Type run\(compose\("):
+        run(["+task=classify"])  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from nlp_transfer.config.choices import Quoting
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.sections.evaluation import EvaluationConfig
+from nlp_transfer.data.cells import label_key
 from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.corpus import Corpus, load_labelled
 from nlp_transfer.data.formats.registry import ReadOptions, is_table_name
@@ -31,6 +32,7 @@ from nlp_transfer.reporting import console
 from nlp_transfer.reporting.figures import split_figures
 from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE
 from nlp_transfer.utils.files import read_json
+from nlp_transfer.utils.text import shortened
 
 DATASETS = "nlp_transfer.conf.dataset"
 FILES = "files"  # one of them, for what has no name
@@ -112,11 +114,11 @@ def align(data_labels: Sequence[str], labels: tuple[str, ...], names: dict[str, 
         return Aligned({label: label for label in data_labels}, None)
     if distinct <= set(names) and {names[label] for label in data_labels} <= set(labels):
         return Aligned({label: names[label] for label in data_labels}, "by the run's label names")
-    folded = {label.casefold(): label for label in labels}
-    clear = len(folded) == len(labels) and len({w.casefold() for w in distinct}) == len(distinct)
-    if clear and {label.casefold() for label in distinct} <= set(folded):
-        names_by_label = {label: folded[label.casefold()] for label in data_labels}
-        return Aligned(names_by_label, "by name, whatever the case")
+    keys = {label_key(label): label for label in labels}
+    clear = len(keys) == len(labels) and len({label_key(w) for w in distinct}) == len(distinct)
+    if clear and {label_key(label) for label in distinct} <= set(keys):
+        names_by_label = {label: keys[label_key(label)] for label in data_labels}
+        return Aligned(names_by_label, "by name, whatever the case and spaces")
     numbered = {str(i): f"LABEL_{i}" for i in range(len(labels))}
     if labels == tuple(numbered.values()) and distinct <= set(numbered):
         return Aligned({label: numbered[label] for label in data_labels}, "by number")
@@ -246,10 +248,10 @@ def _corpus(
         # In the model's order, those too that the data does not have.
         return {of.get(label, f"\0{label}"): label for label in labels}
 
-    rows = load_labelled(sources, replace(config, problem=problem.name), names, notes)
+    rows = load_labelled(sources, replace(config, problem=problem.name), names, notes, labels)
     return Corpus({split: rows}, labels, "", tuple(notes), problem)
 
 
 def _some(labels: Sequence[str]) -> str:
-    first = ", ".join(labels[:5])
+    first = ", ".join(map(shortened, labels[:5]))
     return first if len(labels) <= 5 else f"{first} …"

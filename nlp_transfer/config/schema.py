@@ -18,6 +18,7 @@ from nlp_transfer.config.sections.features import FeaturesConfig
 from nlp_transfer.config.sections.strategy import StrategyConfig
 from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.config.sections.training import TrainingConfig
+from nlp_transfer.errors import ExitCode, UserError
 
 
 @dataclass
@@ -94,6 +95,16 @@ NOT_PART_OF_THE_RESULT = (
     "hub.pull_request",
     "hub.examples",
 )
+
+
+def require_config(config: object) -> None:
+    """Stop at overrides, or anything else, where a configuration is expected."""
+    if not isinstance(config, Config):
+        raise UserError(
+            ExitCode.CONFIG,
+            f"run: expected what compose(…) returns, found {type(config).__name__}. Type "
+            'run(compose("+task=classify", …), data=…).',
+        )
 
 
 def as_dict(config: Config) -> dict[str, Any]:

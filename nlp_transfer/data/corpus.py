@@ -23,7 +23,11 @@ from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.labels.decimal_commas import read_decimal_commas
 from nlp_transfer.data.labels.lists import read_label_lists
 from nlp_transfer.data.labels.merging import merge_labels
-from nlp_transfer.data.labels.naming import label_names, with_label_ids
+from nlp_transfer.data.labels.naming import (
+    label_names,
+    refuse_labels_of_single_rows,
+    with_label_ids,
+)
 from nlp_transfer.data.labels.reading import parse, problem_of
 from nlp_transfer.data.memory import Tables, read_tables
 from nlp_transfer.data.sources import SPLITS, Source, read_splits
@@ -157,9 +161,12 @@ def load_corpus(
     folds = folds_of_train(splits, problem, config, seed, count, notes) if count else None
     unlabeled = read_unlabeled(config, splits, notes, tables)
     labels, fingerprint = tuple(names.values()), _fingerprint(splits, names, unlabeled)
-    alike = problem.nothing_to_learn(references_of(splits["train"], problem), labels)
+    references = references_of(splits["train"], problem)
+    alike = problem.nothing_to_learn(references, labels)
     if alike is not None:
         raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
+    if problem.one_label and problem.integer_references:
+        refuse_labels_of_single_rows(references, labels, config)
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]
     return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, held_out, unlabeled)
@@ -230,10 +237,12 @@ def load_labelled(
     config: DatasetConfig,
     names: Callable[[set[str], Sequence[str]], dict[str, str]],
     notes: list[str],
+    known: Sequence[str] = (),
 ) -> Dataset:
     """One split for a model that there is already; `config.problem` is the model's.
 
     Args:
+        known: the model's labels, in whose spelling `dataset.clean_labels` writes all others.
         names: from the labels as the data writes them, and the order a `ClassLabel` gives them
             (empty without one), to theirs in the model's order.
 
@@ -248,6 +257,8 @@ def load_labelled(
             raise UserError(ExitCode.DATA, "No row of the data has a label (all are -1).")
         parts = {"--data": tables}
         parts = read_label_lists(parts, config, faults, notes)
+        if config.clean_labels:
+            parts = merge_labels(parts, notes, known)
         tables = read_decimal_commas(parts, config)["--data"]
         has_lists = any(isinstance(label, list) for table in tables for label in table.labels)
         if has_lists and not (problem.several or problem.reads_columns):

@@ -139,6 +139,7 @@ class TextEstimator(BaseEstimator):
         about = read_json(file) if file.is_file() else {}
         if about.get("estimator") != cls.__name__:
             content = f"one of {about['estimator']}" if about else f"no {ESTIMATOR_FILE} in it"
+            content = content if place.is_dir() else "no such folder"
             raise UserError(
                 ExitCode.RUN_FOLDER,
                 f"{place} does not hold a {cls.__name__}: expected a folder that save() wrote, "

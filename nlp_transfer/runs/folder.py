@@ -40,6 +40,7 @@ REPORT_MD_FILE = "report.md"
 ADOPTED = "adopted"  # in run.json: another run's decisions, and nothing else yet
 CODE = "code"  # in run.json: digests of metrics, losses and other code outside this package
 LOCK_FILE = ".lock"
+SAID = ("strategy", "pooling", "poolings")  # decisions that a sentence tells
 T = TypeVar("T")
 
 
@@ -92,8 +93,8 @@ class RunFolder:
             if name not in decisions:
                 decisions[name] = decision()
                 self.write(decisions=decisions)
-                made = decisions[name]
-                logger.info("%s: %s", name, ", ".join(made) if isinstance(made, list) else made)
+                if name not in SAID:
+                    logger.info("%s: %s", name, decisions[name])
             return decisions[name]
 
         return broadcast_from_rank_zero(decide, self.process)

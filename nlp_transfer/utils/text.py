@@ -65,4 +65,5 @@ def wrapped(line: str) -> Iterator[str]:
 def shortened(label: str) -> str:
     """A name that fits into a table of the terminal: on one line, and not too long."""
     label = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in label)
+    label = label if label == label.strip() else repr(label)
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"

@@ -222,7 +222,10 @@ def _decide(folder: Path, decoder: Decoder) -> tuple[By, str]:
                 f"{decoder.labels[commonest]!r}, so its uncertainty says little: the rows are "
                 "typical of the pool instead (--by uncertain)."
             )
-    return By.uncertain, "They are rows that the model is unsure of, each unlike the others."
+    return (
+        By.uncertain,
+        "They are the rows that the model is least sure of, each unlike the others.",
+    )
 
 
 def _choose(

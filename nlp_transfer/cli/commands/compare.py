@@ -5,7 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from nlp_transfer.cli.arguments import Command, Parser, add_out, check_out, positive
+from nlp_transfer.cli.arguments import (
+    Command,
+    Parser,
+    add_out,
+    check_out,
+    positive,
+    refuse_absent_folder,
+)
 
 
 def _add_compare(parser: Parser) -> None:
@@ -41,6 +48,7 @@ def run_report(arguments: Namespace) -> None:
     """Write report.html and report.md of a run."""
     from nlp_transfer.reporting.html.report import write_report
 
+    refuse_absent_folder(arguments.folder)
     if arguments.explain:
         from nlp_transfer.analysis.explanations.of_run import explain_run
         from nlp_transfer.utils.text import seconds

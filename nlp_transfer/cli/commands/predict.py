@@ -15,6 +15,7 @@ from nlp_transfer.cli.arguments import (
     add_file_options,
     add_folder,
     check_out,
+    refuse_absent_folder,
 )
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -94,9 +95,23 @@ def _predict_sentences(arguments: Namespace) -> None:
             ExitCode.CONFIG,
             f"{mixed[0]} is for a table, but sentences are given as well: give one of the two.",
         )
+    _refuse_files(arguments.sentences)
     classifier = Classifier.load(arguments.folder, arguments.backend, arguments.threads)
     for line in describe_answers(classifier, arguments.sentences, arguments.probabilities):
         print(line)
+
+
+def _refuse_files(sentences: list[str]) -> None:
+    """A file that is named where sentences are expected."""
+    from nlp_transfer.data.formats.registry import is_table_name
+
+    for sentence in sentences:
+        if is_table_name(sentence) and Path(sentence).is_file():
+            raise UserError(
+                ExitCode.CONFIG,
+                f"{sentence} is a file, not a sentence. For its rows, type "
+                f"nlp-transfer predict RUN --file {sentence} --text COLUMN",
+            )
 
 
 def describe_answers(
@@ -196,6 +211,19 @@ def _predict_on_cluster(arguments: Namespace) -> None:
     )
 
 
+def _columns_of_run(folder: Path) -> tuple[str | None, str | None]:
+    """Where a run had its texts, said in one line; of a folder that is no run, None."""
+    from nlp_transfer.config.loading import read_config
+    from nlp_transfer.runs.folder import CONFIG_FILE
+
+    if not (folder / CONFIG_FILE).is_file():
+        return None, None
+    dataset = read_config(folder / CONFIG_FILE).dataset
+    names = [dataset.text, *([dataset.text_pair] if dataset.text_pair else [])]
+    print(f"texts: {' and '.join(map(repr, names))}, as in the run (--text)", file=sys.stderr)
+    return dataset.text, dataset.text_pair
+
+
 def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     """The request, checked before anything is loaded."""
     from nlp_transfer.config.choices import Quoting
@@ -203,13 +231,19 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     from nlp_transfer.data.formats.windows import STREAMED, kind_of
     from nlp_transfer.inference.prediction_request import PredictionRequest
 
+    source = None if arguments.file == STREAM else Path(arguments.file)
+    if source is not None and not source.is_file():
+        raise UserError(ExitCode.DATA, f"--file {source}: there is no such file.")
+    if source is None and arguments.text is None and " " in str(arguments.folder):
+        refuse_absent_folder(Path(arguments.folder))  # a sentence, and no run before it
+    if source is not None and arguments.text is None:
+        arguments.text, arguments.text_pair = _columns_of_run(Path(arguments.folder))
     if arguments.text is None:
         raise UserError(
             ExitCode.CONFIG,
             "--text COLUMN is required for a table; or give sentences: "
             'nlp-transfer predict RUN "a text". (nlp-transfer predict --help)',
         )
-    source = None if arguments.file == STREAM else Path(arguments.file)
     out = None if arguments.out == STREAM else Path(arguments.out)
     streams = [name for name, path in (("--file", source), ("--out", out)) if path is None]
     if workers > 1 and streams:
@@ -222,8 +256,6 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     if kind is None or (out is None and out_kind not in STREAMED):
         where = "Standard input" if kind is None else "Standard output"
         raise UserError(ExitCode.CONFIG, f"{where} needs --format csv, tsv or jsonl.")
-    if source is not None and not source.is_file():
-        raise UserError(ExitCode.DATA, f"--file {source}: there is no such file.")
     check_out(out, arguments.force)
     if out is not None and source is not None and out.exists() and out.samefile(source):
         raise UserError(ExitCode.CONFIG, "--out and --file are the same file.")

@@ -21,11 +21,14 @@ def spellings(counts: Counter[Any]) -> list[list[Any]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def merge_labels(tables: dict[str, list[Table]], notes: list[str]) -> dict[str, list[Table]]:
-    """Every label in its most frequent spelling of train, else of all splits."""
+def merge_labels(
+    tables: dict[str, list[Table]], notes: list[str], known: Iterable[str] = ()
+) -> dict[str, list[Table]]:
+    """Every label in its spelling of `known`, else its most frequent one of train, else of all."""
     rows = Counter(_labels(table for parts in tables.values() for table in parts))
-    # Train decides; what it lacks counts less than any label that it has.
-    train = Counter(_labels(tables["train"]))
+    # What decides counts more than all others together.
+    train = Counter(known) or Counter(_labels(tables.get("train", ())))
+    rows.update(dict.fromkeys(train, 0))
     counts = Counter({label: train[label] * rows.total() + count for label, count in rows.items()})
     merged = {label: group[0] for group in spellings(counts) for label in group[1:]}
     if not merged:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
@@ -19,6 +20,7 @@ from nlp_transfer.problems import Problem
 from nlp_transfer.problems.base import integer, some_of
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
+MANY_ROWS = 20  # from which on labels of a single row each are taken for another column
 MOST_UNKNOWN = 20  # labels that are compared with those of train
 
 
@@ -112,3 +114,21 @@ def with_label_ids(
             columns[name].append(cells)
     joined = {name: joined_cells(cells) for name, cells in columns.items()}
     return dataset_of_arrow(pa.table({name: cells for name, cells in joined.items() if len(cells)}))
+
+
+def refuse_labels_of_single_rows(
+    references: np.ndarray, labels: tuple[str, ...], config: DatasetConfig
+) -> None:
+    """Stop at a column of numbers, dates or texts, which has a new value in nearly every row.
+
+    Args:
+        references: int [rows of train], the number of the label.
+    """
+    alone = np.count_nonzero(np.bincount(references) == 1)
+    if len(references) >= MANY_ROWS and 2 * alone > len(references):
+        raise UserError(
+            ExitCode.DATA,
+            f"dataset.label={config.label!r}: {alone:,} of the {len(references):,} rows of train "
+            f"have a label that no other row has ({some_of(labels)}). Name the column that holds "
+            "the labels.",
+        )

@@ -110,8 +110,9 @@ def describe(outcomes: Sequence[Outcome]) -> str:
         return "No run that was estimated on this machine has finished yet."
     errors = [abs(outcome.ratio - 1) for outcome in outcomes]
     within = sum(error <= 0.25 for error in errors)
+    runs = "estimated run" if len(outcomes) == 1 else f"{len(outcomes)} estimated runs"
     return (
-        f"The last {len(outcomes)} estimated runs took {median(o.ratio for o in outcomes):.2f} "
+        f"The last {runs} took {median(o.ratio for o in outcomes):.2f} "
         f"times the processor's seconds of their estimates ({min(o.ratio for o in outcomes):.2f} "
         f"to {max(o.ratio for o in outcomes):.2f}); {within} of {len(outcomes)} were within 25%."
         f"{' Estimates are multiplied by it.' if len(outcomes) >= FEWEST else ''}"
