@@ -15,7 +15,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from nlp_transfer.config.sections.evaluation import EvaluationConfig
-from nlp_transfer.evaluation.evaluator import evaluate_split
+from nlp_transfer.evaluation.evaluator import evaluate_split, of_split
 from nlp_transfer.evaluation.intervals.resampling import (
     resampled,
     resampled_confusion,
@@ -247,3 +247,18 @@ def test_labels_with_few_rows_are_said_beside_the_figures() -> None:
     assert notes(np.repeat(np.arange(30), 5)) == ""
     few = np.repeat(np.arange(30), [2] * 4 + [9] * 26)
     assert "4 of 30 labels have fewer than 5 rows here" in notes(few)
+
+
+def test_intervals_of_cross_validation_are_wider_on_both_sides() -> None:
+    metrics = load_metrics(EvaluationConfig(), ("negative", "positive"))
+    generator = np.random.default_rng(0)
+    references, probabilities = Population(0.5, 2.5, 1.0).draw(200, generator)
+    logits = np.log(probabilities)
+    values = metrics.compute(logits, references)
+    plain = metrics.intervals(values, logits, references)
+    wide = of_split(metrics, "cross_validation").intervals(values, logits, references)
+    assert of_split(metrics, "test").intervals(values, logits, references) == plain
+    for name, (low, high) in plain.items():
+        value, bottom = values[name], 0.0  # the least value of all of these
+        assert wide[name][0] == pytest.approx(max(value - 1.25 * (value - low), bottom))
+        assert wide[name][1] == pytest.approx(value + 1.25 * (high - value))

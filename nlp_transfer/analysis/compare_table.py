@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nlp_transfer.analysis.compare import Comparison, Entry, rows_of
+from nlp_transfer.evaluation.evaluator import of_split
 from nlp_transfer.evaluation.intervals.significance import LEVEL
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.evaluation.registry import Interval, metrics_of
@@ -73,6 +74,7 @@ def _between(entry: Entry, result: Comparison) -> dict[str, Interval]:
     thresholds = answers.decoder.thresholds
     registered = metrics_of(run.problem.metric_kind)[result.metric]
     metrics = Metrics(result.metric, rows.classes, (registered,), run.problem, thresholds)
+    metrics = of_split(metrics, result.split)
     return metrics.intervals({result.metric: value}, answers.logits, rows.references)
 
 

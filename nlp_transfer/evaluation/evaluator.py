@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nlp_transfer.evaluation.intervals.bootstrap import PERCENTILE_LABELS
+from nlp_transfer.evaluation.intervals.bootstrap import CROSS_VALIDATED, PERCENTILE_LABELS
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.evaluation.metrics.classification import confusion_matrix
 from nlp_transfer.evaluation.registry import MIN_ROWS, Interval
@@ -99,6 +99,11 @@ def evaluate_split(
     )
 
 
+def of_split(metrics: Metrics, split: str) -> Metrics:
+    """With intervals as wide as the answers of this split ask for."""
+    return replace(metrics, width=CROSS_VALIDATED if split == "cross_validation" else 1.0)
+
+
 def evaluate_splits(
     answers: Mapping[str, np.ndarray], corpus: Corpus, metrics: Metrics, columns: Sequence[str]
 ) -> dict[str, SplitEvaluation]:
@@ -112,7 +117,7 @@ def evaluate_splits(
         split: evaluate_split(
             logits,
             corpus.references(split),
-            metrics,
+            of_split(metrics, split),
             corpus.labels,
             slices_of(corpus.rows(split), columns),
         )

@@ -39,6 +39,8 @@ class Metrics:
     metrics: tuple[Metric, ...]
     problem: Problem = SINGLE_LABEL
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    width: float = 1.0
+    """Of the intervals, compared with those of independent answers."""
 
     @property
     def decoder(self) -> Decoder:
@@ -107,7 +109,7 @@ class Metrics:
         self, values: Mapping[str, float | None], rows: EvaluatedRows
     ) -> dict[str, Interval]:
         defined = {name: value for name, value in values.items() if value is not None}
-        return intervals(self.metrics, defined, rows)
+        return intervals(self.metrics, defined, rows, self.width)
 
     def _labels_averaged(self, rows: EvaluatedRows) -> dict[str, int]:
         if not any(metric.macro for metric in self.metrics):

@@ -92,8 +92,13 @@ def _named(words: tuple[Word, ...], weights: np.ndarray) -> Iterator[str]:
     for name, sign in (("for", 1), ("against", -1)):
         some = [i for i in order if sign * weights[i] > 0][:NAMED]
         if some:
-            listed = ", ".join(f"{words[i].text[:40]} {weights[i]:+.2f}" for i in some)
+            listed = ", ".join(f"{_quoted(words[i].text)} {weights[i]:+.2f}" for i in some)
             yield from wrapped(f"    {name}: {listed}")
+
+
+def _quoted(word: str) -> str:
+    """A word in a list; a sign alone would be taken for one of the list's."""
+    return word[:40] if any(map(str.isalnum, word)) else f"'{word[:40]}'"
 
 
 def _incomplete(explanation: Explanation, place: int) -> Iterator[str]:

@@ -41,11 +41,18 @@ PERCENTILES = (2.5, 97.5)
 # Of more labels a macro average is mirrored. Of 77 labels with 10 rows each, percentiles hold the
 # truth in 65 of 100 samples and mirrored ones in 95; of 12 labels percentiles are better.
 PERCENTILE_LABELS = 20
+# How much wider intervals of cross-validation are than those of as many independent answers: the
+# models of other training rows differ, too. Of 61 runs of the default command with 48 rows the
+# squared error of the accuracy was 1.5 times that of 48 independent answers.
+CROSS_VALIDATED = 1.25
 LARGEST_SCALE = 4.0  # of a calibration error, compared with the one that was seen
 
 
 def intervals(
-    metrics: Sequence[Metric], values: Mapping[str, float], rows: EvaluatedRows
+    metrics: Sequence[Metric],
+    values: Mapping[str, float],
+    rows: EvaluatedRows,
+    width: float = 1.0,
 ) -> dict[str, Interval]:
     """Low and high of every metric that has a value; they always enclose it.
 
@@ -53,6 +60,7 @@ def intervals(
 
     Args:
         values: by name, as measured on these rows; metrics without one are left out.
+        width: by how much to stretch them, from the value on to either side.
     """
     if len(rows) < MIN_ROWS:
         return {}
@@ -67,17 +75,17 @@ def intervals(
         elif metric.interval is IntervalMethod.percentile and metric.name not in between:
             between[metric.name] = _of_draws(metric, rows)
     return {
-        name: _enclosing(between[name], metric.bounds, values[name])
+        name: _enclosing(between[name], metric.bounds, values[name], width)
         for metric in defined
         for name in [metric.name]
         if name in between and np.isfinite(between[name]).all()
     }
 
 
-def _enclosing(interval: Interval, bounds: Interval, value: float) -> Interval:
-    """Between the bounds of the metric, and wide enough to hold what was seen."""
-    low, high = max(interval[0], bounds[0]), min(interval[1], bounds[1])
-    return min(low, value), max(high, value)
+def _enclosing(interval: Interval, bounds: Interval, value: float, width: float) -> Interval:
+    """Stretched, between the bounds of the metric, and wide enough to hold what was seen."""
+    low, high = (value + width * (end - value) for end in interval)
+    return min(max(low, bounds[0]), value), max(min(high, bounds[1]), value)
 
 
 def _of_counts(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Interval]:
