@@ -211,6 +211,7 @@ def test_any_metric_of_ours_can_be_compared_by(finished: Path, variant: Variant)
     assert "matthews" in table(comparison)
     lines = table(comparison).splitlines()
     assert "[" in lines[1].split()[3]  # after the name, the seeds and the value
+    lines = table(compare([worse, variant("same")], "matthews")).splitlines()
     assert max(map(len, lines[: lines.index("")])) <= 80
     message = refused(ExitCode.CONFIG, finished, worse, metric="f2")
     assert "roc_auc" in message

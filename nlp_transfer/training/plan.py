@@ -116,7 +116,7 @@ def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int)
     with adapted(pretrained.model, stage, pretrained.anatomy):
         learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
     steps = stage_steps(stage, rows, batch_size)
-    epochs = f"{stage.epochs:g} epoch{'' if stage.epochs == 1 else 's'}"
+    epochs = f"{stage.epochs:.3g} epoch{'' if stage.epochs == 1 else 's'}"
     how = f"{epochs}, {steps} steps of {batch_size} texts"
     if stage.solver is Solver.exact:
         how = "solved exactly"

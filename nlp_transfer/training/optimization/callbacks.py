@@ -116,9 +116,10 @@ class StageProgress(TrainerCallback):
             validation += f", {self._best} {self._value:.4f}"
         with tqdm.external_write_mode():
             logger.info(
-                "  stage %s: epoch %g, step %d of %d%s%s",
+                "  stage %s: %sstep %d of %d%s%s",
                 self._stage,
-                round(state.epoch, 2),
+                # A stage that is planned in steps is one epoch of them.
+                f"epoch {state.epoch:.3g}, " if state.num_train_epochs > 1 else "",
                 state.global_step,
                 state.max_steps,
                 loss,
