@@ -1,27 +1,29 @@
 """Does cross-validation of the default command say what the model is worth on other rows?
 
-python scripts/few_labels.py FILE … --rows 8 64 --seeds 1 2 3 --out runs.jsonl [--set KEY=VALUE …]
+python scripts/few_labels.py FILE … --rows 48 --draws 10 --out runs.jsonl [--set KEY=VALUE …]
 python scripts/few_labels.py --plot scatter.svg runs.jsonl
 
-Of each labelled file (columns text, label, and text_b of pairs) so many rows a label are drawn, the
-command is given these alone, and its model answers up to 1,000 of the other rows. A draw has as
-many rows of each label, the other rows have not: what cross-validation estimates is the mean over
-the labels of the share that is right (`balanced`).
+Each labelled file (columns text, label, and text_b of pairs) is shuffled once. Its first rows, up
+to 1,000 of them, are the other rows that every model answers; the draws follow, so many rows each,
+none twice, with the labels as they come. The default command is given a draw alone. Each draw has
+a process of its own, which begins with the libraries loaded.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from nlp_transfer import Classifier, compose, run
 
 OTHERS = 1000
 
@@ -29,8 +31,8 @@ OTHERS = 1000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--rows", nargs="+", type=int, default=[8], help="a label")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--rows", nargs="+", type=int, default=[48], help="of a draw")
+    parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--set", nargs="*", default=[], help="overrides of the default command")
     parser.add_argument("--out", type=Path, default=Path("few_labels.jsonl"))
     parser.add_argument("--plot", type=Path, help="draw runs that are there, and count coverage")
@@ -38,55 +40,57 @@ def main() -> None:
     if options.plot is not None:
         plot([json.loads(x) for f in options.files for x in f.open()], options.plot)
         return
-    for file in options.files:
-        for rows in options.rows:
-            for seed in options.seeds:
-                measured = measure(file, rows, seed, options.set)
-                print(json.dumps(measured), flush=True)
-                with options.out.open("a") as out:
-                    out.write(json.dumps(measured) + "\n")
+    done = options.out.read_text().splitlines() if options.out.exists() else []
+    known = {(run["data"], run["rows"], run["draw"]) for run in map(json.loads, done)}
+    for draw in range(options.draws):
+        for file in options.files:
+            for rows in options.rows:
+                if (file.stem, rows, draw) not in known:
+                    line = in_child(measure, file, rows, draw, options.set)
+                    print(line, flush=True)
+                    with options.out.open("a") as out:
+                        out.write(line + "\n")
 
 
-def measure(file: Path, rows: int, seed: int, overrides: list[str]) -> dict[str, Any]:
-    """One draw: what the command says of its model, and what other rows say."""
-    table = pd.read_parquet(file).drop_duplicates("text").sample(frac=1, random_state=seed)
-    drawn = table.groupby("label", group_keys=False).head(rows)
-    others = table.drop(drawn.index).head(OTHERS)
-    pairs = "text_b" in table
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        drawn.to_parquet(folder / "train.parquet", index=False)
-        others.drop(columns="label").to_parquet(folder / "others.parquet", index=False)
-        start = time.perf_counter()
-        pair = ["dataset.text_pair=text_b"] if pairs else []
-        words = ["+task=classify", "dataset.train=train.parquet", f"seed={seed}", "run_dir=run"]
-        command(folder, "nlp_transfer.train", *words, *pair, *overrides)
-        seconds = time.perf_counter() - start
-        words = ["predict", "run", "--file", "others.parquet", "--text", "text"]
-        pair = ["--text-pair", "text_b"] if pairs else []
-        command(folder, "nlp_transfer.cli", *words, *pair, "--out", "answers.parquet")
-        answers = pd.read_parquet(folder / "answers.parquet")["label"].astype(str).to_numpy()
-        right = pd.Series(answers == others["label"].astype(str).to_numpy(), index=others.index)
-        figures = json.loads((folder / "run" / "metrics.json").read_text())
-        split = "cross_validation" if "cross_validation" in figures else "validation"
-        return {
+def in_child(measure: Callable[..., str], *given: Any) -> str:
+    """What the function answers in a process of its own; nothing of it stays in this one."""
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(measure, *given).result()
+
+
+def measure(file: Path, rows: int, draw: int, overrides: list[str]) -> str:
+    """One draw: what the command says of its model, and what other rows say, as a line of JSON."""
+    table = pd.read_parquet(file).drop_duplicates("text").sample(frac=1, random_state=0)
+    others = table.head(OTHERS)
+    drawn = table[OTHERS + draw * rows :].head(rows)
+    pair = ["dataset.text_pair=text_b"] if "text_b" in table else []
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        drawn.to_parquet(f"{folder}/train.parquet", index=False)
+        words = ["+task=classify", f"dataset.train={folder}/train.parquet", f"run_dir={folder}/run"]
+        words += [f"seed={draw}", "export.fresh_process=false", *pair, *overrides]
+        result = run(compose(*words))
+        seconds = time.process_time() - start
+        texts = list(zip(others["text"], others["text_b"], strict=True)) if pair else others["text"]
+        answers = [answer.label for answer in Classifier.load(result.folder).predict(list(texts))]
+        figures = json.loads(Path(f"{folder}/run/metrics.json").read_text())
+        recipe = json.loads(Path(f"{folder}/run/run.json").read_text())["recipe"]
+    right = pd.Series(answers, index=others.index) == others["label"].astype(str)
+    split = "cross_validation" if "cross_validation" in figures else "validation"
+    return json.dumps(
+        {
             "data": file.stem,
             "rows": len(drawn),
-            "seed": seed,
+            "draw": draw,
             "set": overrides,
             "split": split,
+            "recipe": recipe,
             "said": figures[split]["metrics"]["accuracy"],
             "interval": figures[split]["intervals"].get("accuracy"),
             "others": float(right.mean()),
-            "balanced": float(right.groupby(others["label"].astype(str)).mean().mean()),
             "seconds": round(seconds, 1),
         }
-
-
-def command(folder: Path, *words: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, check=True, capture_output=True, env=environment
     )
 
 
@@ -102,19 +106,19 @@ def plot(runs: list[dict[str, Any]], file: Path) -> None:
         group = [run for run in runs if (run["rows"] < 100) is few and run["interval"]]
         if not group:
             continue
-        held = [run["interval"][0] <= run["balanced"] <= run["interval"][1] for run in group]
-        mean = sum(run["said"] - run["balanced"] for run in group) / len(group)
+        held = [run["interval"][0] <= run["others"] <= run["interval"][1] for run in group]
+        mean = sum(run["said"] - run["others"] for run in group) / len(group)
         name = "fewer than 100 rows" if few else "100 rows and more"
         print(f"{name}: {len(group)} runs, {sum(held)} intervals hold it, bias {mean:+.3f}")
         said = [run["said"] for run in group]
         low = [max(0.0, run["said"] - run["interval"][0]) for run in group]
         high = [max(0.0, run["interval"][1] - run["said"]) for run in group]
-        others = [run["balanced"] for run in group]
+        others = [run["others"] for run in group]
         axes.errorbar(
             others, said, [low, high], fmt="o", ms=4, lw=0.7, color=colour, alpha=0.7, label=name
         )
     axes.plot([0, 1], [0, 1], color="#888888", lw=1)
-    axes.set_xlabel("accuracy on other rows, mean over the labels")
+    axes.set_xlabel("accuracy on other rows")
     axes.set_ylabel("accuracy by cross-validation, 95% interval")
     axes.set_xlim(0.2, 1)
     axes.set_ylim(0, 1)
