@@ -42,7 +42,7 @@ def test_one_label_a_text_comes_back_by_name(names: list[str], data: st.DataObje
 
 
 @quickly
-@given(st.lists(st.integers(-50, 50), min_size=2, max_size=20).filter(lambda x: len(set(x)) > 1))
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=19).filter(lambda x: len(set(x)) > 1))
 def test_integers_are_labels_in_their_own_order(cells: list[int]) -> None:
     corpus = corpus_of(cells, "auto")
     assert corpus.problem is SINGLE_LABEL

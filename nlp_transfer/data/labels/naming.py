@@ -20,7 +20,9 @@ from nlp_transfer.problems import Problem
 from nlp_transfer.problems.base import integer, some_of
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
-MANY_ROWS = 20  # from which on labels of a single row each are taken for another column
+# From so many rows on, and so large a share of them with a label of their own, a column of labels
+# is taken for another one.
+MANY_ROWS, ALONE = 20, 0.8
 MOST_UNKNOWN = 20  # labels that are compared with those of train
 
 
@@ -125,7 +127,7 @@ def refuse_labels_of_single_rows(
         references: int [rows of train], the number of the label.
     """
     alone = np.count_nonzero(np.bincount(references) == 1)
-    if len(references) >= MANY_ROWS and 2 * alone > len(references):
+    if len(references) >= MANY_ROWS and alone > ALONE * len(references):
         raise UserError(
             ExitCode.DATA,
             f"dataset.label={config.label!r}: {alone:,} of the {len(references):,} rows of train "
