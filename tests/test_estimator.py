@@ -57,6 +57,14 @@ def fitted(tiny: Callable[..., TextClassifier]) -> TextClassifier:
     return tiny().fit(TEXTS, LABELS)
 
 
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests that run at the same time write to the usual one, too."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+
+
 def temporary_folders() -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("nlp_transfer-*"))
 
