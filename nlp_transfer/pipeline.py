@@ -1,7 +1,6 @@
 """From a configuration to a verified checkpoint: prepare → fit → measure → deliver.
 
 `run_setup` comes before the four steps; `run_state` has what each of them hands to the next.
-
 What is found by name lies elsewhere: a strategy is a file of `conf/strategy`; a metric is
 registered by `evaluation.metrics`, a loss by `training.losses`, a kind of labels by `problems`.
 """

@@ -72,11 +72,13 @@ def measure(file: Path, rows: int, draw: int, overrides: list[str]) -> str:
         words += [f"seed={draw}", "export.fresh_process=false", *pair, *overrides]
         result = run(compose(*words))
         seconds = time.process_time() - start
-        texts = list(zip(others["text"], others["text_b"], strict=True)) if pair else others["text"]
-        answers = [answer.label for answer in Classifier.load(result.folder).predict(list(texts))]
+        second = others["text_b"].tolist() if pair else None
+        predictions = Classifier.load(result.folder).predict(others["text"].tolist(), second)
         figures = json.loads(Path(f"{folder}/run/metrics.json").read_text())
         recipe = json.loads(Path(f"{folder}/run/run.json").read_text())["recipe"]
-    right = pd.Series(answers, index=others.index) == others["label"].astype(str)
+    right = pd.Series([p.label for p in predictions], index=others.index) == others["label"].astype(
+        str
+    )
     split = "cross_validation" if "cross_validation" in figures else "validation"
     return json.dumps(
         {

@@ -87,7 +87,7 @@ LABELS = ("bad", "good", "neither")
 
 
 def pytest_collection_finish() -> None:
-    """Trainer collects garbage whenever it begins: what was imported is none, and is left out."""
+    """Keep what was imported out of the garbage collections with which every `Trainer` begins."""
     gc.freeze()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,10 @@ def test_a_column_of_other_values_is_no_column_of_labels(tmp_path: Path) -> None
         load_corpus(config, 0)
     file.write_bytes(labelled([f"T-{i // 2}" for i in range(40)], texts))
     assert len(load_corpus(config, 0).labels) == 20
+    many = [f"T-{i // 2}" for i in range(80)]
+    file.write_bytes(labelled(many, [f"a film {i}" for i in range(80)]))
+    part = replace(config, limit=40)  # one row of each
+    assert len(load_corpus(part, 0).splits["train"]) == 40
     file.write_bytes(labelled(["a", "b", "c"], texts[:3]))  # one row a label: few, but labels
     assert len(load_corpus(config, 0).labels) == 3
 

@@ -100,8 +100,8 @@ def evaluate_model(
 def align(data_labels: Sequence[str], labels: tuple[str, ...], names: dict[str, str]) -> Aligned:
     """Which of the model's labels each label of the data is, and by what.
 
-    By name; by the names that the run gave to what its data holds; by name whatever the case,
-    where that is clear; by number, where the model's labels are LABEL_0, LABEL_1 ….
+    By name; by the names that the run gave to what its data holds; by name whatever the case and
+    the spaces, where that is clear; by number, where the model's labels are LABEL_0, LABEL_1 ….
 
     Args:
         names: the run's `dataset.label_names`.

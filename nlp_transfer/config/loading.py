@@ -48,7 +48,7 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
     leaves = dict(_leaves(tree))
     problems: list[str] = []
     try:
-        merged = _typed(leaves)
+        merged = _typed(leaves)  # in one merge, which is enough where nothing is wrong
     except (TypeError, OmegaConfBaseException):
         merged, problems = _typed_one_by_one(leaves)
     missing = sorted(OmegaConf.missing_keys(merged))
@@ -67,7 +67,7 @@ def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
 
 
 def _typed(leaves: dict[str, Any]) -> Any:
-    """The schema with all values; the first one that is wrong is an error of some kind."""
+    """The schema with all values; a `TypeError` or one of OmegaConf where any is wrong."""
     tree: dict[str, Any] = {}
     for key, value in leaves.items():
         if nearest_key(key) is not None:
@@ -207,9 +207,9 @@ def _type_of(key: str) -> Any:
 
 
 def _nest(key: str, value: Any) -> dict[str, Any]:
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
+    tree: dict[str, Any] = {}
+    set_value(tree, key, value)
+    return tree
 
 
 def _expected(key: str) -> str | None:

@@ -153,6 +153,9 @@ def load_corpus(
     held_out = tuple(split for split in splits if split not in present)
     splits = without_leaks(splits, config.on_leak, notes)
     notes += labels_without_train(splits, names, problem)
+    if problem.one_label and problem.integer_references:
+        references = references_of(splits["train"], problem)
+        refuse_labels_of_single_rows(references, tuple(names.values()), config)
     if config.limit is not None and config.limit < len(splits["train"]):
         train = splits["train"]
         part = stratified_part(strata_of(train, problem), config.limit, seed)
@@ -161,12 +164,9 @@ def load_corpus(
     folds = folds_of_train(splits, problem, config, seed, count, notes) if count else None
     unlabeled = read_unlabeled(config, splits, notes, tables)
     labels, fingerprint = tuple(names.values()), _fingerprint(splits, names, unlabeled)
-    references = references_of(splits["train"], problem)
-    alike = problem.nothing_to_learn(references, labels)
+    alike = problem.nothing_to_learn(references_of(splits["train"], problem), labels)
     if alike is not None:
         raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
-    if problem.one_label and problem.integer_references:
-        refuse_labels_of_single_rows(references, labels, config)
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]
     return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, held_out, unlabeled)

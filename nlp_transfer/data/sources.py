@@ -163,7 +163,7 @@ def refuse_absent_files(config: DatasetConfig) -> None:
     """
     for split in (*SPLITS, "unlabeled") if config.name is None else ():
         for place in config.places(split):
-            if "://" not in place and WORKBOOK not in place.lower():
+            if _is_local(place):
                 _local_files(place, f"dataset.{split}")
 
 
@@ -173,8 +173,13 @@ def refuse_absent_table(place: str, key: str) -> None:
     Raises:
         UserError: with the file.
     """
-    if is_table_name(place) and "://" not in place and WORKBOOK not in place.lower():
+    if is_table_name(place) and _is_local(place):
         _local_files(place, key)
+
+
+def _is_local(place: str) -> bool:
+    """Whether a place is a path or glob of this machine, and no sheet of a workbook."""
+    return "://" not in place and WORKBOOK not in place.lower()
 
 
 def _local_files(pattern: str, key: str) -> list[tuple[Path, str]]:

@@ -6,6 +6,7 @@ import functools
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from nlp_transfer.reporting.html.glossary import TERMS
 from nlp_transfer.reporting.splits import split_title
 from nlp_transfer.utils.text import number, percent, seconds
 
@@ -27,4 +28,5 @@ def environment(autoescape: bool) -> Environment:
     templates.filters.update(
         number=number, percent=percent, seconds=seconds, split_title=split_title
     )
+    templates.globals.update(terms=TERMS)
     return templates

@@ -40,7 +40,6 @@ REPORT_MD_FILE = "report.md"
 ADOPTED = "adopted"  # in run.json: another run's decisions, and nothing else yet
 CODE = "code"  # in run.json: digests of metrics, losses and other code outside this package
 LOCK_FILE = ".lock"
-SAID = ("strategy", "pooling", "poolings")  # decisions that a sentence tells
 T = TypeVar("T")
 
 
@@ -86,15 +85,17 @@ class RunFolder:
         return self.path / "checkpoints" / self.part
 
     def decide(self, name: str, decision: Callable[[], T]) -> T:
-        """What `auto` decided: made and written down once, read from there ever after."""
+        """What `auto` decided: made and written down once, read from there ever after.
+
+        Args:
+            decision: makes it, and logs it where a person is to know.
+        """
 
         def decide() -> T:
             decisions = self.read().get("decisions", {})
             if name not in decisions:
                 decisions[name] = decision()
                 self.write(decisions=decisions)
-                if name not in SAID:
-                    logger.info("%s: %s", name, decisions[name])
             return decisions[name]
 
         return broadcast_from_rank_zero(decide, self.process)

@@ -121,7 +121,13 @@ def _decide_machine(
 ) -> tuple[str, Config]:
     """`fp32`, `bf16` or `fp16`, and the configuration with a size of the micro-batches."""
     requested, device = config.training.precision, folder.process.device
-    precision = folder.decide("precision", lambda: decide_precision(requested, device))
+
+    def decide() -> str:
+        precision = decide_precision(requested, device)
+        logger.info("precision: %s", precision)
+        return precision
+
+    precision = folder.decide("precision", decide)
     warn_if_slow(precision, device)
     config = _with_micro_batches(pretrained, encoded, precision, config, folder)
     _say_how_a_step_is_shared(config, folder.process)

@@ -211,15 +211,25 @@ def _predict_on_cluster(arguments: Namespace) -> None:
     )
 
 
-def _columns_of_run(folder: Path) -> tuple[str | None, str | None]:
-    """Where a run had its texts, said in one line; of a folder that is no run, None."""
+def _text_columns(arguments: Namespace) -> tuple[str, str | None]:
+    """Those that are named, else those of the run, which are said in one line."""
     from nlp_transfer.config.loading import read_config
+    from nlp_transfer.inference.download import NAME
     from nlp_transfer.runs.folder import CONFIG_FILE
 
-    if not (folder / CONFIG_FILE).is_file():
-        return None, None
+    if arguments.text is not None:
+        return arguments.text, arguments.text_pair
+    folder = arguments.folder
+    if not NAME.fullmatch(str(folder)):
+        refuse_absent_folder(folder)
+    if arguments.file == STREAM or not (folder / CONFIG_FILE).is_file():
+        raise UserError(
+            ExitCode.CONFIG,
+            "--text COLUMN is required for a table; or give sentences: "
+            'nlp-transfer predict RUN "a text". (nlp-transfer predict --help)',
+        )
     dataset = read_config(folder / CONFIG_FILE).dataset
-    names = [dataset.text, *([dataset.text_pair] if dataset.text_pair else [])]
+    names = [name for name in (dataset.text, dataset.text_pair) if name is not None]
     print(f"texts: {' and '.join(map(repr, names))}, as in the run (--text)", file=sys.stderr)
     return dataset.text, dataset.text_pair
 
@@ -234,16 +244,7 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
     source = None if arguments.file == STREAM else Path(arguments.file)
     if source is not None and not source.is_file():
         raise UserError(ExitCode.DATA, f"--file {source}: there is no such file.")
-    if source is None and arguments.text is None and " " in str(arguments.folder):
-        refuse_absent_folder(Path(arguments.folder))  # a sentence, and no run before it
-    if source is not None and arguments.text is None:
-        arguments.text, arguments.text_pair = _columns_of_run(Path(arguments.folder))
-    if arguments.text is None:
-        raise UserError(
-            ExitCode.CONFIG,
-            "--text COLUMN is required for a table; or give sentences: "
-            'nlp-transfer predict RUN "a text". (nlp-transfer predict --help)',
-        )
+    text, text_pair = _text_columns(arguments)
     out = None if arguments.out == STREAM else Path(arguments.out)
     streams = [name for name, path in (("--file", source), ("--out", out)) if path is None]
     if workers > 1 and streams:
@@ -264,8 +265,8 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
         kind,
         out,
         out_kind,
-        arguments.text,
-        arguments.text_pair,
+        text,
+        text_pair,
         arguments.probabilities,
         arguments.prefix,
         arguments.delimiter,
@@ -273,7 +274,7 @@ def _request(arguments: Namespace, workers: int) -> PredictionRequest:
             arguments.encoding,
             arguments.separator,
             quoting=Quoting(arguments.quoting),
-            columns=tuple(c for c in (arguments.text, arguments.text_pair) if c),
+            columns=tuple(c for c in (text, text_pair) if c),
             keys="--",
         ),
     )

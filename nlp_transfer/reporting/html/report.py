@@ -8,7 +8,7 @@ from pathlib import Path
 from nlp_transfer.reporting import conclusions
 from nlp_transfer.reporting.console import verifier
 from nlp_transfer.reporting.html import mistakes, sections
-from nlp_transfer.reporting.html.glossary import TERMS, used_terms
+from nlp_transfer.reporting.html.glossary import used_terms
 from nlp_transfer.reporting.html.slices import slices
 from nlp_transfer.reporting.markdown import markdown_report
 from nlp_transfer.reporting.run_record import RunRecord, read_record
@@ -37,7 +37,6 @@ def write_report(folder: Path) -> Path:
 def page(record: RunRecord) -> str:
     """The HTML page; every text in it is escaped."""
     templates = environment(autoescape=True)
-    templates.globals.update(terms=TERMS)
     short = re.split("[/:]", record.config.checkpoint.name.rstrip("/"))[-1]
     context = {
         "record": record,

@@ -98,10 +98,13 @@ class Budget:
     def shorten(self, recipe: str, seconds: float, folder: RunFolder) -> None:
         """Give a recipe that takes longer than there is time for fewer epochs; decided once."""
 
-        def share() -> float:
-            return round(min(max(MARGIN * self.remaining / seconds, SHORTEST), 1.0), 3)
-
         name = f"share of the epochs of {recipe}"
+
+        def share() -> float:
+            part = round(min(max(MARGIN * self.remaining / seconds, SHORTEST), 1.0), 3)
+            logger.info("%s: %.3g", name, part)
+            return part
+
         decided = name in folder.read().get("decisions", {}) if self.process.is_first else False
         if broadcast_from_rank_zero(lambda: decided or seconds > self.remaining, self.process):
             self.shares[recipe] = folder.decide(name, share)

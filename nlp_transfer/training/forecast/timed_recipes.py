@@ -226,4 +226,10 @@ def log_forecast(timed: TimedRecipes, context: TrainingContext, corpus: Corpus) 
 
 def _decides(context: TrainingContext, recipe: Recipe, paid: bool, when: str = "") -> bool:
     """What was decided of a recipe, by this process or by the one that began the run."""
-    return context.folder.decide(f"budget pays for {recipe.name}{when}", lambda: paid)
+    name = f"budget pays for {recipe.name}{when}"
+
+    def decide() -> bool:
+        logger.info("%s: %s", name, "yes" if paid else "no")
+        return paid
+
+    return context.folder.decide(name, decide)
