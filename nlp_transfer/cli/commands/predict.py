@@ -213,12 +213,12 @@ def _predict_on_cluster(arguments: Namespace) -> None:
 
 def _text_columns(arguments: Namespace) -> tuple[str, str | None]:
     """Those that are named, else those of the run, which are said in one line."""
+    if arguments.text is not None:
+        return arguments.text, arguments.text_pair
     from nlp_transfer.config.loading import read_config
     from nlp_transfer.inference.download import NAME
     from nlp_transfer.runs.folder import CONFIG_FILE
 
-    if arguments.text is not None:
-        return arguments.text, arguments.text_pair
     folder = arguments.folder
     if not NAME.fullmatch(str(folder)):
         refuse_absent_folder(folder)
