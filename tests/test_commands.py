@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -50,6 +51,18 @@ def test_help_lists_every_command_below_what_it_is_for(capsys: pytest.CaptureFix
     listed = [line.split()[0] for line in lines if line.startswith("  ") and "--" not in line]
     assert listed == [command.name for command in COMMANDS]
     assert max(map(len, lines)) <= 88
+
+
+def test_an_error_on_a_terminal_is_broken_between_words() -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "nlp_transfer.cli", "traim"]
+    environment = {**os.environ, "COLUMNS": "40"}
+    done = subprocess.run(command, stderr=theirs, env=environment)
+    printed = os.read(ours, 4096).decode()
+    in_a_file = subprocess.run(command, capture_output=True, text=True, env=environment).stderr
+    assert done.returncode == ExitCode.CONFIG
+    assert max(map(len, printed.splitlines())) <= 40 < max(map(len, in_a_file.splitlines()))
+    assert printed.split() == in_a_file.split()
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

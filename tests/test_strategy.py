@@ -78,6 +78,18 @@ def test_the_plan_of_a_dry_run_is_that_of_the_choice(
         assert f"Stage {stage} learns " in output
 
 
+def test_a_dry_run_counts_the_layer_that_the_run_will_add(
+    typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = typed("strategy=contrastive", "run_dir=mine")
+    run(compose(*words, "dry_run=true"))
+    output = capsys.readouterr().out
+    run(compose(*words))
+    stages = json.loads(Path("mine/run.json").read_text())["stages"]
+    for stage in stages:
+        assert f" of {stage['all_parameters']:,} parameters" in " ".join(output.split())
+
+
 def test_a_stage_of_an_automatic_strategy_cannot_be_set() -> None:
     with pytest.raises(UserError, match="strategy=auto chooses its stages") as refusal:
         compose("+task=sentiment", "strategy.stages.all.layer_decay=0.9")

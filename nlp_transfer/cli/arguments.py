@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +36,19 @@ def fail(code: int, message: str) -> NoReturn:
     happen on any of them.
     """
     if os.environ.get("RANK", "0") == "0" or code == ExitCode.TRAINING:
-        print(f"Error: {message}", file=sys.stderr, flush=True)
+        print(_fitted(f"Error: {message}"), file=sys.stderr, flush=True)
     sys.exit(int(code))
+
+
+def _fitted(message: str) -> str:
+    """On a terminal lines are broken between words; in a file they are left to `grep`."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        return message
+    width = shutil.get_terminal_size().columns
+    wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(
+        line if len(line) <= width else wrap.fill(line) for line in message.splitlines()
+    )
 
 
 def positive(text: str) -> int:

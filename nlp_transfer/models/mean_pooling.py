@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.config.choices import Adapt, Pooling, Solver
 from nlp_transfer.config.schema import Config
+from nlp_transfer.config.sections.strategy import StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained, evaluating
@@ -87,20 +88,37 @@ def pool(
         folds: of the rows of train, int [rows].
         fold: the one that the training leaves out.
     """
-    pooling, kind = config.checkpoint.pooling, pretrained.model.config.model_type
-    stages = config.strategy.stages.values()
-    solved = config.strategy.solve_head or any(stage.solver is Solver.exact for stage in stages)
-    adapts = solved and config.strategy.adapt is not Adapt.none  # one stage, shared by the folds
-    if pooling is Pooling.auto and (adapts or not all(stage.head for stage in stages)):
-        # Embeddings learn: their mean is what the literature compares, and needs no comparison.
-        return with_pooling(pretrained, Pooling.mean if kind in PARTS else pooling)
-    if pooling is Pooling.auto and solved and kind in PARTS:
+    kind = pretrained.model.config.model_type
+    pooling = settled_pooling(config, kind)
+    if pooling is Pooling.auto and _solves_head(config.strategy) and kind in PARTS:
         choose = partial(choose_poolings, pretrained, encoded, config.seed, folds)
         choices = choose if folds is None else partial(decide, "poolings", choose)
         pooling = Pooling(
             decide("pooling", lambda: choices()[0]) if fold is None else choices()[fold + 1]
         )
     return with_pooling(pretrained, pooling)
+
+
+def _solves_head(strategy: StrategyConfig) -> bool:
+    stages = strategy.stages.values()
+    return strategy.solve_head or any(stage.solver is Solver.exact for stage in stages)
+
+
+def settled_pooling(config: Config, kind: str) -> Pooling:
+    """The pooling that needs no comparison; `auto` where one decides, or the checkpoint does.
+
+    Args:
+        kind: the architecture, such as `bert`.
+    """
+    strategy = config.strategy
+    # One stage, shared by the folds.
+    adapts = _solves_head(strategy) and strategy.adapt is not Adapt.none
+    if config.checkpoint.pooling is not Pooling.auto or kind not in PARTS:
+        return config.checkpoint.pooling
+    if adapts or not all(stage.head for stage in strategy.stages.values()):
+        # Embeddings learn: their mean is what the literature compares, and needs no comparison.
+        return Pooling.mean
+    return Pooling.auto
 
 
 def reads_first_token(pretrained: Pretrained) -> bool:

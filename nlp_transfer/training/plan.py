@@ -17,7 +17,7 @@ from nlp_transfer.features.cache import most_bytes
 from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
-from nlp_transfer.models.mean_pooling import with_pooling
+from nlp_transfer.models.mean_pooling import settled_pooling, with_pooling
 from nlp_transfer.models.preparation import load_and_encode
 from nlp_transfer.models.strategies.auto_strategy import candidates
 from nlp_transfer.models.strategies.stages import Stage, plan_stages, stage_steps
@@ -44,7 +44,8 @@ def plan(config: Config, corpus: Corpus, path: Path) -> str:
     pretrained, encoded = load_and_encode(config, corpus)
     recipes = candidates(config, corpus, pretrained.model.config.model_type)
     config = replace(config, strategy=recipes[-1].strategy)
-    pretrained = with_pooling(pretrained, config.checkpoint.pooling)
+    pooling = settled_pooling(config, pretrained.model.config.model_type)
+    pretrained = with_pooling(pretrained, pooling)
     rows = len(encoded.splits["train"].labels)
     batch_size = config.training.batch_size
     texts = encoded.adapted_texts(corpus.folds is not None)
