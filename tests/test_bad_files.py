@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from odd_tables import workbook
 
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
@@ -164,6 +165,14 @@ def test_many_empty_cells_are_listed_by_line_and_not_all(tmp_path: Path) -> None
         load(tmp_path, content("csv", rows), "csv")
     assert "and lines 6, 7, 8, " in str(caught.value)
     assert str(caught.value).splitlines()[-2].endswith("22, …")
+
+
+def test_a_workbook_names_the_rows_of_its_sheet(tmp_path: Path) -> None:
+    sheet = [["text", "label"], ["fine", "a"], [], [None, "b"], ["fine too", "b"]]
+    (tmp_path / "rows.xlsx").write_bytes(workbook(("other", []), ("rows", sheet)))
+    with pytest.raises(UserError) as caught:
+        load_corpus(DatasetConfig(train=f"{tmp_path}/rows.xlsx"), seed=0)
+    assert "\n  line 4, row 2: " in str(caught.value)
 
 
 def test_a_file_without_lines_names_its_rows(tmp_path: Path) -> None:

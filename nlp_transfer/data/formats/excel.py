@@ -7,6 +7,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -37,12 +38,36 @@ ERRORS = frozenset(("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#
 OLD = b"\xd0\xcf\x11\xe0"  # how files of old Excel and encrypted workbooks begin
 
 
-@register_reader("xlsx", ".xlsx", ".xlsm")
+def sheet_rows(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[int]:
+    """The row of the sheet, as Excel counts, in which each row of the table stands."""
+    with _opened(file.read(), name) as book:
+        yield from (number for number, _ in _rows(book[_sheet(book, name, options)]))
+
+
+@register_reader("xlsx", ".xlsx", ".xlsm", lines=sheet_rows)
 def read_workbook(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Window]:
     """One sheet; its first row names the columns.
 
     Raises:
         UserError: without openpyxl, and where the sheet is not clear.
+    """
+    content = file.read()
+    with _opened(content, name) as book:
+        sheet = _sheet(book, name, options)
+        rows = (row for _, row in _rows(book[sheet]))
+        window = list(islice(rows, WINDOW))
+        _refuse_formulas(content, sheet, _empty_columns(window), name)
+        while window:
+            yield window
+            window = list(islice(rows, WINDOW))
+
+
+@contextmanager
+def _opened(content: bytes, name: str) -> Iterator[Any]:
+    """The workbook; what fails while it is read is one error.
+
+    Raises:
+        UserError: without openpyxl, and where this is no workbook.
     """
     try:
         from openpyxl import load_workbook
@@ -52,7 +77,6 @@ def read_workbook(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[W
             f"{name} needs openpyxl, which is not installed. Type pip install "
             "'nlp_transfer[excel]', or save the sheet as CSV (UTF-8).",
         ) from error
-    content = file.read()
     if content.startswith(OLD):
         raise UserError(
             ExitCode.DATA,
@@ -62,14 +86,7 @@ def read_workbook(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[W
     try:
         # Its warnings are about formats and rules of cells, which nobody reads here.
         with warnings.catch_warnings(action="ignore"):
-            book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-            sheet = _sheet(book, name, options)
-            rows = _rows(book[sheet])
-            window = list(islice(rows, WINDOW))
-            _refuse_formulas(content, sheet, _empty_columns(window), name)
-            while window:
-                yield window
-                window = list(islice(rows, WINDOW))
+            yield load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     except UserError:
         raise
     except DAMAGED as error:
@@ -94,16 +111,17 @@ def _sheet(book: Any, name: str, options: ReadOptions) -> str:
     )
 
 
-def _rows(sheet: Any) -> Iterator[dict[str, Any]]:
+def _rows(sheet: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows that are not empty, with their numbers on the sheet, from 1 on."""
     rows = iter(sheet.values)
     header = ["" if cell is None else str(cell) for cell in next(rows, ())]
     names = unique_names(header)
-    for row in rows:
+    for number, row in enumerate(rows, start=2):
         # What Excel could not compute is no cell.
         cells = [None if cell in ERRORS else cell for cell in row]
         if any(cell is not None for cell in cells):
             missing = [None] * (len(names) - len(cells))
-            yield dict(zip(names, [*cells, *missing], strict=False))
+            yield number, dict(zip(names, [*cells, *missing], strict=False))
 
 
 def _empty_columns(window: Window) -> list[str]:
@@ -118,7 +136,7 @@ def _refuse_formulas(content: bytes, sheet: str, columns: list[str], name: str) 
     from openpyxl import load_workbook
 
     book = load_workbook(io.BytesIO(content), read_only=True, data_only=False)
-    for row in islice(_rows(book[sheet]), WINDOW):
+    for _, row in islice(_rows(book[sheet]), WINDOW):
         for column in columns:
             if str(row.get(column)).startswith("="):
                 raise UserError(
