@@ -309,7 +309,7 @@ IMPOSSIBLE = [
         r"strategy.stages.all.encoder_learning_rate=0.01 would destroy",
     ),
     (("strategy.stages.head.epochs=4",), r"head.layers is missing: strategy=auto chooses its"),
-    (("strategy=lora", "strategy.stages.adapters.lora_rank=-1"), r"lora_rank=-1 must be a number"),
+    (("strategy=lora", "strategy.stages.adapters.lora_rank=-1"), "lora_rank=-1 must be at least 0"),
     (
         ("strategy=feature_extraction", "strategy.stages.head.lora_rank=4"),
         r"strategy.stages.head.lora_rank=4 has nothing to adapt",

@@ -16,6 +16,8 @@ from training_process import largest_difference_of_two_processes
 from nlp_transfer import compose, run
 from nlp_transfer.errors import UserError
 from nlp_transfer.problems import problem_named
+from nlp_transfer.tokenization.encoded import Draw
+from nlp_transfer.tokenization.encoding import special_tokens_of
 from nlp_transfer.training import losses
 from nlp_transfer.training.losses import LossOptions
 from nlp_transfer.training.objectives.contrastive import (
@@ -24,13 +26,14 @@ from nlp_transfer.training.objectives.contrastive import (
     label_similarity,
     plan_groups,
 )
+from nlp_transfer.training.objectives.cropping import CroppedTexts
 from nlp_transfer.training.optimization.signals import handle_signals
 
 Typed = Callable[..., list[str]]
 WORDS = ("strategy=contrastive", "checkpoint.pooling=mean", "training.checkpoint_minutes=0")
 WORDS += ("strategy.stages.embeddings.steps=20",)
 WORDS += ("strategy.stages.embeddings.encoder_learning_rate=5e-3",)
-WORDS += ("strategy.allow_destructive_rate=true",)
+WORDS += ("strategy.allow_destructive_rate=true", "strategy.stages.embeddings.crop=10")
 
 
 def test_the_loss_is_that_of_the_paper() -> None:
@@ -101,6 +104,45 @@ def test_the_stage_changes_the_layers_alone_and_goes_on_where_it_was_stopped(
     again.train()
     weights = again.weights()
     assert all(torch.equal(weights[name], after[name]) for name in after)
+
+
+def test_a_part_of_a_long_text_is_read_whole_and_another_one_each_time(
+    typed: Typed, tmp_path: Path
+) -> None:
+    prepared = prepare(typed(*WORDS), tmp_path / "run")
+    tokenizer, inputs = prepared.pretrained.tokenizer, prepared.encoded.splits["train"].inputs
+    around = special_tokens_of(tokenizer)
+    crop = CroppedTexts(inputs, around, 10, seed=1)
+    read = set()
+    for place in range(200):
+        row = place % len(inputs)
+        part = crop([Draw(row, True, 0, place)])
+        assert crop([Draw(row, True, 0, place)])[0]["input_ids"].tolist() == list(
+            part.flat["input_ids"]
+        )
+        whole, ids = inputs[row]["input_ids"].tolist(), part.flat["input_ids"].tolist()
+        assert len(ids) == min(len(whole), 10) == part.lengths[0]
+        assert (ids[0], ids[-1]) == (whole[0], whole[-1])  # the special tokens
+        inner = ids[1:-1]
+        assert any(whole[i : i + len(inner)] == inner for i in range(1, len(whole)))
+        read.add((row, tuple(ids)))
+    assert len(read) > len(inputs)  # not the same part of a row each time
+    lengths = inputs.lengths
+    assert lengths.max() > 10 > lengths.min()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("strategy.stages.embeddings.crop=7", "must be at least 8"),
+        ("strategy.stages.head.crop=20", "is for a loss that compares embeddings"),
+    ],
+)
+def test_a_crop_that_is_none_is_refused(
+    typed: Typed, tmp_path: Path, key: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(compose(*typed(*WORDS, key, f"run_dir={tmp_path}/run")))
 
 
 def test_a_loss_that_does_not_fit_the_stage_is_refused(typed: Typed, tmp_path: Path) -> None:

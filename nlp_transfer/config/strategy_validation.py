@@ -10,6 +10,7 @@ from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
 DESTRUCTIVE_LEARNING_RATE = 1e-3
+SHORTEST_CROP = 8  # tokens, special ones included
 
 
 def impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
@@ -51,18 +52,16 @@ def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
         yield f"{key}.layers={stage.layers!r} must be all, encoder, 0 (the head alone) or a number."
     if not stage.head and (stage.layers == "0" or stage.lora_rank):
         yield f"{key}.head=false needs layers that learn: layers=encoder, all or a number."
-    if stage.steps is not None and stage.steps < 1:
-        yield f"{key}.steps={stage.steps} must be at least 1."
+    for name, least in (("steps", 1), ("crop", SHORTEST_CROP), ("lora_rank", 0), ("min_steps", 0)):
+        value = getattr(stage, name)
+        if value is not None and value < least:
+            yield f"{key}.{name}={value} must be at least {least}."
     if not 0 < stage.temperature < math.inf:
         yield f"{key}.temperature={stage.temperature} must be a number greater than 0."
     if stage.solver is Solver.exact and stage.layers != "0":
         yield f"{key}.solver=exact is for layers=0, the head alone; layers={stage.layers} here."
-    if stage.lora_rank < 0:
-        yield f"{key}.lora_rank={stage.lora_rank} must be a number that is not negative."
     if stage.lora_rank and stage.layers == "0":
         yield f"{key}.lora_rank={stage.lora_rank} has nothing to adapt: layers=0 is the head alone."
-    if stage.min_steps is not None and stage.min_steps < 0:
-        yield f"{key}.min_steps={stage.min_steps} must be a number that is not negative."
     if not 0 < stage.layer_decay <= 1:
         yield f"{key}.layer_decay={stage.layer_decay} must be greater than 0 and at most 1."
 

@@ -73,15 +73,21 @@ class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
 
     Args:
         reread: the inputs of some rows as they are this time; None: as they are in the split.
+        longest: tokens that are read of a row; None: all of them.
     """
 
     def __init__(
-        self, split: EncodedSplit, collator: Collator, reread: Reread | None = None
+        self,
+        split: EncodedSplit,
+        collator: Collator,
+        reread: Reread | None = None,
+        longest: int | None = None,
     ) -> None:
         self.split = split
         self.collator = collator
         self.reread = reread
         self.is_fixed = reread is None  # whether a row has the same tokens whenever it is read
+        self.lengths = np.minimum(split.inputs.lengths, longest or np.inf).astype(np.int64)
         self.documents, self.shares = split.inputs.documents, split.inputs.shares
 
     def __len__(self) -> int:

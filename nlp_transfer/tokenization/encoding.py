@@ -165,8 +165,12 @@ def encode_texts(
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes), dtype=np.int64)])
         # One column after another, so that only one of them is in memory twice.
         return Inputs({n: np.concatenate(columns.pop(n)) for n in list(columns)}, offsets)
-    around = special_tokens(lambda text, added: tokenizer(text, add_special_tokens=added).input_ids)
-    return cut_into_parts(columns, length, around, long_text)
+    return cut_into_parts(columns, length, special_tokens_of(tokenizer), long_text)
+
+
+def special_tokens_of(tokenizer: Any) -> tuple[int, int]:
+    """How many tokens a tokenizer puts before a text and behind it."""
+    return special_tokens(lambda text, added: tokenizer(text, add_special_tokens=added).input_ids)
 
 
 def collator_of(tokenizer: Any) -> Collator:

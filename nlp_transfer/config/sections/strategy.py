@@ -26,6 +26,9 @@ class StageConfig:
     temperature: float = 0.1
     """Divides the similarities of the contrastive loss (lower values look at the nearest texts
     only), and the logits of the loss distillation (higher values look at every label)."""
+    crop: int | None = None
+    """The most tokens of a text that a loss of embeddings reads, from a place that is drawn each
+    time; null: as many as a text has. Pairs are read whole."""
     teacher: str | None = None
     """A finished run or an exported folder whose logits the loss distillation learns."""
     unlabeled: str | None = None

@@ -35,6 +35,7 @@ class Stage:
     steps: int | None = None  # of the optimizer; None: as many as the epochs have
     loss: str | None = None  # None: training.loss
     temperature: float = 0.1  # of the contrastive loss, and of distillation
+    crop: int | None = None  # the most tokens of a text that a loss of embeddings reads
     teacher: str | None = None  # whose logits are learned
     unlabeled: str | None = None  # a file of more texts that the teacher answers
     pristine: bool = True  # what is frozen here has not learned in an earlier stage either
@@ -216,6 +217,7 @@ def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatom
         steps=stage.steps,
         loss=stage.loss,
         temperature=stage.temperature,
+        crop=stage.crop,
         teacher=stage.teacher,
         unlabeled=stage.unlabeled,
     )

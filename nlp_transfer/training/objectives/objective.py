@@ -14,7 +14,7 @@ import torch
 from nlp_transfer.models.checkpoints.masked_lm import MaskedLMHead, last_states
 from nlp_transfer.models.strategies.stages import stage_steps
 from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit, TrainingRows
-from nlp_transfer.tokenization.encoding import input_length
+from nlp_transfer.tokenization.encoding import input_length, special_tokens_of
 from nlp_transfer.training.losses import LossOptions, document_loss
 from nlp_transfer.training.objectives.adaptation import (
     NOT_MASKED,
@@ -32,6 +32,7 @@ from nlp_transfer.training.objectives.contrastive import (
     groups_of,
     read_embeddings,
 )
+from nlp_transfer.training.objectives.cropping import CroppedTexts
 from nlp_transfer.training.objectives.pair_distillation import (
     REGRESSOR_RATE,
     distillation_split,
@@ -59,7 +60,7 @@ class Objective:
     @property
     def lengths(self) -> np.ndarray:
         """int [rows], tokens of each row."""
-        return self.rows.split.inputs.lengths
+        return self.rows.lengths
 
     @property
     def tokens(self) -> np.ndarray | None:
@@ -194,12 +195,17 @@ def _of_tokens(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
 
 
 def _train_rows(run: StageRun, encoded: Encoded) -> TrainingRows:
-    """The rows of train, changed each time that they are read where the run asks for it."""
+    """The rows of train, changed or cut each time that they are read where the run asks for it."""
     train = encoded.splits["train"]
-    if not run.augments_texts:
-        return TrainingRows(train, encoded.collator)
-    augmented = AugmentedTexts.of(run.config, run.pretrained, train, run.arguments.seed)
-    return TrainingRows(train, encoded.collator, augmented)
+    changed, seed = None, run.arguments.seed
+    if run.augments_texts:
+        changed = AugmentedTexts.of(run.config, run.pretrained, train, seed)
+    if not run.crops_texts:
+        return TrainingRows(train, encoded.collator, changed)
+    assert run.stage.crop is not None
+    around = special_tokens_of(run.pretrained.tokenizer)
+    cropped = CroppedTexts(train.inputs, around, run.stage.crop, seed, changed)
+    return TrainingRows(train, encoded.collator, cropped, run.stage.crop)
 
 
 def _planned(run: StageRun, rows: EncodedSplit) -> PlannedBatches:

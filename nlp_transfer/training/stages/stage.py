@@ -76,7 +76,7 @@ def _stage_inputs(run: StageRun) -> AbstractContextManager[Encoded]:
 
     A model that is sharded is not split: what is frozen of it is sharded, too.
     """
-    if run.augments_texts or run.loss.adapts or run.is_sharded:
+    if run.augments_texts or run.crops_texts or run.loss.adapts or run.is_sharded:
         return nullcontext(run.encoded)
     features = run.config.features
     return trained_on_features(run.pretrained, run.encoded, run.stage, features, run.process)

@@ -65,6 +65,13 @@ class StageRun:
         return by_gradient and is_augmented(self.config.training, self.loss)
 
     @property
+    def crops_texts(self) -> bool:
+        """Whether texts are so long that only parts of them are read, drawn each time."""
+        longest = self.encoded.splits["train"].inputs.lengths.max(initial=0)
+        is_pair = self.config.dataset.text_pair is not None
+        return self.stage.crop is not None and longest > self.stage.crop and not is_pair
+
+    @property
     def loss(self) -> Loss:
         """What this stage minimises."""
         return self._loss_of(self.stage)
@@ -118,6 +125,12 @@ def loss_of(
             ExitCode.CONFIG,
             f"Stage {stage.name}: the loss {loss.name} {needs}. Set "
             f"strategy.stages.{stage.name}.head={str(not stage.head).lower()}.",
+        )
+    if stage.crop is not None and loss.reads != "embeddings":
+        raise UserError(
+            ExitCode.CONFIG,
+            f"Stage {stage.name}: strategy.stages.{stage.name}.crop={stage.crop} is for a loss "
+            f"that compares embeddings, such as contrastive; the loss is {loss.name}.",
         )
     if (loss.reads == "teacher") is not bool(stage.teacher):
         raise UserError(
