@@ -18,6 +18,7 @@ from nlp_transfer.tokenization.encoding import encode_texts, input_length
 from nlp_transfer.tokenization.model_inputs import Pairs
 from nlp_transfer.tokenization.windows import LongTextPolicy
 from nlp_transfer.utils.distributed import join
+from nlp_transfer.utils.logging import warnings_only
 
 GIVE_AGAIN = "Leave out --neighbours."
 
@@ -33,6 +34,7 @@ class Neighbour:
     text_pair: str | None = None
 
 
+@warnings_only()  # nothing is trained: what a run says of its checkpoint is of no use here
 def nearest_rows(
     folder: Path, texts: Sequence[str], text_pairs: Sequence[str] | None, count: int
 ) -> list[list[Neighbour]]:

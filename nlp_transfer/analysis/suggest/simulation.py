@@ -27,7 +27,7 @@ from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.utils.distributed import join
-from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.logging import logger, warnings_only
 
 FIRST = 16  # labels to begin with, drawn at random
 HELD_OUT = 0.3  # of a file without a split to judge on
@@ -69,7 +69,8 @@ def simulate(  # noqa: PLR0913
     """
     config, corpus = _corpus(folder, file, options, text)
     process = join(replace(config.training, threads=threads or config.training.threads))
-    pretrained, encoded = load_and_encode(config, corpus, process)
+    with warnings_only():
+        pretrained, encoded = load_and_encode(config, corpus, process)
     features = mean_features(pretrained, encoded, config.features, process)
     judged = [split for split in corpus.splits if split != "train"]
     mean = features["train"].mean(axis=0)
