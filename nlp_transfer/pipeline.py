@@ -15,8 +15,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from nlp_transfer.config.constants import CROSS_VALIDATION
 from nlp_transfer.config.schema import Config, require_config
-from nlp_transfer.data.corpus import CROSS_VALIDATION, Corpus
+from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.memory import tables_by_split, with_tables
 from nlp_transfer.evaluation.calibration import Calibration, apply_calibration, fit_calibration
 from nlp_transfer.evaluation.error_analysis import mistakes_of

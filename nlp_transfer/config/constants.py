@@ -8,3 +8,4 @@ from typing import Any
 MISSING: Any = "???"
 AUTO = "auto"
 RUNS = "runs"  # the folder of everything that is written without being told where
+CROSS_VALIDATION = "cross_validation"  # the split name of out-of-fold figures

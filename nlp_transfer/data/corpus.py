@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.constants import AUTO, CROSS_VALIDATION
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.columns import each_cell
@@ -55,7 +55,6 @@ from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.problems.base import some_of
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
-CROSS_VALIDATION = "cross_validation"  # the split name of out-of-fold figures
 COLUMNS = ("label", "text", "text_pair")
 
 

@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from transformers import TrainerCallback
 
 from nlp_transfer.config.composition import compose
-from nlp_transfer.config.constants import AUTO
+from nlp_transfer.config.constants import AUTO, CROSS_VALIDATION
 from nlp_transfer.config.groups import GROUPS, group_options
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.dataset import DatasetConfig
@@ -89,7 +89,7 @@ class TextEstimator(BaseEstimator):
 
         As in `metrics.json`: `rows`, `metrics`, `intervals`, `per_class` and more.
         """
-        return self._stored().result.metrics.get("cross_validation")
+        return self._stored().result.metrics.get(CROSS_VALIDATION)
 
     @property
     def classifier_(self) -> Classifier:

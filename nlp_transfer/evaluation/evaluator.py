@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nlp_transfer.config.constants import CROSS_VALIDATION
 from nlp_transfer.evaluation.intervals.bootstrap import CROSS_VALIDATED, PERCENTILE_LABELS
 from nlp_transfer.evaluation.metric_set import Metrics
 from nlp_transfer.evaluation.metrics.classification import confusion_matrix
@@ -101,7 +102,7 @@ def evaluate_split(
 
 def of_split(metrics: Metrics, split: str) -> Metrics:
     """With intervals as wide as the answers of this split ask for."""
-    return replace(metrics, width=CROSS_VALIDATED if split == "cross_validation" else 1.0)
+    return replace(metrics, width=CROSS_VALIDATED if split == CROSS_VALIDATION else 1.0)
 
 
 def evaluate_splits(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nlp_transfer.config.constants import CROSS_VALIDATION
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.reporting import console
 from nlp_transfer.reporting.html.report import write_report
@@ -18,7 +19,7 @@ from nlp_transfer.utils.logging import in_notebook
 from nlp_transfer.utils.text import number, with_interval
 
 HEIGHT = 700  # pixels of the report in a notebook
-DECIDING = ("cross_validation", "validation")  # the split that decided is the first of these
+DECIDING = (CROSS_VALIDATION, "validation")  # the split that decided is the first of these
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from nlp_transfer.config.constants import CROSS_VALIDATION
+
 # The first of these that a run has: the further its rows are from any choice, the better.
-REPORTED = ("test", "cross_validation", "validation")
+REPORTED = ("test", CROSS_VALIDATION, "validation")
 SOURCES = {
     "test": "The test split was used once, at the end; choices were made on validation.",
-    "cross_validation": (
+    CROSS_VALIDATION: (
         "Cross-validation: each row was predicted by a model that was not trained on it. "
         "The final model was trained on all rows."
     ),

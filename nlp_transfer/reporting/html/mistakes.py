@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nlp_transfer.config.constants import CROSS_VALIDATION
 from nlp_transfer.reporting import conclusions
 from nlp_transfer.reporting.html import plots
 from nlp_transfer.reporting.run_record import RunRecord
@@ -56,7 +57,7 @@ def explanations(record: RunRecord) -> dict[str, Any]:
         "classes": [each for each in entries["classes"] if each["for"] or each["against"]],
         "rows": entries["rows"],
         "title": split_title(entries["split"]),
-        "of_train": entries["split"] == "cross_validation",
+        "of_train": entries["split"] == CROSS_VALIDATION,
         "verdicts": entries.get("verdicts", []),
         "figure": figure,
     }

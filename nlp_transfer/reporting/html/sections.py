@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from nlp_transfer.config.constants import CROSS_VALIDATION
 from nlp_transfer.data.sources import IN_MEMORY, SPLITS
 from nlp_transfer.evaluation.confusion import confusions_of
 from nlp_transfer.evaluation.registry import bounds_of, greater_is_better
@@ -49,7 +50,7 @@ def setup(record: RunRecord) -> Iterator[tuple[str, str]]:
     if "max_length" in run:
         yield "input", f"{run['max_length']} tokens ({config.tokenization.long_text.value})"
     if record.best is not None:
-        on = "cross-validation" if record.split == "cross_validation" else "validation"
+        on = "cross-validation" if record.split == CROSS_VALIDATION else "validation"
         yield "chosen by", f"{record.best} on {on}"
     yield "seed", str(config.seed)
     if "seconds" in run:
