@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import fcntl
 import io
@@ -130,6 +131,20 @@ def test_what_is_no_table_and_no_sentence_is_named(predict: Predict) -> None:
         with pytest.raises(SystemExit) as left:
             main(["predict", sentence])
         assert left.value.code == ExitCode.RUN_FOLDER
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_answers_to_a_file_with_a_mark_have_one_so_that_excel_reads_their_letters(
+    encoding: str, predict: Predict
+) -> None:
+    Path("texts.csv").write_text("review;n\nein schöner Film;1\n", encoding=encoding)
+    code, _, err = predict("--file", "texts.csv", "--text", "review", "--out", "answers.csv")
+    assert code == 0, err
+    answers = Path("answers.csv").read_bytes()
+    assert answers.startswith(codecs.BOM_UTF8)
+    assert answers.decode("utf-8-sig").startswith("review;n;label;score\nein schöner Film;1;")
+    predict("--file", "texts.csv", "--text", "review", "--out", "answers.jsonl")
+    assert json.loads(Path("answers.jsonl").read_text("utf-8"))["review"] == "ein schöner Film"
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])

@@ -42,7 +42,7 @@ def predict_stream(
         for window in opened.windows:
             table = answer_window(classifier, window, request)
             if writer is None:
-                writer = WindowWriter(request.out_kind, table, opened.separator)
+                writer = opened.writer(request.out_kind, table)
                 out.write(writer.header())
             writer.write(table, out)
             out.flush()
@@ -90,7 +90,7 @@ def _answer_parts(
         for number, window in enumerate(opened.windows):
             if writer is None:
                 empty = answer_window(classifier, window[:0], request)
-                writer = WindowWriter(request.out_kind, empty, opened.separator)
+                writer = opened.writer(request.out_kind, empty)
             parts.append(home / f"{number:08}")
             if parts[-1].name not in there and number % worker.count == worker.rank:
                 write_part(writer, answer_window(classifier, window, request), parts[-1])
@@ -168,19 +168,21 @@ class _Opened:
     source: BinaryIO
     windows: Iterator[Window]
     separators: list[str]  # of a text file, once its first window is read
+    marks: list[str]  # of the encoding, likewise
 
-    @property
-    def separator(self) -> str | None:
-        """What the cells of the answers are separated by; None: as their format says."""
-        return self.separators[0] if self.separators else None
+    def writer(self, kind: str, first: Window) -> WindowWriter:
+        """Of answers that look like the table: its separator, and a mark if it has one."""
+        separator = self.separators[0] if self.separators else None
+        return WindowWriter(kind, first, separator, is_marked=bool(self.marks))
 
 
 @contextmanager
 def _opened(request: PredictionRequest) -> Iterator[_Opened]:
     separators: list[str] = []
+    marks: list[str] = []
     options = request.options
     if request.kind == request.out_kind:
-        options = replace(options, found_separator=separators.append)
+        options = replace(options, found_separator=separators.append, found_mark=marks.append)
     with ExitStack() as stack:
         if request.source is None:
             source: BinaryIO = sys.stdin.buffer
@@ -191,7 +193,7 @@ def _opened(request: PredictionRequest) -> Iterator[_Opened]:
         else:
             windows, source = stack.enter_context(open_table(request.source, options))
         windows = windows if request.out_kind == "jsonl" else as_tables(windows)
-        yield _Opened(source, windows, separators)
+        yield _Opened(source, windows, separators, marks)
 
 
 @contextmanager

@@ -58,7 +58,10 @@ def decoded(
             raise UserError(
                 ExitCode.DATA, f"{name} is {what}, no text: such a name ends in {suffix}."
             )
-    encoding = _encoding_by_mark(head) or options.encoding or "utf-8"
+    marked = _encoding_by_mark(head)
+    if marked:
+        options.found_mark(marked)
+    encoding = marked or options.encoding or "utf-8"
     if encoding == "utf-8":
         _note_utf_7(begin, options)
     text = io.TextIOWrapper(source, encoding=encoding, newline=newline)

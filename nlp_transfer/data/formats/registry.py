@@ -50,6 +50,8 @@ class ReadOptions:
     """Takes one sentence about each thing that was decided while reading."""
     found_separator: Callable[[str], None] = field(default=lambda _: None)
     """Takes what stands between the cells of a text file."""
+    found_mark: Callable[[str], None] = field(default=lambda _: None)
+    """Takes the encoding that the mark at the beginning of a text file names."""
 
     def assigned(self, key: str, value: str) -> str:
         """What a person types: `dataset.encoding=cp1252` or `--encoding cp1252`."""

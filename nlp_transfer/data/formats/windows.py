@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import math
@@ -112,16 +113,27 @@ def as_tables(windows: Iterable[Window]) -> Iterator[pa.Table]:
 class WindowWriter:
     """Writes windows that all have the columns of the first; JSON lines need not."""
 
-    def __init__(self, kind: str, first: Window, separator: str | None = None) -> None:
-        """Take the columns of the first window; without a separator, that of the kind stands."""
+    def __init__(
+        self, kind: str, first: Window, separator: str | None = None, is_marked: bool = False
+    ) -> None:
+        """Take the columns of the first window.
+
+        Args:
+            separator: of cells; None: that of the kind.
+            is_marked: whether cells begin with the mark of UTF-8, without which Excel reads other
+                letters.
+        """
         self.kind = kind
+        self.is_marked = is_marked
         self.separator = separator or DELIMITERS.get(kind, "")
         self.columns = columns_of(first)
         self.schema = first.schema if isinstance(first, pa.Table) else None
 
     def header(self) -> bytes:
         """What stands before the rows."""
-        return self._cells([self.columns]) if self.kind in CELLS else b""
+        if self.kind not in CELLS:
+            return b""
+        return codecs.BOM_UTF8 * self.is_marked + self._cells([self.columns])
 
     def write(self, window: Window, file: BinaryIO) -> None:
         """One window: Parquet whole, else its rows alone."""
