@@ -58,6 +58,8 @@ def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
             yield f"{key}.{name}={value} must be at least {least}."
     if not 0 < stage.temperature < math.inf:
         yield f"{key}.temperature={stage.temperature} must be a number greater than 0."
+    if not 0 <= stage.consistency < math.inf:
+        yield f"{key}.consistency={stage.consistency} must be a number that is not negative."
     if stage.solver is Solver.exact and stage.layers != "0":
         yield f"{key}.solver=exact is for layers=0, the head alone; layers={stage.layers} here."
     if stage.lora_rank and stage.layers == "0":

@@ -74,6 +74,7 @@ class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
     Args:
         reread: the inputs of some rows as they are this time; None: as they are in the split.
         longest: tokens that are read of a row; None: all of them.
+        times: how often a row is in its batch.
     """
 
     def __init__(
@@ -82,11 +83,13 @@ class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
         collator: Collator,
         reread: Reread | None = None,
         longest: int | None = None,
+        times: int = 1,
     ) -> None:
         self.split = split
         self.collator = collator
         self.reread = reread
         self.is_fixed = reread is None  # whether a row has the same tokens whenever it is read
+        self.times = times
         self.lengths = np.minimum(split.inputs.lengths, longest or np.inf).astype(np.int64)
         self.documents, self.shares = split.inputs.documents, split.inputs.shares
 
@@ -95,6 +98,7 @@ class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitems__(self, draws: list[Draw]) -> dict[str, torch.Tensor]:
         """One micro-batch; `labels` are as `document_loss` reads them."""
+        draws = draws * self.times
         rows = [draw.row for draw in draws]
         answers = self.split.labels[self.documents[rows]].reshape(len(rows), -1)
         counts = self.shares[rows] * np.array([draw.counts for draw in draws])

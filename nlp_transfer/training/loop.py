@@ -20,6 +20,7 @@ from nlp_transfer.models.strategies.stages import Stage
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoded import Encoded
 from nlp_transfer.training.extensions import NO_EXTENSIONS, Extensions
+from nlp_transfer.training.objectives.consistency import READINGS
 from nlp_transfer.training.objectives.target_scaling import fit_target_scaler
 from nlp_transfer.training.optimization.arguments import stage_arguments, stage_home
 from nlp_transfer.training.optimization.batch_size_finder import largest_micro_batch
@@ -150,6 +151,8 @@ def _with_micro_batches(
         return config
     share = math.ceil(config.training.batch_size / folder.process.world_size)
     model, inputs = pretrained.model, encoded.splits["train"].inputs
+    reads_twice = any(stage.consistency for stage in config.strategy.stages.values())
+    readings = READINGS if reads_twice else 1
 
     def find() -> int:
         with (
@@ -157,7 +160,7 @@ def _with_micro_batches(
             fast_linear_maps(model),
             shortened(model),
         ):
-            return largest_micro_batch(model, inputs, encoded.collator, share, precision)
+            return largest_micro_batch(model, inputs, encoded.collator, share, precision, readings)
 
     micro_batch_size = folder.decide("micro_batch_size", find)
     return replace(config, training=replace(config.training, micro_batch_size=micro_batch_size))

@@ -26,6 +26,9 @@ class StageConfig:
     temperature: float = 0.1
     """Divides the similarities of the contrastive loss (lower values look at the nearest texts
     only), and the logits of the loss distillation (higher values look at every label)."""
+    consistency: float = 0.0
+    """The weight of R-Drop: each text is read twice, and what dropout changes in its answer is part
+    of the loss; 0: read once."""
     crop: int | None = None
     """The most tokens of a text that a loss of embeddings reads, from a place that is drawn each
     time; null: as many as a text has. Pairs are read whole."""

@@ -35,6 +35,7 @@ class Stage:
     steps: int | None = None  # of the optimizer; None: as many as the epochs have
     loss: str | None = None  # None: training.loss
     temperature: float = 0.1  # of the contrastive loss, and of distillation
+    consistency: float = 0.0  # the weight of R-Drop; above 0 each text is read twice
     crop: int | None = None  # the most tokens of a text that a loss of embeddings reads
     teacher: str | None = None  # whose logits are learned
     unlabeled: str | None = None  # a file of more texts that the teacher answers
@@ -217,6 +218,7 @@ def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatom
         steps=stage.steps,
         loss=stage.loss,
         temperature=stage.temperature,
+        consistency=stage.consistency,
         crop=stage.crop,
         teacher=stage.teacher,
         unlabeled=stage.unlabeled,

@@ -177,7 +177,7 @@ def activation_bytes(
         lengths = np.minimum(lengths, longest)
     rows = min(math.ceil(context.config.training.batch_size / parts), len(lengths))
     length = int(lengths.max()) * (2 if stage.reads == "pairs" else 1)
-    rows *= 2 if stage.reads == "passes" else 1
+    rows *= 2 if stage.reads == "passes" or stage.stage.consistency else 1
     by_token, by_pair = stage.activations
     return int(rows * (by_token * length + by_pair * length**2))
 

@@ -26,6 +26,7 @@ from nlp_transfer.tokenization.encoded import Collator, Draw, Encoded, EncodedSp
 from nlp_transfer.tokenization.model_inputs import plan_inference, tokens_at_once
 from nlp_transfer.tokenization.subsets import append_documents, select_documents
 from nlp_transfer.training.losses import LossOptions, register_loss
+from nlp_transfer.training.objectives.consistency import has_dropout
 from nlp_transfer.training.objectives.contrastive import supervised_contrastive
 from nlp_transfer.training.optimization.batching import PlannedBatches, plan_epoch
 
@@ -146,8 +147,7 @@ def refuse_no_mask(tokenizer: object, name: str) -> None:
 
 def refuse_no_dropout(pretrained: Pretrained, name: str) -> None:
     """Stop where two passes of a text would be the same."""
-    layers = [m for m in pretrained.model.base_model.modules() if isinstance(m, nn.Dropout)]
-    if not any(layer.p > 0 for layer in layers):
+    if not has_dropout(pretrained.model.base_model):
         raise UserError(
             ExitCode.CONFIG,
             f"strategy.adapt=contrastive tells two passes of a text apart by dropout, and {name} "

@@ -27,6 +27,7 @@ from nlp_transfer.training.objectives.adaptation import (
     refuse_no_mask,
 )
 from nlp_transfer.training.objectives.augmentation import AugmentedTexts
+from nlp_transfer.training.objectives.consistency import READINGS, has_dropout, with_consistency
 from nlp_transfer.training.objectives.contrastive import (
     ContrastiveBatches,
     groups_of,
@@ -97,7 +98,11 @@ def objective_of(run: StageRun, encoded: Encoded) -> AbstractContextManager[Obje
 def _of_logits(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
     # Planned by the texts' own lengths, whatever is stored of them.
     batches = _planned(run, run.encoded.splits["train"])
-    yield Objective(_train_rows(run, encoded), batches, document_loss(run.loss, _options(run)))
+    rows, loss = _train_rows(run, encoded), run.loss
+    # Without dropout both readings would be the same, and so would the gradients of one.
+    if run.stage.consistency and has_dropout(run.pretrained.model):
+        rows.times, loss = READINGS, with_consistency(loss, run.stage.consistency)
+    yield Objective(rows, batches, document_loss(loss, _options(run)))
 
 
 @contextmanager

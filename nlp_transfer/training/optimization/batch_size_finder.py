@@ -14,7 +14,12 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def largest_micro_batch(
-    model: PreTrainedModel, inputs: Inputs, collator: Collator, share: int, precision: str
+    model: PreTrainedModel,
+    inputs: Inputs,
+    collator: Collator,
+    share: int,
+    precision: str,
+    readings: int = 1,
 ) -> int:
     """The largest of `share`, half of it, a quarter … with which the longest texts fit.
 
@@ -24,6 +29,7 @@ def largest_micro_batch(
 
     Args:
         share: documents of a global batch that one process has to do.
+        readings: how often a stage reads each of them in a step.
 
     Raises:
         UserError: if not even one text fits.
@@ -37,7 +43,7 @@ def largest_micro_batch(
         try:
             model.train()
             rows = np.flatnonzero(np.isin(inputs.documents, longest[:size]))
-            _step(model, inputs, collator, rows, precision)
+            _step(model, inputs, collator, np.tile(rows, readings), precision)
             return size
         except torch.OutOfMemoryError:
             size //= 2

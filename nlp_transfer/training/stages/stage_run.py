@@ -126,6 +126,12 @@ def loss_of(
             f"Stage {stage.name}: the loss {loss.name} {needs}. Set "
             f"strategy.stages.{stage.name}.head={str(not stage.head).lower()}.",
         )
+    if stage.consistency and loss.reads != "logits":
+        raise UserError(
+            ExitCode.CONFIG,
+            f"Stage {stage.name}: strategy.stages.{stage.name}.consistency={stage.consistency:g} "
+            f"compares answers, and the loss {loss.name} reads {loss.reads}.",
+        )
     if stage.crop is not None and loss.reads != "embeddings":
         raise UserError(
             ExitCode.CONFIG,
