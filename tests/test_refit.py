@@ -14,6 +14,7 @@ from training_process import start
 
 from nlp_transfer import Classifier, compose, run
 from nlp_transfer.data.corpus import load_run_corpus
+from nlp_transfer.models.strategies import auto_strategy
 from nlp_transfer.models.strategies.auto_strategy import candidates
 from nlp_transfer.training.refit import learns_from_held_out_rows
 
@@ -91,7 +92,7 @@ def test_files_for_validation_and_test_are_never_learned_from(
 @pytest.mark.parametrize(
     ("kind", "labels", "expected"),
     [
-        ("single_label", 2, "full"),  # 500 rows a label
+        ("single_label", 2, "r_drop"),  # 500 rows a label
         ("single_label", 12, "probe_then_full"),  # 83
         ("multi_label", 2, "probe_then_full"),
     ],
@@ -119,3 +120,12 @@ def test_a_killed_refit_ends_in_the_same_weights(
     one, two = (load_file(r.model / "model.safetensors") for r in (whole, again))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert whole.metrics["test"]["metrics"] == again.metrics["test"]["metrics"]
+
+
+def test_texts_are_read_twice_up_to_some_thousand_rows_with_one_label_each(
+    one_file: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [w for w in one_file(rows=1200, labels=2) if not w.startswith("strategy")]
+    monkeypatch.setattr(auto_strategy, "READ_TWICE_UP_TO", 500)
+    config = compose(*words)
+    assert [r.name for r in candidates(config, load_run_corpus(config), "bert")] == ["full"]

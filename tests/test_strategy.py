@@ -28,7 +28,8 @@ def test_auto_is_the_default_of_every_task(task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["full", "feature_extraction", "probe_then_full", "contrastive", "pair_similarity"]
+    "name",
+    ["full", "r_drop", "feature_extraction", "probe_then_full", "contrastive", "pair_similarity"],
 )
 def test_every_strategy_that_auto_may_choose_is_the_one_of_that_name(name: str) -> None:
     named = compose("+task=sentiment", f"strategy={name}").strategy

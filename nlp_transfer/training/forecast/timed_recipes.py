@@ -172,8 +172,10 @@ def machine_estimate(
 def _with_cheaper(context: TrainingContext, recipes: list[Recipe], corpus: Corpus) -> list[Recipe]:
     """Those of `auto` above cheaper ones."""
     strategy = context.config.strategy
-    names = CHEAPER if corpus.folds is None else CHEAPER[:1]
     own = {recipe.strategy.name for recipe in recipes}
+    names = CHEAPER if corpus.folds is None else CHEAPER[:1]
+    if "r_drop" in own:
+        names = (*names, "full")  # the same, each text read once
     with_names = recipes[0].label_names
     cheaper = [
         Recipe(named_strategy(strategy, name), with_names, reason=NOT_PAID)
