@@ -97,6 +97,13 @@ def test_a_stage_that_reads_twice_goes_on_where_it_was_stopped(
     assert not changed(whole.weights(), again.weights())
 
 
+def test_the_plan_says_that_texts_are_read_twice(
+    typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(compose(*typed("strategy=r_drop", "dry_run=true")))
+    assert "texts, each read twice." in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_stage_without_answers_cannot_be_consistent(typed: Typed, tmp_path: Path) -> None:
     key = "strategy.stages.embeddings.consistency=1"
     with pytest.raises(UserError, match="compares answers, and the loss contrastive reads"):

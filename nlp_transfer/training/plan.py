@@ -119,6 +119,8 @@ def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int)
     steps = stage_steps(stage, rows, batch_size)
     epochs = f"{stage.epochs:.3g} epoch{'' if stage.epochs == 1 else 's'}"
     how = f"{epochs}, {steps} steps of {batch_size} texts"
+    if stage.consistency:
+        how += ", each read twice"
     if stage.solver is Solver.exact:
         how = "solved exactly"
     return (
