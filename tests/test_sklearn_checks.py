@@ -35,11 +35,11 @@ class OfNumbers:
         self.__dict__.pop("_run", None)
         return super().fit(X, y)  # type: ignore[misc]
 
-    def _read(self, x: Any) -> Any:
+    def _read(self, x: Any, y: Any = None) -> Any:
         numbers = validate_data(self, x, reset=not hasattr(self, "_run"), dtype="numeric")
         halves = np.clip(np.floor(np.asarray(numbers, float) * 2) + 10, 0, 19).astype(int)
         places = (halves + 7 * np.arange(numbers.shape[1])) % len(WORDS)
-        return super()._read([" ".join(WORDS[row]) for row in places])  # type: ignore[misc]
+        return super()._read([" ".join(WORDS[row]) for row in places], y)  # type: ignore[misc]
 
 
 class ClassifierOfNumbers(OfNumbers, TextClassifier):
