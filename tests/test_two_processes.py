@@ -113,7 +113,7 @@ def test_on_two_processes_each_stage_of_every_strategy_changes_exactly_what_it_s
 ) -> None:
     strategies = {"scores": shaped(tmp_path, checkpoints["bert"], around(1000, 100), *FAST)}
     strategies["scores"].remove("training.cpu=true")
-    for name in (*STRATEGIES, "lora"):
+    for name in (*STRATEGIES, "r_drop", "lora"):
         words = typed(*shallow(name), *FAST, "features.cache=on")
         words.remove("training.cpu=true")
         strategies[name] = words

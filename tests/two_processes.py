@@ -45,7 +45,14 @@ def main(folder: Path, strategies: dict[str, list[str]]) -> None:
                 {
                     "strategy": name,
                     "stage": stage.name,
-                    "names": list(after),
+                    # A head that a stage before has solved is not touched again.
+                    "names": [
+                        name
+                        for name in after
+                        if not stage.after_solver
+                        or prepared.pretrained.anatomy.depth(name)
+                        <= prepared.pretrained.anatomy.layers
+                    ],
                     "changed": [name for name in after if not after[name].equal(before[name])],
                     "weights": digest.hexdigest(),
                     "steps": list(steps),
