@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import math
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -51,7 +52,7 @@ from nlp_transfer.config.choices import OnUnusable
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import answers_of, load_corpus
 from nlp_transfer.data.formats import registry
-from nlp_transfer.data.formats.registry import register_reader
+from nlp_transfer.data.formats.registry import register_reader, unique_names
 from nlp_transfer.data.sources import read_files
 from nlp_transfer.errors import UserError
 
@@ -271,6 +272,7 @@ REFUSED = [
         says="a label that is a date",
     ),
     Odd("nested_lists.jsonl", labelled([[["a"]], [["b"]]] * 3), says="a label that is a list"),
+    Odd("endless.jsonl", labelled([[0, 1], [1, 0]] * 2 + [[math.inf, 0]] * 2), says="neither a 0"),
     Odd("ragged_bits.jsonl", labelled([[0, 1, 1], [1, 0]] * 3), says="lists of 0 and 1"),
     Odd("numpy_texts.jsonl", labelled(["['a' 'b']", "['a']"] * 3), says="cannot be read as one"),
     Odd("commas.jsonl", labelled(SCORES), says="a decimal comma ('0,5')"),
@@ -346,3 +348,9 @@ def test_a_reader_from_outside_is_used_by_its_suffix(
     assert answers_of(load(Odd("rows.eq", content), tmp_path), "train") == LABELS
     packed = gzip.compress(content)
     assert answers_of(load(Odd("rows.eq.gz", packed), tmp_path), "train") == LABELS
+
+
+def test_a_table_of_very_many_columns_has_a_name_for_each() -> None:
+    names = unique_names([*map(str, range(100_000)), "b", "b"])
+    assert len(set(names)) == len(names) == 100_002
+    assert names[-2:] == ["b (column 100001)", "b (column 100002)"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,7 +156,8 @@ def unique_names(names: list[str]) -> list[str]:
     The libraries behind end a name at a NUL sign, so it becomes a space.
     """
     names = [name.replace("\0", " ") for name in names]
+    occurrences = Counter(names)
     return [
-        name if names.count(name) == 1 else f"{name} (column {position})".strip()
+        name if occurrences[name] == 1 else f"{name} (column {position})".strip()
         for position, name in enumerate(names, start=1)
     ]

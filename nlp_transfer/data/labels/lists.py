@@ -176,7 +176,7 @@ def _refuse_other_lists(tables: Sequence[Table], config: DatasetConfig) -> None:
     parts = {part for cell in lists for part in cell}
     numbers = all(isinstance(part, int | float) for part in parts)
     words = all(isinstance(part, str) and part.strip().lower() in YES_OR_NO for part in parts)
-    if numbers and any(isinstance(p, float) and p != round(p) for p in parts):
+    if numbers and any(isinstance(p, float) and not p.is_integer() for p in parts):
         advice = (
             "If they are shares of labels, write a column for each and set "
             f"dataset.problem={SOFT.name} dataset.label=[COLUMN,COLUMN]."
