@@ -15,7 +15,6 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from nlp_transfer.config.constants import CROSS_VALIDATION
 from nlp_transfer.config.schema import Config, require_config
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.memory import tables_by_split, with_tables
@@ -207,7 +206,7 @@ def fit(prepared: Prepared) -> Fitted:
     corpus, kind = setup.corpus, context.pretrained.model.config.model_type
     timed = affordable_recipes(context, candidates(setup.config, corpus, kind), corpus)
     selection = select(context, timed.recipes, corpus.folds, partial(is_affordable, context, timed))
-    answers = {} if selection.logits is None else {CROSS_VALIDATION: selection.logits}
+    answers = {} if selection.logits is None else {corpus.deciding_split: selection.logits}
     config, pretrained, stages = context.start(selection.recipe)
     unread = unread_texts(config, corpus, timed.recipes)
     for line in (*keys_without_effect(config, stages), *unread):

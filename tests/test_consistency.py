@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -48,14 +49,19 @@ def test_the_divergence_is_that_of_the_paper_for_every_kind_of_label() -> None:
 
 
 def test_without_dropout_reading_twice_is_reading_once(
-    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    typed: Typed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     words = ("checkpoint.dropout=0", "training.micro_batch_size=8", *WORDS[1:])
     once = prepare(typed("strategy=full", *words), tmp_path / "run")
     start = once.weights()
     once.train()
     stays = prepare(typed("strategy=r_drop", *words), tmp_path / "run")
-    stays.train()
+    with caplog.at_level(logging.INFO, logger="nlp_transfer"):
+        stays.train()
+    assert "no dropout: each text is read once" in caplog.text
     assert not changed(once.weights(), stays.weights())
     monkeypatch.setattr(objective, "has_dropout", lambda _: True)
     twice = prepare(typed("strategy=r_drop", *words), tmp_path / "run")
@@ -106,5 +112,11 @@ def test_the_plan_says_that_texts_are_read_twice(
 
 def test_a_stage_without_answers_cannot_be_consistent(typed: Typed, tmp_path: Path) -> None:
     key = "strategy.stages.embeddings.consistency=1"
-    with pytest.raises(UserError, match="compares answers, and the loss contrastive reads"):
+    with pytest.raises(UserError, match="compares two answers to a text, and the loss contrastive"):
         run(compose(*typed("strategy=contrastive", key, f"run_dir={tmp_path}/run")))
+
+
+def test_a_head_that_is_solved_cannot_be_consistent(typed: Typed, tmp_path: Path) -> None:
+    key = "strategy.stages.head.consistency=1"
+    with pytest.raises(UserError, match="the head is solved exactly, without readings"):
+        run(compose(*typed("strategy=feature_extraction", key, f"run_dir={tmp_path}/run")))

@@ -43,6 +43,7 @@ from nlp_transfer.training.objectives.pair_distillation import (
 from nlp_transfer.training.objectives.teacher import distillation_rows
 from nlp_transfer.training.optimization.batching import PlannedBatches
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero
+from nlp_transfer.utils.logging import logger
 
 if TYPE_CHECKING:
     from nlp_transfer.training.stages.stage_run import StageRun
@@ -99,9 +100,11 @@ def _of_logits(run: StageRun, encoded: Encoded) -> Iterator[Objective]:
     # Planned by the texts' own lengths, whatever is stored of them.
     batches = _planned(run, run.encoded.splits["train"])
     rows, loss = _train_rows(run, encoded), run.loss
-    # Without dropout both readings would be the same, and so would the gradients of one.
     if run.stage.consistency and has_dropout(run.pretrained.model):
         rows.times, loss = READINGS, with_consistency(loss, run.stage.consistency)
+    elif run.stage.consistency:
+        # Both readings, and the gradients, would be those of one.
+        logger.info("  the model has no dropout: each text is read once (checkpoint.dropout)")
     yield Objective(rows, batches, document_loss(loss, _options(run)))
 
 

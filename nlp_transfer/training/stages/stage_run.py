@@ -126,11 +126,13 @@ def loss_of(
             f"Stage {stage.name}: the loss {loss.name} {needs}. Set "
             f"strategy.stages.{stage.name}.head={str(not stage.head).lower()}.",
         )
-    if stage.consistency and loss.reads != "logits":
+    if stage.consistency and (loss.reads != "logits" or stage.solver is Solver.exact):
+        solved = "the head is solved exactly, without readings"
+        reason = solved if loss.reads == "logits" else f"the loss {loss.name} reads {loss.reads}"
         raise UserError(
             ExitCode.CONFIG,
             f"Stage {stage.name}: strategy.stages.{stage.name}.consistency={stage.consistency:g} "
-            f"compares answers, and the loss {loss.name} reads {loss.reads}.",
+            f"compares two answers to a text, and {reason}.",
         )
     if stage.crop is not None and loss.reads != "embeddings":
         raise UserError(
