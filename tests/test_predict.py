@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -118,6 +119,47 @@ def test_every_row_keeps_its_columns_and_gets_its_answer(
             assert float(row["score"]) == pytest.approx(answer.score, abs=1e-6)
             assert float(row["probability_good"]) == pytest.approx(answer.probabilities["good"])
     assert {path.name for path in Path.cwd().iterdir()} == {f"texts.{kind}", f"answers.{into}"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_answers_in_a_workbook_keep_what_excel_would_compute_or_round(
+    kind: str, predict: Predict, model: Path
+) -> None:
+    cells = ["=1+1", "#N/A text", "007", "12345678901234567890", "line\nline", "Ünïcode", "+1"]
+    rows = [{"id": cells[i % 7], "review": text} for i, text in enumerate(SAMPLE_TEXTS)]
+    rows[BLANK]["review"] = " "
+    write_table(Path("texts.csv"), rows)
+    options = ("--text", "review", "--probabilities", "--out")
+    assert predict("--file", "texts.csv", *options, "answers.xlsx")[0] == 0
+    if kind == "xlsx":  # a workbook is read as it was written
+        assert predict("--file", "answers.xlsx", *options, "more.xlsx", "--prefix", "my_")[0] == 0
+    file = Path("answers.xlsx" if kind == "csv" else "more.xlsx")
+    sheet = openpyxl.load_workbook(file).active
+    header, *table = sheet.iter_rows(values_only=True)
+    assert header[:4] == ("id", "review", "label", "score")
+    assert [row[:2] for row in table] == [tuple(row.values()) for row in rows]
+    assert {cell.data_type for cell in sheet["A"]} == {"s"}  # no formula, no error, no number
+    prefix = "my_" if kind == "xlsx" else ""
+    columns = [header.index(f"{prefix}{name}") for name in ("label", "probability_good")]
+    expected = Classifier.load(model, "onnx").predict([row["review"] for row in rows])
+    for i, (row, answer) in enumerate(zip(table, expected, strict=True)):
+        label, share = (row[column] for column in columns)
+        assert (label, share) == (None, None) if i == BLANK else label == answer.label
+        assert i == BLANK or share == pytest.approx(answer.probabilities["good"], abs=1e-6)
+    assert not Path(f"{file}.part").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("bell \x07", r"No workbook can hold the sign '\x07'"), ("x" * 32_768, "32,767")],
+)
+def test_what_a_workbook_cannot_hold_is_named(text: str, message: str, predict: Predict) -> None:
+    write_table(Path("texts.csv"), [{"review": "a film"}, {"review": text}])
+    code, _, err = predict("--file", "texts.csv", "--text", "review", "--out", "answers.xlsx")
+    assert code == ExitCode.DATA
+    assert message in err
+    assert "Write the answers as .csv or .parquet" in err
+    assert not Path("answers.xlsx").exists()
 
 
 def test_what_is_no_table_and_no_sentence_is_named(predict: Predict) -> None:
@@ -405,7 +447,7 @@ def test_a_table_that_cannot_be_read_is_one_clear_error(
         (["--file", "no.csv", "--text", "review"], "no such file"),
         (["--text", "review"], "Standard input needs --format"),
         (["--file", "t.csv"], "--text"),
-        (["--file", "t.csv", "--text", "review", "--out", "x.xlsx"], "Excel opens .csv"),
+        (["--file", "t.csv", "--text", "review", "--out", "x.xls"], "no table of this kind"),
         (["--file", "t.csv", "--text", "review", "--out", "no/x.csv"], "no folder"),
         (["--file", "t.csv", "--text", "review", "--out", "t.csv"], "is there already"),
         (["--file", "t.csv", "--text", "review", "--out", "t.csv", "--force"], "same file"),

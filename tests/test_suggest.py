@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pytest
 from conftest import FILLING, NASTY, NICE, make_rows, write_csv
 from omegaconf import OmegaConf
@@ -24,6 +25,7 @@ from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.data.near_duplicates import normalised
 from nlp_transfer.errors import ExitCode
+from nlp_transfer.serving.review.table import ReviewRequest, read_review
 
 Typed = Callable[..., list[str]]
 
@@ -117,6 +119,22 @@ def test_the_filled_file_is_training_data_beside_the_rows_there_are(
     assert len(corpus.splits["train"]) == 101 + 10
     assert set(corpus.splits["train"]["source"]) == {str(tickets["train"]), "next.csv"}
     assert {row["text"] for row in rows[:10]} <= set(corpus.splits["train"]["text"])
+
+
+def test_a_workbook_can_be_filled_in_and_trained_on(tickets: dict[str, Path], typed: Typed) -> None:
+    command = ["suggest", str(tickets["run"]), "--file", str(tickets["pool"]), "--rows", "12"]
+    main([*command, "--out", "next.xlsx"])
+    book = openpyxl.load_workbook("next.xlsx")
+    sheet = book.active
+    header = [cell.value for cell in sheet[1]]
+    for row in range(2, 14):
+        sheet.cell(row, header.index("label") + 1, "negative")
+    book.save("next.xlsx")
+    files = f"dataset.train=[{tickets['train']},next.xlsx]"
+    corpus = load_corpus(compose(*typed(files, "run_dir=again", "dry_run=true")).dataset, 42)
+    assert len(corpus.splits["train"]) == 101 + 12
+    with pytest.raises(UserError, match="a workbook is filled in with a program of spreadsheets"):
+        read_review(ReviewRequest(Path("next.xlsx")))
 
 
 def test_rows_that_have_a_label_are_not_suggested(tickets: dict[str, Path]) -> None:

@@ -87,12 +87,7 @@ def write_table(window: Window, path: Path) -> None:
     )
 
     writer = WindowWriter(kind_of(path), window)
-
-    def write(file: BinaryIO) -> None:
-        file.write(writer.header())
-        writer.write(window, file)
-
-    write_durably(path, write)
+    write_durably(path, lambda file: writer.write_whole(window, file))
 
 
 def sync_folder(folder: Path) -> None:

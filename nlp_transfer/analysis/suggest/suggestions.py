@@ -24,7 +24,7 @@ from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.formats.registry import ReadOptions, Window
-from nlp_transfer.data.formats.windows import CELLS, DELIMITERS, kind_of
+from nlp_transfer.data.formats.windows import DELIMITERS, STREAMED, kind_of
 from nlp_transfer.data.memory import tables_by_split
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.sources import IN_MEMORY
@@ -182,11 +182,11 @@ def _refuse_misread(dataset: DatasetConfig, out: Path) -> None:
     encoding = (dataset.encoding or "utf-8").lower().replace("_", "-")
     separator = dataset.separator or DELIMITERS.get(kind)
     options = []
-    if kind != "parquet" and encoding not in ("utf-8", "utf8", "utf-8-sig"):
+    if kind in STREAMED and encoding not in ("utf-8", "utf8", "utf-8-sig"):
         options.append(f"dataset.encoding={dataset.encoding}")
-    if kind in CELLS and separator != DELIMITERS[kind]:
+    if kind in DELIMITERS and separator != DELIMITERS[kind]:
         options.append(f"dataset.separator={dataset.separator!r}")
-    if kind in CELLS and dataset.quoting is not Quoting.double:
+    if kind in DELIMITERS and dataset.quoting is not Quoting.double:
         options.append(f"dataset.quoting={dataset.quoting.value}")
     if options:
         raise UserError(

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, time
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,18 +19,20 @@ import pyarrow as pa
 from nlp_transfer.data.columns import cells_of
 from nlp_transfer.data.formats.arrow_types import array_of
 from nlp_transfer.data.formats.registry import WINDOW, Window
+from nlp_transfer.data.formats.workbook import workbook_cell, write_workbook
 from nlp_transfer.errors import ExitCode, UserError
 
-EXCEL = (".xlsx", ".xlsm", ".xls")
+WORKBOOK = "xlsx"
 WRITTEN = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".json": "jsonl",
     ".parquet": "parquet",
+    ".xlsx": WORKBOOK,
 }
 STREAMED = ("csv", "tsv", "jsonl")  # that standard output takes
-CELLS = ("csv", "tsv")  # whose cells are texts
+CELLS = ("csv", "tsv", WORKBOOK)  # whose cells hold no lists
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -37,14 +40,19 @@ def kind_of(file: Path) -> str:
     """The format in which a file is written, by its suffix.
 
     Raises:
-        UserError: if it is none that can be written.
+        UserError: if it is none that can be written, or what writes it is not installed.
     """
     kind = WRITTEN.get(file.suffix.lower())
     if kind is None:
-        excel = " Excel opens .csv." if file.suffix.lower() in EXCEL else ""
         raise UserError(
             ExitCode.CONFIG,
-            f"{file}: no table of this kind is written; expected {', '.join(WRITTEN)}.{excel}",
+            f"{file}: no table of this kind is written; expected {', '.join(WRITTEN)}.",
+        )
+    if kind == WORKBOOK and find_spec("openpyxl") is None:
+        raise UserError(
+            ExitCode.MACHINE,
+            f"{file} needs openpyxl, which is not installed. Type pip install "
+            "'nlp_transfer[excel]', or write .csv, which Excel opens.",
         )
     return kind
 
@@ -131,42 +139,62 @@ class WindowWriter:
 
     def header(self) -> bytes:
         """What stands before the rows."""
-        if self.kind not in CELLS:
+        if self.kind not in DELIMITERS:
             return b""
         return codecs.BOM_UTF8 * self.is_marked + self._cells([self.columns])
 
     def write(self, window: Window, file: BinaryIO) -> None:
-        """One window: Parquet whole, else its rows alone."""
+        """One window: as Parquet where only a whole file can be written, else its rows alone."""
         match self.kind:
-            case "parquet":
+            case "parquet" | "xlsx":
                 import pyarrow.parquet as pq
 
+                if self.kind == WORKBOOK:
+                    for row in self._rows(window):
+                        list(map(workbook_cell, row))
                 pq.write_table(window, file)
             case "jsonl":
                 rows = window.to_pylist() if isinstance(window, pa.Table) else window
                 file.writelines(_line(row) for row in rows)
             case _:
-                values = [column(window, name) for name in self.columns]
-                file.write(self._cells(zip(*values, strict=True)))
+                file.write(self._cells(self._rows(window)))
+
+    def write_whole(self, window: Window, file: BinaryIO) -> None:
+        """A table that is a single window."""
+        if self.kind == WORKBOOK:
+            write_workbook(self.columns, self._rows(window), file)
+            return
+        file.write(self.header())
+        self.write(window, file)
 
     def join(self, parts: Iterable[Path], file: BinaryIO) -> None:
         """The parts as one table; only one of them is in memory at a time."""
-        if self.kind == "parquet":
+        if self.kind in ("parquet", WORKBOOK):
             import pyarrow.parquet as pq
 
+            tables = (pq.read_table(part) for part in parts)
+            if self.kind == WORKBOOK:
+                rows = (row for table in tables for row in self._rows(table))
+                write_workbook(self.columns, rows, file)
+                return
             with pq.ParquetWriter(file, self.schema) as writer:
-                for part in parts:
-                    writer.write_table(pq.read_table(part))
+                for table in tables:
+                    writer.write_table(table)
             return
         file.write(self.header())
         for part in parts:
-            with part.open("rb") as rows:
-                shutil.copyfileobj(rows, file)
+            with part.open("rb") as lines:
+                shutil.copyfileobj(lines, file)
+
+    def _rows(self, window: Window) -> Iterator[tuple[Any, ...]]:
+        """Its rows in the order of the columns; what is nested is JSON."""
+        values = [map(_cell, column(window, name)) for name in self.columns]
+        return zip(*values, strict=True)
 
     def _cells(self, rows: Iterable[Sequence[Any]]) -> bytes:
         lines = _Lines()
         writer = csv.writer(lines, delimiter=self.separator, lineterminator="\r\n")
-        writer.writerows([_cell(value) for value in row] for row in rows)
+        writer.writerows(rows)
         return "".join(lines).encode()
 
 

@@ -16,6 +16,7 @@ from nlp_transfer.data.formats.read import open_table
 from nlp_transfer.data.formats.registry import ReadOptions, Window
 from nlp_transfer.data.formats.windows import (
     CELLS,
+    WORKBOOK,
     column,
     columns_of,
     kind_of,
@@ -150,7 +151,12 @@ def read_review(request: ReviewRequest) -> ReviewTable:
         UserError: it is none of theirs, it cannot be written back, or its labels are unknown.
     """
     file = request.file
-    kind_of(file)
+    if kind_of(file) == WORKBOOK:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"{file}: a workbook is filled in with a program of spreadsheets, because what it "
+            "shows beside the cells would be lost here. Or write the table as .csv.",
+        )
     # The table is written as `suggest` and `suspects` write theirs, so it is read so, too.
     with open_table(file, ReadOptions()) as (parts, _):
         windows = [part for part in parts if len(part)]
