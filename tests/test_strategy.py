@@ -17,7 +17,7 @@ from nlp_transfer.config.sections.strategy import StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.strategies.auto_strategy import FEW_EACH
 from nlp_transfer.models.strategies.recipes import Recipe, named_strategy, recipe_of
-from nlp_transfer.models.strategies.stages import stage_steps
+from nlp_transfer.models.strategies.stages import plan_stages, stage_steps
 
 Typed = Callable[..., list[str]]
 
@@ -115,6 +115,30 @@ def test_the_floor_is_for_defaults_and_for_few_rows_only(
 ) -> None:
     prepared = prepare(typed(*more, "strategy.min_steps=20"), tmp_path / "run")
     assert [stage.epochs for stage in prepared.stages] == [2 if "epochs" in more[0] else 3]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ((), {16: 50, 128: 72, 200: 113, 1_000: 150}),  # nine readings, from 50 to 150 steps
+        (("embeddings.max_steps=60",), {16: 50, 128: 60, 1_000: 60}),
+        (("embeddings.min_steps=1", "embeddings.max_steps=60"), {16: 9, 128: 60}),
+        (("embeddings.max_steps=null",), {16: 50, 128: 72, 1_000: 567}),
+        (("embeddings.steps=20",), {16: 20, 1_000: 20}),
+        (("embeddings.epochs=2",), {16: 2, 128: 16, 1_000: 126}),
+    ],
+)
+def test_steps_of_a_contrastive_stage_follow_the_rows(
+    more: tuple[str, ...], expected: dict[int, int], typed: Typed, tmp_path: Path
+) -> None:
+    words = [f"strategy.stages.{word}" for word in more]
+    arguments = typed("strategy=contrastive", "training.batch_size=16", *words)
+    anatomy = prepare(arguments, tmp_path / "run").pretrained.anatomy
+    config = compose(*arguments)
+    for rows, steps in expected.items():
+        stage, head = plan_stages(config.strategy, anatomy, rows, 16)
+        assert stage_steps(stage, rows, 16) == steps
+        assert head.solver is Solver.exact
 
 
 def test_validation_that_is_larger_than_train_is_looked_at_less_often(

@@ -103,8 +103,7 @@ def _refuse_lists(overrides: Sequence[object]) -> None:
 
 def _with_exact_epochs(settings: Mapping[str, Any]) -> dict[str, Any]:
     """As `with_stage_keys` does for overrides."""
-    words = with_stage_keys([f"{key}=" for key in settings])[len(settings) :]
-    return {**settings, **{word.lstrip("+").removesuffix("=0"): 0 for word in words}}
+    return {**settings, **_exact_epochs(set(settings))}
 
 
 @contextmanager
@@ -236,12 +235,18 @@ def with_stage_keys(arguments: Sequence[str]) -> list[str]:
     Epochs that are typed for a stage are made as they are, however few steps that is.
     """
     typed = {argument.partition("=")[0].lstrip("+") for argument in arguments}
-    exact = {
-        least
-        for key in typed
-        if (match := re.fullmatch(r"(strategy\.stages\.[^.]+)\.epochs", key))
-        and (least := f"{match[1]}.min_steps") not in typed
-        and "strategy.min_steps" not in typed
-    }
     words = [f"++{a}" if a.startswith("strategy.stages.") else a for a in arguments]
-    return [*words, *(f"++{key}=0" for key in sorted(exact))]
+    exact = _exact_epochs(typed)
+    return [*words, *(f"++{k}={'null' if v is None else v}" for k, v in exact.items())]
+
+
+def _exact_epochs(typed: set[str]) -> dict[str, int | None]:
+    """The bounds of steps that epochs of a stage set aside, unless they are typed, too."""
+    bounds = {"min_steps": None if "strategy.min_steps" in typed else 0, "max_steps": None}
+    return {
+        key: value
+        for stage in sorted(typed)
+        if (match := re.fullmatch(r"(strategy\.stages\.[^.]+)\.epochs", stage))
+        for name, value in bounds.items()
+        if (key := f"{match[1]}.{name}") not in typed
+    }

@@ -11,6 +11,13 @@ from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 # Above this rate a few steps are enough to wipe out what pretraining has learned.
 DESTRUCTIVE_LEARNING_RATE = 1e-3
 SHORTEST_CROP = 8  # tokens, special ones included
+LEAST_OF_STAGE = {
+    "steps": 1,
+    "crop": SHORTEST_CROP,
+    "lora_rank": 0,
+    "min_steps": 0,
+    "max_steps": 1,
+}
 
 
 def impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
@@ -52,7 +59,7 @@ def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
         yield f"{key}.layers={stage.layers!r} must be all, encoder, 0 (the head alone) or a number."
     if not stage.head and (stage.layers == "0" or stage.lora_rank):
         yield f"{key}.head=false needs layers that learn: layers=encoder, all or a number."
-    for name, least in (("steps", 1), ("crop", SHORTEST_CROP), ("lora_rank", 0), ("min_steps", 0)):
+    for name, least in LEAST_OF_STAGE.items():
         value = getattr(stage, name)
         if value is not None and value < least:
             yield f"{key}.{name}={value} must be at least {least}."

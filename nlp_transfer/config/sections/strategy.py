@@ -49,6 +49,9 @@ class StageConfig:
     min_steps: int | None = None
     """The fewest optimizer steps of this stage; null: strategy.min_steps. Epochs that are typed for
     a stage set it to 0."""
+    max_steps: int | None = None
+    """The most optimizer steps of this stage, whose epochs then need not be whole ones; null: as
+    many as the epochs have. Epochs that are typed for a stage set it to null."""
 
 
 @dataclass

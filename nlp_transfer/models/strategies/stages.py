@@ -97,7 +97,12 @@ def plan_stages(
     Raises:
         UserError: if a stage asks for more layers than there are.
     """
-    stages = [_plan(name, stage, config, anatomy) for name, stage in config.stages.items()]
+    stages = [
+        replace(
+            _plan(name, stage, config, anatomy), steps=_fixed_steps(stage, config, rows, batch_size)
+        )
+        for name, stage in config.stages.items()
+    ]
     if config.solve_head:
         stages = _solved_first(stages, anatomy)
     if config.adapt is not Adapt.none:
@@ -123,6 +128,16 @@ def plan_stages(
 
 def _first(value: int | None, default: int) -> int:
     return default if value is None else value
+
+
+def _fixed_steps(
+    stage: StageConfig, config: StrategyConfig, rows: int, batch_size: int
+) -> int | None:
+    """The steps that a stage says, or those of its epochs within its bounds; None: whole epochs."""
+    if stage.steps is not None or stage.max_steps is None or config.epochs is not None:
+        return stage.steps
+    least = min(_first(stage.min_steps, config.min_steps), stage.max_steps)
+    return min(max(math.ceil(stage.epochs * rows / batch_size), least), stage.max_steps)
 
 
 def shortened_stages(stages: list[Stage], share: float) -> list[Stage]:
@@ -215,7 +230,6 @@ def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatom
         solver=stage.solver,
         lora_rank=stage.lora_rank,
         head=stage.head,
-        steps=stage.steps,
         loss=stage.loss,
         temperature=stage.temperature,
         consistency=stage.consistency,
