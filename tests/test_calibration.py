@@ -85,6 +85,13 @@ def test_the_temperature_is_the_one_of_scikit_learn(over: float) -> None:
     assert losses[0] < log_losses(references, softmax(logits / (ours * 1.01))).mean()
 
 
+def test_blocks_of_rows_give_the_temperature_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, references = answers(3.0)
+    whole = fit_temperature(logits, references)
+    monkeypatch.setattr("nlp_transfer.evaluation.calibration.BLOCK", 100)
+    assert fit_temperature(logits, references) == pytest.approx(whole, rel=1e-9)
+
+
 def test_where_nothing_is_known_there_is_no_temperature() -> None:
     logits, references = answers(1.0)
     assert fit_temperature(logits, logits.argmin(axis=1)) is None

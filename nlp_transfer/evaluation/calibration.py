@@ -27,6 +27,7 @@ from nlp_transfer.utils.logging import logger
 
 COLDEST, HOTTEST = 0.05, 20.0
 FOLDS = 5
+BLOCK = 100_000  # logits
 FEWEST_ROWS = 10
 NEAR = 1.1  # times as hot, or as cold: where the temperature of a part of the rows is sought first
 TRIED_ROWS = 16  # in one batch, to see whether the last layer's output is the logits
@@ -132,11 +133,17 @@ def fit_temperature(
         near: the temperature of most of these rows; it only saves time.
     """
     # Log loss is convex in the inverse of the temperature; this is how it rises.
-    logits64 = logits.astype(np.float64)
-    right = problem.targets(references, logits.shape[1])
+    labels = logits.shape[1]
+    size = max(1, BLOCK // labels)  # blocks stay in the cache, whole tables do not
+    blocks = [slice(start, start + size) for start in range(0, len(logits), size)]
+
+    def slope_of(rows: slice, inverse: float) -> float:
+        logits64 = logits[rows].astype(np.float64)
+        right = problem.targets(references[rows], labels)
+        return float(((problem.probabilities(inverse * logits64) - right) * logits64).sum())
 
     def slope(inverse: float) -> float:
-        return float(((problem.probabilities(inverse * logits64) - right) * logits64).sum())
+        return sum(slope_of(rows, inverse) for rows in blocks)
 
     def penalised(inverse: float) -> float:
         return slope(inverse) + np.log(inverse) / inverse
