@@ -102,6 +102,15 @@ def test_options_tell_every_key_its_type_its_default_and_its_meaning(
     assert "'qwertz'" in refusal(capsys, "options", "qwertz")
 
 
+def test_a_reader_who_has_seen_enough_is_not_told_so() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "nlp_transfer.cli", "options"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
 def test_options_begin_with_those_that_are_called_so(capsys: pytest.CaptureFixture[str]) -> None:
     main(["options", "epoch"])
     assert capsys.readouterr().out.startswith("strategy.epochs=null\n")

@@ -22,6 +22,7 @@ OTHERS = {
     1: "A fault of this package: please report the traceback. After --multirun, also a job that "
     "failed.",
     130: "Interrupted at once, by a second Ctrl-C.",
+    141: "The reader of the output had seen enough, as with `| head`; nothing is said.",
 }
 
 

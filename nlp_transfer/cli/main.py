@@ -64,6 +64,7 @@ GROUPS = {
     ),
     "Set up": (options.COMPLETION,),
 }
+CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 COMMANDS = [command for commands in GROUPS.values() for command in commands]
 
 
@@ -108,9 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         missing = f"This needs {error.name}, which is not installed."
         fail(ExitCode.MACHINE, f"{missing} Type pip install {PACKAGES[error.name]}")
     except BrokenPipeError:
-        # The reader of the output has exited; nothing more can be written, not even at exit.
+        # The reader of the output (`| head`) has what it wanted: nothing more can be written, not
+        # even at exit, and nothing needs to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        fail(130, "The output was closed before all answers were written.")
+        sys.exit(CLOSED_PIPE)
     except OSError as error:  # what was answered before is kept
         refusal = of_the_disk(error)
         if refusal is None:
