@@ -51,7 +51,13 @@ def measured_run(
         prepared = time.perf_counter()
         pretrained = pool(pretrained, encoded, config, folder.decide)
         batch_size = config.training.batch_size
-        stages = plan_stages(config.strategy, pretrained.anatomy, rows, batch_size)
+        stages = plan_stages(
+            config.strategy,
+            pretrained.anatomy,
+            rows,
+            pretrained.model.config.num_labels,
+            batch_size,
+        )
         history = train(pretrained, encoded, stages, metrics, config, folder).history
     trained = time.perf_counter()
     after_the_first = sum(stage.seconds - stage.encoding_seconds for stage in history)

@@ -70,6 +70,7 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
             config.strategy,
             pretrained.anatomy,
             rows,
+            len(corpus.labels),
             batch_size,
             encoded.adapted_texts(corpus.folds is not None),
         ),

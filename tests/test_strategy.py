@@ -120,15 +120,16 @@ def test_the_floor_is_for_defaults_and_for_few_rows_only(
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ((), {16: 50, 128: 72, 200: 113, 1_000: 150}),  # nine readings, from 50 to 150 steps
-        (("embeddings.max_steps=60",), {16: 50, 128: 60, 1_000: 60}),
-        (("embeddings.min_steps=1", "embeddings.max_steps=60"), {16: 9, 128: 60}),
-        (("embeddings.max_steps=null",), {16: 50, 128: 72, 1_000: 567}),
+        ((), {16: 50, 60: 72, 100: 120, 125: 150, 1_000: 150}),
+        (("embeddings.max_steps=60",), {16: 50, 60: 60, 1_000: 60}),
+        (("embeddings.min_steps=1", "embeddings.max_steps=60"), {1: 2, 16: 20, 60: 60}),
+        (("embeddings.max_steps=null",), {16: 50, 60: 72, 1_000: 1_200}),
+        (("embeddings.steps_per_shot=5",), {16: 50, 24: 60, 1_000: 150}),
         (("embeddings.steps=20",), {16: 20, 1_000: 20}),
         (("embeddings.epochs=2",), {16: 2, 128: 16, 1_000: 126}),
     ],
 )
-def test_steps_of_a_contrastive_stage_follow_the_rows(
+def test_steps_of_a_contrastive_stage_follow_the_rows_a_label(
     more: tuple[str, ...], expected: dict[int, int], typed: Typed, tmp_path: Path
 ) -> None:
     words = [f"strategy.stages.{word}" for word in more]
@@ -136,7 +137,7 @@ def test_steps_of_a_contrastive_stage_follow_the_rows(
     anatomy = prepare(arguments, tmp_path / "run").pretrained.anatomy
     config = compose(*arguments)
     for rows, steps in expected.items():
-        stage, head = plan_stages(config.strategy, anatomy, rows, 16)
+        stage, head = plan_stages(config.strategy, anatomy, rows, 2, 16)
         assert stage_steps(stage, rows, 16) == steps
         assert head.solver is Solver.exact
 

@@ -242,7 +242,7 @@ def with_stage_keys(arguments: Sequence[str]) -> list[str]:
 
 def _exact_epochs(typed: set[str]) -> dict[str, int | None]:
     """The bounds of steps that epochs of a stage set aside, unless they are typed, too."""
-    bounds = {"min_steps": None if "strategy.min_steps" in typed else 0, "max_steps": None}
+    bounds = {"min_steps": None if "strategy.min_steps" in typed else 0, "steps_per_shot": None}
     return {
         key: value
         for stage in sorted(typed)

@@ -44,6 +44,7 @@ def impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
         key = f"strategy.stages.{name}"
         yield from _impossible_stage(key, stage)
         positive[f"{key}.epochs"] = stage.epochs
+        positive[f"{key}.steps_per_shot"] = stage.steps_per_shot
         positive[f"{key}.encoder_learning_rate"] = stage.encoder_learning_rate
         positive[f"{key}.head_learning_rate"] = stage.head_learning_rate
     if strategy.min_steps < 0:

@@ -58,6 +58,7 @@ class TrainingContext:
             recipe.strategy,
             pretrained.anatomy,
             rows,
+            pretrained.model.config.num_labels,
             config.training.batch_size,
             self.encoded.adapted_texts(self.folds is not None),
         )

@@ -49,7 +49,8 @@ def plan(config: Config, corpus: Corpus, path: Path) -> str:
     rows = len(encoded.splits["train"].labels)
     batch_size = config.training.batch_size
     texts = encoded.adapted_texts(corpus.folds is not None)
-    stages = plan_stages(config.strategy, pretrained.anatomy, rows, batch_size, texts)
+    labels = pretrained.model.config.num_labels
+    stages = plan_stages(config.strategy, pretrained.anatomy, rows, labels, batch_size, texts)
     return _describe_plan(pretrained, encoded, stages, config, path)
 
 

@@ -49,9 +49,11 @@ class StageConfig:
     min_steps: int | None = None
     """The fewest optimizer steps of this stage; null: strategy.min_steps. Epochs that are typed for
     a stage set it to 0."""
+    steps_per_shot: float | None = None
+    """Optimizer steps, instead of epochs, for each row that a label has on average: at least
+    min_steps, at most max_steps. Epochs that are typed for a stage set it to null."""
     max_steps: int | None = None
-    """The most optimizer steps of this stage, whose epochs then need not be whole ones; null: as
-    many as the epochs have. Epochs that are typed for a stage set it to null."""
+    """The most optimizer steps that steps_per_shot gives; null: no bound."""
 
 
 @dataclass

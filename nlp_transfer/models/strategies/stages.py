@@ -86,21 +86,25 @@ class Stage:
 
 
 def plan_stages(
-    config: StrategyConfig, anatomy: Anatomy, rows: int, batch_size: int, texts: int | None = None
+    config: StrategyConfig,
+    anatomy: Anatomy,
+    rows: int,
+    labels: int,
+    batch_size: int,
+    texts: int | None = None,
 ) -> list[Stage]:
     """The stages in their order, the short forms (`strategy.epochs` …) applied.
 
     Args:
         rows: of train; with few, a stage gets more epochs than it says (`strategy.min_steps`).
+        labels: that these rows have; 1 where they have scores.
         texts: that a stage without labels learns from; None: those of the rows.
 
     Raises:
         UserError: if a stage asks for more layers than there are.
     """
     stages = [
-        replace(
-            _plan(name, stage, config, anatomy), steps=_fixed_steps(stage, config, rows, batch_size)
-        )
+        replace(_plan(name, stage, config, anatomy), steps=_steps(stage, config, rows / labels))
         for name, stage in config.stages.items()
     ]
     if config.solve_head:
@@ -130,14 +134,13 @@ def _first(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _fixed_steps(
-    stage: StageConfig, config: StrategyConfig, rows: int, batch_size: int
-) -> int | None:
-    """The steps that a stage says, or those of its epochs within its bounds; None: whole epochs."""
-    if stage.steps is not None or stage.max_steps is None or config.epochs is not None:
+def _steps(stage: StageConfig, config: StrategyConfig, shots: float) -> int | None:
+    """The steps that a stage says, or those for so many rows a label; None: those of its epochs."""
+    if stage.steps is not None or stage.steps_per_shot is None or config.epochs is not None:
         return stage.steps
-    least = min(_first(stage.min_steps, config.min_steps), stage.max_steps)
-    return min(max(math.ceil(stage.epochs * rows / batch_size), least), stage.max_steps)
+    steps = math.ceil(stage.steps_per_shot * shots)
+    steps = max(steps, _first(stage.min_steps, config.min_steps), 1)
+    return steps if stage.max_steps is None else min(steps, stage.max_steps)
 
 
 def shortened_stages(stages: list[Stage], share: float) -> list[Stage]:
