@@ -107,6 +107,31 @@ def test_equal_checkpoints_are_a_tie_and_one_that_knows_the_words_is_not(
     assert Path(ranking.candidates[-1].name).name == "drowns" and not by_name["drowns"].tied
 
 
+def test_ties_stand_first_in_the_order_of_logme(words: list[str], tmp_path: Path) -> None:
+    tokenizer = make_tokenizer("bert", segments=True)
+    names = ["drowns", "first", "second", "third", "fourth"]
+    for seed, name in enumerate(names, start=10):
+        encoder = make_encoder("bert", len(tokenizer))
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            places, words_of_it = (
+                encoder.embeddings.position_embeddings,
+                encoder.get_input_embeddings(),
+            )
+            places.weight.mul_(150 if name == "drowns" else 1)
+            words_of_it.weight.add_(0.01 * torch.randn_like(words_of_it.weight))
+        encoder.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    candidates = rank(words, [str(tmp_path / name) for name in names]).candidates
+    tied = [each.tied for each in candidates]
+    assert tied == [False, True, True, True, False]
+    assert Path(candidates[-1].name).name == "drowns"
+    evidence = [each.best.logme for each in candidates if each.best is not None]
+    assert evidence[:4] == sorted(evidence[:4], reverse=True)
+    scores = [each.best.cross_validated for each in candidates if each.best is not None]
+    assert scores[:4] != sorted(scores[:4], reverse=True)  # which is another order here
+
+
 def test_labels_without_a_meaning_score_as_chance_does(
     checkpoints: dict[str, Path], words: list[str], tmp_path: Path
 ) -> None:

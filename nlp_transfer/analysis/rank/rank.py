@@ -246,7 +246,11 @@ def _best(values: Sequence[float], metrics: Metrics) -> int:
 
 
 def _in_order(candidates: list[Candidate], question: _Question) -> list[Candidate]:
-    """The best first, ties marked; those that failed last, as they were named."""
+    """The best first; those that failed last, as they were named.
+
+    Those that the data cannot tell from the best score stand together, ordered by LogME, which
+    foretells what training makes of a checkpoint better than the score does.
+    """
     scored = [(each, each.best) for each in candidates if each.best is not None]
     failed = [each for each in candidates if each.best is None]
     if not scored:
@@ -256,10 +260,15 @@ def _in_order(candidates: list[Candidate], question: _Question) -> list[Candidat
     first = _best(values, question.metrics)
     others = [i for i in range(len(scored)) if i != first]
     ps = holm([difference(points[first], points[i]).p for i in others])
-    tied = {i for i, p in zip(others, ps, strict=True) if p >= LEVEL}
+    tied = {first, *(i for i, p in zip(others, ps, strict=True) if p >= LEVEL)}
     sign = -1 if question.metrics.greater_is_better else 1
-    order = sorted(range(len(scored)), key=lambda i: (i != first, sign * values[i]))
-    return [replace(scored[i][0], tied=i in tied) for i in order] + failed
+
+    def place(i: int) -> tuple[bool, float]:
+        return (False, -scored[i][1].logme) if i in tied else (True, sign * values[i])
+
+    top, *rest = sorted(range(len(scored)), key=place)
+    in_order = [scored[top][0], *(replace(scored[i][0], tied=i in tied) for i in rest)]
+    return in_order + failed
 
 
 def _contenders(scores: Sequence[Scores], question: _Question) -> list[Contender]:

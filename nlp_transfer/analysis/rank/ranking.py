@@ -39,7 +39,7 @@ class Candidate:
     scores: list[Scores] = field(default_factory=list)  # of every pooling (and layer)
     best: Scores | None = None
     gain: Difference | None = None  # of the best layer over the last; None: it is the last
-    tied: bool = False  # the data cannot tell it from the best
+    tied: bool = False  # it is not the first, but the data cannot tell it from the best score
 
     def as_dict(self) -> dict[str, Any]:
         """All but the logits."""

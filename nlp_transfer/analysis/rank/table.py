@@ -88,8 +88,8 @@ def _verdict(ranking: Ranking, scored: list[Candidate]) -> Iterator[str]:
     tied = [_name(each) for each in scored if each.tied]
     if tied:
         yield from wrapped(
-            f"These rows cannot tell {', '.join(tied)} from {_name(scored[0])}: choose among them "
-            "by size and speed, or label more rows."
+            f"These rows cannot tell {', '.join(tied)} from {_name(scored[0])}; they are in the "
+            "order of LogME. Choose among them by size and speed, too, or label more rows."
         )
 
 
