@@ -197,6 +197,15 @@ def test_all_right_is_not_certain() -> None:
         assert 0.8 < low < 0.97
 
 
+def test_a_loss_that_one_row_has_ends_at_that_row() -> None:
+    references = np.arange(12) % 2
+    logits = np.where(np.eye(2)[references] == 1, 4.0, -4.0).astype(np.float32)
+    logits[3] = 0.4, -0.4  # the only row that is wrong
+    low, high = between(["accuracy", "log_loss"], references, logits)["log_loss"]
+    losses = log_losses(references, softmax(logits))
+    assert losses.min() <= low < losses.mean() < high == losses.max()
+
+
 def test_what_is_undefined_or_one_row_has_no_interval() -> None:
     one_label = np.zeros(20, dtype=int)
     logits = answers(20, 2)[1]

@@ -210,6 +210,18 @@ def test_class_weights_reach_a_solved_head(typed: Typed, tmp_path: Path) -> None
     assert margins[1] > margins[0] + 0.1  # the rare label is answered more readily
 
 
+def test_a_head_over_features_with_an_outlier_is_solved_too(typed: Typed, tmp_path: Path) -> None:
+    prepared = prepare(typed(), tmp_path / "run")
+    norm = prepared.pretrained.model.base_model.encoder.layer[-1].output.LayerNorm
+    with torch.no_grad():
+        norm.bias[0] = 15.0
+    splits = prepared.encoded.splits
+    arguments = (prepared.pretrained, splits["train"], splits["validation"])
+    assert solve_head(*arguments, prepared.encoded.collator, 512, join(prepared), 0) is not None
+    scale = prepared.pretrained.model.base_model.pooler.dense.weight[0, 0].item()
+    assert scale == pytest.approx(0.005)
+
+
 def test_a_head_that_cannot_hold_a_linear_function_is_left_as_it_was(
     typed: Typed, tmp_path: Path
 ) -> None:

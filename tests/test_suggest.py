@@ -121,9 +121,13 @@ def test_the_filled_file_is_training_data_beside_the_rows_there_are(
     assert {row["text"] for row in rows[:10]} <= set(corpus.splits["train"]["text"])
 
 
-def test_a_workbook_can_be_filled_in_and_trained_on(tickets: dict[str, Path], typed: Typed) -> None:
+def test_a_workbook_can_be_filled_in_and_trained_on(
+    tickets: dict[str, Path], typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["suggest", str(tickets["run"]), "--file", str(tickets["pool"]), "--rows", "12"]
     main([*command, "--out", "next.xlsx"])
+    said = capsys.readouterr().out
+    assert "Fill in the column label in a spreadsheet." in said  # the page refuses workbooks
     book = openpyxl.load_workbook("next.xlsx")
     sheet = book.active
     header = [cell.value for cell in sheet[1]]

@@ -101,7 +101,8 @@ class Classifier:
         if trained_on_pairs is not None and trained_on_pairs != (text_pairs is not None):
             raise UserError(
                 ExitCode.DATA,
-                "This model answers for pairs of texts and needs both texts of each."
+                "This model answers for pairs of texts and needs both texts of each: of a table, "
+                "--text COLUMN --text-pair COLUMN; from Python, predict(texts, second_texts)."
                 if trained_on_pairs
                 else "This model answers for single texts: leave the second texts out.",
             )

@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import COLUMNS, Corpus
+from nlp_transfer.data.formats.windows import WORKBOOK, kind_of
 from nlp_transfer.data.splitters import stratified_parts
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.features.cache import mean_features
@@ -197,12 +198,13 @@ def describe(suspects: Suspects, file: Path) -> str:
     table = suspects.table
     labels, suggested = table["label"].to_pylist(), table["suggested"].to_pylist()
     differing = sum(a != b for a, b in zip(labels, suggested, strict=True))
+    is_workbook = kind_of(file) == WORKBOOK  # which may hold more than cells
+    page = "" if is_workbook else f" To correct them on a page: nlp-transfer review {file}"
     return (
         f"The {suspects.neighbours} nearest rows of each of {len(table):,} rows voted for its "
         f"label: for the given one in {len(table) - differing:,} cases "
         f"({suspects.agreement:.1%}), for another in {differing:,}.\n"
-        f"Written: {file}, the least plausible label first. To correct them on a page: "
-        f"nlp-transfer review {file}"
+        f"Written: {file}, the least plausible label first.{page}"
     )
 
 

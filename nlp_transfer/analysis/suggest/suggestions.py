@@ -24,7 +24,7 @@ from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.formats.registry import ReadOptions, Window
-from nlp_transfer.data.formats.windows import DELIMITERS, STREAMED, kind_of
+from nlp_transfer.data.formats.windows import DELIMITERS, STREAMED, WORKBOOK, kind_of
 from nlp_transfer.data.memory import tables_by_split
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.sources import IN_MEMORY
@@ -87,13 +87,15 @@ class Suggestions:
         without = f" ({', '.join(left)} left out)" if left else ""
         columns = ", ".join(self.label_columns)
         files = ",".join([*train, str(request.out)])
+        # A workbook is no table of the page: it may hold more than cells.
+        page = f", on a page (nlp-transfer review {request.out} --run {run}) or "
+        page = " " if kind_of(request.out) == WORKBOOK else page
         fewer = f" There are no more than {rows:,}." if rows < request.rows else ""
         return (
             f"{rows:,} of the {scan.rows:,} rows of {request.file}{without} are written to "
             f"{request.out}.{fewer} {self.note}\n"
-            f"Fill in the column {columns}, on a page (nlp-transfer review {request.out} --run "
-            f"{run}) or in a spreadsheet. Then train with 'dataset.train=[{files}]' (rows that you "
-            "leave empty: dataset.on_unlabeled=drop)."
+            f"Fill in the column {columns}{page}in a spreadsheet. Then train with "
+            f"'dataset.train=[{files}]' (rows that you leave empty: dataset.on_unlabeled=drop)."
         )
 
 

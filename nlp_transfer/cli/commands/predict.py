@@ -54,7 +54,9 @@ def _add_arguments(parser: Parser) -> None:
     )
     table = parser.add_argument_group("a table of texts instead of sentences")
     table.add_argument("--file", default=STREAM, help="a table, compressed or not (-: stdin)")
-    table.add_argument("--text", metavar="COLUMN", help="the texts (required for a table)")
+    table.add_argument(
+        "--text", metavar="COLUMN", help="the texts (that of the run, if it is named)"
+    )
     table.add_argument("--text-pair", metavar="COLUMN", help="the second text of each row")
     table.add_argument("--out", default=STREAM, metavar="FILE", help="answers (-: stdout)")
     table.add_argument("--format", choices=("csv", "tsv", "jsonl"), help="of stdin and stdout")
