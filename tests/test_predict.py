@@ -8,6 +8,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -465,6 +466,20 @@ def test_what_cannot_be_asked_is_one_clear_error(
     assert (out, err[:7]) == ("", "Error: ")
     assert message in err
     assert Path("t.csv").read_text() == "review\nthe cold soup\n"
+
+
+def test_columns_are_looked_for_before_a_model_is_loaded(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(model, "damaged")
+    for weights in Path("damaged").rglob("*.onnx"):
+        weights.write_bytes(b"")
+    write_table(Path("texts.csv"), [{"review": "a film"}])
+    command = ["predict", "damaged", "--backend", "onnx", "--file", "texts.csv", "--out", "o.csv"]
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--text", "body"])
+    assert left.value.code == ExitCode.DATA
+    assert "--text 'body' is not a column of texts.csv" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(predict: Predict) -> None:

@@ -62,17 +62,28 @@ def check_request(request: PredictionRequest, decoder: Decoder) -> None:
         )
 
 
-def check_columns(window: Window, request: PredictionRequest, decoder: Decoder) -> None:
-    """The columns of texts must be there, those of the answers must not.
+def check_texts(window: Window, request: PredictionRequest) -> None:
+    """The columns of texts must be there.
 
     Raises:
         UserError: with the columns that there are.
     """
     if not len(window) and not isinstance(window, pa.Table):
         return  # no rows, no shape
-    there = columns_of(window)
     required = (("--text", request.text), ("--text-pair", request.text_pair))
-    require_columns(there, required, request.name, lambda name: raw_column(window, name))
+    require_columns(
+        columns_of(window), required, request.name, lambda name: raw_column(window, name)
+    )
+
+
+def check_columns(window: Window, request: PredictionRequest, decoder: Decoder) -> None:
+    """The columns of texts must be there, those of the answers must not.
+
+    Raises:
+        UserError: with the columns that there are.
+    """
+    check_texts(window, request)
+    there = columns_of(window)
     new = [f"{request.prefix}{name}" for name in decoder.problem.columns]
     if request.probabilities:
         new += [name for name in there if name.startswith(f"{request.prefix}probability_")]

@@ -19,7 +19,7 @@ from nlp_transfer.data.formats.registry import Window, readers
 from nlp_transfer.data.formats.windows import CELLS, WindowWriter, as_tables, column, with_columns
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import Classifier
-from nlp_transfer.inference.prediction_request import PredictionRequest, check_columns
+from nlp_transfer.inference.prediction_request import PredictionRequest, check_columns, check_texts
 from nlp_transfer.inference.shards import Worker, entered, finish, parts_of, write_part
 from nlp_transfer.problems.decoder import Decoder
 
@@ -31,6 +31,19 @@ class TableSummary:
     rows: int
     blank: int  # rows without a text, and therefore without an answer
     reused: int  # windows that were answered before
+
+
+def check_source(request: PredictionRequest) -> None:
+    """Stop at a file without the columns of texts, before a model is loaded for it.
+
+    Raises:
+        UserError: with the columns that there are.
+    """
+    if request.source is not None:
+        with open_table(request.source, request.options) as (windows, _):
+            for window in windows:
+                check_texts(window, request)
+                break
 
 
 def predict_stream(

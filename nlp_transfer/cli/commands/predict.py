@@ -147,13 +147,14 @@ def _predict_table(arguments: Namespace) -> None:
     from nlp_transfer.inference.download import local_folder
     from nlp_transfer.inference.prediction_request import check_request, identity_of
     from nlp_transfer.inference.shards import Worker
-    from nlp_transfer.inference.table_prediction import predict_file, predict_stream
+    from nlp_transfer.inference.table_prediction import check_source, predict_file, predict_stream
 
     if arguments.workers is not None:
         raise UserError(ExitCode.CONFIG, "--workers goes with --engine ray.")
     worker = Worker.of_launch()
     request = _request(arguments, worker.count)
     folder = local_folder(arguments.folder, arguments.backend)
+    check_source(request)
     classifier = Classifier.load(folder, arguments.backend, arguments.threads)
     check_request(request, classifier.decoder)
     start = time.monotonic()
