@@ -49,11 +49,13 @@ def run_suspects(arguments: Namespace) -> None:
     """Write a table of rows whose labels may be wrong."""
     refuse_absent_folder(arguments.folder)
     from nlp_transfer.data.formats.windows import kind_of
-    from nlp_transfer.quality.label_errors import describe, find_suspects, write_suspects
 
     out = arguments.out
     kind_of(out)
     check_out(out, arguments.force)
+    # Imports torch; what is wrong with --out is said without waiting for it.
+    from nlp_transfer.quality.label_errors import describe, find_suspects, write_suspects
+
     suspects = find_suspects(
         arguments.folder, arguments.all, arguments.neighbours, arguments.threads
     )
