@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.schema import Config
-from nlp_transfer.reporting.card.card import model_card
+from nlp_transfer.reporting.card.card import model_card, repeatable
 from nlp_transfer.reporting.card.examples import shows_examples, with_examples
 from nlp_transfer.runs.identity import run_path
 
@@ -131,6 +131,21 @@ def test_what_the_card_says_of_repeating_is_the_same_run(carded: Carded) -> None
         *[f"{key}={value}" for key, value in {**as_typed(carded), **prefixed(relative)}.items()]
     )
     assert run_path(again, "corpus") == run_path(there, "corpus")
+
+
+def test_options_that_make_another_corpus_are_repeated_and_harmless_ones_are_not() -> None:
+    options = ("dataset.on_empty=drop", "dataset.on_unlabeled=drop", "dataset.separator=;")
+    config = compose("+task=classify", "dataset.train=t.csv", "author=Ada", *options)
+    repeated = repeatable(config)
+    assert repeated["dataset"] | {"text": None, "label": None} == {
+        "train": "t.csv",
+        "text": None,
+        "label": None,
+        "on_empty": "drop",
+        "on_unlabeled": "drop",
+        "separator": ";",
+    }
+    assert "author" not in repeated
 
 
 def test_a_run_on_several_files_is_delivered_and_names_them(

@@ -120,6 +120,17 @@ def test_folds_are_made_where_validation_could_not_decide(
     assert number_of_folds(splits, DatasetConfig(), rule) == folds
 
 
+def test_a_validation_file_that_folds_overrule_is_said_to_be_there(tmp_path: Path) -> None:
+    files = (write_csv(tmp_path / f"{split}.csv", make_rows(12)) for split in "ab")
+    keys = zip(("train", "validation"), files, strict=True)
+    words = [f"dataset.{split}={file}" for split, file in keys]
+    notes = load_run_corpus(compose("+task=classify", *words)).notes
+    assert any("rows of train, 12 of validation: 4-fold cross-validation" in n for n in notes)
+    assert not any("set aside" in note for note in notes)
+    named = load_run_corpus(compose("+task=classify", *words, "strategy=feature_extraction"))
+    assert not any("cross-validation" in note for note in named.notes)
+
+
 def test_rows_too_few_for_folds_are_refused(typed: Typed, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "two.csv", make_rows(2))
     words = [word for word in typed() if not word.startswith(("dataset.", "evaluation.folds"))]

@@ -241,6 +241,20 @@ def test_one_label_of_few_and_of_many(count: int, tmp_path: Path) -> None:
     assert "before calibration" in page_text
 
 
+def test_a_most_frequent_error_is_named_only_where_there_is_one(tmp_path: Path) -> None:
+    labels, references = tuple("abcd"), np.arange(40) % 4
+    answers = references.copy()
+    answers[:4] = (1, 2, 3, 0)  # four kinds, once each
+    texts = [f"text {i}" for i in range(40)]
+    for answer, named in ((0, False), (1, True)):
+        answers[4] = answer  # the fifth row is of a: once more as b
+        logits = 5 * np.eye(4, dtype=np.float32)[answers]
+        page = read(made(tmp_path / str(answer), labels, logits, references, texts))
+        markdown = (tmp_path / str(answer) / "report.md").read_text(encoding="utf-8")
+        for text in (page.visible_text(), markdown):
+            assert ("The most frequent error" in text) is named
+
+
 def test_more_labels_than_a_map_can_show_have_their_worst_pairs() -> None:
     counts = np.eye(250, dtype=int) * 9
     counts[3, 4], counts[7, 200], counts[8, 9] = 5, 8, 1
@@ -275,6 +289,13 @@ def test_scores(tmp_path: Path) -> None:
     kind = REGRESSION
     page = read(made(tmp_path / "run", ("score",), logits, references, texts, kind))
     page_text = page.visible_text()
+    entries, metrics = (
+        json.loads((tmp_path / "run" / name).read_text()) for name in ("run.json", "metrics.json")
+    )
+    screen = summary(entries, metrics, tmp_path / "run")
+    for text in (page_text, " ".join(screen.split())):
+        assert "the scores agree within" in text
+        assert "probabilities" not in text
     assert "pearson" in page_text
     assert "Scores on test" in page_text
     worst = int(np.abs(logits[:, 0] - references).argmax())

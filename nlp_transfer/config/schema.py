@@ -61,14 +61,8 @@ class Config:
         return f"Config({self.task}, {about}, seed {self.seed})"
 
 
-# Two runs that differ only here give the same model, so they are the same run.
-NOT_PART_OF_THE_RESULT = (
-    "author",
-    "run_dir",
-    "overwrite",
-    "dry_run",
-    "dataset.id",
-    # What these change is a different corpus.
+# What these change is another corpus, by which runs are told apart.
+OF_THE_CORPUS = (
     "dataset.on_leak",
     "dataset.on_empty",
     "dataset.on_unlabeled",
@@ -76,6 +70,15 @@ NOT_PART_OF_THE_RESULT = (
     "dataset.encoding",
     "dataset.separator",
     "dataset.seed",
+)
+# Two runs of one corpus that differ only here give the same model, so they are the same run.
+NOT_PART_OF_THE_RESULT = (
+    *OF_THE_CORPUS,
+    "author",
+    "run_dir",
+    "overwrite",
+    "dry_run",
+    "dataset.id",
     "tokenization.folder",
     "features.folder",
     "features.keep_gb",

@@ -120,10 +120,13 @@ def folds_of_train(  # noqa: PLR0913
                 f"{fold} only one label is left. Give at least two rows of every label, a "
                 "validation file (dataset.validation), or evaluation.folds=0.",
             )
-    notes.append(
-        f"{len(train)} rows of train: none is set aside for validation; {count}-fold "
-        "cross-validation decides and gives the figures (evaluation.folds)"
-    )
+    if "validation" in splits:
+        there = f", {len(splits['validation'])} of validation: {count}-fold cross-validation of "
+        there += "train decides"
+    else:
+        there = f": none is set aside for validation; {count}-fold cross-validation decides and "
+        there += "gives the figures"
+    notes.append(f"{len(train)} rows of train{there} (evaluation.folds)")
     return folds
 
 

@@ -164,8 +164,8 @@ def _compare(claim: Claim, answers: list[dict[str, float]]) -> float:
         row = int(np.abs(probabilities - reported).max(axis=1).argmax())
         raise UserError(
             ExitCode.EXPORT,
-            f"{claim.folder} does not give the probabilities that were measured: they differ by "
-            f"{worst:.2g} (at most {allowed:g}), most on {str(claim.texts[row])[:60]!r}. "
+            f"{claim.folder} does not give the {claim.problem.outputs} that were measured: they "
+            f"differ by {worst:.2g} (at most {allowed:g}), most on {str(claim.texts[row])[:60]!r}. "
             "The folder is left for inspection.",
         )
     return worst

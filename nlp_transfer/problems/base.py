@@ -58,6 +58,7 @@ class Problem:
     has_label_names: ClassVar[bool] = True  # dataset.label_names may be given
     rows_have: ClassVar[str] = "one label each"  # completes "the texts have …"
     separator: ClassVar[str] = ", "  # between labels in a list of all of them
+    outputs: ClassVar[str] = "probabilities"  # what the model computes for a text
     pipeline_options: ClassVar[str] = ""  # that transformers' `pipeline` needs for this kind
     pipeline_note: ClassVar[str | None] = None  # in what a `pipeline` answers otherwise
 

@@ -26,6 +26,7 @@ class Regression(Problem):
     solver = "ridge"
     columns = ("score",)
     has_labels = False
+    outputs = "scores"
     integer_references = False
     class_weights = False
     has_label_names = False

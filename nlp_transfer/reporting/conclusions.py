@@ -92,10 +92,10 @@ def weakest_label(record: RunRecord) -> str | None:
 
 
 def most_confused(record: RunRecord) -> str | None:
-    """The most frequent error of a single-label model."""
+    """The most frequent error of a single-label model; None where several are as frequent."""
     matrix = record.metrics[record.split].get("confusion")
     worst = confusions_of(matrix, record.run["labels"]).worst if matrix else []
-    if not worst:
+    if not worst or (len(worst) > 1 and worst[1]["rows"] == worst[0]["rows"]):
         return None
     first = worst[0]
     times = "once" if first["rows"] == 1 else f"{first['rows']:,} times"

@@ -8,6 +8,7 @@ from typing import Any
 
 from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.evaluation.slices import LENGTH
+from nlp_transfer.problems import problem_named
 from nlp_transfer.reporting.run_record import held_out_texts
 from nlp_transfer.reporting.splits import reported_split, split_title
 from nlp_transfer.runs.folder import REPORT_FILE
@@ -201,7 +202,7 @@ def _folder_lines(run: dict[str, Any], folder: Path | None) -> Iterator[str]:
     where = "its folder" if folder is None else "this folder"
     sentence = (
         f"  Verified: {verifier(verified)} predicted {verified['rows']} texts from {where}; "
-        f"the probabilities agree within {verified['difference']:.1e}."
+        f"the {problem_named(run['problem']).outputs} agree within {verified['difference']:.1e}."
     )
     if folder is None:
         yield "Model: lasts as long as this object; save(FOLDER) keeps it"

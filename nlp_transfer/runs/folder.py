@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 
 from nlp_transfer.config.loading import read_config
-from nlp_transfer.config.schema import Config, as_dict
+from nlp_transfer.config.schema import OF_THE_CORPUS, Config, as_dict
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.runs.identity import (
     NO_CODE,
@@ -231,15 +232,13 @@ def refuse_another_run(
     if not (path / CONFIG_FILE).is_file():
         return  # killed before anything was trained
     # An option that a later version added has its default there.
-    before, now = (settings(as_dict(c)) for c in (read_config(path / CONFIG_FILE), config))
-    different = [
-        f"{key} ({before.get(key)!r} there, {now.get(key)!r} here)"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    ]
+    there, here = as_dict(read_config(path / CONFIG_FILE)), as_dict(config)
+    different = _different_keys(settings(there), settings(here))
     about = read_json(path / RUN_FILE)
     if about["corpus"] != fingerprint:
-        different.append("the data (the texts or labels have changed)")
+        options = (_of_the_corpus(there), _of_the_corpus(here))
+        changed = ["the data (the texts or labels have changed)"]
+        different += _different_keys(*options) or changed
     weights = local_weights(config)
     if about.get("local_weights", weights) != weights:
         different.append(f"the weights in {config.checkpoint.name} (they have changed)")
@@ -250,6 +249,23 @@ def refuse_another_run(
             f"{path} holds a different run: {'; '.join(different)}. "
             "Set run_dir to another folder, or add overwrite=true to replace it.",
         )
+
+
+def _of_the_corpus(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config["dataset"][key.removeprefix("dataset.")] for key in OF_THE_CORPUS}
+
+
+def _different_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """`key (value there, value here)`; of another strategy its name alone, not its stages."""
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if "strategy.name" in keys:
+        keys = [key for key in keys if not key.startswith("strategy.stages.")]
+    return [f"{key} ({_typed(before.get(key))} there, {_typed(now.get(key))} here)" for key in keys]
+
+
+def _typed(value: Any) -> str:
+    """As one types it."""
+    return repr(value) if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _empty(path: Path) -> None:

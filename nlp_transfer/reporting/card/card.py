@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from nlp_transfer.config.choices import LongText
 from nlp_transfer.config.loading import default_tree
-from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, Config, as_dict
+from nlp_transfer.config.schema import NOT_PART_OF_THE_RESULT, OF_THE_CORPUS, Config, as_dict
 from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.problems import problem_named
 from nlp_transfer.problems.decoder import THRESHOLDS
@@ -60,6 +60,7 @@ def model_card(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> 
         candidates=candidates(run),
         run=run,
         verifier=verifier(run.get("verified", {})),
+        outputs=problem_named(run["problem"]).outputs,
         stages=[_stage(stage) for stage in run["stages"]],
         settings=list(_settings(config, run)),
         time=seconds(run["seconds"]) if "seconds" in run else None,
@@ -254,7 +255,8 @@ def _different(tree: dict[str, Any], default: dict[str, Any], prefix: str = "") 
     differing: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if name in NOT_PART_OF_THE_RESULT or value == default.get(key):
+        skipped = name in NOT_PART_OF_THE_RESULT and name not in OF_THE_CORPUS
+        if skipped or value == default.get(key):
             continue
         if isinstance(value, dict) and isinstance(default.get(key), dict):
             value = _different(value, default[key], f"{name}.")
