@@ -103,6 +103,27 @@ def test_a_run_on_its_own_test_file_gives_the_numbers_of_metrics_json(
     assert measured(finished / "model", finished.parent / "test.csv") == after
 
 
+def test_rows_that_the_run_has_learned_from_are_said(
+    finished: Path, reviews: dict[str, Path]
+) -> None:
+    learned = make_rows(101)
+    assert reviews["train"].read_text().count("\n") == 102
+    new = [(f"{text} and more of it", label) for text, label in make_rows(20, seed=77)]
+    for name, rows, said in (
+        ("learned", learned[:30], "30 of the 30 rows of test (100.0%) are in the run's train, too"),
+        ("mixed", [*learned[:5], *new], "5 of the 25 rows of test (20.0%) are in the run's train"),
+        ("new", new, None),
+    ):
+        texts = LabelledTexts(str(write_csv(Path(f"{name}.csv"), rows)))
+        notes = " ".join(evaluate_model(finished, texts).notes)
+        assert said in notes if said else "train" not in notes
+    # An exported folder does not know what its train was, nor does a run whose files have gone.
+    texts = LabelledTexts("learned.csv")
+    assert "train" not in " ".join(evaluate_model(finished / "model", texts).notes)
+    moved = copy_with_dataset(finished, Path("moved"), train="gone.csv")
+    assert "train" not in " ".join(evaluate_model(moved, texts).notes)
+
+
 def test_labels_are_cleaned_as_in_the_run(finished: Path) -> None:
     file = finished.parent / "test.csv"
     rows = [*csv.DictReader(io.StringIO(file.read_text()))]

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from nlp_transfer.analysis.train_overlap import overlap_note
 from nlp_transfer.config.choices import Quoting
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.sections.dataset import DatasetConfig
@@ -94,7 +95,8 @@ def evaluate_model(
         slices_of(rows, []),
     )
     measured = split_figures({texts.split: evaluate_split(*evaluated)})
-    return ModelEvaluation(measured, (*corpus.notes, *notes))
+    overlap = overlap_note(folder, rows, texts.split)
+    return ModelEvaluation(measured, (*corpus.notes, *notes, *([overlap] if overlap else [])))
 
 
 def align(data_labels: Sequence[str], labels: tuple[str, ...], names: dict[str, str]) -> Aligned:
