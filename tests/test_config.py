@@ -314,6 +314,10 @@ IMPOSSIBLE = [
         ("strategy=feature_extraction", "strategy.stages.head.lora_rank=4"),
         r"strategy.stages.head.lora_rank=4 has nothing to adapt",
     ),
+    (
+        ("strategy=full", "strategy.stages.all.max_steps=9"),
+        r"all.max_steps=9 is a bound of steps_per_shot, which is not set",
+    ),
     (("strategy.min_steps=-1",), r"strategy.min_steps=-1 must be a number that is not negative"),
     (("strategy.top_layers=2",), r"strategy.top_layers=2 has no stage.*strategy=top_layers"),
     (("strategy=two_phase", "strategy.top_layers=2"), r"top_layers=2 has no stage to apply to"),

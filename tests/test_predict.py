@@ -159,7 +159,7 @@ def test_what_a_workbook_cannot_hold_is_named(text: str, message: str, predict: 
     code, _, err = predict("--file", "texts.csv", "--text", "review", "--out", "answers.xlsx")
     assert code == ExitCode.DATA
     assert message in err
-    assert "Write the answers as .csv or .parquet" in err
+    assert "Write the table as .csv or .parquet" in err
     assert not Path("answers.xlsx").exists()
 
 

@@ -241,8 +241,9 @@ def with_stage_keys(arguments: Sequence[str]) -> list[str]:
 
 
 def _exact_epochs(typed: set[str]) -> dict[str, int | None]:
-    """The bounds of steps that epochs of a stage set aside, unless they are typed, too."""
-    bounds = {"min_steps": None if "strategy.min_steps" in typed else 0, "steps_per_shot": None}
+    """The numbers of steps that epochs of a stage set aside, unless they are typed, too."""
+    least = None if "strategy.min_steps" in typed else 0
+    bounds = {"min_steps": least, "steps_per_shot": None, "max_steps": None}
     return {
         key: value
         for stage in sorted(typed)

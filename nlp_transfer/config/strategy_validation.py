@@ -55,15 +55,21 @@ def impossible_strategy(strategy: StrategyConfig) -> Iterator[str]:
     yield from _destructive_rates(strategy)
 
 
+def _impossible_counts(key: str, stage: StageConfig) -> Iterator[str]:
+    for name, least in LEAST_OF_STAGE.items():
+        value = getattr(stage, name)
+        if value is not None and value < least:
+            yield f"{key}.{name}={value} must be at least {least}."
+    if stage.max_steps is not None and stage.steps_per_shot is None:
+        yield f"{key}.max_steps={stage.max_steps} is a bound of steps_per_shot, which is not set."
+
+
 def _impossible_stage(key: str, stage: StageConfig) -> Iterator[str]:
     if stage.layers not in ("all", "encoder") and not stage.layers.isdecimal():
         yield f"{key}.layers={stage.layers!r} must be all, encoder, 0 (the head alone) or a number."
     if not stage.head and (stage.layers == "0" or stage.lora_rank):
         yield f"{key}.head=false needs layers that learn: layers=encoder, all or a number."
-    for name, least in LEAST_OF_STAGE.items():
-        value = getattr(stage, name)
-        if value is not None and value < least:
-            yield f"{key}.{name}={value} must be at least {least}."
+    yield from _impossible_counts(key, stage)
     if not 0 < stage.temperature < math.inf:
         yield f"{key}.temperature={stage.temperature} must be a number greater than 0."
     if not 0 <= stage.consistency < math.inf:

@@ -249,7 +249,7 @@ def _in_order(candidates: list[Candidate], question: _Question) -> list[Candidat
     """The best first; those that failed last, as they were named.
 
     Those that the data cannot tell from the best score stand together, ordered by LogME, which
-    foretells what training makes of a checkpoint better than the score does.
+    predicts the accuracy after training better than the score does.
     """
     scored = [(each, each.best) for each in candidates if each.best is not None]
     failed = [each for each in candidates if each.best is None]

@@ -51,7 +51,8 @@ class StageConfig:
     a stage set it to 0."""
     steps_per_shot: float | None = None
     """Optimizer steps, instead of epochs, for each row that a label has on average: at least
-    min_steps, at most max_steps. Epochs that are typed for a stage set it to null."""
+    min_steps, at most max_steps. Epochs that are typed for a stage set it, and max_steps, to
+    null."""
     max_steps: int | None = None
     """The most optimizer steps that steps_per_shot gives; null: no bound."""
 

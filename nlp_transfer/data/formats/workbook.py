@@ -18,7 +18,7 @@ LONGEST_CELL = 32_767  # characters; openpyxl cuts longer ones off without a wor
 DIGITS = 15  # of a number; longer ones lose their last ones
 FIRST_YEAR = 1900
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # in XML 1.0
-ADVICE = "Write the answers as .csv or .parquet."
+ADVICE = "Write the table as .csv or .parquet."
 
 
 def write_workbook(columns: Sequence[str], rows: Iterable[Sequence[Any]], file: BinaryIO) -> None:
@@ -33,7 +33,7 @@ def write_workbook(columns: Sequence[str], rows: Iterable[Sequence[Any]], file: 
     if len(columns) > MOST_COLUMNS:
         raise _refusal(f"{len(columns):,} columns are more than the {MOST_COLUMNS:,} of a sheet")
     book = Workbook(write_only=True)
-    sheet = book.create_sheet("answers")
+    sheet = book.create_sheet("table")
 
     def cell(value: Any) -> Any:
         value = workbook_cell(value)
