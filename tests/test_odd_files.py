@@ -53,6 +53,8 @@ from nlp_transfer.errors import UserError
 ACCENTS = CSV.replace("good", "très bien").replace("bad", "übel")
 QUOTED = "text,label\n" + "".join(f'"{text}","{label}"\n' for text, label in ROWS)
 
+NOISE = np.random.default_rng(1).integers(1, 256, 5000, dtype=np.uint8).tobytes()
+
 
 def as_csv(rows: list[tuple[str, str]], separator: str = ",") -> bytes:
     """Without any quoting."""
@@ -277,6 +279,8 @@ REFUSED = [
             ),
         )
     ),
+    Odd("noise.csv", NOISE, says="is no text file"),
+    Odd("noise.jsonl", NOISE[:120], says="is no text file"),
     Odd("gzip.jsonl", gzip.compress(lines(RECORDS)), says="ends in .gz"),
     Odd("junk_behind.csv.gz", gzip.compress(CSV.encode()) + b"junk", says="cannot be"),
     Odd("rows.xls", b"x", says="Save it as a workbook (.xlsx)"),

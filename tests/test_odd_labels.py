@@ -110,6 +110,11 @@ REFUSED = [
         says="toxic: 6 of 6 rows (row 1: 'ja', row 2: 'ja', row 3: 'ja', …)\n"
         "  insult: 2 of 6 rows (row 3: 'x', row 6: ' ')",
     ),
+    Odd(
+        "empty_cell.jsonl",
+        labelled(["a, b", "a", "b", "", "b", "a"]),
+        says="look like several: dataset.delimiter=',' reads them so, and an empty cell as none",
+    ),
     Odd("other_numbers.jsonl", labelled([[-1, 0, 1], [1, 0, 0]] * 3), says="neither a 0 or 1"),
     Odd("twos.jsonl", labelled([[2, 0, 1], [1, 0, 0]] * 3), says="neither a 0 or 1"),
     Odd("words.jsonl", labelled([["yes", "no", "no"], ["no", "yes", "yes"]] * 3), says="neither"),

@@ -22,6 +22,7 @@ from nlp_transfer.data.cells import (
 from nlp_transfer.data.columns import require_columns
 from nlp_transfer.data.faults import Faults, fault_of
 from nlp_transfer.data.labels.reading import read_labels
+from nlp_transfer.data.labels.separators import joined_labels
 from nlp_transfer.data.sources import Source
 from nlp_transfer.data.table import ArrowCells, Table
 from nlp_transfer.errors import ExitCode, UserError
@@ -119,8 +120,25 @@ def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str
         advice += fields_of(table.labels[rows[0]], config.label)
         table = faults.take_out(rows, fault, table, advice)
     rows = [i for i, label in enumerate(table.labels) if is_blank(label)]
-    drop = config.on_unlabeled is OnUnusable.drop
-    return _without_rows(rows, "no label", "dataset.on_unlabeled", drop, table, faults, notes)
+    if config.on_unlabeled is OnUnusable.drop:
+        return _without_rows(rows, "no label", "dataset.on_unlabeled", True, table, faults, notes)
+    advice = "dataset.on_unlabeled=drop leaves such rows out."
+    return faults.take_out(rows, "no label", table, advice + _labels_in_cells(table, config))
+
+
+def _labels_in_cells(table: Table, config: DatasetConfig) -> str:
+    """That cells seem to hold several labels, of which a row without a label would have none."""
+    if config.delimiter is not None or isinstance(config.label, list):
+        return ""
+    labels = [label for label in table.labels if isinstance(label, str) and not is_blank(label)]
+    joined = joined_labels(dict.fromkeys(labels))
+    if joined is None:
+        return ""
+    sign, several = joined
+    return (
+        f" Labels such as {several[0]!r} look like several: dataset.delimiter={sign!r} reads them "
+        "so, and an empty cell as none of them."
+    )
 
 
 def _not_labels(labels: Sequence[Any]) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from nlp_transfer.data.cells import label_key
 from nlp_transfer.data.columns import each_cell
 from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.data.labels import separators
 from nlp_transfer.data.labels.written_lists import list_of
 from nlp_transfer.problems.base import integer
 from nlp_transfer.quality.findings import (
@@ -35,7 +35,6 @@ LOOKALIKES = str.maketrans(
     "аеорсухіјѕАВЕКМНОРСТУХαονΑΒΕΗΙΚΜΝΟΡΤΥΧΖ", "aeopcyxijsABEKMHOPCTYXaovABEHIKMNOPTYXZ"
 )
 MINUS = str.maketrans("\u2212\u2013\u2010\uff0d", "----")
-SEPARATORS = "|;,/+&"  # between labels of one cell
 NUMBERS = re.compile(r"(?=.*\d)[\d\s.,:;/+%$€£()-]+(T[\d:.+-]+Z?)?", re.DOTALL)
 WRITTEN = re.compile(r"b(['\"]).*\1|\{.*\}|<.* object at 0x[0-9a-f]+>", re.DOTALL)
 # UTF-8 that was read as cp1252 or latin-1: Ã¼, â€™, Â£.
@@ -82,25 +81,17 @@ def joined_labels(counts: Mapping[str, int]) -> Iterator[Finding]:
     Args:
         counts: rows of train by label.
     """
-    for sign in SEPARATORS:
-        several = {label: _split(label, sign) for label in counts if sign in label}
-        several = {label: parts for label, parts in several.items() if len(parts) > 1}
-        times = Counter(part for parts in several.values() for part in parts)
-        alone = set(counts) - set(several)
-        known = [
-            label
-            for label, parts in several.items()
-            if all(part in alone or times[part] > 1 for part in parts)
-        ]
-        if len(known) > len(several) / 2:
-            shown = ", ".join(f"{label!r} ({_rows(counts[label])})" for label in known[:SHOWN])
-            yield Finding(
-                Level.warning,
-                "joined labels",
-                f"Labels look like several with {sign!r} between them: {shown}. "
-                f"dataset.delimiter={sign!r} reads them so.",
-            )
-            return
+    joined = separators.joined_labels(counts)
+    if joined is None:
+        return
+    sign, labels = joined
+    shown = ", ".join(f"{label!r} ({_rows(counts[label])})" for label in labels[:SHOWN])
+    yield Finding(
+        Level.warning,
+        "joined labels",
+        f"Labels look like several with {sign!r} between them: {shown}. "
+        f"dataset.delimiter={sign!r} reads them so.",
+    )
 
 
 def texts_of_numbers(corpus: Corpus) -> Iterator[Finding]:
@@ -170,12 +161,6 @@ def _letters(label: str) -> str:
     decomposed = unicodedata.normalize("NFKD", label.translate(LOOKALIKES)).casefold()
     letters = "".join(sign for sign in decomposed if sign.isalnum())
     return letters if len(letters) >= LETTERS_ALIKE and not letters.isdigit() else label
-
-
-def _split(label: str, sign: str) -> list[str]:
-    """The parts of a label; nothing where one is empty or comes twice."""
-    parts = [part.strip() for part in label.split(sign)]
-    return parts if all(parts) and len(set(parts)) == len(parts) else []
 
 
 def _pairs(counts: Mapping[str, int], key: object) -> Iterator[tuple[str, str]]:

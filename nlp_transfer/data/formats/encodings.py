@@ -37,6 +37,10 @@ NOT_TEXT = (
     (b"\xd0\xcf\x11\xe0", "a workbook of old Excel", ".xlsx, once it is saved as such"),
 )
 GUESSES = ("cp1252", "latin-1")  # what files of Windows and of old systems are
+# Characters that no text has: bell to carriage return, end of file and escape may be in one.
+NEVER_TEXT = bytes({*range(32), 127} - {*range(7, 14), 26, 27})
+MANY_NEVER_TEXT = 0.01  # of the bytes; of random ones it is a tenth
+BEGINNING = 4096  # bytes that are looked at for these
 
 
 @contextmanager
@@ -105,7 +109,7 @@ def not_decodable(name: str, error: UnicodeDecodeError, options: ReadOptions) ->
         )
     expected = options.encoding or "UTF-8"
     line, content = _first_bad_line(Path(name), options)
-    if b"\0" in content:
+    if b"\0" in content or _is_binary(Path(name)):
         return UserError(
             ExitCode.DATA,
             f"{name} is no text file: it has bytes that no text has. Name a file of text.",
@@ -139,6 +143,16 @@ def _first_bad_line(path: Path, options: ReadOptions) -> tuple[int | None, bytes
             if not _decodes(line, options.encoding or "utf-8-sig"):
                 return number, line.strip()
     return None, b""
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether a file begins with characters that no text has."""
+    if not path.is_file():
+        return False
+    with open_content(path) as (file, _, _):
+        begin = file.read(BEGINNING)
+    never = len(begin) - len(begin.translate(None, NEVER_TEXT))
+    return never > MANY_NEVER_TEXT * len(begin)
 
 
 def _decodes(content: bytes, encoding: str) -> bool:
