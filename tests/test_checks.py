@@ -424,13 +424,64 @@ def test_check_prints_the_report_and_needs_no_weights(
     assert exit_info.value.code == ExitCode.DATA
     out, err = capsys.readouterr()
     assert "problem  1 of the 21 rows of validation (4.8%) are in train, too" in out
-    assert f"validation: row 21 of {tmp_path / 'validation.csv'} = train: row 8 of" in out
+    flat = " ".join(out.split())
+    assert f"validation: row 21 of {tmp_path / 'validation.csv'} = train: row 8 of" in flat
     assert err.endswith("Error: The data have one problem: see above.\n")
     assert list(Path.cwd().iterdir()) == []  # it leaves nothing behind
     with pytest.raises(SystemExit) as exit_info:
         main(["check", *typed, "dataset.on_leek=drop"])
     assert exit_info.value.code == ExitCode.CONFIG
     assert "the nearest one is dataset.on_leak" in capsys.readouterr().err
+
+
+def test_check_shows_some_rows_of_each_finding_and_writes_all(
+    checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = distinct(40)
+    rows += [(rows[i][0], "ba"[i % 2]) for i in range(7)]
+    rows += [(rows[0][0], "a")] * 8
+    write_csv(Path("t.csv"), rows)
+    words = ["+task=classify", f"checkpoint.name={checkpoints['bert']}", "dataset.train=t.csv"]
+    with pytest.raises(SystemExit):
+        main(["check", *words])
+    out = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    _, problem = out.split("problem  In 22 rows the same text has different labels (7 texts):")
+    problem = problem[: problem.index("\nwarning")]
+    # Both sides of five texts; of the first text more rows, the other label before them.
+    assert problem.split("\n")[2:6] == [
+        "           train: row 1 of t.csv: a",
+        "           train: row 41 of t.csv: b",
+        "           train: row 48 of t.csv: a",
+        "           train: row 49 of t.csv: a",
+    ]
+    places = [line.strip() for line in problem.split("\n") if line.startswith("           train")]
+    assert places[4:6] == ["train: row 2 of t.csv: b", "train: row 42 of t.csv: a"]
+    assert len(places) == 4 + 2 * 4
+    assert problem.endswith("           and 10 more")
+    assert out.endswith("\nAdd --out FILE.json for all rows of each finding.\n")
+    with pytest.raises(SystemExit):
+        main(["check", *words, "--out", "all.json"])
+    assert capsys.readouterr().out.endswith("\nEvery finding, with its rows: all.json\n")
+    written = json.loads(Path("all.json").read_text())
+    assert len(finding_of(written, "contradictions")["rows"]) == 22
+    assert len(finding_of(written, "duplicates")["rows"]) == 15
+    with pytest.raises(SystemExit):
+        main(["check", *words, "--out", "all.json"])
+    assert "all.json is there already. Add --force" in capsys.readouterr().err
+
+
+def test_check_of_a_split_without_a_label_of_train_names_its_rows(
+    typed: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for word in typed() if not word.startswith("dataset.validation=")]
+    write_csv(tmp_path / "other.csv", distinct(5))
+    with pytest.raises(SystemExit) as exit_info:
+        main(["check", *words, f"dataset.validation={tmp_path / 'other.csv'}"])
+    assert exit_info.value.code == ExitCode.DATA
+    error = capsys.readouterr().err
+    assert "Error: 5 of the 5 rows of" in error
+    assert error.endswith("No row of the validation split is left.\n")
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])

@@ -53,6 +53,7 @@ from nlp_transfer.utils import device
 from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.files import indented, write_json
 from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.text import percent
 
 Typed = Callable[..., list[str]]
 MOST_BYTES = 3_000_000
@@ -650,3 +651,11 @@ def test_figures_are_written_in_lines_and_read_as_they_were() -> None:
     written = indented(figures)
     assert json.loads(written) == json.loads(json.dumps(figures))
     assert '\n  "labels": ["a", "b"],\n  "matrix": [\n    [1, 2],\n    [3, 4]\n  ],' in written
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0.0%"), (0.0004, "<0.1%"), (0.001, "0.1%"), (0.25, "25.0%"), (1, "100.0%")],
+)
+def test_a_little_share_is_not_zero(share: float, text: str) -> None:
+    assert percent(share) == text

@@ -228,6 +228,9 @@ def _parse(
     splits = {
         split: with_label_ids(parts, names, problem, faults) for split, parts in tables.items()
     }
+    empty = [split for split, rows in splits.items() if not len(rows)]
+    if empty:
+        raise UserError(ExitCode.DATA, f"No row of the {empty[0]} split is left.")
     return splits, names, problem
 
 

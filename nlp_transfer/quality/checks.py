@@ -19,7 +19,6 @@ from nlp_transfer.quality.findings import (
     Finding,
     Level,
     count_of_texts,
-    percent,
     places_and_texts,
 )
 from nlp_transfer.quality.repeated_texts import (
@@ -32,6 +31,7 @@ from nlp_transfer.quality.repeated_texts import (
 from nlp_transfer.quality.spelling import joined_labels, spelling, texts_of_numbers, written_texts
 from nlp_transfer.tokenization.encoding import BATCH, input_length, texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
+from nlp_transfer.utils.text import percent
 
 EMPTY = "empty"  # the finding about rows that cannot be used
 FEW_ROWS = 10  # of a label

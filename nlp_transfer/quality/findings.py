@@ -32,7 +32,7 @@ class Finding:
     check: str
     sentence: str
     rows: list[str] = field(default_factory=list)  # places, in words
-    examples: list[str] = field(default_factory=list)  # texts of the first rows
+    examples: list[str] = field(default_factory=list)  # texts of the first rows, one for each
 
     def as_dict(self) -> dict[str, Any]:
         """As `data_report.json` has it."""
@@ -66,8 +66,3 @@ def shortened_text(text: str, length: int = EXAMPLE_LENGTH) -> str:
     """On one line, cut to a length."""
     line = " ".join(text[: 2 * length].split())
     return line if len(line) <= length else f"{line[: length - 1]}…"
-
-
-def percent(share: float) -> str:
-    """With one decimal."""
-    return f"{100 * share:.1f}%" if share >= 0.001 else "<0.1%"

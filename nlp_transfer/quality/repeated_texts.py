@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from os.path import commonprefix
@@ -20,10 +20,10 @@ from nlp_transfer.quality.findings import (
     Finding,
     Level,
     count_of_texts,
-    percent,
     shortened_text,
     texts_at,
 )
+from nlp_transfer.utils.text import percent
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def contradictions(corpus: Corpus, keys: Keys) -> Iterator[Finding]:
         f"In {len(rows):,} rows the same text has different {what} "
         f"({count_of_texts(wrong.sum())}): one of each is wrong, or the text does not decide."
     )
-    rows = rows[np.argsort(ids[rows], kind="stable")][:MOST_ROWS]
+    rows = _sides_first(rows, ids, answers)[:MOST_ROWS]
     places, texts = [""] * len(rows), [""] * len(rows)
     start = 0
     for split, mine in keys.of.items():
@@ -185,8 +185,21 @@ def contradictions(corpus: Corpus, keys: Keys) -> Iterator[Finding]:
         for i, place, text in described:
             places[i], texts[i] = f"{place}: {answers[rows[i]]}", text
         start += len(mine)
-    examples = [shortened_text(text) for text in texts[:EXAMPLES]]
+    _, first, of_text = np.unique(ids[rows], return_index=True, return_inverse=True)
+    shown = of_text[: int(np.searchsorted(of_text, EXAMPLES))]
+    examples = [shortened_text(texts[first[text]]) for text in shown]
     yield Finding(Level.problem, "contradictions", sentence, places, examples)
+
+
+def _sides_first(rows: np.ndarray, ids: np.ndarray, answers: Sequence[str]) -> np.ndarray:
+    """Rows by their text; of each text the first row with each answer, then the others."""
+    known: set[tuple[int, str]] = set()
+    again = np.zeros(len(rows), dtype=bool)
+    for place, row in enumerate(rows.tolist()):
+        side = (int(ids[row]), answers[row])
+        again[place] = side in known
+        known.add(side)
+    return rows[np.lexsort((again, ids[rows]))]
 
 
 def _first_rows(keys: Keys, split: str) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,19 @@ from nlp_transfer.data.faults import Faults
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import load_tokenizer
 from nlp_transfer.quality.checks import EMPTY, Tokens, count_tokens, find_all, label_rows
-from nlp_transfer.quality.findings import Level
+from nlp_transfer.quality.findings import MOST_ROWS, Level
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.tokenization.encoding import input_length, stored_texts
 from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.files import read_json, write_json
 from nlp_transfer.utils.logging import logger
-from nlp_transfer.utils.text import shortened
+from nlp_transfer.utils.text import COLUMNS, shortened, wrapped
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 SHOWN_LABELS = 5
+SHOWN_ROWS = 4  # of one text
+TEXT_LINES = 2  # of a text on the terminal
+SENTENCE_INDENT, ROW_INDENT, TEXT_INDENT = 9, 11, 13
 
 
 def make(
@@ -56,12 +61,13 @@ def keep(
     logger.info("data report, with the rows: %s", folder.data_report)
 
 
-def check(config: Config, corpus: Corpus, faults: Faults) -> None:
+def check(config: Config, corpus: Corpus, faults: Faults, out: Path | None = None) -> None:
     """Print the report of what a run would train on; only the checkpoint's tokenizer is loaded.
 
     Args:
         corpus: the data of the configuration.
         faults: rows that cannot be used, which the corpus lacks; they stand in the error.
+        out: a file for the report with all rows, in JSON.
 
     Raises:
         UserError: if there is a problem.
@@ -71,8 +77,9 @@ def check(config: Config, corpus: Corpus, faults: Faults) -> None:
     report = make(corpus, tokenizer, max_tokens, config.tokenization)
     if faults.faults:
         report["findings"] = [f for f in report["findings"] if f["check"] != EMPTY]
-    findings = sentences(report, list(Level), examples=True)
-    print("\n".join((*report["notes"], *table(report), "", *findings)))
+    if out is not None:
+        write_json(out, report)
+    print("\n".join(for_terminal(report, out)))
     problems = sum(finding["level"] == Level.problem.value for finding in report["findings"])
     if problems:
         count = "one problem" if problems == 1 else f"{problems} problems"
@@ -93,15 +100,59 @@ def table(report: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def sentences(report: dict[str, Any], levels: list[Level], examples: bool = False) -> Iterator[str]:
-    """The findings of some levels, each with one of its rows where that is asked for."""
+def sentences(report: dict[str, Any], levels: list[Level]) -> Iterator[str]:
+    """The findings of some levels, one line each."""
     values = [level.value for level in levels]
     for finding in report["findings"]:
-        if finding["level"] not in values:
-            continue
-        yield f"{finding['level']:<9}{finding['sentence']}"
-        if examples and finding["examples"]:
-            yield f"{'':<11}{finding['rows'][0]}: {finding['examples'][0]}"
+        if finding["level"] in values:
+            yield f"{finding['level']:<9}{finding['sentence']}"
+
+
+def for_terminal(report: dict[str, Any], out: Path | None = None) -> Iterator[str]:
+    """The whole report, with some rows of each finding, in lines of 80 columns.
+
+    Args:
+        out: the file that has all rows; None: there is none.
+    """
+    for note in report["notes"]:
+        yield from wrapped(note)
+    for line in table(report):
+        yield from wrapped(line, TEXT_INDENT)
+    yield ""
+    more = False
+    for finding, line in zip(report["findings"], sentences(report, list(Level)), strict=True):
+        yield from wrapped(line, SENTENCE_INDENT)
+        shown = yield from _rows_of(finding)
+        rest = len(finding["rows"]) - shown
+        if rest:
+            more = True
+            count = "more" if len(finding["rows"]) == MOST_ROWS else f"{rest:,} more"
+            yield f"{'':<{ROW_INDENT}}and {count}"
+    if out is not None:
+        yield f"\nEvery finding, with its rows: {out}"
+    elif more:
+        yield "\nAdd --out FILE.json for all rows of each finding."
+
+
+def _rows_of(finding: dict[str, Any]) -> Generator[str, None, int]:
+    """Rows with their texts, those of one text together; returns how many."""
+    rows = zip(finding["rows"], finding["examples"], strict=False)
+    shown = 0
+    for text, of_text in itertools.groupby(rows, key=lambda row: row[1]):
+        some = list(of_text)[:SHOWN_ROWS]
+        shown += len(some)
+        for place, _ in some:
+            yield from _place(f"{'':<{ROW_INDENT}}{place}")
+        yield from wrapped(f"{'':<{TEXT_INDENT}}{text}", TEXT_INDENT, most=TEXT_LINES)
+    return shown
+
+
+def _place(line: str) -> Iterator[str]:
+    """A row, or two that are the same: where they do not fit into a line, one below the other."""
+    one, equals, other = line.partition(" = ")
+    lines = [one, f"{'':<{TEXT_INDENT}}= {other}"] if equals and len(line) > COLUMNS else [line]
+    for part in lines:
+        yield from wrapped(part)
 
 
 def _about(corpus: Corpus, split: str, tokens: Tokens, length: int) -> dict[str, Any]:

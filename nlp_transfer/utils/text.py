@@ -38,8 +38,8 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 1 with one decimal."""
-    return f"{100 * share:.1f}%"
+    """A share of 1 with one decimal; of something that is little, not zero."""
+    return "<0.1%" if 0 < share < 0.001 else f"{100 * share:.1f}%"
 
 
 def seconds(duration: float) -> str:
@@ -50,15 +50,22 @@ def seconds(duration: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
-def wrapped(line: str) -> Iterator[str]:
-    """A line of text in lines of at most `COLUMNS` characters, words whole, continued indented."""
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
+def wrapped(line: str, indent: int | None = None, most: int | None = None) -> Iterator[str]:
+    """A line of text in lines of at most `COLUMNS` characters, words whole.
+
+    Args:
+        indent: of the lines after the first; None: two more than the first has.
+        most: lines, the last of which ends with … where there is more; None: as many as it takes.
+    """
+    indent = len(line) - len(line.lstrip()) + 2 if indent is None else indent
     yield from textwrap.wrap(
         line,
         COLUMNS,
-        subsequent_indent=indent,
-        break_long_words=False,
+        subsequent_indent=" " * indent,
+        break_long_words=most is not None,
         break_on_hyphens=False,
+        max_lines=most,
+        placeholder=" …",
     )
 
 

@@ -20,6 +20,7 @@ from nlp_transfer.errors import UserError
 
 def run_check(arguments: Namespace) -> None:
     """Print what is wrong with the data of a configuration."""
+    check_out(arguments.out, arguments.force)
     from nlp_transfer.config.composition import compose
 
     config = compose(*arguments.overrides, config_dir=arguments.config_dir, in_memory=False)
@@ -35,7 +36,12 @@ def run_check(arguments: Namespace) -> None:
     # Imports torch; data that cannot be read are reported without waiting for it.
     from nlp_transfer.quality.report import check
 
-    check(config, corpus, faults)
+    check(config, corpus, faults, arguments.out)
+
+
+def _add_check(parser: Parser) -> None:
+    add_overrides(parser)
+    add_out(parser, "every finding with its rows (the first 1,000), as JSON")
 
 
 def _add_suspects(parser: Parser) -> None:
@@ -66,7 +72,7 @@ def run_suspects(arguments: Namespace) -> None:
 CHECK = Command(
     "check",
     "Check the data for duplicates, leaks, label problems and long texts.",
-    add_overrides,
+    _add_check,
     run_check,
 )
 SUSPECTS = Command(
