@@ -82,6 +82,7 @@ def measure(folder: Path, rows: int) -> dict[str, tuple[float, float, float]]:
     from nlp_transfer.config.sections.dataset import DatasetConfig
     from nlp_transfer.config.sections.evaluation import EvaluationConfig
     from nlp_transfer.config.sections.tokenization import TokenizationConfig
+    from nlp_transfer.config.sections.training import TrainingConfig
     from nlp_transfer.data.corpus import load_corpus
     from nlp_transfer.evaluation.evaluator import evaluate_splits
     from nlp_transfer.evaluation.metric_set import load_metrics
@@ -89,6 +90,7 @@ def measure(folder: Path, rows: int) -> dict[str, tuple[float, float, float]]:
     from nlp_transfer.quality import report
     from nlp_transfer.tokenization.encoding import encode
     from nlp_transfer.training.optimization.batching import PlannedBatches
+    from nlp_transfer.utils.distributed import join
 
     figures: dict[str, tuple[float, float, float]] = {}
     watch = Watch(daemon=True)
@@ -110,7 +112,8 @@ def measure(folder: Path, rows: int) -> dict[str, tuple[float, float, float]]:
     tokenizer, longest = load_tokenizer(CheckpointConfig(str(folder / "tiny")))
     settings = TokenizationConfig(folder=str(folder / "tokens"))
     step("data report", lambda: report.make(corpus, tokenizer, longest, settings))
-    encoded = step("tokens", lambda: encode(corpus, tokenizer, longest, settings))
+    process = join(TrainingConfig())
+    encoded = step("tokens", lambda: encode(corpus, tokenizer, longest, settings, process))
     train = encoded.splits["train"]
 
     def plan() -> None:

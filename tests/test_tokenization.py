@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from conftest import FILLING, make_rows, make_tokenizer
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from nlp_transfer.config.choices import LongText
 from nlp_transfer.config.sections.tokenization import TokenizationConfig
+from nlp_transfer.config.sections.training import TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tokenization.encoded import Draw, Encoded, TrainingRows
-from nlp_transfer.tokenization.encoding import collator_of, encode, encode_texts
+from nlp_transfer.tokenization.encoding import BATCH, collator_of, encode, encode_texts
+from nlp_transfer.utils.distributed import join
 
 FAMILIES = ("bert", "roberta")
 LONGEST = 64  # what the tiny checkpoints can read
@@ -86,6 +90,26 @@ def test_texts_that_fit_exactly_are_not_cut_at_all() -> None:
     split = encoded([words(8), words(8)], make_tokenizer("bert"), 10).splits["train"]
     assert split.cut == 0
     assert split.inputs.lengths.tolist() == [10, 10]
+
+
+@pytest.mark.parametrize("long_text", LongText)
+def test_tokens_that_lie_in_files_are_those_in_memory(tmp_path: Path, long_text: LongText) -> None:
+    tokenizer = make_tokenizer("bert")
+    texts = [words(1 + i % 30) for i in range(2 * BATCH + 1)]  # of which many are cut
+    split = Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
+    corpus = Corpus({"train": split}, ("a", "b"), "fingerprint", ())
+    config = TokenizationConfig(16, folder=str(tmp_path), long_text=long_text)
+    process = join(TrainingConfig())
+    expected = encode(corpus, tokenizer, LONGEST, config).splits["train"]
+    for _ in range(2):  # written, then found
+        stored = encode(corpus, tokenizer, LONGEST, config, process).splits["train"]
+        assert stored.cut == expected.cut
+        assert stored.inputs.documents.tolist() == expected.inputs.documents.tolist()
+        assert stored.inputs.offsets.tolist() == expected.inputs.offsets.tolist()
+        assert set(stored.inputs.flat) == set(expected.inputs.flat)
+        for name, tokens in stored.inputs.flat.items():
+            assert tokens.dtype == np.int32
+            np.testing.assert_array_equal(tokens, expected.inputs.flat[name])
 
 
 def test_more_tokens_than_the_checkpoint_reads_is_a_configuration_error() -> None:

@@ -27,9 +27,10 @@ def slices_of(rows: Dataset, columns: Sequence[str]) -> Slices:
 
     names = [name for name in ("text", "text_pair") if name in rows.column_names]
     columns_of_text = [each_cell(rows, name) for name in names]
-    lengths = [sum(map(len, texts)) for texts in zip(*columns_of_text, strict=True)]
+    each = (sum(map(len, texts)) for texts in zip(*columns_of_text, strict=True))
+    lengths = np.fromiter(each, dtype=np.int64, count=len(rows))
     by_column = {column: _by_value(rows[f"{SLICE_PREFIX}{column}"][:]) for column in columns}
-    return {LENGTH: _by_length(np.array(lengths)), **by_column}
+    return {LENGTH: _by_length(lengths), **by_column}
 
 
 def _by_length(lengths: np.ndarray) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,19 @@ from nlp_transfer.data.table import column_of
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.tokenization.encoded import Collator, Encoded, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import PAIRS, Inputs, Pairs, Texts
-from nlp_transfer.tokenization.windows import (
-    LongTextPolicy,
-    cut_into_parts,
-    special_tokens,
-    windows_of,
+from nlp_transfer.tokenization.stored_tokens import (
+    TokenBatch,
+    join_batches,
+    read_inputs,
+    write_batches,
+    write_inputs,
 )
+from nlp_transfer.tokenization.windows import LongTextPolicy, cut_into_parts, special_tokens
 from nlp_transfer.utils.cache import find_or_make, forget_the_oldest
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero, wait
 from nlp_transfer.utils.logging import logger
 
 BATCH = 1000  # texts of one tokenizer call
-ABOUT = "about.npz"
 KEEP_GB = 1.0  # of tokens, for later runs; those not used for longest go first
 
 
@@ -138,34 +140,54 @@ def encode_texts(
         long_text: what is done with longer texts; None: they are cut.
     """
     long_text = long_text or LongTextPolicy()
-    whole = long_text.long_text is not LongText.truncate
-    assert not (whole and isinstance(texts, Pairs)), "refused before"
+    if long_text.long_text is LongText.truncate:
+        return join_batches(list(cut_batches(texts, tokenizer, length)))[0]
+    assert not isinstance(texts, Pairs), "refused before"
+    columns: dict[str, list[np.ndarray]] = {}  # an array for each text
+    for start in range(0, len(texts), BATCH):
+        for name, rows in _tokens(tokenizer, texts[start : start + BATCH], None, None).items():
+            columns.setdefault(name, []).extend(np.asarray(row, dtype=np.int32) for row in rows)
+    return cut_into_parts(columns, length, special_tokens_of(tokenizer), long_text)
+
+
+def cut_batches(texts: Texts, tokenizer: Any, length: int) -> Iterator[TokenBatch]:
+    """Texts as inputs of at most `length` tokens, and how many are cut, some texts at a time."""
     firsts, seconds = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts, None)
-    columns: dict[str, list[np.ndarray]] = {}  # an array for each text, where they are cut later
-    sizes: list[np.ndarray] = []
+
     for start in range(0, len(firsts), BATCH):
         part = slice(start, start + BATCH)
-        tokens = tokenizer(
-            firsts[part],
-            None if seconds is None else seconds[part],
-            truncation=False if whole else "longest_first",
-            max_length=None if whole else length,
-            padding=False,
-            return_attention_mask=False,
-            verbose=False,
-        )
-        sizes.append(np.fromiter(map(len, tokens["input_ids"]), dtype=np.int64))
-        for name, rows in tokens.items():
-            if whole:
-                columns.setdefault(name, []).extend(np.asarray(row, dtype=np.int32) for row in rows)
-            else:
-                flat = np.fromiter(chain.from_iterable(rows), dtype=np.int32)
-                columns.setdefault(name, []).append(flat)
-    if not whole:
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes), dtype=np.int64)])
-        # One column after another, so that only one of them is in memory twice.
-        return Inputs({n: np.concatenate(columns.pop(n)) for n in list(columns)}, offsets)
-    return cut_into_parts(columns, length, special_tokens_of(tokenizer), long_text)
+        first, second = firsts[part], None if seconds is None else seconds[part]
+        # One token of room tells a text that fits exactly from one that was cut.
+        tokens = _tokens(tokenizer, first, second, length + 1)
+        cut = [row for row, ids in enumerate(tokens["input_ids"]) if len(ids) > length]
+        if cut:
+            pairs = None if second is None else [second[row] for row in cut]
+            shorter = _tokens(tokenizer, [first[row] for row in cut], pairs, length)
+            for name, rows in tokens.items():
+                for row, ids in zip(cut, shorter[name], strict=True):
+                    rows[row] = ids
+        lengths = np.fromiter(map(len, tokens["input_ids"]), dtype=np.int64)
+        flat = {
+            name: np.fromiter(chain.from_iterable(rows), dtype=np.int32)
+            for name, rows in tokens.items()
+        }
+        yield TokenBatch(flat, lengths, len(cut))
+
+
+def _tokens(
+    tokenizer: Any, first: Sequence[str], second: Sequence[str] | None, longest: int | None
+) -> dict[str, list[list[int]]]:
+    """What the tokenizer gives for some texts or pairs; None: of whole texts."""
+    tokens = tokenizer(
+        first,
+        second,
+        truncation=False if longest is None else "longest_first",
+        max_length=longest,
+        padding=False,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    return dict(tokens)
 
 
 def special_tokens_of(tokenizer: Any) -> tuple[int, int]:
@@ -183,12 +205,13 @@ def _encode_split(
     texts: Texts, tokenizer: Any, length: int, long_text: LongTextPolicy
 ) -> tuple[Inputs, int]:
     """The inputs, and how many texts lose something."""
+    if long_text.long_text is LongText.truncate:
+        return join_batches(list(cut_batches(texts, tokenizer, length)))
+    inputs = encode_texts(texts, tokenizer, length, long_text)
     if long_text.long_text is LongText.windows:
-        return encode_texts(texts, tokenizer, length, long_text), 0
+        return inputs, 0
     # One token of room tells a text that fits exactly from one that was cut.
-    roomy = encode_texts(texts, tokenizer, length + 1)
-    cut = int((roomy.lengths > length).sum())
-    return encode_texts(texts, tokenizer, length, long_text) if cut else roomy, cut
+    return inputs, int((encode_texts(texts, tokenizer, length + 1).lengths > length).sum())
 
 
 def _encode_once(  # noqa: PLR0913
@@ -202,22 +225,20 @@ def _encode_once(  # noqa: PLR0913
     """The same, computed by one process of a node and once for all runs."""
 
     def write(folder: Path) -> None:
-        inputs, cut = _encode_split(texts, tokenizer, length, long_text)
-        for name, flat in inputs.flat.items():
-            np.save(folder / f"{name}.npy", flat)
-        np.savez(folder / ABOUT, offsets=inputs.offsets, cut=cut, documents=inputs.documents)
+        if long_text.long_text is LongText.truncate:
+            write_batches(folder, cut_batches(texts, tokenizer, length))
+        else:
+            write_inputs(folder, *_encode_split(texts, tokenizer, length, long_text))
 
     folder = home / broadcast_from_rank_zero(
         lambda: _key(texts, tokenizer, length, long_text), process
     )
     find_or_make(folder, write, lambda _: None, process, lambda: None)
-    with np.load(folder / ABOUT) as about:
-        offsets, cut, documents = about["offsets"], int(about["cut"]), about["documents"]
-    flat = {file.stem: np.load(file) for file in sorted(folder.glob("*.npy"))}
+    inputs, cut = read_inputs(folder, long_text)
     wait(process)
     if process.is_first_of_node:
         forget_the_oldest(home, KEEP_GB)
-    return Inputs(flat, offsets, windows_of(documents, long_text)), cut
+    return inputs, cut
 
 
 def _key(texts: Texts, tokenizer: Any, length: int, long_text: LongTextPolicy) -> str:

@@ -155,12 +155,12 @@ def _memory(timing: Timing, context: TrainingContext, keeps_best: bool) -> int:
 
 def _unused(stage: StageTiming, context: TrainingContext) -> int:
     """Parameters of tokens that do not occur in train: they neither learn nor take moments."""
-    tokens = context.train_rows.inputs.flat.get("input_ids")
+    tokens = context.train_rows.inputs.distinct_tokens
     if stage.stage.lowest > 0 or stage.stage.lora_rank or tokens is None:
         return 0
     embeddings = context.pretrained.model.get_input_embeddings()
     rows, width = embeddings.weight.shape
-    return int((rows - len(np.unique(tokens))) * width)
+    return int((rows - len(tokens)) * width)
 
 
 def activation_bytes(

@@ -72,10 +72,10 @@ class Objective:
         """
         if not self.rows.is_fixed:
             return None
-        ids = self.rows.split.inputs.flat.get("input_ids")
+        ids = self.rows.split.inputs.distinct_tokens
         if ids is None:
             return np.array([], dtype=int)
-        return np.append(np.unique(ids), self.rows.collator.padding["input_ids"])
+        return np.append(ids, self.rows.collator.padding["input_ids"])
 
 
 def objective_of(run: StageRun, encoded: Encoded) -> AbstractContextManager[Objective]:
