@@ -143,7 +143,7 @@ REFUSED = [
         "inner.parquet",
         parquet(text=TEXTS, label=TWO_OBJECTS),
         {"label": "label.kind"},
-        "label.kind.name",
+        says="label.kind.name",
     ),
     Odd(
         "lists.parquet",

@@ -146,6 +146,10 @@ def load_corpus(
             read_splits(config, slices) if tables is None else read_tables(tables, config, slices)
         )
         splits, names, problem = _parse(sources, config, slices, faults, notes)
+    for split, rows in splits.items():
+        if not len(rows):  # `faults` says why
+            raise UserError(ExitCode.DATA, f"No row of the {split} split is left.")
+    _refuse_nothing_to_learn(splits["train"], problem, names)
     count = 0 if fold_rule is None else number_of_folds(splits, config, fold_rule)
     present = set(splits)
     splits = cut_missing_splits(splits, problem, config, seed, notes, withhold=not count)
@@ -163,12 +167,16 @@ def load_corpus(
     folds = folds_of_train(splits, problem, config, seed, count, notes) if count else None
     unlabeled = read_unlabeled(config, splits, notes, tables)
     labels, fingerprint = tuple(names.values()), _fingerprint(splits, names, unlabeled)
-    alike = problem.nothing_to_learn(references_of(splits["train"], problem), labels)
-    if alike is not None:
-        raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
+    _refuse_nothing_to_learn(splits["train"], problem, names)
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]
     return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, held_out, unlabeled)
+
+
+def _refuse_nothing_to_learn(train: Dataset, problem: Problem, names: dict[str, str]) -> None:
+    alike = problem.nothing_to_learn(references_of(train, problem), tuple(names.values()))
+    if alike is not None:
+        raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
 
 
 def load_run_corpus(
@@ -228,9 +236,6 @@ def _parse(
     splits = {
         split: with_label_ids(parts, names, problem, faults) for split, parts in tables.items()
     }
-    empty = [split for split, rows in splits.items() if not len(rows)]
-    if empty:
-        raise UserError(ExitCode.DATA, f"No row of the {empty[0]} split is left.")
     return splits, names, problem
 
 

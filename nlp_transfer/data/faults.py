@@ -99,7 +99,8 @@ def _label(table: Table, row: int) -> str:
 
 
 def _short(cell: object) -> str:
-    return repr(cell[:60] if isinstance(cell, str) else cell)[:80]
+    text = repr(f"{cell[:60]}…" if isinstance(cell, str) and len(cell) > 60 else cell)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _line(lines: dict[int, int], row: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ IN_MEMORY = "python:data"  # dataset.name where the tables were given from Pytho
 # What `save_to_disk` leaves: of a `Dataset`, and of a `DatasetDict`.
 WORKBOOK = ".xlsx#"
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
+SHOWN = 5  # files of a folder in a message
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,12 @@ def _saved_split(folder: str, split: str) -> Source:
 
 
 def _read_hub(config: DatasetConfig, split: str) -> Source:
+    if config.name and Path(config.name).is_file():
+        raise UserError(
+            ExitCode.CONFIG,
+            f"dataset.name={config.name!r} is a file: type dataset.train={config.name} and leave "
+            "out dataset.name.",
+        )
     unreachable = use_cache_if_unreachable()
     try:
         table = load_dataset(config.name, config.subset, revision=config.revision, split=split)
@@ -128,8 +136,8 @@ def _read_hub(config: DatasetConfig, split: str) -> Source:
         raise UserError(
             ExitCode.DATA,
             f"The dataset {config.name!r} (subset {config.subset!r}, split {split!r}) cannot be "
-            f"loaded: {reason[0]} Check dataset.name, dataset.subset and the split names, "
-            "or train on your own files with dataset=files.",
+            f"loaded: {reason[0].rstrip('.')}. Check dataset.name, dataset.subset and the split "
+            "names, or train on your own files with dataset=files.",
         ) from error
     return Source(config.name or "", table)
 
@@ -254,11 +262,24 @@ def _why_unread(error: Exception) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
+def _files_of(folder: Path) -> str:
+    """Which files of a folder may be meant; not all where they may be splits."""
+    tables = sorted(p.name for p in folder.iterdir() if p.is_file() and is_table_name(p.name))
+    if not tables:
+        return "it holds no table"
+    kinds = {"".join(Path(name).suffixes[-1:]) for name in tables}
+    several = [name for name in tables if re.search("test|valid|dev", name, re.IGNORECASE)]
+    if several or len(kinds) > 1:
+        more = f" and {len(tables) - SHOWN:,} more" if len(tables) > SHOWN else ""
+        return f"name the files that are meant: it holds {', '.join(tables[:SHOWN])}{more}"
+    return f"name its files, as in '{folder}/*{kinds.pop()}'"
+
+
 def _read_file(path: Path, options: ReadOptions, name: str) -> Source:
     if (path / SAVED).is_file():
         return Source(name, Dataset.load_from_disk(str(path)))
     if path.is_dir():
-        raise UserError(ExitCode.DATA, f"{path} is a folder; name its files, as in '{path}/*.csv'.")
+        raise UserError(ExitCode.DATA, f"{path} is a folder; {_files_of(path)}.")
     notes: list[str] = []
     options = replace(options, note=notes.append)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems.base import UNLABELLED, integer
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
+ANSWER, ACCEPTED, UNUSED = "answer", "accept", ("reject", "ignore")  # what Prodigy writes
 SLICE_PREFIX = "slice: "  # before the name of a column of the data, in a `Corpus`
 
 
@@ -63,6 +65,12 @@ def read_table(  # noqa: PLR0913
     labels, order = read_labels(source, config)
     if config.delimiter is not None:
         labels = _with_empty_cells(labels, source, config, notes)
+        if split == "train" and not any(isinstance(x, list) and len(x) > 1 for x in labels):
+            notes.append(
+                f"dataset.delimiter={config.delimiter!r} stands between no labels of "
+                f"{source.name}: every row has one at most"
+            )
+    _note_rejected(source, config, notes)
     extra: dict[str, ArrowCells] = {f"{SLICE_PREFIX}{c}": _as_texts(source, c) for c in slices}
     extra |= {"source": ArrowCells.repeated(source.name, rows), "row": ArrowCells.numbered(rows)}
     if config.group is not None:
@@ -75,6 +83,21 @@ def read_table(  # noqa: PLR0913
     texts = source.cells(config.text)
     table = Table(name, texts, pairs, labels, order, {**extra}, rows, source.lines)
     return _usable(table, config, faults, notes)
+
+
+def _note_rejected(source: Source, config: DatasetConfig, notes: list[str]) -> None:
+    """Say that annotators have rejected or skipped rows, as Prodigy writes it beside a label."""
+    named = (config.text, config.text_pair, *config.label_columns)
+    if ANSWER in named or ANSWER not in source.table.column_names:
+        return
+    answers = Counter(str(cell) for cell in source.cells(ANSWER))
+    unused = [f"{answers[answer]:,} {answer!r}" for answer in UNUSED if answers[answer]]
+    if unused and answers.keys() <= {ACCEPTED, *UNUSED}:
+        notes.append(
+            f"the column {ANSWER!r} of {source.name} says {' and '.join(unused)}: these rows are "
+            f"used as they are labelled, like the {answers[ACCEPTED]:,} {ACCEPTED!r}; remove them "
+            "if their labels are not right"
+        )
 
 
 def _note_repeated(ids: ArrowCells, what: str, notes: list[str]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from nlp_transfer.config.choices import LongText
 from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.data.labels.units import advice_about_scores
 from nlp_transfer.data.near_duplicates import near_pairs
 from nlp_transfer.problems.base import integer, shown, some_of
 from nlp_transfer.quality.findings import (
@@ -28,6 +29,7 @@ from nlp_transfer.quality.repeated_texts import (
     find_keys,
     leaks,
 )
+from nlp_transfer.quality.shared_columns import shared_columns
 from nlp_transfer.quality.spelling import joined_labels, spelling, texts_of_numbers, written_texts
 from nlp_transfer.tokenization.encoding import BATCH, input_length, texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
@@ -93,9 +95,10 @@ def find_all(
         *contradictions(corpus, keys),
         *duplicates(corpus, keys, pairs),
         *_sampled(keys),
-        *_labels(corpus),
+        *label_findings(corpus),
         *written_texts(corpus),
         *texts_of_numbers(corpus),
+        *shared_columns(corpus),
         *_cut(corpus, tokens, max_tokens, config),
         *_unknown(corpus, tokens),
         *_finely_cut(texts_of(corpus.splits["train"]), tokens["train"]),
@@ -116,7 +119,7 @@ def _sampled(keys: Keys) -> Iterator[Finding]:
         )
 
 
-def _labels(corpus: Corpus) -> Iterator[Finding]:
+def label_findings(corpus: Corpus) -> Iterator[Finding]:
     """Labels that can hardly be learned, and labels that look misspelt."""
     if not corpus.problem.has_labels:
         return
@@ -131,6 +134,7 @@ def _labels(corpus: Corpus) -> Iterator[Finding]:
         named = ", ".join(rare[:NAMED])
         sentence = f"Fewer than {FEW_ROWS} rows of train have the label {named}{more}."
         yield Finding(Level.warning, "labels", sentence)
+    yield from _labels_not_held_out(corpus, counts)
     yield from spelling(counts)
     if corpus.problem.one_label:
         yield from joined_labels(counts)
@@ -144,15 +148,28 @@ def _labels(corpus: Corpus) -> Iterator[Finding]:
         yield Finding(Level.good, "labels", sentence)
 
 
+def _labels_not_held_out(corpus: Corpus, counts: dict[str, int]) -> Iterator[Finding]:
+    """Labels of train that validation or test has no row of."""
+    for split in corpus.splits.keys() - {"train"}:
+        held_out = label_rows(corpus, split)
+        absent = [label for label, rows in counts.items() if rows and not held_out[label]]
+        if absent:
+            sentence = f"No row of {split} has the label {some_of(absent, ' or ')}: "
+            sentence += "its figures say nothing about " + ("it." if len(absent) == 1 else "them.")
+            yield Finding(Level.warning, "absent labels", sentence)
+
+
 def labels_of_their_own(counts: dict[str, int]) -> Iterator[Finding]:
     """That most rows have a label which no other row has: another column may be meant."""
     rows, labels = sum(counts.values()), sum(map(bool, counts.values()))
     if labels > max(rows / 2, FEW_ROWS):
         sentence = (
             f"Train has {labels:,} labels for {rows:,} rows: most labels occur once. Check that "
-            "dataset.label names the column of the labels."
+            f"dataset.label names the column of the labels.{advice_about_scores(counts)}"
         )
         yield Finding(Level.warning, "labels", sentence)
+    elif (advice := advice_about_scores(counts)) and not all(map(str.isdecimal, counts)):
+        yield Finding(Level.warning, "labels", f"The labels are names of classes.{advice}")
 
 
 def _cut(

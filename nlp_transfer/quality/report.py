@@ -161,7 +161,7 @@ def _about(corpus: Corpus, split: str, tokens: Tokens, length: int) -> dict[str,
     if not corpus.problem.has_labels:
         scores = corpus.references(split)
         numbers = {"lowest": scores.min(), "mean": scores.mean(), "highest": scores.max()}
-        about["scores"] = {name: round(float(value), 4) for name, value in numbers.items()}
+        about["scores"] = {name: float(f"{value:.5g}") for name, value in numbers.items()}
         return about
     counts = label_rows(corpus, split).items()
     about["labels"] = {label: {"rows": n, "share": round(n / rows, 4)} for label, n in counts}

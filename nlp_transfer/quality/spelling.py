@@ -28,7 +28,13 @@ FEWEST_LETTERS = 5  # of labels that one letter more or less may confuse
 LETTERS_ALIKE = 3  # of labels that are compared without signs
 # What programs write for a missing value.
 MISSING = frozenset(
-    ("nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a", "nil", "undefined", "-", "?", ".")
+    (
+        *("nan", "none", "null", "n/a", "na", "<na>", "nat", "nil", "undefined", "-", "?", "."),
+        *("\\n", "(null)", "[null]", "<null>", "(blank)", "(empty)", "n.a.", "--", "---"),
+        # cells of spreadsheets that could not be computed
+        *("#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!", "#error!"),
+        "loading...",
+    )
 )
 # Cyrillic and Greek letters that look like Latin ones.
 LOOKALIKES = str.maketrans(

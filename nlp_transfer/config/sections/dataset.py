@@ -99,7 +99,11 @@ class DatasetConfig:
     """The number of that fold, from 0."""
 
     def __post_init__(self) -> None:
-        """A column may be called 0: YAML and the command line read a number."""
+        """A column may be called 0: YAML and the command line read a number.
+
+        A line end and a tab between labels are typed as they are written in Python.
+        """
+        self.delimiter = {"\\n": "\n", "\\t": "\t"}.get(self.delimiter or "", self.delimiter)
         if isinstance(self.label, list):
             self.label = [_column_name(name) for name in self.label]
         else:

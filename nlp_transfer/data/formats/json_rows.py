@@ -81,6 +81,13 @@ def _parsed(text: str, line: int, name: str) -> Any:
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a character is no text
         return value
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise UserError(
+            ExitCode.DATA,
+            f"{name}, line {line}: {half} is half of a character, as in an emoji that was cut in "
+            "two. Remove it, or write the whole character.",
+        ) from error
     except RecursionError as error:
         raise UserError(ExitCode.DATA, f"{name}, line {line}: nested too deeply.") from error
     except _DoubledKeyError as error:
@@ -159,12 +166,26 @@ def _rows_of(value: Any, options: ReadOptions) -> list[Row] | None:
     if {"columns", "data"} <= set(value) and isinstance(value["columns"], list):
         return _rows_of_split(value)
     if not (fields and fields <= set(value)):
-        tables = [cell for cell in value.values() if _are_rows(cell)]
+        tables = _tables(value, fields)
         if len(tables) == 1:
             return tables[0]
         if len(tables) > 1:
             return None
     return _rows_by_column(value, fields) or [value]
+
+
+def _tables(value: Row, fields: set[str]) -> list[list[Row]]:
+    """The tables inside an object: of several those with the columns that are read.
+
+    One level deeper, as in the answers of web services, only tables with these columns count.
+    """
+    tables = [cell for cell in value.values() if _are_rows(cell)]
+    if len(tables) > 1:
+        return [table for table in tables if fields and fields <= set(table[0])] or tables
+    if tables or not fields:
+        return tables
+    inner = [cell for part in value.values() if isinstance(part, dict) for cell in part.values()]
+    return [cell for cell in inner if _are_rows(cell) and fields <= set(cell[0])]
 
 
 def _are_rows(value: Any) -> bool:

@@ -98,6 +98,9 @@ def _not_one_type(
     )
     if other is None:  # lists of different things, or numbers too large
         message = f"{path}: the cells of {name!r} do not fit into one column: {error}."
+        if cells and any(isinstance(cell, list) for cell in cells):
+            example = next(cell for cell in cells if isinstance(cell, list) and cell)
+            message += f" A list holds texts or numbers alone; found {str(example)[:60]!r}."
         return UserError(ExitCode.DATA, message)
     lines = lines_of(path, [first + 1, other + 1], options)
     places = [f"line {lines[i + 1]}" if i + 1 in lines else f"row {i + 1}" for i in (other, first)]

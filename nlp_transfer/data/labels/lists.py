@@ -11,6 +11,7 @@ from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.faults import Faults
 from nlp_transfer.data.labels.written_lists import (
     begins_list,
+    holds_object,
     is_plain_name,
     joined_bits,
     list_of,
@@ -28,6 +29,11 @@ BITS = {0: False, 1: True, "0": False, "1": True}
 YES_OR_NO = frozenset(("yes", "no", "true", "false", "y", "n", "t", "f"))
 HOW_TO_WRITE = (
     "Write a list as ['a', 'b'], or as a|b with dataset.delimiter='|'; "
+    f"dataset.problem={SINGLE_LABEL.name} keeps such cells as names."
+)
+AN_OBJECT = "a label that is an object written as text"
+HOW_TO_NAME = (
+    "Write the label alone, as a, or several as a|b with dataset.delimiter='|'; "
     f"dataset.problem={SINGLE_LABEL.name} keeps such cells as names."
 )
 
@@ -48,6 +54,10 @@ def read_label_lists(
         return _single_labels(tables, faults)
     if config.problem not in (AUTO, OF_COLUMNS.name):
         return tables
+    tables = {
+        split: [_without(t, holds_object, AN_OBJECT, faults, HOW_TO_NAME) for t in parts]
+        for split, parts in tables.items()
+    }
     if config.delimiter is None:
         tables = _read_written(tables, config, faults, notes)
     first = next(iter(tables.values()))
@@ -120,9 +130,15 @@ def _parsed(table: Table, faults: Faults) -> Table:
     return faults.take_out(wrong, fault, replace(table, labels=cells), HOW_TO_WRITE)
 
 
-def _without(table: Table, is_wrong: Callable[[Any], Any], fault: str, faults: Faults) -> Table:
+def _without(
+    table: Table,
+    is_wrong: Callable[[Any], Any],
+    fault: str,
+    faults: Faults,
+    advice: str = HOW_TO_WRITE,
+) -> Table:
     wrong = [i for i, cell in enumerate(table.labels) if is_wrong(cell)]
-    return faults.take_out(wrong, fault, table, HOW_TO_WRITE)
+    return faults.take_out(wrong, fault, table, advice)
 
 
 def _mapped(tables: Tables, change: Callable[[Any], Any]) -> Tables:

@@ -14,6 +14,7 @@ from datasets import Dataset
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import label_key
 from nlp_transfer.data.faults import Faults
+from nlp_transfer.data.labels.units import advice_about_scores
 from nlp_transfer.data.table import Table, dataset_of_arrow, joined_cells
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import Problem
@@ -132,5 +133,5 @@ def refuse_labels_of_single_rows(
             ExitCode.DATA,
             f"dataset.label={config.label!r}: {alone:,} of the {len(references):,} rows of train "
             f"have a label that no other row has ({some_of(labels)}). Name the column that holds "
-            "the labels.",
+            f"the labels.{advice_about_scores(labels)}",
         )

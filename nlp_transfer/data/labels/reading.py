@@ -11,6 +11,8 @@ from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import is_blank, plain_label
 from nlp_transfer.data.faults import Faults, refuse_rows
+from nlp_transfer.data.labels.units import advice_about_scores
+from nlp_transfer.data.labels.written_lists import holds_object
 from nlp_transfer.data.sources import Source
 from nlp_transfer.data.table import Table
 from nlp_transfer.errors import ExitCode, UserError
@@ -50,7 +52,11 @@ def read_labels(source: Source, config: DatasetConfig) -> tuple[list[Any], tuple
                 f"dataset.label={config.label!r} holds lists already; leave out "
                 f"dataset.delimiter={config.delimiter!r}.",
             )
-        cells = [None if cell is None else _parts(str(cell), config.delimiter) for cell in cells]
+        # An object written as text stays whole, so that it is refused as one.
+        cells = [
+            cell if cell is None or holds_object(cell) else _parts(str(cell), config.delimiter)
+            for cell in cells
+        ]
     same: dict[str, str] = {}  # one object for all rows of a label
     plain = (plain_label(cell) for cell in cells)
     return [same.setdefault(x, x) if isinstance(x, str) else x for x in plain], None
@@ -81,7 +87,8 @@ def parse(table: Table, problem: Problem, config: DatasetConfig, faults: Faults)
     Rows that do not fit the problem are taken out and noted.
     """
     parsed = problem.parse(table.labels, config.problem != AUTO)
-    faults.take_out(parsed.wrong, parsed.fault, table)
+    wrong = {str(table.labels[row]) for row in parsed.wrong}
+    faults.take_out(parsed.wrong, parsed.fault, table, advice_about_scores(wrong).strip())
     return replace(table, labels=parsed.labels).without(parsed.wrong)
 
 

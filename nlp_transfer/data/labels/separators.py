@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
-SEPARATORS = "|;,/+&"
+SEPARATORS = "|;,/+&#\n"
 
 
 def joined_labels(labels: Collection[str]) -> tuple[str, list[str]] | None:

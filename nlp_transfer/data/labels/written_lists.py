@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from typing import Any
 
@@ -16,6 +17,7 @@ OPTIONS = re.compile(r",\s*(?:dtype|device|name|length|shape)\s*=[^\[\]]*$")
 BRACKETS = re.compile(r"[\[({].*[\])}]", re.DOTALL)
 PLAIN_NAME = re.compile(r"[\[({][^,.'\"\[\](){}]*[\])}]")  # [urgent], (none)
 SEPARATED_BITS = re.compile(r"[01](\s*[,;|]\s*|\s+)[01](?:\1[01])*")
+OBJECT = re.compile(r"\{\s*['\"]|\[\s*\{\s*['\"]")
 JOINED_BITS = re.compile(r"[01]{3,}")
 
 
@@ -58,6 +60,20 @@ def list_of(cell: Any) -> list[Any] | None:
     if not all(isinstance(part, str | int | float) for part in value):
         return None
     return sorted(value, key=str) if isinstance(value, set) else list(value)
+
+
+def holds_object(cell: Any) -> bool:
+    """Whether a text is an object, or a list of objects, as JSON or Python writes it."""
+    text = cell.strip() if isinstance(cell, str) else ""
+    if not OBJECT.match(text) or text[-1] not in "}]":
+        return False
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return isinstance(value, dict) or (isinstance(value, list) and isinstance(value[0], dict))
+    return False
 
 
 def separated_bits(cells: list[Any]) -> list[list[str]] | None:

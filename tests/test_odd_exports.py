@@ -1,0 +1,222 @@
+"""What annotation programs, surveys, spreadsheets, databases and web services write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from odd_tables import (
+    CSV,
+    LABELS,
+    RECORDS,
+    ROWS,
+    TEXTS,
+    Odd,
+    assert_read,
+    assert_refused,
+    labelled,
+    lines,
+    load,
+)
+
+from nlp_transfer.config.sections.dataset import DatasetConfig
+from nlp_transfer.data.corpus import load_corpus
+from nlp_transfer.data.faults import Faults
+from nlp_transfer.data.labels.units import advice_about_scores
+from nlp_transfer.data.splits import FoldRule
+from nlp_transfer.errors import UserError
+from nlp_transfer.quality.checks import label_findings
+from nlp_transfer.quality.shared_columns import shared_columns
+from nlp_transfer.quality.spelling import joined_labels, spelling
+
+ANSWERS = ["accept", "reject", "accept", "ignore", "reject", "accept"]
+CHOICES = [json.dumps({"choices": [label, "new"]}) for label in LABELS]
+VIEWER = {
+    "features": [{"name": "text"}, {"name": "label"}],
+    "rows": [{"row_idx": i, "row": row, "truncated_cells": []} for i, row in enumerate(RECORDS)],
+}
+PAGE = {"data": {"count": 6, "items": RECORDS, "links": [{"next": None}]}}
+IN_ROW = {"text": "row.text", "label": "row.label"}
+SOURCE = {"text": "_source.text", "label": "_source.label"}
+MANY = [f"{word} {text}" for word in "abcdef" for text in TEXTS]  # 36
+
+
+def document(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+READ = [
+    Odd(
+        "prodigy.jsonl",
+        lines([{**row, "answer": a} for row, a in zip(RECORDS, ANSWERS, strict=True)]),
+        {},
+        LABELS,
+        "says 2 'reject' and 1 'ignore': these rows are used as they are labelled",
+    ),
+    Odd("choices.jsonl", labelled([[y] for y in LABELS]), rows=LABELS, says="exactly one label"),
+    Odd("viewer.json", document(VIEWER), IN_ROW, LABELS, "one JSON document of 6 rows"),
+    Odd("page.json", document(PAGE), {}, LABELS, "one JSON document of 6 rows"),
+    Odd("hits.jsonl", lines([{"_id": "1", "_source": row} for row in RECORDS]), SOURCE, LABELS),
+    Odd("names.jsonl", labelled(CHOICES), {"problem": "single_label"}, CHOICES),
+    Odd("no_such_sign.csv", CSV.encode(), {"delimiter": ";"}, LABELS, "between no labels"),
+    Odd(
+        "lines.jsonl",
+        labelled(["a\nb", "a", "b"] * 2),
+        {"delimiter": "\\n"},
+        ["a, b", "a", "b"] * 2,
+    ),
+]
+REFUSED = [
+    Odd("studio.jsonl", labelled([*LABELS[:4], *CHOICES[4:]]), says="an object written as text"),
+    Odd("all.jsonl", labelled(CHOICES), says="an object written as text"),
+    Odd("python.jsonl", labelled(["{'choices': ['a']}", "b"] * 3), says="an object written as"),
+    Odd("spans.jsonl", labelled(['[{"start": 0}]', "a"] * 3), says="an object written as text"),
+    Odd("delimited.jsonl", labelled(CHOICES), {"delimiter": ","}, says="an object written as text"),
+    Odd("entities.jsonl", labelled([[[0, 4, "PER"]]] * 6), says="A list holds texts or numbers"),
+    Odd("viewer.json", document(VIEWER), says="the tables 'features', 'rows'"),
+    Odd("pages.json", document({"train": RECORDS, "test": RECORDS}), says="'train', 'test'"),
+    Odd(
+        "half.jsonl",
+        lines(RECORDS).replace(b"fine film", b"fine \\ud83d"),
+        says="line 1: \\ud83d is half of a character",
+    ),
+    Odd(
+        "percent.jsonl",
+        labelled([f"{i}%" for i in range(36)], MANY),
+        says="digits and a decimal point alone (1200.5), and dataset.problem=regression",
+    ),
+    Odd(
+        "counts.jsonl",
+        labelled([str(7 * i) for i in range(36)], MANY),
+        says="If they are scores, set dataset.problem=regression",
+    ),
+    Odd(
+        "units.jsonl",
+        labelled([f"{i} kg" for i in range(36)], MANY),
+        {"problem": "regression"},
+        says="digits and a decimal point alone",
+    ),
+    Odd("one_label.csv", CSV.replace("bad", "good").encode(), says="Every row of train has the"),
+    Odd("one_row.csv", CSV.split("dull", maxsplit=1)[0][:26].encode(), says="Every row of train"),
+]
+
+
+@pytest.mark.parametrize("odd", READ, ids=lambda odd: odd.name)
+def test_an_export_is_read_as_it_is_meant(odd: Odd, tmp_path: Path) -> None:
+    assert_read(odd, tmp_path)
+
+
+@pytest.mark.parametrize("odd", REFUSED, ids=lambda odd: odd.name)
+def test_an_export_that_cannot_be_meant_is_one_error(odd: Odd, tmp_path: Path) -> None:
+    assert_refused(odd, tmp_path)
+
+
+def split_files(folder: Path, train: bytes, test: bytes) -> DatasetConfig:
+    (folder / "train.jsonl").write_bytes(train)
+    (folder / "test.jsonl").write_bytes(test)
+    return DatasetConfig(train=f"{folder}/train.jsonl", test=f"{folder}/test.jsonl")
+
+
+@pytest.mark.parametrize("label", ["GOOD", "0.0", "other", "1,5"])
+def test_a_split_of_unknown_labels_alone_is_one_error_where_faults_are_gathered(
+    label: str, tmp_path: Path
+) -> None:
+    config = split_files(tmp_path, labelled(LABELS), labelled([label] * 6))
+    faults = Faults(own=False)  # as `nlp-transfer check` has it
+    with pytest.raises(UserError, match="No row of the test split is left"):
+        load_corpus(config, 0, faults=faults)
+    with pytest.raises(UserError, match="6 of the 6 rows of .* have a label that train does not"):
+        faults.refuse()
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_single_label_is_said_before_folds_are_made(rows: int, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_bytes(labelled(["good"] * rows, TEXTS[:rows]))
+    with pytest.raises(UserError, match="Every row of train has the label 'good'"):
+        load_corpus(DatasetConfig(train=str(file)), 0, fold_rule=FoldRule("auto", True))
+
+
+def test_labels_that_a_held_out_split_lacks_are_named(tmp_path: Path) -> None:
+    config = split_files(tmp_path, labelled(LABELS * 2, MANY[:12]), labelled(["good"], ["a b"]))
+    sentences = [finding.sentence for finding in label_findings(load_corpus(config, 0))]
+    assert "No row of test has the label bad: its figures say nothing about it." in sentences
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.csv", "b.csv"], r"name its files, as in '.*/\*\.csv'"),
+        (["a.jsonl"], r"as in '.*/\*\.jsonl'"),
+        (["test.csv", "train.csv"], "it holds test.csv, train.csv"),
+        (["a.csv", "b.parquet"], "it holds a.csv, b.parquet"),
+        (["notes.md"], "it holds no table"),
+    ],
+)
+def test_a_folder_is_answered_with_its_files(
+    names: list[str], expected: str, tmp_path: Path
+) -> None:
+    for name in names:
+        (tmp_path / name).write_text(CSV, encoding="utf-8")
+    with pytest.raises(UserError, match=expected):
+        load_corpus(DatasetConfig(train=str(tmp_path)), 0)
+
+
+def test_a_file_as_the_name_of_a_dataset_is_answered_with_the_option(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(CSV, encoding="utf-8")
+    with pytest.raises(UserError, match="is a file: type dataset.train="):
+        load_corpus(DatasetConfig(name=f"{tmp_path}/a.csv"), 0)
+
+
+@pytest.mark.parametrize("label", ["\\N", "(null)", "[NULL]", "#REF!", "#VALUE!", "Loading..."])
+def test_cells_that_programs_write_for_nothing_are_named(label: str) -> None:
+    sentences = [finding.sentence for finding in spelling({"good": 20, "bad": 20, label: 9})]
+    assert any(f"Programs write {label!r} (9)" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("sign", ["#", "\n"])
+def test_signs_between_labels_of_exports_are_named(sign: str) -> None:
+    (finding,) = joined_labels({f"a{sign}b": 2, "a": 9, "b": 9, "C#": 3})
+    assert f"dataset.delimiter={sign!r}" in finding.sentence
+
+
+UNITS = ["{}%", "{},5 %", "${},200.50", "{} €", "{}/100", "{}.5 kg", "{}\u00a0000", "{} points"]
+NAMES = ["class {}", "Q{}", "J{}.1", "{}-Jan", "2024-01-{}", "area {} km"]
+
+
+@pytest.mark.parametrize("form", UNITS)
+def test_numbers_with_units_are_taken_for_scores(form: str) -> None:
+    labels = [form.format(i) for i in range(10, 30)]
+    assert "They look like scores" in advice_about_scores(labels)
+    assert advice_about_scores(labels[:5]) == ""  # few may be steps of a scale
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_names_with_numbers_are_no_scores(form: str) -> None:
+    assert advice_about_scores([form.format(i) for i in range(10, 30)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("form", "finds"),
+    [
+        ("__label__{label} {text}", True),
+        ("{text} ({label})", True),
+        ("{text} #{label}", True),
+        ("{text} {label}ness", False),
+        ("good or bad: {text}", False),
+        ("{text}", False),
+    ],
+)
+def test_labels_inside_the_texts_are_found(form: str, finds: bool, tmp_path: Path) -> None:
+    texts = [form.format(text=text, label=label) for text, label in ROWS]
+    findings = list(shared_columns(load(Odd("rows.jsonl", labelled(LABELS, texts)), tmp_path)))
+    assert [finding.check for finding in findings] == ["labels in texts"] * finds
+
+
+@pytest.mark.parametrize(("same", "finds"), [(6, True), (3, False)])
+def test_pairs_of_one_text_are_found(same: int, finds: bool, tmp_path: Path) -> None:
+    rows = [{**row, "other": row["text"] if i < same else "x"} for i, row in enumerate(RECORDS)]
+    corpus = load(Odd("rows.jsonl", lines(rows), {"text_pair": "other"}), tmp_path)
+    assert [finding.check for finding in shared_columns(corpus)] == ["same texts"] * finds
