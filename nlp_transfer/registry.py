@@ -94,10 +94,10 @@ class Registry(dict[str, T]):
             self._load(offered)
         if name not in self and name not in self.complete():
             close = difflib.get_close_matches(name, self, n=1)
-            meant = f" Did you mean {close[0]}?" if close else ""
+            hint = f" Did you mean {close[0]}?" if close else ""
             raise UserError(
                 ExitCode.CONFIG,
-                f"{self.option}={name} is not {self.noun}.{meant} There are {', '.join(self)}. "
+                f"{self.option}={name} is not {self.noun}.{hint} There are {', '.join(self)}. "
                 "What another package offers needs that package installed (entry points "
                 f"{self.group}).",
             )

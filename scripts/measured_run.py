@@ -53,7 +53,7 @@ def measured_run(
         batch_size = config.training.batch_size
         stages = plan_stages(
             config.strategy,
-            pretrained.anatomy,
+            pretrained.structure,
             rows,
             pretrained.model.config.num_labels,
             batch_size,

@@ -68,7 +68,7 @@ def prepare(overrides: list[str], folder: Path, overwrite: bool = True) -> Prepa
         encoded,
         plan_stages(
             config.strategy,
-            pretrained.anatomy,
+            pretrained.structure,
             rows,
             len(corpus.labels),
             batch_size,

@@ -361,7 +361,7 @@ def test_the_encoder_of_an_old_folder_is_found_inside(
     folder = sentence_encoder(
         checkpoints["bert"], tmp_path / "folder", {"pooling_mode": "mean"}, "0_Transformer"
     )
-    assert load(folder).anatomy.layers == 2
+    assert load(folder).structure.layers == 2
 
 
 # The whole way --------------------------------------------------------------------------------

@@ -82,13 +82,13 @@ def test_the_stage_changes_the_layers_alone_and_goes_on_where_it_was_stopped(
     typed: Typed, tmp_path: Path
 ) -> None:
     unbroken = prepare(typed(*WORDS), tmp_path / "unbroken")
-    anatomy, before = unbroken.pretrained.anatomy, unbroken.weights()
-    assert anatomy.layers == 3  # the third one averages
+    structure, before = unbroken.pretrained.structure, unbroken.weights()
+    assert structure.layers == 3  # the third one averages
     history = unbroken.train()
     after = unbroken.weights()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert {anatomy.depth(name) for name in changed} == {1, 2, 4}
-    assert {name for name in before if anatomy.depth(name) in (1, 2)} <= changed
+    assert {structure.depth(name) for name in changed} == {1, 2, 4}
+    assert {name for name in before if structure.depth(name) in (1, 2)} <= changed
     assert [stage.steps for stage in history] == [20, 0]
     assert history[0].learns == "the top 2 of 2 layers"
     logged = [entry["loss"] for entry in history[0].log]

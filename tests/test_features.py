@@ -21,10 +21,10 @@ from prepared_runs import Prepared, prepare
 from nlp_transfer.config.choices import Cache
 from nlp_transfer.config.sections.features import FeaturesConfig
 from nlp_transfer.features.cache import trained_on_features
-from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.frozen_prefix import Prefix, difference
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.strategies.stages import Stage
+from nlp_transfer.models.structure import find_structure
 from nlp_transfer.tokenization.encoding import encode
 from nlp_transfer.utils.cache import PART
 from nlp_transfer.utils.distributed import join
@@ -46,7 +46,7 @@ def any_architecture(request: pytest.FixtureRequest, typed: Typed, tmp_path: Pat
         ARCHITECTURES[request.param]
     )
     tokenizer = make_tokenizer("bert")
-    pretrained = Pretrained(model, tokenizer, find_anatomy(model), 64)
+    pretrained = Pretrained(model, tokenizer, find_structure(model), 64)
     encoded = encode(prepared.corpus, tokenizer, 64, prepared.config.tokenization)
     changes = {"pretrained": pretrained, "encoded": encoded}
     return Prepared(**{**vars(prepared), **changes})
@@ -57,9 +57,9 @@ def test_every_boundary_is_split_exactly_and_the_frozen_part_never_runs_in_train
     any_architecture: Prepared,
 ) -> None:
     prepared, pretrained = any_architecture, any_architecture.pretrained
-    anatomy, model = pretrained.anatomy, pretrained.model
+    structure, model = pretrained.structure, pretrained.model
     calls: Counter[str] = Counter()
-    for name in ("embeddings", *anatomy.layer_prefixes):
+    for name in ("embeddings", *structure.layer_prefixes):
         module = model.get_submodule(name) if "." in name else model.base_model.embeddings
         module.register_forward_hook(lambda *_, name=name: calls.update([name]))
     for frozen in (3, 2, 1, 0):
@@ -73,13 +73,13 @@ def test_every_boundary_is_split_exactly_and_the_frozen_part_never_runs_in_train
             assert "inputs_embeds" in inside.splits["train"].inputs.flat, "it was not split"
         calls.clear()
         prepared.train([stage_of(frozen)])
-        below = {"embeddings", *anatomy.layer_prefixes[:frozen]}
+        below = {"embeddings", *structure.layer_prefixes[:frozen]}
         # The store is there already; only the check of one real batch runs the frozen part.
         checks = 2 if frozen == 3 else 1
         assert all(calls[name] <= 2 * checks for name in below), calls
-        assert all(calls[name] > 10 for name in anatomy.layer_prefixes[frozen:]), calls
+        assert all(calls[name] > 10 for name in structure.layer_prefixes[frozen:]), calls
         changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-        learned = {n for n in before if stage_of(frozen).learns(anatomy, n)}
+        learned = {n for n in before if stage_of(frozen).learns(structure, n)}
         unused = {n for n in learned if model.get_parameter(n).grad is None and n not in changed}
         assert changed == learned - unused
         assert not unused or all("norm" in n for n in unused)

@@ -14,9 +14,9 @@ from prepared_runs import Prepared, prepare
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted, targets
+from nlp_transfer.models.structure import find_structure
 
 Typed = Callable[..., list[str]]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -47,7 +47,7 @@ def adapters(request: pytest.FixtureRequest, typed: Typed, tmp_path: Path) -> Pr
     return Prepared(
         **{
             **vars(prepared),
-            "pretrained": Pretrained(model, tokenizer, find_anatomy(model), 64),
+            "pretrained": Pretrained(model, tokenizer, find_structure(model), 64),
         }
     )
 
@@ -60,10 +60,10 @@ def adapters(request: pytest.FixtureRequest, typed: Typed, tmp_path: Path) -> Pr
 def test_merged_adapters_change_only_adapted_weights_and_all_of_the_head(
     adapters: Prepared, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model, anatomy = adapters.pretrained.model, adapters.pretrained.anatomy
+    model, structure = adapters.pretrained.model, adapters.pretrained.structure
     before = adapters.weights()
-    adapted_weights = {f"{name}.weight" for name in targets(model, adapters.stages[0], anatomy)}
-    head = {name for name in before if anatomy.depth(name) > anatomy.layers}
+    adapted_weights = {f"{name}.weight" for name in targets(model, adapters.stages[0], structure)}
+    head = {name for name in before if structure.depth(name) > structure.layers}
     with caplog.at_level("INFO", logger="nlp_transfer"):
         history = adapters.train()[0]
     assert "adapters merged" in caplog.text
@@ -101,19 +101,19 @@ def test_adapters_in_the_top_layers_only_train_on_stored_features(
     with caplog.at_level("INFO", logger="nlp_transfer"):
         prepared.train()
     assert "the frozen part runs once" in caplog.text
-    anatomy = prepared.pretrained.anatomy
+    structure = prepared.pretrained.structure
     after = prepared.weights()
-    assert {anatomy.depth(n) for n in before if not torch.equal(before[n], after[n])} == {2, 3}
+    assert {structure.depth(n) for n in before if not torch.equal(before[n], after[n])} == {2, 3}
 
 
 def test_a_merge_that_changes_the_logits_is_refused(typed: Typed, tmp_path: Path) -> None:
     prepared = prepare(typed(*FAST), tmp_path / "run")
-    model, anatomy = prepared.pretrained.model, prepared.pretrained.anatomy
+    model, structure = prepared.pretrained.model, prepared.pretrained.structure
     stage = prepared.stages[0]
     answers = iter([np.zeros(3), np.full(3, 1e-3)])
     with (
         pytest.raises(UserError, match="changes a logit by 0.001") as refusal,
-        adapted(model, stage, anatomy, lambda: next(answers)),
+        adapted(model, stage, structure, lambda: next(answers)),
     ):
         pass
     assert refusal.value.code is ExitCode.TRAINING
@@ -122,7 +122,7 @@ def test_a_merge_that_changes_the_logits_is_refused(typed: Typed, tmp_path: Path
 def test_an_error_while_adapters_are_in_leaves_a_plain_model(typed: Typed, tmp_path: Path) -> None:
     prepared = prepare(typed(*FAST), tmp_path / "run")
     before = prepared.weights()
-    arguments = (prepared.pretrained.model, prepared.stages[0], prepared.pretrained.anatomy)
+    arguments = (prepared.pretrained.model, prepared.stages[0], prepared.pretrained.structure)
     with pytest.raises(RuntimeError, match="power cut"), adapted(*arguments):
         raise RuntimeError("power cut")
     after = prepared.weights()

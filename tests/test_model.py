@@ -17,10 +17,10 @@ from transformers import (
 from nlp_transfer import compose
 from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.checkpoints import source
 from nlp_transfer.models.head import last_linear
 from nlp_transfer.models.loading import load_pretrained
+from nlp_transfer.models.structure import find_structure
 from nlp_transfer.runs.identity import run_path
 
 LABELS = ("negative", "neutral", "positive")
@@ -47,13 +47,13 @@ def ask(model: torch.nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_parameter_has_one_place_in_the_anatomy(
+def test_every_parameter_has_one_place_in_the_structure(
     architecture: str, checkpoints: dict[str, Path]
 ) -> None:
     model = load_pretrained(CheckpointConfig(str(checkpoints[architecture])), LABELS, 0).model
-    anatomy = find_anatomy(model)
-    depths = {name: anatomy.depth(name) for name, _ in model.named_parameters()}
-    assert anatomy.layers == 2
+    structure = find_structure(model)
+    depths = {name: structure.depth(name) for name, _ in model.named_parameters()}
+    assert structure.layers == 2
     assert set(depths.values()) == {0, 1, 2, 3}
     for name, depth in depths.items():
         if "embeddings" in name:

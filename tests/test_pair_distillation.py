@@ -131,14 +131,14 @@ def test_the_stage_changes_the_layers_alone_and_goes_on_where_it_was_stopped(
 ) -> None:
     typed = words("checkpoint.pooling=mean")
     unbroken = prepare(typed, tmp_path / "unbroken")
-    anatomy, before = unbroken.pretrained.anatomy, unbroken.weights()
+    structure, before = unbroken.pretrained.structure, unbroken.weights()
     history = unbroken.train()
     after = unbroken.weights()
     assert set(after) == set(before)
     assert not any(REGRESSOR in name for name in after)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert {anatomy.depth(name) for name in changed} == {1, 2, 4}  # the third one averages
-    assert {name for name in before if anatomy.depth(name) in (1, 2)} <= changed
+    assert {structure.depth(name) for name in changed} == {1, 2, 4}  # the third one averages
+    assert {name for name in before if structure.depth(name) in (1, 2)} <= changed
     assert [stage.steps for stage in history] == [STEPS, 0]
     logged = [entry["loss"] for entry in history[0].log]
     assert sum(logged[-10:]) < 0.8 * sum(logged[:10])

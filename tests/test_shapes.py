@@ -676,9 +676,9 @@ def of_both(tmp_path_factory: pytest.TempPathFactory, both: Path) -> Any:
 
 def test_a_decoder_stands_above_the_encoder_it_reads(both: Path) -> None:
     pretrained = load_pretrained(CheckpointConfig(str(both)), ("a", "b"), 0)
-    anatomy = pretrained.anatomy
-    depths = {name: anatomy.depth(name) for name, _ in pretrained.model.named_parameters()}
-    assert anatomy.layers == 5
+    structure = pretrained.structure
+    depths = {name: structure.depth(name) for name, _ in pretrained.model.named_parameters()}
+    assert structure.layers == 5
     assert {depth for name, depth in depths.items() if ".encoder.block.1." in name} == {2}
     assert {depth for name, depth in depths.items() if ".decoder.block.0." in name} == {3}
     assert {depth for name, depth in depths.items() if "classification_head" in name} == {6}

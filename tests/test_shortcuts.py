@@ -12,7 +12,6 @@ from conftest import make_encoder
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from nlp_transfer.config.choices import Pooling
-from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import PARTS, with_pooling
 from nlp_transfer.models.shortcuts import linear_maps, packing
@@ -20,6 +19,7 @@ from nlp_transfer.models.shortcuts.embedding_rows import only_used_rows
 from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.shortcuts.packing import without_padding
+from nlp_transfer.models.structure import find_structure
 
 MASK = (torch.arange(7) < torch.tensor([7, 3, 5, 1])[:, None]).long()
 TEXTS = {"input_ids": (torch.arange(28).reshape(4, 7) % 40 + 3) * MASK, "attention_mask": MASK}
@@ -123,7 +123,7 @@ def test_the_layer_that_averages_needs_no_matrix_product_and_says_the_same(
 ) -> None:
     plain = Pretrained(make_classifier(architecture), None, None, 64)
     model = with_pooling(plain, Pooling.mean).model.eval()
-    layer = model.get_submodule(find_anatomy(model).layer_prefixes[-1])
+    layer = model.get_submodule(find_structure(model).layer_prefixes[-1])
     whole = logits_and_gradients(model)
     with shortened(model):  # it learns: its products are made, for the first token
         assert_equal(whole, logits_and_gradients(model))
@@ -159,7 +159,7 @@ def test_layers_compute_no_padding_and_give_the_same_logits_and_gradients(
         monkeypatch.setitem(TEXTS, "attention_mask", torch.ones_like(MASK))
     model = make_classifier(architecture)
     whole, logits = logits_and_gradients(model), logits_of(model)
-    layer = model.get_submodule(find_anatomy(model).layer_prefixes[1])
+    layer = model.get_submodule(find_structure(model).layer_prefixes[1])
     last = [module for module in layer.modules() if type(module) is torch.nn.Linear][-1]
     rows: list[int] = []
     hook = last.register_forward_hook(lambda _, __, x: rows.append(x[..., 0].numel()))

@@ -23,9 +23,9 @@ from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.features.linear_models import STRENGTHS, Table, solve
 from nlp_transfer.features.many_labels import ManyLabels
 from nlp_transfer.features.solvers import SOLVERS
-from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import choose_poolings, with_pooling
+from nlp_transfer.models.structure import find_structure
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.registry import PROBLEMS
 from nlp_transfer.problems.regression import REGRESSION
@@ -63,7 +63,7 @@ def electra(prepared: Prepared) -> Prepared:
     )
     model = AutoModelForSequenceClassification.from_config(config)
     model.config.problem_type = "single_label_classification"
-    pretrained = Pretrained(model, prepared.pretrained.tokenizer, find_anatomy(model), 64)
+    pretrained = Pretrained(model, prepared.pretrained.tokenizer, find_structure(model), 64)
     return Prepared(**{**vars(prepared), "pretrained": pretrained})
 
 
@@ -74,10 +74,10 @@ def test_the_added_layer_is_the_mean_of_the_real_tokens(
     known = architecture if architecture in ARCHITECTURES else "bert"
     prepared = prepare(typed(architecture=known), tmp_path / "run")
     prepared = electra(prepared) if architecture == "electra" else prepared
-    before = prepared.pretrained.anatomy.layers
+    before = prepared.pretrained.structure.layers
     expected = layer_norm(averages(prepared, "validation"))
     pooled = with_pooling(prepared.pretrained, Pooling.mean)
-    assert pooled.anatomy.layers == before + 1
+    assert pooled.structure.layers == before + 1
     assert pooled.model.config.num_hidden_layers == before + 1
     # In one padded batch, so that padding would show.
     split = prepared.encoded.splits["validation"]

@@ -134,10 +134,10 @@ def test_steps_of_a_contrastive_stage_follow_the_rows_a_label(
 ) -> None:
     words = [f"strategy.stages.{word}" for word in more]
     arguments = typed("strategy=contrastive", "training.batch_size=16", *words)
-    anatomy = prepare(arguments, tmp_path / "run").pretrained.anatomy
+    structure = prepare(arguments, tmp_path / "run").pretrained.structure
     config = compose(*arguments)
     for rows, steps in expected.items():
-        stage, head = plan_stages(config.strategy, anatomy, rows, 2, 16)
+        stage, head = plan_stages(config.strategy, structure, rows, 2, 16)
         assert stage_steps(stage, rows, 16) == steps
         assert head.solver is Solver.exact
 

@@ -16,8 +16,8 @@ from nlp_transfer.config.choices import Solver
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.verification import Claim, verify
-from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.strategies.learning import frozen_below, parameter_groups
+from nlp_transfer.models.structure import ModelStructure
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.training.objectives.class_weights import weigh_labels
@@ -41,7 +41,7 @@ def test_each_stage_changes_exactly_what_it_says(
     strategy, architecture = combination.split()
     overrides = typed(*shallow(strategy), *FAST, architecture=architecture)
     prepared = prepare(overrides, tmp_path / "run")
-    anatomy = prepared.pretrained.anatomy
+    structure = prepared.pretrained.structure
     expected_depths = {
         "head": {3},
         "top": {2, 3},
@@ -53,10 +53,10 @@ def test_each_stage_changes_exactly_what_it_says(
         learned = {
             name
             for name, _ in prepared.pretrained.model.named_parameters()
-            if anatomy.depth(name) in expected_depths[stage.name]
+            if structure.depth(name) in expected_depths[stage.name]
         }
         if stage.after_solver:  # a solved head is not touched again
-            learned = {name for name in learned if anatomy.depth(name) <= anatomy.layers}
+            learned = {name for name in learned if structure.depth(name) <= structure.layers}
         changes = changed(before, prepared.weights())
         if stage.solver is Solver.exact:
             # A new dense layer's bias is zero, and may be just what the solution wants.
@@ -107,17 +107,17 @@ def test_frozen_modules_stay_in_eval_mode_and_have_no_gradients(
     strategy: str, typed: Typed, tmp_path: Path
 ) -> None:
     prepared = prepare(typed(*shallow(strategy)), tmp_path / "run")
-    model, anatomy = prepared.pretrained.model, prepared.pretrained.anatomy
+    model, structure = prepared.pretrained.model, prepared.pretrained.structure
     for stage in prepared.stages:
-        with frozen_below(model, stage, anatomy):
+        with frozen_below(model, stage, structure):
             model.eval()
             model.train()
             dropouts = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
             assert dropouts
             for name, module in dropouts.items():
-                assert module.training == stage.learns(anatomy, name), name
+                assert module.training == stage.learns(structure, name), name
             for name, parameter in model.named_parameters():
-                assert parameter.requires_grad == stage.learns(anatomy, name)
+                assert parameter.requires_grad == stage.learns(structure, name)
         model.train()
         assert all(module.training for module in model.modules())
         assert "train" not in vars(model)
@@ -166,15 +166,15 @@ def test_layers_learn_at_their_own_rates_and_vectors_and_tokens_are_not_decayed(
         ),
         tmp_path / "run",
     )
-    model, anatomy = prepared.pretrained.model, prepared.pretrained.anatomy
+    model, structure = prepared.pretrained.model, prepared.pretrained.structure
     names = {parameter: name for name, parameter in model.named_parameters()}
     rate_of_depth = {3: 1e-3, 2: 1e-4, 1: 5e-5, 0: 2.5e-5}
-    groups = parameter_groups(model, prepared.stages[0], anatomy, 0.01)
+    groups = parameter_groups(model, prepared.stages[0], structure, 0.01)
     assert sum(len(group["params"]) for group in groups) == len(names)
     for group in groups:
         for parameter in group["params"]:
             name = names[parameter]
-            assert group["lr"] == pytest.approx(rate_of_depth[anatomy.depth(name)])
+            assert group["lr"] == pytest.approx(rate_of_depth[structure.depth(name)])
             is_vector = name.endswith("bias") or "LayerNorm" in name
             stays = is_vector or name.endswith("word_embeddings.weight")
             assert group["weight_decay"] == (0.0 if stays else 0.01)
@@ -349,12 +349,14 @@ def test_label_smoothing_and_schedules_reach_the_trainer(typed: Typed, tmp_path:
 
 
 def test_depths_are_found_by_whole_names() -> None:
-    anatomy = Anatomy("bert", tuple(f"bert.encoder.layer.{i}" for i in range(12)), "bert.pooler")
-    assert anatomy.depth("bert.encoder.layer.1.output.dense.weight") == 2
-    assert anatomy.depth("bert.encoder.layer.11.output.dense.weight") == 12
-    assert anatomy.depth("bert.pooler.dense.weight") == 13
-    assert anatomy.depth("bert.embeddings.LayerNorm.bias") == 0
-    assert anatomy.depth("classifier.weight") == 13
+    structure = ModelStructure(
+        "bert", tuple(f"bert.encoder.layer.{i}" for i in range(12)), "bert.pooler"
+    )
+    assert structure.depth("bert.encoder.layer.1.output.dense.weight") == 2
+    assert structure.depth("bert.encoder.layer.11.output.dense.weight") == 12
+    assert structure.depth("bert.pooler.dense.weight") == 13
+    assert structure.depth("bert.embeddings.LayerNorm.bias") == 0
+    assert structure.depth("classifier.weight") == 13
 
 
 def test_a_launchers_variable_does_not_change_the_precision(

@@ -50,8 +50,8 @@ def main(folder: Path, strategies: dict[str, list[str]]) -> None:
                         name
                         for name in after
                         if not stage.after_solver
-                        or prepared.pretrained.anatomy.depth(name)
-                        <= prepared.pretrained.anatomy.layers
+                        or prepared.pretrained.structure.depth(name)
+                        <= prepared.pretrained.structure.layers
                     ],
                     "changed": [name for name in after if not after[name].equal(before[name])],
                     "weights": digest.hexdigest(),

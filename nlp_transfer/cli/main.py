@@ -132,11 +132,11 @@ def _refuse_another_command(word: str) -> None:
     if word in (*names, "--help", "-h", "--version"):
         return
     if "=" in word or word.startswith("-"):
-        meant = f"A command comes first, as in nlp-transfer train +task=sentiment {word}."
+        hint = f"A command comes first, as in nlp-transfer train +task=sentiment {word}."
     else:
         close = difflib.get_close_matches(word.lower(), names, n=1)
-        meant = f"Did you mean {close[0]}?" if close else "nlp-transfer --help lists them."
-    raise UserError(ExitCode.CONFIG, f"{word!r} is not a command. {meant}")
+        hint = f"Did you mean {close[0]}?" if close else "nlp-transfer --help lists them."
+    raise UserError(ExitCode.CONFIG, f"{word!r} is not a command. {hint}")
 
 
 def _run(arguments: list[str]) -> None:

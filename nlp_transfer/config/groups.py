@@ -81,8 +81,8 @@ def _no_such(plus: str, group: str, word: str, names: Sequence[str]) -> str:
     """The message for a name that a group does not have."""
     begins = sorted((name for name in names if word.startswith(name)), key=len)
     close = begins[-1:] or difflib.get_close_matches(word.lower(), names, n=1)
-    meant = f" Did you mean {close[0]}?" if close else ""
-    message = f"{plus}{group}={word}: there is no such {group}.{meant} Expected {', '.join(names)}."
+    hint = f" Did you mean {close[0]}?" if close else ""
+    message = f"{plus}{group}={word}: there is no such {group}.{hint} Expected {', '.join(names)}."
     if group == "checkpoint":
         message += f" Any other name on the Hub, or a folder: checkpoint.name={word}."
     elif group == "dataset" and word.lower().endswith(FILE_SUFFIXES):

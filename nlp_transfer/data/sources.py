@@ -210,8 +210,8 @@ def _in_another_form(path: Path) -> Path:
     """A file whose name is the same but for the Unicode form: a Mac writes é as two signs."""
     if path.name.isascii() or not path.parent.is_dir():
         return path
-    wanted = unicodedata.normalize("NFC", path.name)
-    same = (p for p in path.parent.iterdir() if unicodedata.normalize("NFC", p.name) == wanted)
+    composed = unicodedata.normalize("NFC", path.name)
+    same = (p for p in path.parent.iterdir() if unicodedata.normalize("NFC", p.name) == composed)
     return next(same, path)
 
 

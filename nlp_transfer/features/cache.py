@@ -68,7 +68,7 @@ def trained_on_features(
         for name in STORED_SPLITS
         if name in encoded.splits
     }
-    with without_prefix(pretrained.model, pretrained.anatomy, choice):
+    with without_prefix(pretrained.model, pretrained.structure, choice):
         yield Encoded({**encoded.splits, **stored}, encoded.collator)
     wait(process)  # nodes may see the same disk
     if process.is_first_of_node:
@@ -88,7 +88,7 @@ def mean_features(
     if layer:
         pretrained = with_pooling(pretrained, Pooling.mean)
     dtype = np.dtype(config.dtype.value)
-    prefix = Prefix(pretrained.anatomy.layers, layer, dtype, mean=not layer)
+    prefix = Prefix(pretrained.structure.layers, layer, dtype, mean=not layer)
     features: dict[str, np.ndarray] = {}
     for names in (STORED_SPLITS, ("test",)):
         part = _only(encoded, names)
@@ -118,7 +118,7 @@ def _choose(
         return wasted
     dtype = np.dtype(config.dtype.value)
     # With no layer above, a head that reads the first token needs only that one.
-    firsts = (True, False) if stage.lowest > pretrained.anatomy.layers else (False,)
+    firsts = (True, False) if stage.lowest > pretrained.structure.layers else (False,)
     prefixes = [Prefix(stage.lowest - 1, first, dtype) for first in firsts]
     gaps: list[float] = []
     for prefix in prefixes:
@@ -218,7 +218,7 @@ def _key(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> str:
     digest = hashlib.sha256(repr((prefix, type(pretrained.model).__name__)).encode())
     digest.update(pretrained.model.config.to_json_string().encode())
     for name, tensor in pretrained.model.state_dict().items():
-        if pretrained.anatomy.depth(name) <= prefix.layers:
+        if pretrained.structure.depth(name) <= prefix.layers:
             digest.update(tensor.detach().cpu().contiguous().numpy())
     for split in encoded.splits.values():
         inputs = split.inputs

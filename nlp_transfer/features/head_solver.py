@@ -16,10 +16,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.features.linear_models import Table, solve
-from nlp_transfer.models.anatomy import linear_layers_of_head
 from nlp_transfer.models.head import last_linear
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.models.shortcuts.last_layer import shortened
+from nlp_transfer.models.structure import linear_layers_of_head
 from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.tokenization.encoded import Collator, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import Inputs, plan_inference, tokens_at_once
@@ -105,10 +105,10 @@ def _straighten(
 
     None where no setting does, and the dense layer is as it was.
     """
-    model, anatomy = pretrained.model, pretrained.anatomy
-    if not anatomy.solvable_head:
+    model, structure = pretrained.model, pretrained.structure
+    if not structure.solvable_head:
         return None
-    dense, _ = linear_layers_of_head(model, anatomy)
+    dense, _ = linear_layers_of_head(model, structure)
     if not dense:
         return 1.0, 0.0
     layer, width = dense[0], model.config.hidden_size

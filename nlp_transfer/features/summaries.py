@@ -61,7 +61,7 @@ def summaries(
     that layers of any scale are comparable. Windows of a document are averaged.
 
     Args:
-        layers: depths, 1 to `anatomy.layers`.
+        layers: depths, 1 to `structure.layers`.
 
     Returns:
         float32 [documents, layers, 2 (first, mean), width].
@@ -111,7 +111,7 @@ def _listening(
     def keep(layer: int, _: nn.Module, __: Any, output: Any) -> None:
         by_layer[layer] = output[0] if isinstance(output, tuple) else output
 
-    prefixes = pretrained.anatomy.layer_prefixes
+    prefixes = pretrained.structure.layer_prefixes
     hooks = [
         pretrained.model.get_submodule(prefixes[layer - 1]).register_forward_hook(
             partial(keep, layer)
@@ -146,7 +146,7 @@ def _key(pretrained: Pretrained, inputs: Inputs, layers: Sequence[int]) -> str:
     digest = hashlib.sha256(repr(("summaries", type(model).__name__, list(layers))).encode())
     digest.update(model.config.to_json_string().encode())
     for name, tensor in model.state_dict().items():
-        if pretrained.anatomy.depth(name) <= max(layers):
+        if pretrained.structure.depth(name) <= max(layers):
             digest.update(tensor.detach().cpu().contiguous().numpy())
     for name in sorted(inputs.flat):
         digest.update(np.ascontiguousarray(inputs.flat[name]).data)

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.models.shortcuts.last_layer import shortened
+from nlp_transfer.models.structure import ModelStructure
 from nlp_transfer.tokenization.encoded import Encoded
 from nlp_transfer.tokenization.model_inputs import Inputs
 from nlp_transfer.utils.logging import logger
@@ -95,7 +95,7 @@ def difference(pretrained: Pretrained, encoded: Encoded, prefix: Prefix) -> floa
             offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
             stored = Inputs({STATES: np.concatenate(parts)}, offsets)
             batch = on_device(encoded.collator.pad(stored, np.arange(len(rows))), model)
-            with without_prefix(model, pretrained.anatomy, prefix):
+            with without_prefix(model, pretrained.structure, prefix):
                 split_in_two = model(**batch).logits
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         logger.info("splitting failed: %s", str(error).splitlines()[0])
@@ -108,10 +108,10 @@ def states_by_row(
     pretrained: Pretrained, batch: dict[str, torch.Tensor], prefix: Prefix
 ) -> list[torch.Tensor]:
     """Hidden states at the boundary for each row of a batch, without padding."""
-    model, anatomy = pretrained.model, pretrained.anatomy
-    below = _embeddings(model, anatomy)[-1]
+    model, structure = pretrained.model, pretrained.structure
+    below = _embeddings(model, structure)[-1]
     if prefix.layers:
-        below = anatomy.layer_prefixes[prefix.layers - 1]
+        below = structure.layer_prefixes[prefix.layers - 1]
 
     def stop(_: nn.Module, __: Any, output: Any) -> None:
         raise _Reached(output[0] if isinstance(output, tuple) else output)
@@ -135,7 +135,9 @@ def states_by_row(
 
 
 @contextmanager
-def without_prefix(model: PreTrainedModel, anatomy: Anatomy, prefix: Prefix) -> Iterator[None]:
+def without_prefix(
+    model: PreTrainedModel, structure: ModelStructure, prefix: Prefix
+) -> Iterator[None]:
     """Let the embeddings and the lowest layers step aside."""
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
 
@@ -146,10 +148,10 @@ def without_prefix(model: PreTrainedModel, anatomy: Anatomy, prefix: Prefix) -> 
         setattr(parent, name, substitute)
 
     try:
-        for path in anatomy.layer_prefixes[: prefix.layers]:
+        for path in structure.layer_prefixes[: prefix.layers]:
             layer = model.get_submodule(path)
             replace(path, _SkippedLayer(layer, EXTRA_OUTPUTS.get(type(layer).__name__)))
-        for path in _embeddings(model, anatomy):
+        for path in _embeddings(model, structure):
             replace(path, _PassThrough())
         yield
     finally:
@@ -157,10 +159,10 @@ def without_prefix(model: PreTrainedModel, anatomy: Anatomy, prefix: Prefix) -> 
             setattr(parent, name, module)
 
 
-def _embeddings(model: PreTrainedModel, anatomy: Anatomy) -> list[str]:
+def _embeddings(model: PreTrainedModel, structure: ModelStructure) -> list[str]:
     """The modules below the first layer, in their order; ELECTRA widens its embeddings."""
     names = ("embeddings", "embeddings_project")
-    return [f"{anatomy.encoder}.{name}" for name in names if hasattr(model.base_model, name)]
+    return [f"{structure.encoder}.{name}" for name in names if hasattr(model.base_model, name)]
 
 
 def on_device(batch: dict[str, torch.Tensor], model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.anatomy import is_below
+from nlp_transfer.models.structure import is_below
 from nlp_transfer.utils.logging import logger
 
 

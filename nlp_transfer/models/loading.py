@@ -20,7 +20,6 @@ from transformers import (
 
 from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.anatomy import Anatomy, find_anatomy
 from nlp_transfer.models.checkpoints.adapters import merge_adapter, outputs_of
 from nlp_transfer.models.checkpoints.folder import encoder_folder, explain, has_tokenizer
 from nlp_transfer.models.checkpoints.parts import (
@@ -34,6 +33,7 @@ from nlp_transfer.models.checkpoints.source import EMBEDDED, Source, locate
 from nlp_transfer.models.head import adapt_head, labels_of, set_labels
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.shortcuts.sharding import is_sharded
+from nlp_transfer.models.structure import ModelStructure, find_structure
 from nlp_transfer.models.tokenizers import longest_input
 from nlp_transfer.network import use_cache_if_unreachable
 from nlp_transfer.problems import Problem
@@ -59,7 +59,7 @@ class Pretrained:
 
     model: PreTrainedModel
     tokenizer: Any
-    anatomy: Anatomy
+    structure: ModelStructure
     max_tokens: int  # longest input, special tokens included
     own_head: bool = False  # the checkpoint's, which has the same labels
 
@@ -101,8 +101,10 @@ def load_pretrained(
     set_labels(model.config, labels)
     remember_problem(problem, model.config)
     join_tokenizer(tokenizer, model, config.name, may_grow=True)
-    anatomy = find_anatomy(model)
-    return Pretrained(model.float(), tokenizer, anatomy, longest_input(model, tokenizer), own_head)
+    structure = find_structure(model)
+    return Pretrained(
+        model.float(), tokenizer, structure, longest_input(model, tokenizer), own_head
+    )
 
 
 def refuse_absent_checkpoint(config: CheckpointConfig) -> None:
@@ -206,15 +208,15 @@ def _load_model(
         **_trust(config),
     )
     missing = report["missing_keys"]
-    anatomy = find_anatomy(model)
+    structure = find_structure(model)
     for key, conflict in shape_conflicts(report).items():
-        if anatomy.depth(key) <= anatomy.layers:
+        if structure.depth(key) <= structure.layers:
             raise UserError(
                 ExitCode.CHECKPOINT,
                 f"The weights of {config.name} do not have the shapes that its config.json "
                 f"describes: {conflict}. The two belong to different models.",
             )
-    lacking = [name for name in missing if anatomy.depth(name) <= anatomy.layers]
+    lacking = [name for name in missing if structure.depth(name) <= structure.layers]
     if lacking:
         raise UserError(
             ExitCode.CHECKPOINT,

@@ -11,8 +11,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.strategies.stages import Stage
+from nlp_transfer.models.structure import ModelStructure
 from nlp_transfer.utils.logging import logger
 
 LOUDNESS = 2  # alpha / rank: how much an adapter's output counts
@@ -23,7 +23,7 @@ EXACT = 1e-4  # what merging may move a logit by, in float32
 def adapted(
     model: PreTrainedModel,
     stage: Stage,
-    anatomy: Anatomy,
+    structure: ModelStructure,
     logits: Callable[[], np.ndarray] | None = None,
 ) -> Iterator[None]:
     """Adapters beside every linear map of the layers that learn; merged at the end.
@@ -50,7 +50,7 @@ def adapted(
 
     rank = stage.lora_rank
     config = LoraConfig(
-        r=rank, lora_alpha=LOUDNESS * rank, target_modules=targets(model, stage, anatomy)
+        r=rank, lora_alpha=LOUDNESS * rank, target_modules=targets(model, stage, structure)
     )
     tuner = LoraModel(model, config, stage.name)
     before = None
@@ -71,10 +71,11 @@ def adapted(
         logger.info("  adapters merged into the layers: logits equal within %.1e", gap)
 
 
-def targets(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> list[str]:
+def targets(model: PreTrainedModel, stage: Stage, structure: ModelStructure) -> list[str]:
     """The linear maps that get adapters: all of those in the layers that learn."""
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and stage.lowest <= anatomy.depth(name) <= anatomy.layers
+        if isinstance(module, nn.Linear)
+        and stage.lowest <= structure.depth(name) <= structure.layers
     ]

@@ -26,8 +26,8 @@ from nlp_transfer.config.choices import Adapt, Pooling, Solver
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.strategy import StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.loading import Pretrained, evaluating
+from nlp_transfer.models.structure import find_structure
 from nlp_transfer.problems.detection import problem_of_config
 from nlp_transfer.tokenization.encoded import Collator, Encoded, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import plan_inference, tokens_at_once
@@ -124,7 +124,7 @@ def settled_pooling(config: Config, kind: str) -> Pooling:
 def reads_first_token(pretrained: Pretrained) -> bool:
     """Whether the head reads the first token, and that is no average of all."""
     config = pretrained.model.config
-    if pretrained.anatomy.mean_layer or getattr(config, "classifier_pooling", "cls") == "mean":
+    if pretrained.structure.mean_layer or getattr(config, "classifier_pooling", "cls") == "mean":
         return False
     return config.model_type in (*PARTS, *FIRST_TOKEN)
 
@@ -151,11 +151,11 @@ def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
             "Use checkpoint.pooling=auto.",
         )
     _add_mean_layer(pretrained.model, PARTS[kind])
-    anatomy = replace(find_anatomy(pretrained.model), mean_layer=True)
+    structure = replace(find_structure(pretrained.model), mean_layer=True)
     logger.info(
-        "pooling: the mean of all tokens, as layer %d of %d", anatomy.layers, anatomy.layers
+        "pooling: the mean of all tokens, as layer %d of %d", structure.layers, structure.layers
     )
-    return replace(pretrained, anatomy=anatomy)
+    return replace(pretrained, structure=structure)
 
 
 def choose_poolings(
@@ -217,7 +217,7 @@ def _scores(
 
 
 def _add_mean_layer(model: PreTrainedModel, parts: Parts) -> None:
-    path = find_anatomy(model).layer_prefixes[-1].rpartition(".")[0]
+    path = find_structure(model).layer_prefixes[-1].rpartition(".")[0]
     layers = model.get_submodule(path)
     assert isinstance(layers, nn.ModuleList)
     layer = copy.deepcopy(layers[-1])

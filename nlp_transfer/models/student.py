@@ -11,8 +11,8 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.mean_pooling import PARTS
+from nlp_transfer.models.structure import find_structure
 from nlp_transfer.utils.logging import quiet
 
 
@@ -32,7 +32,7 @@ def has_mean_layer(model: PreTrainedModel) -> bool:
     parts = PARTS.get(model.config.model_type)
     if parts is None:
         return False
-    layer = model.get_submodule(find_anatomy(model).layer_prefixes[-1])
+    layer = model.get_submodule(find_structure(model).layer_prefixes[-1])
     return not layer.get_submodule(parts.queries_and_keys[0]).weight.any()
 
 
@@ -40,7 +40,7 @@ def encoder_layers(folder: Path) -> tuple[int, bool]:
     """How many layers a classifier has beside one that averages, and whether there is one."""
     model = _load(folder)
     mean = has_mean_layer(model)
-    return find_anatomy(model).layers - mean, mean
+    return find_structure(model).layers - mean, mean
 
 
 def write_student(folder: Path, count: int, into: Path) -> None:
@@ -52,8 +52,8 @@ def write_student(folder: Path, count: int, into: Path) -> None:
         UserError: it has no more layers than that, or its layers cannot be taken out.
     """
     model = _load(folder)
-    anatomy, mean = find_anatomy(model), has_mean_layer(model)
-    layers = anatomy.layers - mean
+    structure, mean = find_structure(model), has_mean_layer(model)
+    layers = structure.layers - mean
     if not 0 < count < layers:
         raise UserError(
             ExitCode.CONFIG,
@@ -65,12 +65,12 @@ def write_student(folder: Path, count: int, into: Path) -> None:
             f"A student of {type(model).__name__} cannot be made by leaving layers out: expected "
             "an encoder with layers of one kind, such as BERT, RoBERTa or DistilBERT.",
         )
-    path = anatomy.layer_prefixes[0].rpartition(".")[0]
+    path = structure.layer_prefixes[0].rpartition(".")[0]
     parent, _, name = path.rpartition(".")
     stack = model.get_submodule(path)
     assert isinstance(stack, nn.ModuleList)
-    kept = nn.ModuleList([stack[i] for i in even_layers(layers, count)])
-    setattr(model.get_submodule(parent), name, kept)
+    stack_of_student = nn.ModuleList([stack[i] for i in even_layers(layers, count)])
+    setattr(model.get_submodule(parent), name, stack_of_student)
     model.config.num_hidden_layers = count
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{into.name}.part-", dir=into.parent))

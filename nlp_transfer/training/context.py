@@ -56,7 +56,7 @@ class TrainingContext:
         rows = len(self.encoded.splits["train"].labels)
         stages = plan_stages(
             recipe.strategy,
-            pretrained.anatomy,
+            pretrained.structure,
             rows,
             pretrained.model.config.num_labels,
             config.training.batch_size,

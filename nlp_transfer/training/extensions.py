@@ -54,8 +54,8 @@ class Extensions:
                     f"metrics has {metric!r}; expected functions of (references, decisions), or "
                     "Metric. Metrics of this package are named in evaluation.metrics=[…].",
                 )
-        made = tuple(c() if isinstance(c, type) else c for c in callbacks)
-        for callback in made:
+        instances = tuple(c() if isinstance(c, type) else c for c in callbacks)
+        for callback in instances:
             if not isinstance(callback, TrainerCallback):
                 raise UserError(
                     ExitCode.CONFIG,
@@ -64,7 +64,7 @@ class Extensions:
                 )
         if loss is not None and not isinstance(loss, Loss):
             loss = Loss.from_callable(loss)
-        return cls(tuple(metrics), made, loss)
+        return cls(tuple(metrics), instances, loss)
 
     def digests(self) -> dict[str, str | None]:
         """What each is, by what it is called: SHA-256 of its code and content; None: it has none.

@@ -14,13 +14,13 @@ from nlp_transfer.config.sections.strategy import StrategyConfig
 from nlp_transfer.config.sections.training import TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.features.cache import most_bytes
-from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.lora import adapted
 from nlp_transfer.models.mean_pooling import settled_pooling, with_pooling
 from nlp_transfer.models.preparation import load_and_encode
 from nlp_transfer.models.strategies.auto_strategy import candidates
 from nlp_transfer.models.strategies.stages import Stage, plan_stages, stage_steps
+from nlp_transfer.models.structure import ModelStructure
 from nlp_transfer.tokenization.encoded import Encoded
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 from torch import nn
 
 
-def count_parameters(model: nn.Module, stage: Stage, anatomy: Anatomy) -> tuple[int, int]:
+def count_parameters(model: nn.Module, stage: Stage, structure: ModelStructure) -> tuple[int, int]:
     """How many parameters learn in a stage, of how many."""
-    sizes = [(p.numel(), stage.learns(anatomy, name)) for name, p in model.named_parameters()]
+    sizes = [(p.numel(), stage.learns(structure, name)) for name, p in model.named_parameters()]
     return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
 
 
@@ -50,7 +50,7 @@ def plan(config: Config, corpus: Corpus, path: Path) -> str:
     batch_size = config.training.batch_size
     texts = encoded.adapted_texts(corpus.folds is not None)
     labels = pretrained.model.config.num_labels
-    stages = plan_stages(config.strategy, pretrained.anatomy, rows, labels, batch_size, texts)
+    stages = plan_stages(config.strategy, pretrained.structure, rows, labels, batch_size, texts)
     return _describe_plan(pretrained, encoded, stages, config, path)
 
 
@@ -115,8 +115,8 @@ def _without_effect(
 
 
 def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int) -> str:
-    with adapted(pretrained.model, stage, pretrained.anatomy):
-        learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.anatomy)
+    with adapted(pretrained.model, stage, pretrained.structure):
+        learning, all_of_them = count_parameters(pretrained.model, stage, pretrained.structure)
     steps = stage_steps(stage, rows, batch_size)
     epochs = f"{stage.epochs:.3g} epoch{'' if stage.epochs == 1 else 's'}"
     how = f"{epochs}, {steps} steps of {batch_size} texts"
@@ -125,7 +125,7 @@ def _plan_line(stage: Stage, pretrained: Pretrained, rows: int, batch_size: int)
     if stage.solver is Solver.exact:
         how = "solved exactly"
     return (
-        f"Stage {stage.name} learns {stage.describe(pretrained.anatomy)}, {learning:,} of "
+        f"Stage {stage.name} learns {stage.describe(pretrained.structure)}, {learning:,} of "
         f"{all_of_them:,} parameters, {how}."
     )
 

@@ -72,9 +72,9 @@ def _stage(
     """Steps of a stage, and its floating-point operations."""
     config, pretrained = context.config, context.pretrained
     width = forecast.timing.width
-    by_depth = np.zeros(pretrained.anatomy.layers + 2)
+    by_depth = np.zeros(pretrained.structure.layers + 2)
     for name, parameter in pretrained.model.named_parameters():
-        by_depth[pretrained.anatomy.depth(name)] += parameter.numel()
+        by_depth[pretrained.structure.depth(name)] += parameter.numel()
     by_depth[0] = 0  # embeddings are looked up
     everything = 2 * by_depth.sum()
     whole = inference_work(context.train_rows, width, TOKENS)

@@ -54,7 +54,7 @@ def nearest_rows(
     policy = LongTextPolicy.from_config(config.tokenization)
     inputs = encode_texts(questions, pretrained.tokenizer, length, policy)
     # Before the features of train: these may add a layer to the model.
-    layer = [pretrained.anatomy.layers]
+    layer = [pretrained.structure.layers]
     own = summaries(pretrained, inputs, encoded.collator, layer)[:, 0, MEAN]
     splits = {name: split for name, split in encoded.splits.items() if name != "test"}
     encoded = Encoded(splits, encoded.collator)

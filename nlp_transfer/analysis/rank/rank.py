@@ -166,7 +166,7 @@ def _candidate(
     try:
         config = compose(*overrides, choice, config_dir=config_dir, in_memory=False)
         pretrained, encoded = load_and_encode(config, question.corpus, question.process)
-        layers = pretrained.anatomy.layers
+        layers = pretrained.structure.layers
         depths = list(range(1, layers + 1)) if question.by_layer else [layers]
         inputs, collator = encoded.splits["train"].inputs, encoded.collator
         features = stored_summaries(

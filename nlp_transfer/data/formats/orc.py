@@ -39,8 +39,8 @@ def stream_of(file: BinaryIO) -> Iterator[pa.RecordBatch]:
             process.stdin.close()
             yield from _batches(process.stdout)
             if process.wait():
-                said = process.stderr.read().decode(errors="replace").strip()
-                raise pa.ArrowInvalid(said or DAMAGED)
+                errors = process.stderr.read().decode(errors="replace").strip()
+                raise pa.ArrowInvalid(errors or DAMAGED)
         finally:
             process.kill()
 

@@ -39,9 +39,9 @@ def write_workbook(columns: Sequence[str], rows: Iterable[Sequence[Any]], file: 
         value = workbook_cell(value)
         if not isinstance(value, str):
             return value
-        made = WriteOnlyCell(sheet, value)
-        made.data_type = "s"  # also where it begins as a formula or an error does
-        return made
+        text_cell = WriteOnlyCell(sheet, value)
+        text_cell.data_type = "s"  # also where it begins as a formula or an error does
+        return text_cell
 
     sheet.append([cell(name) for name in columns])
     for number, row in enumerate(rows, start=2):

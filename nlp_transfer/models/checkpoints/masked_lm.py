@@ -98,9 +98,11 @@ def last_states(pretrained: Pretrained) -> Iterator[Callable[[], torch.Tensor]]:
     Inside the context, a function that returns float [rows, tokens, width]; a layer that only
     averages (see `mean_pooling`) is none of the encoder's own.
     """
-    model, anatomy = pretrained.model, pretrained.anatomy
+    model, structure = pretrained.model, pretrained.structure
     last = (
-        model.get_submodule(anatomy.layer_prefixes[-2]) if anatomy.mean_layer else model.base_model
+        model.get_submodule(structure.layer_prefixes[-2])
+        if structure.mean_layer
+        else model.base_model
     )
     captured: list[torch.Tensor] = []
 

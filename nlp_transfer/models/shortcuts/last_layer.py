@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.mean_pooling import LOUD, PARTS, Parts
 from nlp_transfer.models.shortcuts.attention import attend, is_plain, projections, sum_of
+from nlp_transfer.models.structure import find_structure
 
 Forward = Callable[..., Any]
 
@@ -31,7 +31,7 @@ def shortened(model: PreTrainedModel, only_first: bool = True) -> Iterator[None]
         only_first: whether only the head reads the last hidden states; they then have only the
             first token, [rows, 1, width], where the head reads that one.
     """
-    path = find_anatomy(model).layer_prefixes[-1]
+    path = find_structure(model).layer_prefixes[-1]
     layer = model.get_submodule(path)
     forward = None if "forward" in vars(layer) else _short_forward(model, layer, only_first)
     if forward is None:

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.models.anatomy import find_anatomy
 from nlp_transfer.models.shortcuts.attention import attend, is_plain, projections
+from nlp_transfer.models.structure import find_structure
 
 # What one more group costs, in pairs of tokens of one text: on a CPU (MiniLM, forward and backward,
 # dropout) 0.3 ms and 0.6 µs; a GPU computes small groups no sooner than large ones.
@@ -34,7 +34,7 @@ def without_padding(model: PreTrainedModel) -> Iterator[bool]:
     Yields:
         Whether there are such layers.
     """
-    layers = [model.get_submodule(path) for path in find_anatomy(model).layer_prefixes]
+    layers = [model.get_submodule(path) for path in find_structure(model).layer_prefixes]
     known = [layer for layer in layers if type(layer).__name__ in ATTENTION]
     packed = [layer for layer in known if "forward" not in vars(layer)]
     if not packed or not is_plain(model.config):

@@ -10,13 +10,13 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from nlp_transfer.models.anatomy import Anatomy
 from nlp_transfer.models.shortcuts.embedding_rows import token_embeddings
 from nlp_transfer.models.strategies.stages import Stage
+from nlp_transfer.models.structure import ModelStructure
 
 
 def parameter_groups(
-    model: PreTrainedModel, stage: Stage, anatomy: Anatomy, weight_decay: float
+    model: PreTrainedModel, stage: Stage, structure: ModelStructure, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Optimizer groups of what learns: one for each rate, with and without weight decay.
 
@@ -26,10 +26,10 @@ def parameter_groups(
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     tokens = token_embeddings(model)
     for name, parameter in model.named_parameters():
-        if stage.learns(anatomy, name):
+        if stage.learns(structure, name):
             decayed = parameter.ndim > 1 and parameter is not tokens
             decay = weight_decay if decayed else 0.0
-            groups.setdefault((stage.learning_rate(anatomy, name), decay), []).append(parameter)
+            groups.setdefault((stage.learning_rate(structure, name), decay), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()
@@ -37,12 +37,12 @@ def parameter_groups(
 
 
 @contextmanager
-def frozen_below(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> Iterator[None]:
+def frozen_below(model: PreTrainedModel, stage: Stage, structure: ModelStructure) -> Iterator[None]:
     """What does not learn has no gradients and stays in eval mode whoever calls `train()`."""
     frozen = [
         module
         for name, module in model.named_modules()
-        if name and not _takes_part(stage, anatomy, name, module)
+        if name and not _takes_part(stage, structure, name, module)
     ]
 
     def train(self: nn.Module, mode: bool = True) -> nn.Module:
@@ -52,7 +52,7 @@ def frozen_below(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> Iter
         return self
 
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(stage.learns(anatomy, name))
+        parameter.requires_grad_(stage.learns(structure, name))
     model.train = MethodType(train, model)
     try:
         yield
@@ -61,10 +61,13 @@ def frozen_below(model: PreTrainedModel, stage: Stage, anatomy: Anatomy) -> Iter
         model.requires_grad_(True)
 
 
-def _takes_part(stage: Stage, anatomy: Anatomy, name: str, module: nn.Module) -> bool:
+def _takes_part(stage: Stage, structure: ModelStructure, name: str, module: nn.Module) -> bool:
     """Whether something in a module learns; a dropout has no parameters and goes by its place."""
     names = [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]
     if not names:
-        above = not stage.trains_head and anatomy.depth(name) > anatomy.layers - anatomy.mean_layer
-        return anatomy.depth(name) >= stage.lowest and not above
-    return any(stage.learns(anatomy, parameter) for parameter in names)
+        above = (
+            not stage.trains_head
+            and structure.depth(name) > structure.layers - structure.mean_layer
+        )
+        return structure.depth(name) >= stage.lowest and not above
+    return any(stage.learns(structure, parameter) for parameter in names)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from nlp_transfer.config.choices import Adapt, Solver
 from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.anatomy import Anatomy
+from nlp_transfer.models.structure import ModelStructure
 from nlp_transfer.utils.logging import logger
 
 ADAPTER = ".lora_"  # in the names of an adapter's matrices
@@ -24,7 +24,7 @@ class Stage:
     """
 
     name: str
-    lowest: int  # depth in the anatomy: 0 is everything, layers + 1 the head alone
+    lowest: int  # depth in the structure: 0 is everything, layers + 1 the head alone
     epochs: float
     head_learning_rate: float
     encoder_learning_rate: float
@@ -42,12 +42,12 @@ class Stage:
     pristine: bool = True  # what is frozen here has not learned in an earlier stage either
     after_solver: bool = False  # an earlier stage has solved the head, and it stays as it is
 
-    def learns(self, anatomy: Anatomy, name: str) -> bool:
+    def learns(self, structure: ModelStructure, name: str) -> bool:
         """Whether a parameter learns in this stage."""
-        depth = anatomy.depth(name)
-        if not self.trains_head and depth > anatomy.layers - anatomy.mean_layer:
+        depth = structure.depth(name)
+        if not self.trains_head and depth > structure.layers - structure.mean_layer:
             return False
-        if self.lora_rank and depth <= anatomy.layers and ADAPTER not in name:
+        if self.lora_rank and depth <= structure.layers and ADAPTER not in name:
             return False
         return depth >= self.lowest
 
@@ -60,34 +60,36 @@ class Stage:
         """
         return self.head and not self.after_solver
 
-    def learning_rate(self, anatomy: Anatomy, name: str) -> float:
+    def learning_rate(self, structure: ModelStructure, name: str) -> float:
         """The peak rate of a parameter."""
-        depth = anatomy.depth(name)
-        if depth > anatomy.layers:
+        depth = structure.depth(name)
+        if depth > structure.layers:
             return self.head_learning_rate
-        return self.encoder_learning_rate * self.layer_decay ** (anatomy.layers - depth)
+        return self.encoder_learning_rate * self.layer_decay ** (structure.layers - depth)
 
-    def describe(self, anatomy: Anatomy) -> str:
+    def describe(self, structure: ModelStructure) -> str:
         """What learns, in words."""
-        top = anatomy.layers + 1 - self.lowest
+        top = structure.layers + 1 - self.lowest
         if top == 0:
             return "the head"
         if self.lora_rank:
             return (
                 f"the head and adapters of rank {self.lora_rank} in the top {top} "
-                f"of {anatomy.layers} layers"
+                f"of {structure.layers} layers"
             )
         if not self.trains_head:
-            layers = f"{top - anatomy.mean_layer} of {anatomy.layers - anatomy.mean_layer} layers"
+            layers = (
+                f"{top - structure.mean_layer} of {structure.layers - structure.mean_layer} layers"
+            )
             return f"the top {layers}" if self.lowest else f"the embeddings and the {layers}"
         if self.lowest == 0:
-            return f"everything: the head, all {anatomy.layers} layers and the embeddings"
-        return f"the head and the top {top} of {anatomy.layers} layers"
+            return f"everything: the head, all {structure.layers} layers and the embeddings"
+        return f"the head and the top {top} of {structure.layers} layers"
 
 
 def plan_stages(
     config: StrategyConfig,
-    anatomy: Anatomy,
+    structure: ModelStructure,
     rows: int,
     labels: int,
     batch_size: int,
@@ -104,11 +106,11 @@ def plan_stages(
         UserError: if a stage asks for more layers than there are.
     """
     stages = [
-        replace(_plan(name, stage, config, anatomy), steps=_steps(stage, config, rows / labels))
+        replace(_plan(name, stage, config, structure), steps=_steps(stage, config, rows / labels))
         for name, stage in config.stages.items()
     ]
     if config.solve_head:
-        stages = _solved_first(stages, anatomy)
+        stages = _solved_first(stages, structure)
     if config.adapt is not Adapt.none:
         stages = [_adapting(config, rows if texts is None else texts, batch_size), *stages]
     for i, stage in enumerate(stages):
@@ -119,7 +121,7 @@ def plan_stages(
         stages[i] = replace(
             stage,
             pristine=lowest >= stage.lowest,
-            after_solver=solved and anatomy.solvable_head and stage.lowest <= anatomy.layers,
+            after_solver=solved and structure.solvable_head and stage.lowest <= structure.layers,
         )
     if config.epochs is not None:
         return stages
@@ -166,15 +168,15 @@ def stage_steps(stage: Stage, rows: int, batch_size: int) -> int:
     return math.ceil(stage.epochs * math.ceil(rows / batch_size))
 
 
-def _solved_first(stages: list[Stage], anatomy: Anatomy) -> list[Stage]:
+def _solved_first(stages: list[Stage], structure: ModelStructure) -> list[Stage]:
     """The same stages after a solved head: a first one for the head alone is solved itself."""
     first = stages[0]
-    if first.lowest > anatomy.layers:
+    if first.lowest > structure.layers:
         return [replace(first, solver=Solver.exact), *stages[1:]]
     name = "head" if all(stage.name != "head" for stage in stages) else "solved_head"
     # Its epochs and rate count only for a head that cannot be solved.
     epochs, rate = 10.0, 1e-3
-    head = Stage(name, anatomy.layers + 1, epochs, rate, rate, 1.0, Solver.exact)
+    head = Stage(name, structure.layers + 1, epochs, rate, rate, 1.0, Solver.exact)
     return [head, *stages]
 
 
@@ -211,10 +213,12 @@ def _long_enough(stage: Stage, min_steps: int, rows: int, batch_size: int) -> St
     return replace(stage, epochs=float(epochs))
 
 
-def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatomy) -> Stage:
-    layers = _layers(name, stage, config, anatomy)
+def _plan(
+    name: str, stage: StageConfig, config: StrategyConfig, structure: ModelStructure
+) -> Stage:
+    layers = _layers(name, stage, config, structure)
     if layers is None and stage.lora_rank:
-        layers = anatomy.layers  # the embeddings have nothing to put an adapter beside
+        layers = structure.layers  # the embeddings have nothing to put an adapter beside
     encoder_rate, head_rate = stage.encoder_learning_rate, stage.head_learning_rate
     if config.learning_rate is not None:
         if layers == 0:
@@ -225,7 +229,7 @@ def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatom
             encoder_rate = config.learning_rate
     return Stage(
         name=name,
-        lowest=0 if layers is None else anatomy.layers + 1 - layers,
+        lowest=0 if layers is None else structure.layers + 1 - layers,
         epochs=stage.epochs if config.epochs is None else config.epochs,
         head_learning_rate=encoder_rate if head_rate is None else head_rate,
         encoder_learning_rate=encoder_rate,
@@ -242,19 +246,21 @@ def _plan(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatom
     )
 
 
-def _layers(name: str, stage: StageConfig, config: StrategyConfig, anatomy: Anatomy) -> int | None:
+def _layers(
+    name: str, stage: StageConfig, config: StrategyConfig, structure: ModelStructure
+) -> int | None:
     """Number of top layers that learn; None: everything, the embeddings included."""
     if stage.layers == "all":
         return None
     if stage.layers == "encoder":
-        return anatomy.layers
+        return structure.layers
     layers = int(stage.layers)
     if layers and config.top_layers is not None:
         layers = config.top_layers
-    if layers > anatomy.layers:
+    if layers > structure.layers:
         raise UserError(
             ExitCode.CONFIG,
-            f"Stage {name} trains the top {layers} layers, but there are {anatomy.layers}. "
+            f"Stage {name} trains the top {layers} layers, but there are {structure.layers}. "
             "Give fewer, or layers=all.",
         )
     return layers

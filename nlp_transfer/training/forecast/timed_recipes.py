@@ -118,7 +118,7 @@ def is_long(context: TrainingContext) -> bool:
     parameters = sum(
         parameter.numel()
         for name, parameter in context.pretrained.model.named_parameters()
-        if context.pretrained.anatomy.depth(name) > 0
+        if context.pretrained.structure.depth(name) > 0
     )
     flops = 2 * parameters * work * PASSES
     return flops / RATES.get(device.type, RATE) > WORTH_A_LINE / 2

@@ -103,9 +103,9 @@ def change_words(text: str, augment: AugmentConfig, generator: np.random.Generat
     if not words:
         return text
     if augment.word_dropout:
-        kept = generator.random(len(words)) >= augment.word_dropout
-        kept[generator.integers(len(words))] = True
-        words = [word for word, keep in zip(words, kept, strict=True) if keep]
+        keeps = generator.random(len(words)) >= augment.word_dropout
+        keeps[generator.integers(len(words))] = True
+        words = [word for word, keep in zip(words, keeps, strict=True) if keep]
     if augment.word_swap:
         for place in np.flatnonzero(generator.random(len(words) - 1) < augment.word_swap):
             words[place], words[place + 1] = words[place + 1], words[place]

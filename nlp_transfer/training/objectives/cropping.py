@@ -43,5 +43,5 @@ class CroppedTexts:
         generator = np.random.default_rng([self.seed, draw.epoch, draw.place])
         start = before + int(generator.integers(tokens - self.length + 1))
         end = start + self.length - before - behind
-        kept = np.r_[:before, start:end, tokens - behind : tokens]
-        return {name: values[kept] for name, values in row.items()}
+        places = np.r_[:before, start:end, tokens - behind : tokens]
+        return {name: values[places] for name, values in row.items()}

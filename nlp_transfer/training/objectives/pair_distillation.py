@@ -130,7 +130,7 @@ def refuse_unfitting_model(pretrained: Pretrained) -> None:
             f"The loss {PAIR_DISTILLATION} is for sentence pairs, and each row is a single text. "
             "Name the column of the second text (dataset.text_pair), or choose another strategy.",
         )
-    if not pretrained.anatomy.mean_layer:
+    if not pretrained.structure.mean_layer:
         raise UserError(
             ExitCode.CONFIG,
             f"The loss {PAIR_DISTILLATION} needs mean pooling: checkpoint.pooling=auto or mean, "

@@ -33,7 +33,7 @@ from nlp_transfer.utils.logging import in_notebook, logger
 def train_by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
     """Train on what is given: tokens, or what the frozen part of the model makes of them."""
     config, process = run.config, run.process
-    model, anatomy = run.pretrained.model, run.pretrained.anatomy
+    model, structure = run.pretrained.model, run.pretrained.structure
     refuse_sharding(run)
     stops = SavesAndStops(process, minutes_between_checkpoints(config))
     in_time = ends_in_time(run.stage.name, run.extensions.deadline, process.device)
@@ -52,7 +52,7 @@ def train_by_gradient(run: StageRun, encoded: Encoded) -> Outcome:
         if objective.held_out is not None:
             log = [{"step": 0, **objective.held_out()}]
         finite = FiniteLoss(objective.loss)
-        groups = parameter_groups(model, run.stage, anatomy, config.training.weight_decay)
+        groups = parameter_groups(model, run.stage, structure, config.training.weight_decay)
         trainer = (ShardedStageTrainer if run.is_sharded else StageTrainer)(
             model=model,
             args=run.arguments,

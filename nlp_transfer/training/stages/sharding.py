@@ -51,10 +51,10 @@ def sharded_stage(run: StageRun) -> Iterator[StageRun]:
     if not run.is_sharded:
         yield run
         return
-    pretrained, anatomy = run.pretrained, run.pretrained.anatomy
+    pretrained, structure = run.pretrained, run.pretrained.structure
     logger.info("  weights, gradients and moments are sharded across the processes")
     with (
-        sharded(pretrained.model, anatomy.layer_prefixes, run.process) as model,
-        frozen_below(model, run.stage, anatomy),
+        sharded(pretrained.model, structure.layer_prefixes, run.process) as model,
+        frozen_below(model, run.stage, structure),
     ):
         yield replace(run, pretrained=replace(pretrained, model=model))

@@ -33,24 +33,24 @@ def run_stage(run: StageRun) -> StageHistory:
         UserError: if the loss is not finite, or a step does not fit into memory.
     """
     stage, config, encoded = run.stage, run.config, run.encoded
-    model, anatomy = run.pretrained.model, run.pretrained.anatomy
+    model, structure = run.pretrained.model, run.pretrained.structure
     start = time.perf_counter()
     sample_split = encoded.splits.get("validation", encoded.splits["train"])
     sample, tokens = sample_split.inputs.first(COMPARED_ROWS), config.evaluation.max_tokens
     predict = partial(predict_logits, model, sample, encoded.collator, tokens)
     checkpointed = recomputed(model, config.training.gradient_checkpointing)
-    with adapted(model, stage, anatomy, predict), checkpointed:
-        learning, all_of_them = count_parameters(model, stage, anatomy)
+    with adapted(model, stage, structure, predict), checkpointed:
+        learning, all_of_them = count_parameters(model, stage, structure)
         logger.info(
             "stage %s learns %s, %s of %s parameters (%.1f%%)",
             stage.name,
-            stage.describe(anatomy),
+            stage.describe(structure),
             f"{learning:,}",
             f"{all_of_them:,}",
             100 * learning / all_of_them,
         )
         inputs = _stage_inputs(run)
-        with inputs as stage_inputs, frozen_below(model, stage, anatomy):
+        with inputs as stage_inputs, frozen_below(model, stage, structure):
             encoded_at = time.perf_counter()
             outcome = _solve(run, stage_inputs) if stage.solver is Solver.exact else None
             if outcome is None:
@@ -58,7 +58,7 @@ def run_stage(run: StageRun) -> StageHistory:
     model.zero_grad(set_to_none=True)
     return StageHistory(
         name=stage.name,
-        learns=stage.describe(anatomy),
+        learns=stage.describe(structure),
         parameters=learning,
         all_parameters=all_of_them,
         steps=outcome.steps,

@@ -58,9 +58,9 @@ def load_or_run(run_stage: Callable[[StageRun], StageHistory], run: StageRun) ->
 
 
 def _learned(run: StageRun) -> dict[str, torch.nn.Parameter]:
-    model, anatomy = run.pretrained.model, run.pretrained.anatomy
+    model, structure = run.pretrained.model, run.pretrained.structure
     parameters = model.named_parameters()
-    return {name: p for name, p in parameters if run.stage.learns(anatomy, name)}
+    return {name: p for name, p in parameters if run.stage.learns(structure, name)}
 
 
 def _write(run: StageRun, history: StageHistory, folder: Path) -> None:
@@ -95,9 +95,9 @@ def _key(run: StageRun) -> str:
         "vocabulary": len(run.pretrained.tokenizer),
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
-    anatomy = run.pretrained.anatomy
+    structure = run.pretrained.structure
     for name, tensor in run.pretrained.model.state_dict().items():
-        if anatomy.depth(name) <= anatomy.layers:
+        if structure.depth(name) <= structure.layers:
             digest.update(tensor.detach().cpu().contiguous().numpy())
     train, texts = run.encoded.splits["train"], run.encoded.unlabeled
     for split in (None if run.encoded.unlabeled_alone else train, texts):

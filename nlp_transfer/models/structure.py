@@ -13,7 +13,7 @@ from nlp_transfer.errors import ExitCode, UserError
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelStructure:
     """Which part of a classifier a parameter or module belongs to, by its name.
 
     Depth 0 is the embeddings (and whatever else of the encoder the layers share), 1 to `layers` the
@@ -41,7 +41,7 @@ class Anatomy:
         return self.layers + 1 if outside else 0
 
 
-def find_anatomy(model: PreTrainedModel) -> Anatomy:
+def find_structure(model: PreTrainedModel) -> ModelStructure:
     """The layers of a classifier, found by structure: a list as long as the configuration says.
 
     Raises:
@@ -52,27 +52,27 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     if model.config.is_encoder_decoder:
         stacks = [f"{encoder}.encoder", f"{encoder}.decoder"]
     prefixes = tuple(prefix for stack in stacks for prefix in _layers(model, stack))
-    anatomy = Anatomy(encoder, prefixes, f"{encoder}.pooler")
-    return replace(anatomy, solvable_head=_is_solvable(model, anatomy))
+    structure = ModelStructure(encoder, prefixes, f"{encoder}.pooler")
+    return replace(structure, solvable_head=_is_solvable(model, structure))
 
 
 def linear_layers_of_head(
-    model: PreTrainedModel, anatomy: Anatomy
+    model: PreTrainedModel, structure: ModelStructure
 ) -> tuple[list[nn.Linear], nn.Linear | None]:
     """Those between the encoder and the last one, and the last one."""
     linears = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and anatomy.depth(name) > anatomy.layers
+        if isinstance(module, nn.Linear) and structure.depth(name) > structure.layers
     }
-    last = [name for name in linears if not is_below(name, anatomy.encoder)][-1:]
+    last = [name for name in linears if not is_below(name, structure.encoder)][-1:]
     dense = [module for name, module in linears.items() if name not in last]
     return dense, linears[last[0]] if last else None
 
 
-def _is_solvable(model: PreTrainedModel, anatomy: Anatomy) -> bool:
+def _is_solvable(model: PreTrainedModel, structure: ModelStructure) -> bool:
     """Whether the head ends in a layer with a bias, after one square dense layer or none."""
-    dense, last = linear_layers_of_head(model, anatomy)
+    dense, last = linear_layers_of_head(model, structure)
     if last is None or last.bias is None or len(dense) > 1:
         return False
     square = (model.config.hidden_size, model.config.hidden_size)
