@@ -421,9 +421,8 @@ def begun(hub: Hub, hub_config: HubConfig) -> None:
 @pytest.mark.parametrize(
     ("scenario", "kind"),
     [
-        ("branch", "500"),
         ("branch", "lost"),
-        *(pytest.param("branch", k, marks=SLOW) for k in ("429", *CUTS) if k != "lost"),
+        *(pytest.param("branch", k, marks=SLOW) for k in ("500", "429", *CUTS) if k != "lost"),
         *(pytest.param("pull_request", k, marks=SLOW) for k in ("drop", "lost")),
     ],
 )

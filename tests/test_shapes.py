@@ -792,7 +792,7 @@ def shipped(request: pytest.FixtureRequest) -> Shipped:
 
 SHAPES = ("pairs", "scores", "several", "windows")
 INT8 = ("scores", "several")
-QUICK_SHAPES = ("several", "windows")
+QUICK_SHAPES = ("windows",)
 
 
 def texts_of_claim(claim: Claim) -> tuple[list[str], list[str] | None]:
