@@ -24,7 +24,7 @@ from nlp_transfer.analysis.estimate.table import estimates_text
 from nlp_transfer.cli.main import main
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.strategies.recipes import Recipe
+from nlp_transfer.models.strategies.recipes import Recipe, named_strategy
 from nlp_transfer.models.strategies.stages import Stage, shortened_stages
 from nlp_transfer.runs.folder import RunFolder, State, open_run
 from nlp_transfer.training.context import TrainingContext
@@ -32,6 +32,7 @@ from nlp_transfer.training.forecast.forecast import activation_bytes, forecast_r
 from nlp_transfer.training.forecast.ledger import Correction, Estimate, Outcome, describe
 from nlp_transfer.training.forecast.timed_recipes import is_long, log_forecast, time_recipes
 from nlp_transfer.training.forecast.timing import time_recipe
+from nlp_transfer.training.forecast.trainings import trainings_of
 from nlp_transfer.training.forecast.work import systematic_sample
 from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.files import write_json
@@ -264,6 +265,26 @@ def test_a_long_run_says_so_in_one_line(
     messages = {record.getMessage() for record in caplog.records}
     [line] = [message for message in messages if message.startswith("about ")]
     assert "280,000 steps" in line and "nlp-transfer estimate" in line
+
+
+def test_the_trainings_of_folds_are_counted_in_one_line(context: TrainingContext) -> None:
+    strategy, rows = context.config.strategy, len(context.train_rows.labels)
+    assert (rows, context.config.training.batch_size) == (101, 16)
+
+    def recipe(name: str, **options: object) -> Recipe:
+        return Recipe(replace(named_strategy(strategy, name), **options))
+
+    folds = np.arange(rows) % 4
+    solved, texts = recipe("feature_extraction"), recipe("contrastive")
+    assert trainings_of(context, [recipe("full", epochs=3)], folds) == (
+        "5 trainings: 4 folds of full (about 15 steps each), and one of all rows"
+    )
+    assert trainings_of(context, [solved, texts], folds) == (
+        "up to 9 trainings: 4 folds of feature_extraction (no steps, the head is solved) and of "
+        "contrastive (about 122 steps each), and one of all rows"
+    )
+    pairs = trainings_of(context, [recipe("pair_similarity")], folds)
+    assert "4 folds of pair_similarity (300 steps once)" in pairs
 
 
 def test_nothing_is_timed_before_a_short_run(context: TrainingContext) -> None:

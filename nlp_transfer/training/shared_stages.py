@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
-from itertools import takewhile
 
+from nlp_transfer.config.schema import Config
 from nlp_transfer.models.strategies.recipes import Recipe
+from nlp_transfer.models.strategies.stages import Stage
 from nlp_transfer.runs.folder import RunFolder
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.loop import train
@@ -27,22 +28,23 @@ def train_shared_stages(context: TrainingContext, recipe: Recipe) -> None:
     A stage that is finished is on the disk; one that was interrupted goes on.
     """
     config, pretrained, stages = context.start(recipe)
-    problem, encoded = context.metrics.problem, context.encoded
     extensions = context.for_fold()
-    losses = [loss_of(stage, config, problem, extensions) for stage in stages]
-    adapts = losses[0].adapts
-    if adapts and encoded.unlabeled is None:
-        return  # each fold adapts to its own texts
-    shared = [
-        stage
-        for stage, _ in takewhile(
-            lambda pair: not pair[1].reads_labels, zip(stages, losses, strict=True)
-        )
-    ]
+    shared = shared_stages(context, config, stages)
     if shared:
         part = _part(context, recipe)
-        encoded = replace(encoded, unlabeled_alone=adapts)
+        adapts = loss_of(shared[0], config, context.metrics.problem, extensions).adapts
+        encoded = replace(context.encoded, unlabeled_alone=adapts)
         train(pretrained, encoded, shared, context.metrics, config, part, extensions)
+
+
+def shared_stages(context: TrainingContext, config: Config, stages: list[Stage]) -> list[Stage]:
+    """The first stages, as long as they read no labels."""
+    problem, extensions = context.metrics.problem, context.for_fold()
+    losses = [loss_of(stage, config, problem, extensions) for stage in stages]
+    if losses[0].adapts and context.encoded.unlabeled is None:
+        return []  # each fold adapts to its own texts
+    count = next((i for i, loss in enumerate(losses) if loss.reads_labels), len(stages))
+    return stages[:count]
 
 
 def use_shared_stages(context: TrainingContext, recipe: Recipe, folder: RunFolder) -> None:

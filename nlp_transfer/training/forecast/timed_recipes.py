@@ -24,6 +24,7 @@ from nlp_transfer.training.forecast.forecast import (
     forecast_recipe,
 )
 from nlp_transfer.training.forecast.ledger import Correction, Estimate, correction, remember
+from nlp_transfer.training.forecast.trainings import trainings_of
 from nlp_transfer.training.forecast.work import inference_work
 from nlp_transfer.utils.distributed import ProcessContext
 from nlp_transfer.utils.logging import logger
@@ -73,11 +74,13 @@ def begin_budget(context: TrainingContext, start: float) -> TrainingContext:
 def affordable_recipes(
     context: TrainingContext, recipes: list[Recipe], corpus: Corpus
 ) -> TimedRecipes:
-    """The recipes that the run may try; before a long run one line says what it takes.
+    """The recipes that the run may try; one line says what it takes where it is long or has folds.
 
     With a budget `auto` has cheaper recipes below its own. Which ones are paid for is decided once.
     """
     if context.budget is None:
+        if corpus.folds is not None:
+            logger.info(trainings_of(context, recipes, corpus.folds))
         # Steps are timed with the whole model, which may not fit.
         if context.config.training.parallel is Parallel.fsdp or not is_long(context):
             return TimedRecipes(recipes)
