@@ -270,6 +270,7 @@ def exported(
 @pytest.fixture(scope="session")
 def typed(checkpoints: dict[str, Path], reviews: dict[str, Path]) -> Callable[..., list[str]]:
     """What a person types to train a tiny checkpoint on the tiny corpus."""
+    from nlp_transfer.config.composition import without_keys
 
     def overrides(*more: str, architecture: str = "bert") -> list[str]:
         files = [f"dataset.{split}={path}" for split, path in reviews.items()]
@@ -277,7 +278,8 @@ def typed(checkpoints: dict[str, Path], reviews: dict[str, Path]) -> Callable[..
         # What `auto` chooses, and how long few rows are trained on, is measured: tests say it.
         usual = () if any(m.startswith("strategy=") for m in more) else ("strategy=full",)
         short = ("strategy.min_steps=0", "evaluation.folds=0")
-        return ["+task=classify", name, *QUIETLY, *files, *usual, *short, *more]
+        words = ["+task=classify", name, *QUIETLY, *files, *usual, *short]
+        return [*without_keys(words, *(m.partition("=")[0].lstrip("+") for m in more)), *more]
 
     return overrides
 

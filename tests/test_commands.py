@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LABELS, QUIETLY, SAMPLE_TEXTS, save_classifier
+from conftest import LABELS, QUIETLY, SAMPLE_TEXTS, make_rows, save_classifier, write_csv
 from omegaconf import OmegaConf
 
 from nlp_transfer import Classifier
@@ -257,6 +257,28 @@ for arguments in {typed!r}:
     assert all(line.startswith("Error: ") and "absent" in line for line in errors), errors
 
 
+def test_rows_and_columns_are_refused_before_torch_is_imported(finished: Path) -> None:
+    write_csv(Path("few.csv"), make_rows(57))
+    few = ["learning-curve", "+task=classify", "dataset.train=few.csv"]
+    column = ["evaluate", str(finished), "--data", "few.csv", "--label", "lable"]
+    there = ["evaluate", str(finished), "--data", "few.csv", "--out", "few.csv"]
+    script = f"""
+import sys
+from nlp_transfer.cli.main import main
+for arguments in {[few, column, there]!r}:
+    try:
+        main(arguments)
+    except SystemExit:
+        print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["False"] * 3, done.stderr
+    errors = done.stderr.splitlines()
+    assert "With 57 rows cross-validation decides" in errors[0]
+    assert "few.csv" in errors[1] and "'lable'" in errors[1]
+    assert "--out few.csv is there already" in errors[2]
+
+
 def test_without_a_network_a_name_of_the_hub_is_one_message_and_leaves_no_folder(
     typed: Callable[..., list[str]],
 ) -> None:
@@ -433,3 +455,27 @@ def test_a_table_has_its_texts_where_the_run_had_them(
     main([*words, "--out", "answers.csv"])
     assert "texts: 'text', as in the run (--text)" in capsys.readouterr().err
     assert Path("answers.csv").read_text().startswith("id,text,label,score\n1,a lovely film,")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("predict run hello --probabilites", "Did you mean --probabilities?"),
+        ("predict run --flie texts.csv", "Did you mean --file?"),
+        ("suspects run --neigbours=3", "Did you mean --neighbours?"),
+        ("check +task=sentiment --outt x.json", "Did you mean --out?"),
+        ("estimate +task=sentiment --stratgies full", "Did you mean --strategies?"),
+        ("train +task=sentiment --multirn seed=1,2", "Did you mean --multirun?"),
+        ("train +task=sentiment --epochs 3", "typed as KEY=VALUE: strategy.epochs=3"),
+        ("predict run --zzz", "unrecognized arguments: --zzz. (nlp-transfer predict --help)"),
+        ("train -m +task=sentiment seed=1,2 seed=3", "seed is given twice: seed=1,2 and seed=3."),
+    ],
+)
+def test_what_was_misspelt_is_named_with_what_was_meant(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["nlp-transfer"])  # the training command sets it
+    with pytest.raises(SystemExit) as exit_info:
+        main(typed.split())
+    assert exit_info.value.code == ExitCode.CONFIG
+    assert meant in capsys.readouterr().err

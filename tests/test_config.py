@@ -106,6 +106,30 @@ def test_a_misspelt_key_is_refused_with_the_key_that_was_meant(key: str) -> None
             assert message == sentence, f"{prefix}{wrong}"
 
 
+@pytest.mark.parametrize("wrong", ["datset.text", "dataset.txt", "datset.txt", "Dataset.text"])
+def test_a_key_below_a_misspelt_section_is_named_whole(wrong: str) -> None:
+    assert refusal(TASK, f"{wrong}=x").endswith("the nearest one is dataset.text.")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("seed=1", "seed=2"), "seed is given twice: seed=1 and seed=2."),
+        (("dataset.train=a.csv", "+dataset.train=b.csv"), "dataset.train is given twice:"),
+        (("strategy=full", "++strategy=lora"), "strategy is given twice:"),
+        (("+task=classify",), "task is given twice: +task=sentiment and +task=classify."),
+        (("seed=1", "seed=1", "seed=2"), "seed is given 3 times: seed=1 and seed=1 and seed=2."),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(words: tuple[str, ...], named: str) -> None:
+    assert named in refusal(TASK, *words)
+
+
+def test_keys_of_hydra_and_parts_of_a_section_may_come_together() -> None:
+    more = ("strategy=full", "strategy.epochs=2", "hydra.verbose=a")
+    assert compose(TASK, *more, "hydra.verbose=b").strategy.epochs == 2
+
+
 def test_misspelt_keys_inside_a_mapping_are_refused() -> None:
     overrides, lines = [], []
     for section in SECTIONS:

@@ -26,6 +26,7 @@ from nlp_transfer.evaluation.evaluator import evaluate_split
 from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.evaluation.slices import slices_of
 from nlp_transfer.inference.classifier import Classifier, find_model
+from nlp_transfer.inference.download import local_folder
 from nlp_transfer.problems import Problem
 from nlp_transfer.problems.base import integer
 from nlp_transfer.problems.detection import problem_to_measure
@@ -76,9 +77,12 @@ def evaluate_model(
     Raises:
         UserError: if the texts cannot be read or their labels are not the model's.
     """
-    classifier = Classifier.load(folder, backend, threads)
+    folder = local_folder(folder, backend)
+    find_model(folder)
     dataset, evaluation = _usual(folder)
     dataset, sources = _read(texts, dataset)
+    # After the data: it imports torch.
+    classifier = Classifier.load(folder, backend, threads)
     labels, problem = _what_it_answers(classifier, folder)
     corpus = _corpus(labels, problem, sources, texts.split, dataset)
     evaluation, notes = _with_known_metrics(evaluation, folder)

@@ -23,7 +23,6 @@ from nlp_transfer.evaluation.intervals.significance import (
     draw_scores,
 )
 from nlp_transfer.evaluation.registry import greater_is_better
-from nlp_transfer.pipeline import run_and_print
 from nlp_transfer.utils.text import aligned, with_interval
 
 
@@ -76,6 +75,9 @@ def learning_curve(overrides: Sequence[str], config_dir: Path | None = None) -> 
             "validation rows aside, or name a file of them: dataset.validation=FILE.",
         )
     sizes = parts(len(corpus.splits["train"]), len(corpus.labels))
+    # It imports torch, which what is refused above need not wait for.
+    from nlp_transfer.pipeline import run_and_print
+
     runs = [open_finished(run_and_print(_part(config, size, sizes[-1])).folder) for size in sizes]
     return _curve(runs, sizes)
 

@@ -10,10 +10,13 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from nlp_transfer.config.choices import Quoting
 from nlp_transfer.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from nlp_transfer.config.schema import Config
 
 Parser: TypeAlias = argparse.ArgumentParser
 
@@ -92,8 +95,8 @@ def add_file_options(parser: Any) -> None:
     )
 
 
-def refuse_absent_data(arguments: argparse.Namespace) -> None:
-    """Refuse a configuration that is wrong, or names files that are not there, without torch."""
+def config_with_data(arguments: argparse.Namespace) -> Config:
+    """The configuration; a wrong one, or one of absent files, is refused without torch."""
     from nlp_transfer.config.composition import compose
 
     overrides, config_dir = arguments.overrides, arguments.config_dir
@@ -101,6 +104,7 @@ def refuse_absent_data(arguments: argparse.Namespace) -> None:
     from nlp_transfer.data.sources import refuse_absent_files
 
     refuse_absent_files(config.dataset)
+    return config
 
 
 def refuse_absent_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from nlp_transfer import __version__
 from nlp_transfer.cli import options
@@ -144,22 +144,37 @@ def _run(arguments: list[str]) -> None:
         print(make_parser([]).format_help(), end="", file=sys.stderr)
         sys.exit(int(ExitCode.CONFIG))
     _refuse_another_command(arguments[0])
-    parsed, rest = make_parser(arguments[:1]).parse_known_args(arguments)
+    parser = make_parser(arguments[:1])
+    parsed, rest = parser.parse_known_args(arguments)
     if rest and hasattr(parsed, "sentences") and not any(word.startswith("-") for word in rest):
         parsed.sentences += rest  # argparse stops at the first option after the folder
-    elif rest and hasattr(parsed, "overrides"):
-        # Inside: it knows every option of the configuration, and the other commands need none.
-        from nlp_transfer.config.hints import unknown_flag, value_of_flag
-
-        value = value_of_flag(arguments, arguments.index(rest[0]))
-        program = f"nlp-transfer {arguments[0]}"
-        raise UserError(ExitCode.CONFIG, unknown_flag(rest[0].partition("=")[0], value, program))
     elif rest:
-        raise UserError(
-            ExitCode.CONFIG,
-            f"unrecognized arguments: {' '.join(rest)} (nlp-transfer {arguments[0]} --help)",
-        )
+        flags = options.flags_of(options.subparsers_of(parser)[arguments[0]])
+        _refuse_rest(arguments, rest, flags, hasattr(parsed, "overrides"))
     parsed.run(parsed)
+
+
+def _refuse_rest(
+    arguments: list[str], rest: list[str], flags: list[str], has_overrides: bool
+) -> NoReturn:
+    """Refuse what a command does not know, with what may be meant.
+
+    Args:
+        rest: what is left of the arguments.
+        flags: of the command.
+    """
+    # Inside: it knows every option of the configuration, and no other command line needs one.
+    from nlp_transfer.config.hints import likely_flag, unknown_flag, value_of_flag
+
+    flag, program = rest[0].partition("=")[0], f"nlp-transfer {arguments[0]}"
+    if has_overrides:
+        value = value_of_flag(arguments, arguments.index(rest[0]))
+        raise UserError(ExitCode.CONFIG, unknown_flag(flag, value, program, flags))
+    meant = likely_flag(flag, flags)
+    hint = f"Did you mean {meant}? " if meant else ""
+    raise UserError(
+        ExitCode.CONFIG, f"unrecognized arguments: {' '.join(rest)}. {hint}({program} --help)"
+    )
 
 
 def make_parser(names: Sequence[str] | None = None) -> argparse.ArgumentParser:

@@ -53,7 +53,7 @@ def run_completion(arguments: Namespace) -> None:
     from nlp_transfer.cli.main import COMMANDS, make_parser
 
     template = resources.files("nlp_transfer.cli").joinpath("completion.sh").read_text("utf-8")
-    subparsers = _subparsers(make_parser())
+    subparsers = subparsers_of(make_parser())
     parts = {
         "@COMMANDS@": " ".join(command.name for command in COMMANDS),
         "    @VALUES@": "\n".join(_cases(_values(subparsers), "    ")),
@@ -67,7 +67,14 @@ def run_completion(arguments: Namespace) -> None:
     print(script, end="")
 
 
-def _subparsers(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+def flags_of(parser: ArgumentParser) -> list[str]:
+    """Those of a command, written out."""
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    return [flag for flag in flags if flag.startswith("--")]
+
+
+def subparsers_of(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+    """Of each command."""
     action = next(a for a in parser._actions if isinstance(a, _SubParsersAction))
     return dict(action.choices)
 
@@ -90,8 +97,7 @@ def _words(subparsers: dict[str, ArgumentParser]) -> dict[str, list[str]]:
         ]
         words[name] += _override_words() if name in OVERRIDES else []
         words[name] += _keys() if name == "options" else []
-        flags = [flag for action in subparser._actions for flag in action.option_strings]
-        words[name] += [flag for flag in flags if flag.startswith("--")]
+        words[name] += flags_of(subparser)
     words["train"] += ["--multirun", "--cfg", "--config-dir"]
     return words
 

@@ -123,7 +123,9 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
             following = value_of_flag(arguments, place)
             if following and not value:
                 next(words)
-            problems.append(unknown_flag(flag, following, PROGRAM))
+            problems.append(
+                unknown_flag(flag, following, PROGRAM, sorted(FLAGS | FLAGS_WITH_VALUE))
+            )
     if problems:
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
     return overrides

@@ -121,7 +121,7 @@ def _hydra() -> Iterator[None]:
 
 
 def check_keys(arguments: Sequence[str], config_dir: str | Path | None = None) -> None:
-    """Refuse words that are no overrides, and keys and names that do not exist, all at once.
+    """Refuse words that are no overrides, keys that do not exist, and keys that come twice.
 
     Args:
         config_dir: as for `compose`.
@@ -156,8 +156,31 @@ def check_keys(arguments: Sequence[str], config_dir: str | Path | None = None) -
         nearest = nearest_key(key)
         if nearest is not None:
             problems.append(unknown_key(key, nearest))
+    problems += repeated_keys(arguments)
     if problems:
         raise UserError(ExitCode.CONFIG, "\n".join(problems))
+
+
+def repeated_keys(arguments: Sequence[str]) -> Iterator[str]:
+    """A message for each key that is given more than once: Hydra would take the last one.
+
+    Hydra's own keys are left to it, and so are deletions (`~key`).
+    """
+    words: dict[str, list[str]] = {}
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        key = name.lstrip("+")
+        if equals and not key.startswith(("~", "hydra.", "hydra/")):
+            words.setdefault(key, []).append(argument)
+    for key, several in words.items():
+        if len(several) > 1:
+            times = "twice" if len(several) == 2 else f"{len(several)} times"
+            yield f"{key} is given {times}: {' and '.join(several)}. Type it once."
+
+
+def without_keys(arguments: Sequence[str], *keys: str) -> list[str]:
+    """Arguments without those that set one of the keys, to set it otherwise."""
+    return [a for a in arguments if a.partition("=")[0].lstrip("+") not in keys]
 
 
 def refuse_several_values(arguments: Sequence[str]) -> None:

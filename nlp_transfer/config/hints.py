@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nlp_transfer.config.options import STAGE, options
 from nlp_transfer.config.sections.dataset import FILE_SUFFIXES
@@ -53,6 +54,7 @@ ALIASES = {
 }
 _KEYS = {alias: key for key, aliases in ALIASES.items() for alias in aliases}
 SHOWN = 3
+ALIKE = 0.8  # similarity of a flag that was misspelt
 
 
 def likely_keys(key: str) -> list[str]:
@@ -87,9 +89,21 @@ def value_of_flag(arguments: Sequence[str], place: int) -> str | None:
     return next((word for word in following if "=" not in word and word[0] not in "-~"), None)
 
 
-def unknown_flag(flag: str, value: str | None, program: str) -> str:
-    """The message for `--epochs 3`, where options are typed as KEY=VALUE."""
-    keys = likely_keys(flag.lstrip("-"))
+def likely_flag(flag: str, flags: Iterable[str]) -> str | None:
+    """The one of a command's flags that is spelt most like a flag that it does not have."""
+    long = [each for each in flags if each.startswith("--")]
+    return next(iter(difflib.get_close_matches(flag, long, n=1, cutoff=ALIKE)), None)
+
+
+def unknown_flag(flag: str, value: str | None, program: str, flags: Iterable[str] = ()) -> str:
+    """The message for `--epochs 3`, where options are typed as KEY=VALUE.
+
+    Args:
+        flags: that there are.
+    """
+    keys, meant = likely_keys(flag.lstrip("-")), likely_flag(flag, flags)
+    if not keys and meant:
+        return f"{flag} is not a flag. Did you mean {meant}? {program} --help lists them."
     if not keys:
         return f"{flag} is not a flag. Options are typed as KEY=VALUE; {program} --help lists them."
     typed = " or ".join(f"{key}={'VALUE' if value is None else value}" for key in keys)

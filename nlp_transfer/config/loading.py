@@ -137,10 +137,22 @@ def nearest_key(key: str) -> str | None:
         names, node_of = _children(node)
         if names is not None and part not in names:
             close = difflib.get_close_matches(part, names, n=1, cutoff=0.0)
-            return ".".join([*prefix, close[0]]) if close else ".".join(prefix)
+            if not close:
+                return ".".join(prefix)
+            nearest = ".".join([*prefix, close[0]])
+            rest = key.split(".")[len(prefix) + 1 :]
+            return _with_rest(nearest, rest, key) if rest else nearest
         prefix.append(part)
         node = node_of(part)
     return None
+
+
+def _with_rest(section: str, rest: list[str], key: str) -> str:
+    """The key below a section whose name was misspelt in `key`; without one, the section."""
+    corrected = ".".join([section, *rest])
+    nearest = nearest_key(corrected) or corrected
+    like = difflib.SequenceMatcher(None, nearest, key).ratio() >= MISSPELT
+    return nearest if like else section
 
 
 def unknown_key(key: str, nearest: str) -> str:

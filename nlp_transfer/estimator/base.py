@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from transformers import TrainerCallback
 
-from nlp_transfer.config.composition import compose
+from nlp_transfer.config.composition import compose, without_keys
 from nlp_transfer.config.constants import AUTO, CROSS_VALIDATION
 from nlp_transfer.config.groups import GROUPS, group_options
 from nlp_transfer.config.schema import Config
@@ -228,6 +228,7 @@ class TextEstimator(BaseEstimator):
         elif "checkpoint" not in names:
             settings["checkpoint.name"] = str(self.checkpoint)
         settings = {key: value for key, value in settings.items() if key not in names}
+        groups = without_keys(groups, *names)
         config = compose(*groups, *words, settings={**settings, **options})
         if config.dry_run:
             raise InputError("overrides has dry_run=true, which fits nothing. Leave it out.")

@@ -114,8 +114,8 @@ def for_terminal(report: dict[str, Any], out: Path | None = None) -> Iterator[st
     Args:
         out: the file that has all rows; None: there is none.
     """
-    for note in report["notes"]:
-        yield from wrapped(note)
+    for line in "\n".join(report["notes"]).splitlines():
+        yield from wrapped(line)
     for line in table(report):
         yield from wrapped(line, TEXT_INDENT)
     yield ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from nlp_transfer.analysis.estimate.device import HALVED, Device, seconds_on
 from nlp_transfer.analysis.estimate.fitting import Fit, fit_of
-from nlp_transfer.config.composition import compose
+from nlp_transfer.config.composition import compose, without_keys
 from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.groups import group_options
 from nlp_transfer.config.schema import Config
@@ -91,6 +91,7 @@ def estimate(
     config_dir: str | Path | None = None,
     device: Device | None = None,
     only: Sequence[str] = (),
+    config: Config | None = None,
 ) -> Estimates:
     """Time a few steps of every stage of every strategy, and count what there is to do.
 
@@ -98,13 +99,14 @@ def estimate(
         overrides: as `nlp-transfer train` takes them.
         device: a machine that is not here; None: this one.
         only: strategies; none: all of the list.
+        config: of the overrides, where that is composed already.
 
     Raises:
         UserError: if the configuration or the data are wrong.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(ExitCode.CONFIG, "estimate runs in one process. Start it without torchrun.")
-    config = compose(*overrides, config_dir=config_dir, in_memory=False)
+    config = config or compose(*overrides, config_dir=config_dir, in_memory=False)
     setup = set_up(config)
     known = correction(setup.process)
     names = only or _strategies(config, config_dir)
@@ -170,7 +172,7 @@ def _row(
     before: int | None,
 ) -> Row:
     setup, device, overrides = question.setup, question.device, question.overrides
-    words = [word for word in overrides if not word.startswith("strategy=")]
+    words = without_keys(overrides, "strategy")
     words = words if name == AUTO else [*words, f"strategy={name}"]
     command = " ".join(["nlp-transfer train", *words])
     try:

@@ -66,6 +66,7 @@ def rank(  # noqa: PLR0913
     rows: int = ROWS,
     by_layer: bool = False,
     config_dir: str | Path | None = None,
+    config: Config | None = None,
 ) -> Ranking:
     """Score every checkpoint on the same rows of train; one that fails does not stop the others.
 
@@ -77,14 +78,13 @@ def rank(  # noqa: PLR0913
         checkpoints: names of the group `checkpoint`, names on the Hub, or folders.
         rows: of train at most, drawn by label.
         by_layer: every layer, not only the last one.
+        config: of the overrides, where that is composed already.
 
     Raises:
         UserError: if the configuration or the data are wrong.
     """
     _refuse(overrides)
-    config = compose(
-        *overrides, _choice(checkpoints[0], config_dir), config_dir=config_dir, in_memory=False
-    )
+    config = config or compose(*overrides, config_dir=config_dir, in_memory=False)
     process = join(config.training)
     corpus = load_run_corpus(config)
     question = _question(config, corpus, rows, by_layer, process)

@@ -10,7 +10,7 @@ from nlp_transfer.cli.arguments import (
     add_out,
     add_overrides,
     check_out,
-    refuse_absent_data,
+    config_with_data,
 )
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -31,7 +31,7 @@ def _add_arguments(parser: Parser) -> None:
 def run_estimate(arguments: Namespace) -> None:
     """Print minutes, memory and disk of every strategy."""
     check_out(arguments.out, arguments.force)
-    refuse_absent_data(arguments)
+    config = config_with_data(arguments)
     import json
 
     from nlp_transfer.analysis.estimate.device import Device
@@ -41,7 +41,7 @@ def run_estimate(arguments: Namespace) -> None:
 
     device = None if arguments.device is None else Device.parse(arguments.device)
     only = arguments.strategies.split(",") if arguments.strategies else ()
-    estimates = estimate(arguments.overrides, arguments.config_dir, device, only)
+    estimates = estimate(arguments.overrides, arguments.config_dir, device, only, config)
     print(f"\n{estimates_text(estimates)}")
     if arguments.out is not None:
         write_text(arguments.out, json.dumps(estimates.as_dict(), indent=2) + "\n")

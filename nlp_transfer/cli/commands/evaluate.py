@@ -32,6 +32,7 @@ def _add_arguments(parser: Parser) -> None:
 
 def run_evaluate(arguments: Namespace) -> None:
     """Print the metrics of a model on labelled texts."""
+    check_out(arguments.out, arguments.force)
     from nlp_transfer.data.sources import refuse_absent_table
 
     refuse_absent_table(arguments.data, "--data")
@@ -39,7 +40,6 @@ def run_evaluate(arguments: Namespace) -> None:
     from nlp_transfer.config.choices import Quoting
     from nlp_transfer.utils.files import write_json
 
-    check_out(arguments.out, arguments.force)
     columns = (arguments.text, arguments.text_pair, arguments.label, arguments.delimiter)
     how = (arguments.encoding, arguments.separator, Quoting(arguments.quoting))
     texts = LabelledTexts(arguments.data, arguments.split, *columns, *how)

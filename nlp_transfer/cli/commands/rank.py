@@ -10,8 +10,8 @@ from nlp_transfer.cli.arguments import (
     add_out,
     add_overrides,
     check_out,
+    config_with_data,
     positive,
-    refuse_absent_data,
 )
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -35,7 +35,7 @@ def _add_rank(parser: Parser) -> None:
 def run_rank(arguments: Namespace) -> None:
     """Score checkpoints by their frozen features."""
     check_out(arguments.out, arguments.force)
-    refuse_absent_data(arguments)
+    config = config_with_data(arguments)
     from nlp_transfer.analysis.rank.rank import ROWS, rank
     from nlp_transfer.analysis.rank.table import ranking_page, ranking_text
     from nlp_transfer.utils.files import write_text
@@ -46,6 +46,7 @@ def run_rank(arguments: Namespace) -> None:
         arguments.rows or ROWS,
         arguments.layers,
         arguments.config_dir,
+        config,
     )
     print(f"\n{ranking_text(ranking)}")
     if arguments.out is not None:

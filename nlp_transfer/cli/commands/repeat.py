@@ -11,7 +11,6 @@ from nlp_transfer.cli.arguments import (
     add_out,
     add_overrides,
     check_out,
-    refuse_absent_data,
 )
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -49,7 +48,6 @@ def _add_learning_curve(parser: Parser) -> None:
 def run_learning_curve(arguments: Namespace) -> None:
     """Train on parts of the labels."""
     check_out(arguments.out, arguments.force)
-    refuse_absent_data(arguments)
     from nlp_transfer.analysis.learning_curve import learning_curve
     from nlp_transfer.training.optimization.signals import handle_signals
     from nlp_transfer.utils.files import write_text
