@@ -267,10 +267,14 @@ def exported(
     return export
 
 
+def last_of_each(*words: str) -> list[str]:
+    """Each key once, with the value that was given last."""
+    return list({word.partition("=")[0].lstrip("+"): word for word in words}.values())
+
+
 @pytest.fixture(scope="session")
 def typed(checkpoints: dict[str, Path], reviews: dict[str, Path]) -> Callable[..., list[str]]:
     """What a person types to train a tiny checkpoint on the tiny corpus."""
-    from nlp_transfer.config.composition import without_keys
 
     def overrides(*more: str, architecture: str = "bert") -> list[str]:
         files = [f"dataset.{split}={path}" for split, path in reviews.items()]
@@ -279,7 +283,7 @@ def typed(checkpoints: dict[str, Path], reviews: dict[str, Path]) -> Callable[..
         usual = () if any(m.startswith("strategy=") for m in more) else ("strategy=full",)
         short = ("strategy.min_steps=0", "evaluation.folds=0")
         words = ["+task=classify", name, *QUIETLY, *files, *usual, *short]
-        return [*without_keys(words, *(m.partition("=")[0].lstrip("+") for m in more)), *more]
+        return last_of_each(*words, *more)
 
     return overrides
 

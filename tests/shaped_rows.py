@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import FILLING, NASTY, NICE, QUIETLY
+from conftest import FILLING, NASTY, NICE, QUIETLY, last_of_each
 from prepared_runs import Prepared
 
 from nlp_transfer.export.checkpoint import export
@@ -51,7 +51,8 @@ def shaped(tmp_path: Path, checkpoint: Path, rows: Callable[[int], Any], *more: 
         f"dataset.{split}={write_rows(tmp_path / f'{split}.csv', rows(size))}"
         for split, size in (("train", 96), ("validation", 32))
     ]
-    return ["+task=classify", f"checkpoint.name={checkpoint}", *QUIETLY, *FAST, *files, *more]
+    name = f"checkpoint.name={checkpoint}"
+    return last_of_each("+task=classify", name, *QUIETLY, *FAST, *files, *more)
 
 
 def claim_of(prepared: Prepared, folder: Path) -> Claim:

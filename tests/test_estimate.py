@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import QUIETLY, make_rows, write_csv
+from conftest import make_rows, write_csv
 from prepared_runs import prepare
 from training_process import start
 
@@ -164,7 +164,7 @@ def many(typed: Typed, tmp_path: Path) -> list[str]:
         for seed, (split, rows) in enumerate({"train": 400, "validation": 120}.items())
     ]
     others = [w for w in typed() if not w.startswith(("dataset.train", "dataset.validation"))]
-    return [*others, *files, *QUIETLY]
+    return [*others, *files]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import QUIETLY, make_encoder, make_rows, make_tokenizer, write_csv
+from conftest import QUIETLY, last_of_each, make_encoder, make_rows, make_tokenizer, write_csv
 from sklearn.linear_model import BayesianRidge
 from transformers import AutoModel, AutoTokenizer
 
@@ -138,7 +138,11 @@ def test_labels_without_a_meaning_score_as_chance_does(
     texts = [text for text, _ in make_rows(200, seed=5)]
     labels = np.random.default_rng(0).permutation(["yes", "no"] * 100)
     file = write_csv(tmp_path / "noise.csv", list(zip(texts, labels, strict=True)))
-    best = rank([*words, f"dataset.train={file}"], [str(checkpoints["bert"])]).candidates[0].best
+    best = (
+        rank(last_of_each(*words, f"dataset.train={file}"), [str(checkpoints["bert"])])
+        .candidates[0]
+        .best
+    )
     assert best is not None and best.interval is not None
     assert best.interval[0] < 0.5
 
@@ -160,7 +164,7 @@ def test_several_labels_and_scores_are_ranked_too(
         file = tmp_path / f"{problem}.jsonl"
         rows = [{"text": t, "label": label} for t, label in zip(texts, labels, strict=True)]
         file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
-        told = [*words, f"dataset.train={file}", f"dataset.problem={problem}"]
+        told = last_of_each(*words, f"dataset.train={file}", f"dataset.problem={problem}")
         best = rank(told, [str(checkpoints["bert"])]).candidates[0].best
         assert best is not None and np.isfinite(best.logme) and best.h_score is None
 

@@ -229,9 +229,10 @@ def test_the_best_epoch_survives_a_kill_and_no_epoch_writes_a_checkpoint(
     # Validation contradicts train: the first epoch is the best, far behind when the process dies.
     other = {"positive": "negative", "negative": "positive"}
     rows = [(text, other[label]) for text, label in make_rows(60, seed=1)]
-    words = typed("strategy.epochs=8", "strategy.learning_rate=1e-3", "evaluation.best=log_loss")
+    contrary = f"dataset.validation={write_csv(tmp_path / 'contrary.csv', rows)}"
+    short = ("strategy.epochs=8", "strategy.learning_rate=1e-3", "evaluation.best=log_loss")
+    words = typed(*short, contrary)
     words += ["checkpoint.dropout=0", "training.batch_size=8"]
-    words.append(f"dataset.validation={write_csv(tmp_path / 'contrary.csv', rows)}")
     unbroken = prepare(words, tmp_path / "unbroken")
     written = []
     save = StageTrainer._save_checkpoint

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import QUIETLY, make_rows, without_addresses
+from conftest import QUIETLY, last_of_each, make_rows, without_addresses
 from datasets import Dataset
 from transformers import TrainerCallback
 
@@ -71,7 +71,8 @@ def make_config(checkpoints: dict[str, Path]) -> Callable[..., Config]:
 
     def make(*more: str) -> Config:
         name = f"checkpoint.name={checkpoints['bert']}"
-        return compose("+task=classify", name, *QUIETLY, *COLUMNS, *QUICK, *more)
+        words = last_of_each("+task=classify", name, *QUIETLY, *COLUMNS, *QUICK, *more)
+        return compose(*words)
 
     return make
 

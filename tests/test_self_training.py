@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import QUIETLY, make_rows, write_csv
+from conftest import QUIETLY, last_of_each, make_rows, write_csv
 from training_process import difference, largest_difference_of_two_processes, start
 
 from nlp_transfer import compose, run
@@ -36,7 +36,7 @@ def words(checkpoints: dict[str, Path], tmp_path: Path) -> Words:
         about = ["+task=classify", f"checkpoint.name={checkpoints['bert']}", *QUIETLY]
         about += [f"dataset.train={file}", f"dataset.unlabeled={more}"]
         about += ["checkpoint.pooling=mean", "strategy=feature_extraction"]
-        return [*about, "strategy.self_training=true", *words]
+        return last_of_each(*about, "strategy.self_training=true", *words)
 
     return typed
 
@@ -70,7 +70,7 @@ def test_the_teacher_of_a_fold_does_not_depend_on_the_labels_that_the_fold_holds
             for (text, label), fold in zip(rows, folds, strict=True)
         ]
         file = write_csv(tmp_path / f"{name}.csv", changed)
-        setup = set_up(compose(*words(40), f"dataset.train={file}", f"run_dir={name}"))
+        setup = set_up(compose(*words(40, f"dataset.train={file}", f"run_dir={name}")))
         with open_run(setup.config, setup.corpus.fingerprint, setup.process) as folder:
             context = prepare(setup, folder).context
             [recipe] = candidates(setup.config, setup.corpus, "bert")
