@@ -36,9 +36,11 @@ def _steps(context: TrainingContext, recipe: Recipe, folds: int) -> str:
     labels, batch_size = model.model.config.num_labels, config.training.batch_size
     texts = context.encoded.adapted_texts(True)
     # As with the layer that pooling may add: the training itself says where layers are too few.
-    anatomy = replace(model.anatomy, layer_prefixes=(*model.anatomy.layer_prefixes, "pooling"))
+    structure = replace(
+        model.structure, layer_prefixes=(*model.structure.layer_prefixes, "pooling")
+    )
     with warnings_only():
-        stages = plan_stages(recipe.strategy, anatomy, rows, labels, batch_size, texts)
+        stages = plan_stages(recipe.strategy, structure, rows, labels, batch_size, texts)
     shared = shared_stages(context, config, stages)
 
     def steps(rows: int, some: Sequence[Stage]) -> int:
