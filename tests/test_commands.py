@@ -388,6 +388,8 @@ def test_texts_may_be_a_column_of_any_library_and_blank_ones_have_no_answer(mode
     for value in (7, 2.5, True, b"bytes", date(2024, 1, 2), {"text": "a"}):
         with pytest.raises(UserError, match="A text is expected, found .* in row 1"):
             classifier.predict(["a text", value])
+    with pytest.raises(UserError, match="in row 1 .from 0.: .* is half of a character"):
+        classifier.predict(["a text", "cut \ud83d"])
     for column in ({"a", "b"}, frozenset("ab"), b"bytes", None, 7):
         with pytest.raises(TypeError, match="a list of texts is expected"):
             classifier.predict(column)

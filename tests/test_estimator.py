@@ -33,7 +33,7 @@ from transformers import TrainerCallback
 
 from nlp_transfer import Classifier, InputError, Result, TextClassifier, TextRegressor, UserError
 from nlp_transfer.errors import ExitCode
-from nlp_transfer.estimator.targets import in_order, read_targets
+from nlp_transfer.estimator.targets import Form, encode, in_order, read_targets
 from nlp_transfer.estimator.texts import read_texts
 
 TEXTS, LABELS = (list(column) for column in zip(*make_rows(40), strict=True))
@@ -251,6 +251,23 @@ def test_a_regressor_learns_scores(checkpoints: dict[str, Path]) -> None:
             model.fit(TEXTS, wrong)
 
 
+@pytest.mark.parametrize(
+    ("classes", "form", "y", "holds"),
+    [
+        ([0, 1], Form.labels, ["1", "0"], "y holds '1', .* is 1:"),
+        (["0", "1"], Form.labels, [1, 0], "y holds 1, .* is '1':"),
+        ([False, True], Form.labels, ["True"], "y holds 'True', .* is True:"),
+        ([0, 1], Form.lists, [["1"], [0]], "y holds '1'"),
+    ],
+)
+def test_labels_of_another_type_than_in_fit_are_no_wrong_answers(
+    classes: list[Any], form: Form, y: list[Any], holds: str
+) -> None:
+    with pytest.raises(InputError, match=holds):
+        encode(y, np.array(classes), form)
+    assert encode([classes[1], None, "new"], np.array(classes), Form.labels).tolist() == [1, -1, -1]
+
+
 REFUSED: list[tuple[Any, Any, str]] = [
     ("one text", LABELS, r"X is one text; expected a list"),
     ({"text": TEXTS}, LABELS, r'X is a mapping; .*x\["text"\]'),
@@ -270,6 +287,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (TEXTS, [*LABELS[:39], None], r"y\[39\] is missing \(None\)"),
     (TEXTS, [*LABELS[:39], float("nan")], r"y\[39\] is missing \(nan\)"),
     (TEXTS, [*LABELS[:39], 3], "y mixes labels of types float and str"),
+    ([*TEXTS[:39], "cut \ud83d"], LABELS, r"X\[39\]: \\ud83d is half of a character"),
+    (TEXTS, ["cut \ud83d", "b"] * 20, "half of a character"),
     (TEXTS, np.linspace(0, 1, 40), "continuous"),
     (TEXTS, [["a"]] * 39 + ["b"], r"y\[39\] is 'b', where other rows hold lists"),
     (TEXTS, np.arange(80).reshape(40, 2), "y has 2 columns, and one of them holds 10"),

@@ -30,6 +30,7 @@ from nlp_transfer.errors import UserError
 from nlp_transfer.quality.checks import label_findings
 from nlp_transfer.quality.shared_columns import shared_columns
 from nlp_transfer.quality.spelling import joined_labels, spelling
+from nlp_transfer.utils.text import with_interval
 
 ANSWERS = ["accept", "reject", "accept", "ignore", "reject", "accept"]
 CHOICES = [json.dumps({"choices": [label, "new"]}) for label in LABELS]
@@ -220,3 +221,44 @@ def test_pairs_of_one_text_are_found(same: int, finds: bool, tmp_path: Path) -> 
     rows = [{**row, "other": row["text"] if i < same else "x"} for i, row in enumerate(RECORDS)]
     corpus = load(Odd("rows.jsonl", lines(rows), {"text_pair": "other"}), tmp_path)
     assert [finding.check for finding in shared_columns(corpus)] == ["same texts"] * finds
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (["a", "b", "c", "d"], "No label of train has rows in two of 2 folds"),
+        (["a", "a", "b", "b", "c"], "1 of the labels have rows in one fold alone"),
+        (["a", "a", "b", "b", "a"], ""),
+    ],
+)
+def test_labels_that_cross_validation_cannot_answer_are_said(
+    labels: list[str], says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_bytes(labelled(labels, TEXTS[: len(labels)]))
+    config, rule = DatasetConfig(train=str(file)), FoldRule("2", True)
+    if says.startswith("No label"):
+        with pytest.raises(UserError, match=says):
+            load_corpus(config, 0, fold_rule=rule)
+        return
+    notes = "\n".join(load_corpus(config, 0, fold_rule=rule).notes)
+    assert says in notes
+    assert says or "in one fold alone" not in notes
+
+
+@pytest.mark.parametrize(
+    ("value", "between", "words"),
+    [
+        (1.2e-11, None, "1.2e-11"),
+        (1.2e-11, [1e-12, 2e-11], "1.2e-11 [1.0e-12, 2.0e-11]"),
+        (0.0, [0.0, 0.0], "0.000 [0.000, 0.000]"),
+        (0.0001, [0.0, 0.01], "0.000 [0.000, 0.010]"),
+        (None, None, "undefined"),
+        (None, [0.1, 0.2], "undefined [0.100, 0.200]"),
+    ],
+)
+def test_figures_of_tiny_scores_are_not_shown_as_zero(
+    value: float | None, between: list[float] | None, words: str
+) -> None:
+    figures = {"metrics": {"mse": value}, "intervals": {"mse": between}}
+    assert with_interval("mse", figures) == words

@@ -418,11 +418,11 @@ def test_a_worker_that_no_launcher_has_started_does_not_wait_for_others(
         ("t.jsonl", b'{"review": "a"}\n{"review": \n', "line 2: expected one JSON object"),
         ("t.jsonl", b"[1]\n", "line 1: expected a JSON object"),
         ("t.jsonl", b'{"review": "a", "score": 1}\n', "--prefix"),
-        ("t.jsonl", b'{"review": "half \\ud83d of it"}\n', "line 1: expected one JSON object"),
+        ("t.jsonl", b'{"review": "half \\ud83d of it"}\n', "line 1: \\ud83d is half of"),
         (
             "t.jsonl",
             b'{"review": {"en": "a"}}\n{"review": {"en": "b"}}\n',
-            "A text is expected, found an object",
+            "A text is expected, found an object in row 1",
         ),
         ("t.jsonl", b'{"review": "a", "n": 99999999999999999999}\n', "does not have the types"),
         ("t.parquet", b"not parquet", "cannot be read"),

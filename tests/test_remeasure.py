@@ -196,6 +196,9 @@ def test_what_cannot_be_measured_is_refused(make_folder: MakeFolder, tmp_path: P
     assert "it has body, stars" in refused(folder, data, text="body")
     assert "multi_label takes any number" in refused(folder, data, text="body", label="stars")
     assert "no such file" in refused(folder, "nothing.csv")
+    empty = write_csv(tmp_path / "empty.csv", [("a", ""), ("b", "")])
+    message = refused(folder, empty)  # names no option that this command lacks
+    assert message.endswith("Correct or remove them.\nNo row of the data has a label.")
     partly = write_csv(tmp_path / "partly.csv", [("a", "good"), ("b", "great")])
     assert "great is not among its 2 labels (bad, good)" in refused(folder, partly)
 

@@ -16,6 +16,7 @@ INVISIBLE += "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202
 INVISIBLE += "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\u2800"
 VISIBLE = re.compile(rf"[^\s{INVISIBLE}]")
 ZERO_WIDTH = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+HALF = re.compile("[\ud800-\udfff]")
 KINDS = {
     dict: "an object",
     list: "a list",
@@ -30,6 +31,20 @@ KINDS = {
 def is_blank(text: Any) -> bool:
     """Whether there is nothing to read: no cell, spaces, or zero-width characters alone."""
     return text is None or (isinstance(text, str) and VISIBLE.search(text) is None)
+
+
+def about_half(text: str) -> str | None:
+    """What is wrong with a text that holds half of a character, which no file and no tokenizer can.
+
+    Python has them from JSON (`\\ud83d`) and from a text that was cut inside an emoji.
+    """
+    half = None if text.isascii() else HALF.search(text)
+    if half is None:
+        return None
+    return (
+        f"{ascii(half[0])[1:-1]} is half of a character, as in an emoji that was cut in two. "
+        "Remove it, or write the whole character."
+    )
 
 
 def kind_of_cell(cell: Any) -> str:

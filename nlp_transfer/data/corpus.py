@@ -257,11 +257,12 @@ def load_labelled(
         UserError: with the file, the rows and what to do.
     """
     problem = problem_named(config.problem)
-    with Faults() as faults:
+    with Faults(drops=False) as faults:
         tables = [read_table(source, "--data", config, (), faults, notes) for source in sources]
         tables = [without_undecided(table, notes) for table in tables]
         if not any(len(table.labels) for table in tables):
-            raise UserError(ExitCode.DATA, "No row of the data has a label (all are -1).")
+            why = "" if faults.faults else " (all are -1)"
+            raise UserError(ExitCode.DATA, f"No row of the data has a label{why}.")
         parts = {"--data": tables}
         parts = read_label_lists(parts, config, faults, notes)
         if config.clean_labels:

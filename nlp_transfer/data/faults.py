@@ -41,6 +41,8 @@ class Faults:
 
     own: bool = True
     """Leaving the context raises what is wrong; else whoever made it does, by `refuse`."""
+    drops: bool = True
+    """Whether a command can leave rows out (`dataset.on_empty=drop`); else no advice says so."""
 
     def __enter__(self) -> Faults:
         return self
@@ -63,7 +65,9 @@ class Faults:
         if not self.faults:
             return
         advice = "".join(
-            f" {text}" for text in dict.fromkeys(f.advice for f in self.faults) if text
+            f" {text}"
+            for text in dict.fromkeys(f.advice for f in self.faults)
+            if text and (self.drops or "=drop" not in text)
         )
         parts = [*map(str, self.faults), f"Correct or remove them.{advice}"]
         parts += [str(also)] if also else []

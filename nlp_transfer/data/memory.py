@@ -12,6 +12,7 @@ from datasets import Dataset, IterableDataset
 
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.dataset import DatasetConfig
+from nlp_transfer.data.cells import about_half
 from nlp_transfer.data.formats.arrow_types import plain_types
 from nlp_transfer.data.sources import IN_MEMORY, SPLITS, Source
 from nlp_transfer.data.table import dataset_of_arrow
@@ -142,6 +143,9 @@ def _from_columns(columns: Mapping[Any, Any], name: str, wanted: Collection[str]
             arrays[str(column)] = pa.array(listed, from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             if any(_is_in(each, str(column)) for each in wanted):
+                if isinstance(error, UnicodeEncodeError):
+                    wrong = about_half(error.object)
+                    raise _refuse(f"The column {column!r} of {name}: {wrong}") from error
                 raise _refuse(
                     f"The column {column!r} of {name} cannot be read: {error}. Expected one value "
                     "a row, all texts or all numbers."

@@ -120,6 +120,20 @@ def folds_of_train(  # noqa: PLR0913
                 f"{fold} only one label is left. Give at least two rows of every label, a "
                 "validation file (dataset.validation), or evaluation.folds=0.",
             )
+    if problem.one_label and problem.integer_references:
+        alone = _in_one_fold(references, folds)
+        if len(alone) == len(np.unique(references)):
+            raise UserError(
+                ExitCode.DATA,
+                f"No label of train has rows in two of {count} folds, so that no answer could be "
+                "right. Give at least two rows of every label, a validation file "
+                "(dataset.validation), or evaluation.folds=0.",
+            )
+        if len(alone):
+            notes.append(
+                f"{len(alone):,} of the labels have rows in one fold alone: where it is held out, "
+                "nothing is learned about them, and cross-validation counts them as wrong"
+            )
     if "validation" in splits:
         there = f", {len(splits['validation'])} of validation: {count}-fold cross-validation of "
         there += "train decides"
@@ -128,6 +142,12 @@ def folds_of_train(  # noqa: PLR0913
         there += "gives the figures"
     notes.append(f"{len(train)} rows of train{there} (evaluation.folds)")
     return folds
+
+
+def _in_one_fold(references: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """The labels of which all rows are in one fold: int [labels]."""
+    labels, counts = np.unique(np.unique([references, folds], axis=1)[0], return_counts=True)
+    return labels[counts == 1]
 
 
 def without_leaks(

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from nlp_transfer.data.cells import about_half
 from nlp_transfer.errors import InputError
 from nlp_transfer.estimator.texts import elements, frame_columns
 from nlp_transfer.problems.multi_label import MULTI_LABEL
@@ -42,6 +43,11 @@ class Targets:
     form: Form
     categories: list[Any] | None = None
     """The labels in their order, where `y` is an ordered column."""
+
+    def __post_init__(self) -> None:
+        for label in self.classes.tolist():
+            if isinstance(label, str) and (wrong := about_half(label)) is not None:
+                raise InputError(f"The label {ascii(label)} of y: {wrong}")
 
     @property
     def names(self) -> list[str]:
@@ -91,8 +97,22 @@ def in_order(targets: Targets, order: Sequence[str] | None) -> Targets:
     return replace(targets, classes=classes, ids=[position[i] for i in targets.ids])
 
 
+def _refuse_other_types(labels: Iterable[Any], classes: np.ndarray) -> None:
+    names = {str(label): label for label in classes.tolist()}
+    known = set(names.values())
+    for label in labels:
+        if label is not None and label not in known and str(label) in names:
+            raise InputError(
+                f"y holds {label!r}, and the label of the model is {names[str(label)]!r}: give "
+                "labels of the type that fit had."
+            )
+
+
 def encode(y: Any, classes: np.ndarray, form: Form) -> np.ndarray:
     """Labels of a fitted estimator, for its score.
+
+    Raises:
+        InputError: a label is one of the model's, but for its type: '1' is not 1.
 
     Returns:
         The number of each row's label, int64 [rows], -1 for an unknown one; of several labels
@@ -108,9 +128,11 @@ def encode(y: Any, classes: np.ndarray, form: Form) -> np.ndarray:
         return matrix.astype(np.int64)
     rows = list(elements(y))
     if form is Form.labels:
+        _refuse_other_types(map(_plain, rows), classes)
         return np.array([position.get(_plain(label), -1) for label in rows], dtype=np.int64)
     matrix = np.zeros((len(rows), len(classes)), dtype=np.int64)
     for row, labels in enumerate(rows):
+        _refuse_other_types(map(_plain, labels or ()), classes)
         numbers = [-1] if labels is None else [position.get(_plain(x), -1) for x in labels]
         if -1 in numbers:
             matrix[row] = -1

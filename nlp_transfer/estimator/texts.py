@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nlp_transfer.data.cells import is_blank, kind_of_cell
+from nlp_transfer.data.cells import about_half, is_blank, kind_of_cell
 from nlp_transfer.errors import InputError
 
 SHOWN = 60  # characters of a cell in an error
@@ -160,4 +160,6 @@ def _text(cell: Any, row: int) -> str | None:
         raise InputError(
             f"X[{row}] is {kind_of_cell(cell)} ({str(cell)[:SHOWN]}); expected a text."
         )
+    if (wrong := about_half(cell)) is not None:
+        raise InputError(f"X[{row}]: {wrong}")
     return str(cell)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nlp_transfer.data.cells import is_blank, kind_of_cell
+from nlp_transfer.data.cells import about_half, is_blank, kind_of_cell
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.download import local_folder
 from nlp_transfer.inference.engines import ENGINES, Engine
@@ -195,6 +195,8 @@ def _text(value: Any, row: int) -> str | None:
             f"A text is expected, found {kind_of_cell(value)} in row {row} (from 0): "
             f"{str(value)[:60]}.",
         )
+    if (wrong := about_half(value)) is not None:
+        raise UserError(ExitCode.DATA, f"The text in row {row} (from 0): {wrong}")
     return str(value)  # also of numpy's own texts
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from nlp_transfer.data.cells import is_blank, kind_of_cell
+from nlp_transfer.data.cells import is_blank, kind_of_cell, not_texts
 from nlp_transfer.data.formats.read import open_table, read_windows
 from nlp_transfer.data.formats.registry import Window, readers
 from nlp_transfer.data.formats.windows import CELLS, WindowWriter, as_tables, column, with_columns
@@ -53,7 +53,7 @@ def predict_stream(
     writer, rows, blank = None, 0, 0
     with _opened(request) as opened:
         for window in opened.windows:
-            table = answer_window(classifier, window, request)
+            table = answer_window(classifier, window, request, rows)
             if writer is None:
                 writer = opened.writer(request.out_kind, table)
                 out.write(writer.header())
@@ -106,7 +106,7 @@ def _answer_parts(
                 writer = opened.writer(request.out_kind, empty)
             parts.append(home / f"{number:08}")
             if parts[-1].name not in there and number % worker.count == worker.rank:
-                write_part(writer, answer_window(classifier, window, request), parts[-1])
+                write_part(writer, answer_window(classifier, window, request, rows), parts[-1])
             rows, blank = rows + len(window), blank + count_blank(window, request)
             advance(len(window))
     if writer is None:
@@ -114,15 +114,21 @@ def _answer_parts(
     return writer, parts, TableSummary(rows, blank, reused=len(there))
 
 
-def answer_window(classifier: Classifier, window: Window, request: PredictionRequest) -> Window:
-    """A window with its answers; a row without a text has none."""
+def answer_window(
+    classifier: Classifier, window: Window, request: PredictionRequest, before: int | None = None
+) -> Window:
+    """A window with its answers; a row without a text has none.
+
+    Args:
+        before: how many rows of the table precede it, for messages.
+    """
     check_columns(window, request, classifier.decoder)
-    texts = [_text(value) for value in column(window, request.text)]
+    texts = _texts(column(window, request.text), before)
     filled = [i for i, text in enumerate(texts) if not is_blank(text)]
     pairs = None
     if request.text_pair is not None:
-        second = column(window, request.text_pair)
-        pairs = [_text(second[i]) for i in filled]
+        seconds = _texts(column(window, request.text_pair), before)
+        pairs = [seconds[i] for i in filled]
     answers = classifier.probabilities([texts[i] for i in filled], pairs)
 
     def spread(values: Sequence[Any]) -> list[Any]:
@@ -138,7 +144,7 @@ def answer_window(classifier: Classifier, window: Window, request: PredictionReq
 
 def count_blank(window: Window, request: PredictionRequest) -> int:
     """How many rows have no text."""
-    return sum(is_blank(_text(value)) for value in column(window, request.text))
+    return sum(map(is_blank, _texts(column(window, request.text))))
 
 
 def _columns(
@@ -164,14 +170,15 @@ def _columns(
     return columns
 
 
-def _text(value: Any) -> str:
-    if value is not None and not isinstance(value, str):
+def _texts(cells: Sequence[Any], before: int | None = None) -> list[str]:
+    for row in not_texts(cells)[:1]:
+        place = "" if before is None else f" in row {before + row + 1:,}"
         raise UserError(
             ExitCode.DATA,
-            f"A text is expected, found {kind_of_cell(value)}: {str(value)[:60]}. Name another "
-            "column with --text, or write the cells as texts.",
+            f"A text is expected, found {kind_of_cell(cells[row])}{place}: {str(cells[row])[:60]}. "
+            "Name another column with --text, or write the cells as texts.",
         )
-    return value or ""
+    return [cell or "" for cell in cells]
 
 
 @dataclass

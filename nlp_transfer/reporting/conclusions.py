@@ -78,12 +78,17 @@ def results(record: RunRecord) -> str:
     return f"{sentence}."
 
 
+def weakest_first(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Labels by F1; those without rows, which were not measured, are the last ones."""
+    return sorted(classes, key=lambda row: (not row["support"], row["f1"]))
+
+
 def weakest_label(record: RunRecord) -> str | None:
     """The label with the lowest F1, and whether it rests on enough rows."""
     classes = record.metrics[record.split].get("per_class", [])
     if len(classes) < 2:
         return None
-    weakest = min(classes, key=lambda row: row["f1"])
+    weakest = weakest_first(classes)[0]
     count = weakest["support"]
     rows = f"{count:,} row{'' if count == 1 else 's'}"
     doubt = "; with so few rows this is uncertain" if count < FEW_ROWS else ""

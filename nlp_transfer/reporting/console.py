@@ -9,6 +9,7 @@ from typing import Any
 from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.evaluation.slices import LENGTH
 from nlp_transfer.problems import problem_named
+from nlp_transfer.reporting.conclusions import weakest_first
 from nlp_transfer.reporting.run_record import held_out_texts
 from nlp_transfer.reporting.splits import reported_split, split_title
 from nlp_transfer.runs.folder import REPORT_FILE
@@ -124,7 +125,7 @@ def _class_lines(split: str, classes: list[dict[str, Any]]) -> Iterator[str]:
         return
     rows = classes
     if len(classes) > MOST_LABELS:
-        rows = sorted(classes, key=lambda row: row["f1"])[:WEAKEST]
+        rows = weakest_first(classes)[:WEAKEST]
     yield ""
     title = f"label ({split_title(split)})"
     width = max(len(title), *(len(shortened(row["label"])) for row in rows))

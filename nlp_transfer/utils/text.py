@@ -21,8 +21,10 @@ def aligned(rows: list[list[str]], side: str = ">") -> Iterator[str]:
 def with_interval(name: str, figures: dict[str, Any]) -> str:
     """A metric of a split in `metrics.json`, and its interval if it has one."""
     value, between = figures["metrics"][name], figures["intervals"].get(name)
-    text = "undefined" if value is None else f"{value:.3f}"
-    return text if between is None else f"{text} [{between[0]:.3f}, {between[1]:.3f}]"
+    shown = [value] if between is None else [value, *between]
+    largest = max(0 if v is None else abs(v) for v in shown)
+    texts = [number(v, ".1e" if _is_tiny(largest) else ".3f") for v in shown]
+    return texts[0] if between is None else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
 def cell(text: str) -> str:
@@ -30,11 +32,22 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
 
 
-def number(value: float | None) -> str:
-    """Three decimals; large numbers without."""
+def number(value: float | None, form: str | None = None) -> str:
+    """Three decimals; large numbers without, and two digits of tiny ones.
+
+    Args:
+        form: of a number that stands beside others.
+    """
     if value is None:
         return "undefined"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+    if form is None:
+        form = ".1e" if _is_tiny(value) else ",.0f" if abs(value) >= 1000 else ".3f"
+    return f"{value:{form}}"
+
+
+def _is_tiny(value: float) -> bool:
+    """Whether three decimals show nothing of it."""
+    return 0 < abs(value) < 0.0005
 
 
 def percent(share: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
+from nlp_transfer.data.cells import about_half
 from nlp_transfer.data.formats.encodings import decoded, has_nul
 from nlp_transfer.data.formats.registry import WINDOW, ReadOptions, Window, register_reader
 from nlp_transfer.errors import ExitCode, UserError
@@ -82,11 +83,8 @@ def _parsed(text: str, line: int, name: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()  # half of a character is no text
         return value
     except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start])[1:-1]
         raise UserError(
-            ExitCode.DATA,
-            f"{name}, line {line}: {half} is half of a character, as in an emoji that was cut in "
-            "two. Remove it, or write the whole character.",
+            ExitCode.DATA, f"{name}, line {line}: {about_half(error.object)}"
         ) from error
     except RecursionError as error:
         raise UserError(ExitCode.DATA, f"{name}, line {line}: nested too deeply.") from error

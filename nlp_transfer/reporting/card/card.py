@@ -136,8 +136,9 @@ def _figure(value: float | None, interval: list[float] | None) -> str:
 def _limits(config: Config, run: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
     split = reported_split(metrics)
     classes = metrics[split].get("per_class", [])
-    mean = sum(row["f1"] for row in classes) / max(len(classes), 1)
-    weak = [f"`{cell(row['label'])}`" for row in classes if row["f1"] < mean - WEAK]
+    measured = [row for row in classes if row["support"]]
+    mean = sum(row["f1"] for row in measured) / max(len(measured), 1)
+    weak = [f"`{cell(row['label'])}`" for row in measured if row["f1"] < mean - WEAK]
     few = [f"`{cell(row['label'])}`" for row in classes if row["support"] < FEW]
     cut = {name: count for name, count in run["cut"].items() if count}
     if problem_named(run["problem"]).one_label:

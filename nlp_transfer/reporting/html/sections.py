@@ -147,7 +147,7 @@ def results(record: RunRecord) -> dict[str, Any]:
         "lower": {name for name in figures["metrics"] if not greater_is_better(name)},
         "plain": _without_thresholds(figures),
         "classes": classes,
-        "weakest": sorted(classes, key=lambda row: row["f1"])[:FEW_LABELS],
+        "weakest": conclusions.weakest_first(classes)[:FEW_LABELS],
         "few": len(classes) <= FEW_LABELS,
         "more": [name for name in (classes[0] if classes else {}) if name == "threshold"],
         "scores": _scores(record),
