@@ -30,6 +30,7 @@ from nlp_transfer.errors import UserError
 from nlp_transfer.quality.checks import label_findings
 from nlp_transfer.quality.shared_columns import shared_columns
 from nlp_transfer.quality.spelling import joined_labels, spelling
+from nlp_transfer.reporting.conclusions import weakest_first
 from nlp_transfer.utils.text import with_interval
 
 ANSWERS = ["accept", "reject", "accept", "ignore", "reject", "accept"]
@@ -244,6 +245,11 @@ def test_labels_that_cross_validation_cannot_answer_are_said(
     notes = "\n".join(load_corpus(config, 0, fold_rule=rule).notes)
     assert says in notes
     assert says or "in one fold alone" not in notes
+
+
+def test_the_weakest_labels_are_measured_ones() -> None:
+    classes = [{"f1": f1, "support": rows} for f1, rows in ((0.0, 0), (0.9, 5), (0.2, 1), (0.0, 0))]
+    assert [row["f1"] for row in weakest_first(classes)] == [0.2, 0.9, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,7 @@ def test_the_features_of_a_pool_are_computed_once(
         (("--file", "pool.csv", "--out", "kept.csv"), "is there already", ExitCode.CONFIG),
         (("--file", "known.csv"), "has no row to suggest", ExitCode.DATA),
         (("--file", "guessed.csv"), "has a column 'guess' already", ExitCode.DATA),
+        (("--file", "number.jsonl"), "number.jsonl, row 2: a text is expected", ExitCode.DATA),
         (("--simulate", "--labels", "20"), "at least 32 labels", ExitCode.CONFIG),
     ],
 )
@@ -214,6 +215,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_lost(
     write_pool(Path("pool.csv"), made_up(5, seed=4))
     write_pool(Path("known.csv"), [row["text"] for row in rows_of(tickets["train"])])
     Path("guessed.csv").write_text("text,guess\na lovely warm film,positive\n")
+    Path("number.jsonl").write_text('{"text": "a film"}\n{"text": 5}\n')
     Path("kept.csv").write_text("filled in already")
     with pytest.raises(SystemExit) as caught:
         main(["suggest", str(tickets["run"]), *more])

@@ -84,8 +84,10 @@ def read_pool(pool: PoolFile, one_shape: bool = False) -> Iterator[Rows]:
             names = columns_of(window)
             required = (("--text", pool.text), ("--text-pair", pool.text_pair))
             require_columns(names, required, str(pool.path), _reader(window))
-            texts = _texts(column(window, pool.text), pool)
-            pairs = None if pool.text_pair is None else _texts(column(window, pool.text_pair), pool)
+            texts = _texts(column(window, pool.text), pool, first)
+            pairs = None
+            if pool.text_pair is not None:
+                pairs = _texts(column(window, pool.text_pair), pool, first)
             there = [name for name in pool.label_columns if find_column(names, name)]
             labelled = [False] * len(texts)
             for name in there:
@@ -99,14 +101,15 @@ def _reader(window: Window) -> Any:
     return lambda name: raw_column(window, name)
 
 
-def _texts(cells: list[Any], pool: PoolFile) -> list[str]:
+def _texts(cells: list[Any], pool: PoolFile, before: int) -> list[str]:
     wrong = not_texts(cells)
     if wrong:
         cell = cells[wrong[0]]
         raise UserError(
             ExitCode.DATA,
-            f"{pool.path}: a text is expected, found {kind_of_cell(cell)}: {str(cell)[:60]}. Name "
-            "another column with --text, or write the cells as texts.",
+            f"{pool.path}, row {before + wrong[0] + 1:,}: a text is expected, found "
+            f"{kind_of_cell(cell)}: {str(cell)[:60]}. Name another column with --text, or "
+            "write the cells as texts.",
         )
     return [cell or "" for cell in cells]
 
