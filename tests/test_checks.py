@@ -177,6 +177,18 @@ def test_leaks_are_named_by_row_in_each_held_out_split(tmp_path: Path) -> None:
     assert levels(report)["contradictions"] == "good"
 
 
+def test_a_leak_stands_beside_the_figures_of_its_split(
+    typed: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = write_csv(tmp_path / "test.csv", [*make_rows(101)[:10], *make_rows(33, seed=2)])
+    words = typed(f"dataset.test={test}", "strategy=feature_extraction", "run_dir=run")
+    main(["train", *words])
+    sentence = "10 of the 43 rows of test (23.3%) are in train, too: these figures measure memory."
+    assert f"test: {sentence}" in " ".join(capsys.readouterr().out.split())
+    for file in ("report.md", "report.html", "model/README.md"):
+        assert sentence in Path("run", file).read_text(encoding="utf-8")
+
+
 def test_the_same_text_with_different_labels_is_a_contradiction_in_any_splits(
     tmp_path: Path,
 ) -> None:

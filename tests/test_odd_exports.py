@@ -24,6 +24,7 @@ from odd_tables import (
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.data.faults import Faults
+from nlp_transfer.data.formats.windows import as_tables
 from nlp_transfer.data.labels.units import advice_about_scores
 from nlp_transfer.data.splits import FoldRule
 from nlp_transfer.errors import UserError
@@ -268,3 +269,26 @@ def test_figures_of_tiny_scores_are_not_shown_as_zero(
 ) -> None:
     figures = {"metrics": {"mse": value}, "intervals": {"mse": between}}
     assert with_interval("mse", figures) == words
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "message"),
+    [
+        ({"n": None}, {"m": 1}, "Row 3 has 'm', which none of the first"),
+        ({"n": 1}, {"n": 0.5}, "Row 3, column 'n': found 0.5, where row 1 has 1."),
+        ({"n": [1]}, {"n": [0.5]}, "Row 3, column 'n': found [0.5], where row 1 has [1]."),
+        ({"n": {"x": 1}}, {"n": {"y": 2}}, "found {'y': 2}, where row 1 has {'x': 1}."),
+        ({"n": None}, {"n": "x"}, "found 'x', where the first 4,096 rows have nothing."),
+    ],
+)
+def test_what_an_answered_table_cannot_hold_whole_is_named_by_row(
+    first: dict[str, Any], later: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        list(as_tables([[first, first], [later]]))
+    assert message in str(refusal.value)
+
+
+def test_integers_fit_into_an_answered_column_of_decimals() -> None:
+    tables = list(as_tables([[{"n": 0.5, "o": {"x": [1.5]}}], [{"n": 1, "o": {"x": [2]}}, {}]]))
+    assert tables[1].to_pylist() == [{"n": 1.0, "o": {"x": [2.0]}}, {"n": None, "o": None}]

@@ -424,7 +424,12 @@ def test_a_worker_that_no_launcher_has_started_does_not_wait_for_others(
             b'{"review": {"en": "a"}}\n{"review": {"en": "b"}}\n',
             "A text is expected, found an object in row 1",
         ),
-        ("t.jsonl", b'{"review": "a", "n": 99999999999999999999}\n', "does not have the types"),
+        ("t.jsonl", b'{"review": "a", "n": 99999999999999999999}\n', "Row 1, column 'n': found 99"),
+        (
+            "t.jsonl",
+            b'{"review": "a"}\n{"review": "b", "n": 1}\n{"review": "c", "n": "x"}\n',
+            "Row 3, column 'n': found 'x', where row 2 has 1.",
+        ),
         ("t.parquet", b"not parquet", "cannot be read"),
         ("t.parquet", TWICE, "'review' more than once"),
         ("t.txt", b"", "known kinds"),

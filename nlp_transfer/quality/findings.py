@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -33,10 +34,23 @@ class Finding:
     sentence: str
     rows: list[str] = field(default_factory=list)  # places, in words
     examples: list[str] = field(default_factory=list)  # texts of the first rows, one for each
+    cautions: dict[str, str] = field(default_factory=dict)  # by split, beside its figures
 
     def as_dict(self) -> dict[str, Any]:
         """As `data_report.json` has it."""
-        return {**vars(self), "level": self.level.value}
+        entries = {**vars(self), "level": self.level.value}
+        if not self.cautions:
+            del entries["cautions"]
+        return entries
+
+
+def cautions(findings: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """By split what stands beside its figures, from the findings of `data_report.json`."""
+    of_split: dict[str, list[str]] = {}
+    for finding in findings:
+        for split, sentence in finding.get("cautions", {}).items():
+            of_split.setdefault(split, []).append(sentence)
+    return of_split
 
 
 def places_and_texts(corpus: Corpus, rows: dict[str, np.ndarray]) -> tuple[list[str], list[str]]:

@@ -107,6 +107,7 @@ def leaks(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Finding]:
         rows = f"of the {len(mine):,} rows of {split}"
         if leaked.any():
             clean = False
+            counted = f"{leaked.sum():,} {rows} ({percent(leaked.mean())}) are in train, too"
             yield _repeats(
                 corpus,
                 (split, np.flatnonzero(leaked)),
@@ -114,9 +115,9 @@ def leaks(corpus: Corpus, keys: Keys, pairs: np.ndarray) -> Iterator[Finding]:
                 Finding(
                     Level.problem,
                     "leak",
-                    f"{leaked.sum():,} {rows} ({percent(leaked.mean())}) are in train, too: "
-                    "figures of these rows measure memory. dataset.on_leak=drop leaves them out of "
-                    "train.",
+                    f"{counted}: figures of these rows measure memory. "
+                    "dataset.on_leak=drop leaves them out of train.",
+                    cautions={split: f"{counted}: these figures measure memory."},
                 ),
             )
         across = (train[pairs] & here[pairs][:, ::-1]).any(axis=1)

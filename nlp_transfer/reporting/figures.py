@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -48,17 +48,17 @@ def refit_note(rows: int) -> str:
 def split_figures(
     evaluations: dict[str, SplitEvaluation],
     note: str | None = None,
-    notes: Mapping[str, str] | None = None,
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The content of `metrics.json`: rows, metrics and intervals of each split, by class too.
 
     Args:
         note: a caution about all these figures, as `no_test_note` gives it.
-        notes: one more about those of a split.
+        notes: more about those of a split; of splits that were not measured they are left out.
     """
     more = {split: [*evaluation.notes] for split, evaluation in evaluations.items()}
-    for split, text in (notes or {}).items():
-        more.setdefault(split, []).append(text)
+    for split, sentences in (notes or {}).items():
+        more.setdefault(split, []).extend(sentences)
     return {
         split: {
             "rows": len(evaluation.references),

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from nlp_transfer.quality.findings import cautions
 from nlp_transfer.reporting.figures import (
     describe_calibration,
     no_test_note,
@@ -19,15 +20,19 @@ from nlp_transfer.runs.provenance import provenance
 from nlp_transfer.runs.record import RunEntries
 from nlp_transfer.training.forecast.clock import processor_seconds
 from nlp_transfer.training.plan import describe_stages
+from nlp_transfer.utils.files import read_json
 from nlp_transfer.utils.memory import device_peak_bytes, peak_bytes
 
 
 def metrics_of(measured: Measured) -> dict[str, dict[str, Any]]:
     """The content of `metrics.json`, with what to know of the figures."""
     fitted, evaluations = measured.fitted, measured.evaluations
-    corpus, notes = fitted.prepared.setup.corpus, {}
+    corpus, report = fitted.prepared.setup.corpus, fitted.prepared.context.folder.data_report
+    notes = cautions(read_json(report)["findings"]) if report.is_file() else {}
     if fitted.held_out is not None:
-        notes[reported_split(fitted.answers)] = refit_note(corpus.labelled_rows)
+        notes.setdefault(reported_split(fitted.answers), []).append(
+            refit_note(corpus.labelled_rows)
+        )
     return split_figures(evaluations, no_test_note(corpus.splits, evaluations), notes)
 
 

@@ -104,3 +104,28 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         bits = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
         return pa.Array.from_buffers(kind, len(numbers), [bits, pa.py_buffer(numbers)])
     return pa.array(values, kind)
+
+
+def whole_array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    """The values as a column; of a type that is known only where it holds them whole.
+
+    `pa.array` makes 0.5 an integer and leaves out fields of objects.
+    """
+    array = pa.array(values)
+    if kind is None or array.type == kind:
+        return array
+    if not _holds(kind, array.type):
+        raise TypeError(f"{array.type} is no {kind}")
+    return pa.array(values, kind)
+
+
+def _holds(kind: pa.DataType, other: pa.DataType) -> bool:
+    """Whether a type has a place for everything that another one holds."""
+    if kind == other or pa.types.is_null(other):
+        return True
+    if pa.types.is_list(kind) and pa.types.is_list(other):
+        return _holds(kind.value_type, other.value_type)
+    if pa.types.is_struct(kind) and pa.types.is_struct(other):
+        places = ((field, kind.get_field_index(field.name)) for field in other)
+        return all(at >= 0 and _holds(kind.field(at).type, field.type) for field, at in places)
+    return pa.types.is_floating(kind) and pa.types.is_integer(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import csv
 import json
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from nlp_transfer.data.columns import cells_of
-from nlp_transfer.data.formats.arrow_types import array_of
+from nlp_transfer.data.formats.arrow_types import array_of, whole_array
 from nlp_transfer.data.formats.registry import WINDOW, Window
 from nlp_transfer.data.formats.workbook import workbook_cell, write_workbook
 from nlp_transfer.errors import ExitCode, UserError
@@ -34,6 +35,10 @@ WRITTEN = {
 STREAMED = ("csv", "tsv", "jsonl")  # that standard output takes
 CELLS = ("csv", "tsv", WORKBOOK)  # whose cells hold no lists
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+ANY_SHAPE = (
+    "Columns of a table have one type each: write these cells in one way, or the answers as "
+    ".jsonl, where every row may have a shape of its own."
+)
 
 
 def kind_of(file: Path) -> str:
@@ -98,8 +103,8 @@ def as_tables(windows: Iterable[Window]) -> Iterator[pa.Table]:
     Raises:
         UserError: where a row does not fit them.
     """
-    schema = None
-    advice = "Write the answers as .jsonl, where every row may have a shape of its own."
+    schema, before = None, 0
+    known: dict[str, tuple[int, Any]] = {}
     for window in windows:
         if isinstance(window, pa.Table):
             yield window
@@ -107,15 +112,57 @@ def as_tables(windows: Iterable[Window]) -> Iterator[pa.Table]:
         names = schema.names if schema else columns_of(window)
         unknown = [name for name in columns_of(window) if name not in names]
         if unknown:
-            message = f"A row has {unknown[0]!r}, which none of the first {WINDOW:,} rows has."
-            raise UserError(ExitCode.DATA, f"{message} {advice}")
-        try:
-            table = pa.table({name: column(window, name) for name in names}, schema)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            message = f"A row does not have the types of the first {WINDOW:,} rows: {error}."
-            raise UserError(ExitCode.DATA, f"{message} {advice}") from error
-        schema = table.schema
+            row = before + next(i for i, cells in enumerate(window) if unknown[0] in cells)
+            message = f"has {unknown[0]!r}, which none of the first {WINDOW:,} rows has."
+            raise UserError(ExitCode.DATA, f"Row {row + 1:,} {message} {ANY_SHAPE}")
+        arrays = []
+        for name in names:
+            values = raw_column(window, name)
+            kind = schema.field(name).type if schema else None
+            try:
+                arrays.append(whole_array(values, kind))
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise _other_type(name, values, kind, before, known.get(name)) from error
+            first = next((i for i, value in enumerate(values) if value is not None), None)
+            if name not in known and first is not None:
+                known[name] = before + first, values[first]
+        table = pa.table(arrays, schema=schema) if schema else pa.table(arrays, names)
+        schema, before = table.schema, before + len(window)
         yield table
+
+
+def _other_type(
+    name: str,
+    values: list[Any],
+    kind: pa.DataType | None,
+    before: int,
+    known: tuple[int, Any] | None,
+) -> UserError:
+    """About the first value that goes into no column with those before it.
+
+    Args:
+        kind: of the column; None: these are its first values.
+        before: how many rows precede them.
+        known: number and value of an earlier row.
+    """
+    row = bisect.bisect_left(range(len(values)), 1, key=lambda i: not _fit(values[: i + 1], kind))
+    some = ((before + i, value) for i, value in enumerate(values[:row]) if value is not None)
+    known = known or next(some, None)
+    other = "which no column of a table holds"
+    if kind is not None and pa.types.is_null(kind):
+        other = f"where the first {WINDOW:,} rows have nothing"
+    elif known is not None:
+        other = f"where row {known[0] + 1:,} has {repr(known[1])[:60]}"
+    message = f"Row {before + row + 1:,}, column {name!r}: found {repr(values[row])[:60]}, {other}."
+    return UserError(ExitCode.DATA, f"{message} {ANY_SHAPE}")
+
+
+def _fit(values: list[Any], kind: pa.DataType | None) -> bool:
+    try:
+        whole_array(values, kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 class WindowWriter:
