@@ -33,6 +33,7 @@ from transformers import TrainerCallback
 
 from nlp_transfer import Classifier, InputError, Result, TextClassifier, TextRegressor, UserError
 from nlp_transfer.errors import ExitCode
+from nlp_transfer.estimator.spelling import as_spelt, merged
 from nlp_transfer.estimator.targets import Form, encode, in_order, read_targets
 from nlp_transfer.estimator.texts import read_texts
 
@@ -329,6 +330,26 @@ def test_parameters_are_checked_when_fitting(
     with pytest.raises(UserError, match=message) as caught:
         TextClassifier(**{**usual, **parameters}).fit(TEXTS, LABELS)
     assert caught.value.code in (ExitCode.CONFIG, ExitCode.DATA, ExitCode.CHECKPOINT)
+
+
+def test_clean_labels_merges_the_spellings_of_y(tiny: Callable[..., TextClassifier]) -> None:
+    labels = [{0: "Good "}.get(row, label) for row, label in enumerate(LABELS)]
+    labels = [label.replace("positive", "good") for label in labels]
+    model = tiny(overrides={**QUICK, "dataset.clean_labels": True}).fit(TEXTS, labels)
+    assert model.classes_.tolist() == ["good", "negative"]
+    assert set(model.predict(TEXTS)) <= {"good", "negative"}
+    assert model.score(TEXTS, labels) == model.score(TEXTS, [x.strip().lower() for x in labels])
+    assert pickle.loads(pickle.dumps(model)).score(TEXTS, labels) == model.score(TEXTS, labels)
+    with pytest.raises(InputError, match="one class .'good'. after dataset.clean_labels"):
+        clone(model).fit(TEXTS[:4], ["good", "GOOD", "good", "good "])
+
+
+def test_clean_labels_merges_the_labels_of_lists_and_no_columns() -> None:
+    lists = merged(read_targets([["a", "A"], ["a"], ["b"]], "auto"))
+    assert (lists.classes.tolist(), lists.ids) == (["a", "b"], [[0], [0], [1]])
+    assert as_spelt([["A ", "c"], ["b"]], lists.classes) == [["a", "c"], ["b"]]
+    columns = read_targets(pd.DataFrame({"a": [0, 1], "A": [1, 0]}), "auto")
+    assert merged(columns) is columns
 
 
 def test_overrides_are_a_list_or_a_mapping_and_win(tiny: Callable[..., TextClassifier]) -> None:

@@ -164,9 +164,11 @@ def load_corpus(
         part = stratified_part(strata_of(train, problem), config.limit, seed)
         splits["train"] = filtered(train, np.isin(np.arange(len(train)), part))
         notes.append(f"train is limited to {config.limit} rows, stratified by label")
-    folds = folds_of_train(splits, problem, config, seed, count, notes) if count else None
+    labels, folds = tuple(names.values()), None
+    if count:
+        folds = folds_of_train(splits, problem, config, seed, count, labels, notes)
     unlabeled = read_unlabeled(config, splits, notes, tables)
-    labels, fingerprint = tuple(names.values()), _fingerprint(splits, names, unlabeled)
+    fingerprint = _fingerprint(splits, names, unlabeled)
     _refuse_nothing_to_learn(splits["train"], problem, names)
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -101,9 +102,13 @@ def folds_of_train(  # noqa: PLR0913
     config: DatasetConfig,
     seed: int,
     count: int,
+    names: Sequence[str],
     notes: list[str],
 ) -> np.ndarray:
     """The fold of each row of train, int [rows]; stratified, by group or by hash as cuts are.
+
+    Args:
+        names: of the labels, in their order.
 
     Raises:
         UserError: where the rows of all folds but one would hold a single label.
@@ -131,8 +136,9 @@ def folds_of_train(  # noqa: PLR0913
             )
         if len(alone):
             notes.append(
-                f"{len(alone):,} of the labels have rows in one fold alone: where it is held out, "
-                "nothing is learned about them, and cross-validation counts them as wrong"
+                f"all rows of {_listed([names[label] for label in alone])} are in one fold: where "
+                "it is held out, nothing is learned about them, and cross-validation counts them "
+                "as wrong"
             )
     if "validation" in splits:
         there = f", {len(splits['validation'])} of validation: {count}-fold cross-validation of "
@@ -142,6 +148,11 @@ def folds_of_train(  # noqa: PLR0913
         there += "gives the figures"
     notes.append(f"{len(train)} rows of train{there} (evaluation.folds)")
     return folds
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - SHOWN:,} more labels" if len(labels) > SHOWN else ""
+    return f"{', '.join(map(repr, labels[:SHOWN]))}{more}"
 
 
 def _in_one_fold(references: np.ndarray, folds: np.ndarray) -> np.ndarray:

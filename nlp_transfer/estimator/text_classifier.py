@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from nlp_transfer.config.constants import AUTO
 from nlp_transfer.errors import InputError
 from nlp_transfer.estimator.base import Overrides, TextEstimator
+from nlp_transfer.estimator.spelling import as_spelt, merged
 from nlp_transfer.estimator.targets import Form, encode, in_order, read_targets
 from nlp_transfer.estimator.texts import other_length
 from nlp_transfer.evaluation.registry import Metric
@@ -112,6 +113,8 @@ class TextClassifier(ClassifierMixin, TextEstimator):
             )
         columns, targets = self._read(X, y), read_targets(y, self.problem)
         config = self._config(self.problem)
+        if config.dataset.clean_labels:
+            targets = merged(targets)
         if self.problem == ORDINAL.name:
             targets = in_order(targets, config.dataset.order)
         several = targets.form is not Form.labels
@@ -122,6 +125,7 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         self._fit(config, columns, targets.ids, List(label) if several else label)
         self.classes_ = targets.classes
         self._form = targets.form
+        self._cleans_labels = config.dataset.clean_labels
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -159,8 +163,11 @@ class TextClassifier(ClassifierMixin, TextEstimator):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of texts whose answer is right: all of its labels, where there are several.
 
-        A missing or empty text counts as wrong.
+        A missing or empty text counts as wrong. With `dataset.clean_labels=true`, `y` is cleaned as
+        in `fit`.
         """
+        if self._cleans_labels and self._form is not Form.indicator:
+            y = as_spelt(y, self.classes_)
         predicted = encode(self.predict(X), self.classes_, self._form)
         truth = encode(y, self.classes_, self._form)
         if len(truth) != len(predicted):
@@ -176,8 +183,14 @@ class TextClassifier(ClassifierMixin, TextEstimator):
 
     def _fitted_state(self) -> dict[str, Any]:
         kind = self.classes_.dtype.str if self.classes_.dtype != object else "object"
-        return {"classes": self.classes_.tolist(), "dtype": kind, "form": self._form.value}
+        return {
+            "classes": self.classes_.tolist(),
+            "dtype": kind,
+            "form": self._form.value,
+            "cleans_labels": self._cleans_labels,
+        }
 
     def _restore(self, fitted: dict[str, Any]) -> None:
         self.classes_ = np.array(fitted["classes"], dtype=np.dtype(fitted["dtype"]))
         self._form = Form(fitted["form"])
+        self._cleans_labels = fitted.get("cleans_labels", False)
