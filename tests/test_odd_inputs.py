@@ -234,6 +234,10 @@ REFUSED = [
         says="It has 'text' more than once",
     ),
     Odd("case.csv", CSV.replace("text", "Text").encode(), says="Did you mean 'Text'?"),
+    Odd("typed.csv", CSV.replace("text", "txt").encode(), says="Did you mean 'txt'?"),
+    Odd(
+        "other.csv", CSV.replace("text", "Ticket").encode(), says="Set dataset.text to one of them."
+    ),
     Odd(
         "nested.jsonl",
         lines(NESTED),

@@ -17,13 +17,17 @@ from transformers import AutoModel, AutoTokenizer
 
 from nlp_transfer import compose
 from nlp_transfer.analysis.rank.checkpoint_costs import licence_of
-from nlp_transfer.analysis.rank.rank import rank
+from nlp_transfer.analysis.rank.rank import _best_scores, rank
+from nlp_transfer.analysis.rank.ranking import Scores
 from nlp_transfer.analysis.rank.transferability import h_score, log_maximum_evidence
 from nlp_transfer.cli.main import main
+from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.evaluation.metric_set import load_metrics
 from nlp_transfer.features.summaries import FIRST, MEAN, summaries
 from nlp_transfer.models.preparation import load_and_encode
+from nlp_transfer.problems import problem_named
 
 Typed = Callable[..., list[str]]
 
@@ -88,6 +92,16 @@ def test_nothing_is_encoded_a_second_time(
         (2, "first"),
         (2, "mean"),
     ]
+
+
+def test_of_equal_layers_the_last_is_read() -> None:
+    metrics = load_metrics(EvaluationConfig(), ("a", "b"), problem_named("single_label"))
+    scores = [
+        Scores("mean", layer, value, None, 0.0, None, None, np.zeros((1, 2)))
+        for layer, value in ((1, 0.5), (2, 0.9), (3, 0.9), (4, 0.8))
+    ]
+    assert _best_scores(scores, metrics).layer == 3
+    assert _best_scores(scores[:2], metrics).layer == 2
 
 
 def test_equal_checkpoints_are_a_tie_and_one_that_knows_the_words_is_not(

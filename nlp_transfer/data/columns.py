@@ -8,6 +8,7 @@ from typing import Any
 
 from nlp_transfer.errors import ExitCode, UserError
 
+ALIKE = 0.7  # 'Ticket' is no misspelling of 'text', 'txt' is one
 LONG_NAME = 4  # words of a header cell that looks like a text
 AT_ONCE = 10_000  # rows
 
@@ -129,7 +130,7 @@ def _nearest(columns: Sequence[str], names: Sequence[str]) -> str:
             )
             continue
         folded = {column.casefold(): column for column in columns}
-        close = get_close_matches(name.casefold(), folded, n=1)
+        close = get_close_matches(name.casefold(), folded, n=1, cutoff=ALIKE)
         if close:
             hints.append(f" Did you mean {folded[close[0]]!r}?")
     return "".join(hints)

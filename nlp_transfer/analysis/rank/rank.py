@@ -182,7 +182,7 @@ def _candidate(
         for place, depth in enumerate(depths)
         for pooling, position in _poolings(pretrained).items()
     ]
-    best = scores[_best([each.cross_validated for each in scores], question.metrics)]
+    best = _best_scores(scores, question.metrics)
     words = [*command, choice, *_pooling_words(pretrained, best.pooling)]
     gain = _gain_over_last(scores, best, layers, question)
     return Candidate(name, _command(words), None, layers, costs, scores, best, gain)
@@ -194,7 +194,7 @@ def _gain_over_last(
     if best.layer == layers:
         return None
     of_last = [each for each in scores if each.layer == layers]
-    last = of_last[_best([each.cross_validated for each in of_last], question.metrics)]
+    last = _best_scores(of_last, question.metrics)
     one, other = _contenders([best, last], question)
     return difference(one, other)
 
@@ -238,6 +238,12 @@ def _scores(x: np.ndarray, pooling: Pooling, layer: int, question: _Question) ->
         by_neighbours[metrics.best],
         logits,
     )
+
+
+def _best_scores(scores: Sequence[Scores], metrics: Metrics) -> Scores:
+    """Of equal ones the highest layer: a lower one would be no gain."""
+    highest_first = sorted(scores, key=lambda each: -each.layer)
+    return highest_first[_best([each.cross_validated for each in highest_first], metrics)]
 
 
 def _best(values: Sequence[float], metrics: Metrics) -> int:
