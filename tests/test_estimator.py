@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -246,7 +247,8 @@ def test_a_regressor_learns_scores(checkpoints: dict[str, Path]) -> None:
     np.testing.assert_array_equal(again.predict(TEXTS), model.predict(TEXTS))
     for wrong, message in (
         ([None] * 40, "y.0. is missing"),
-        (["a"] * 40, "that are not numbers"),
+        (["a"] * 40, r"not numbers: y.0. is 'a'"),
+        (np.array(["2026-01-02"] * 40, "M8[D]"), "not numbers: y.0. is np.datetime64"),
     ):
         with pytest.raises(InputError, match=message):
             model.fit(TEXTS, wrong)
@@ -287,7 +289,15 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (TEXTS, ["same"] * 40, r"y holds 1 class \('same'\); expected at least two"),
     (TEXTS, [*LABELS[:39], None], r"y\[39\] is missing \(None\)"),
     (TEXTS, [*LABELS[:39], float("nan")], r"y\[39\] is missing \(nan\)"),
-    (TEXTS, [*LABELS[:39], 3], "y mixes labels of types float and str"),
+    (TEXTS, [*LABELS[:39], 3], r"y mixes texts and numbers: y\[0\] has '.*', y\[39\] has 3"),
+    (TEXTS, [{"a": 1}, {"b": 2}] * 20, r"y\[0\] is {'a': 1} .dict.; expected a text"),
+    (TEXTS, ["a", '{"choices": ["a"]}'] * 20, r"y\[1\] is an object written as text"),
+    (TEXTS, ["['a', 'b']", "['a']"] * 20, r"y\[0\] is a list written as text"),
+    (TEXTS, [date(2026, 1, 2), date(2026, 1, 3)] * 20, r"y\[0\] is datetime.date"),
+    (TEXTS, np.array(["2026-01-02", "2026-01-03"] * 20, "M8[D]"), r"y\[0\] is np.datetime64"),
+    (TEXTS, [b"a", b"b"] * 20, r"y\[0\] is b'a' .bytes."),
+    (TEXTS, [["a", None], ["b"]] * 20, r"y\[0\] is None"),
+    (TEXTS, ["a", " "] * 20, r"y\[1\] is an empty label"),
     ([*TEXTS[:39], "cut \ud83d"], LABELS, r"X\[39\]: \\ud83d is half of a character"),
     (TEXTS, ["cut \ud83d", "b"] * 20, "half of a character"),
     (TEXTS, np.linspace(0, 1, 40), "continuous"),
@@ -307,6 +317,13 @@ def test_what_cannot_be_fitted_is_refused_and_leaves_nothing(
     assert temporary_folders() == before
     with pytest.raises(NotFittedError, match="TextClassifier is not fitted yet: call fit"):
         model.predict(TEXTS)
+
+
+def test_errors_about_labels_name_y(tiny: Callable[..., TextClassifier]) -> None:
+    labels = [f"label {i}" for i in range(40)]
+    with pytest.warns(UserWarning, match="unique classes"), pytest.raises(UserError) as refusal:
+        tiny().fit(TEXTS, labels)
+    assert str(refusal.value).startswith("y: 36 of the 36 rows of train have a label that no other")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from odd_tables import (
     zipped,
 )
 
+from nlp_transfer import compose
 from nlp_transfer.config.choices import OnUnusable
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import Corpus, answers_of, load_corpus
@@ -346,3 +347,22 @@ def test_one_number_in_two_forms_is_named(label: str, other: str) -> None:
     (finding,) = spelling({label: 20, other: 20, "5": 20})
     assert f"{label!r} (20 rows)" in finding.sentence
     assert f"{other!r} (20 rows)" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("column", "typed"),
+    [("1e5", "100000.0"), ("true", "True"), ("1_000", "1000"), ("TRUE", "True")],
+)
+def test_a_column_that_is_read_as_a_value_is_named_with_its_quotes(
+    column: str, typed: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "train.csv"
+    file.write_text(CSV.replace("text", column, 1))
+    words = ("+task=classify", f"dataset.train={file}")
+    with pytest.raises(UserError, match=f"{column} is read as {typed}: type .dataset.text='"):
+        load_corpus(compose(*words, f"dataset.text={column}").dataset, seed=0)
+    corpus = load_corpus(compose(*words, f"dataset.text='{column}'").dataset, seed=0)
+    assert sum(map(len, corpus.splits.values())) == len(TEXTS)
+    for key in ("text", "label"):
+        with pytest.raises(UserError, match=f"Type .dataset.{key}='null'. for a column named"):
+            compose(*words, f"dataset.{key}=null")

@@ -95,7 +95,11 @@ def columns_named_twice(dataset: DatasetConfig) -> Iterator[str]:
 def impossible_labels(dataset: DatasetConfig) -> Iterator[str]:
     names = dataset.label_columns
     if not names or not all(isinstance(name, str) and name for name in names):
-        yield f"dataset.label={dataset.label!r} must be a column, or a list of columns."
+        null = " Type \"dataset.label='null'\" for a column named null."
+        yield (
+            f"dataset.label={dataset.label!r} must be a column, or a list of columns."
+            f"{null if dataset.label is None else ''}"
+        )
     yield from columns_named_twice(dataset)
     yield from impossible_problem(dataset)
     if isinstance(dataset.label, list) and dataset.delimiter is not None:

@@ -93,7 +93,8 @@ def _typed_one_by_one(leaves: dict[str, Any]) -> tuple[Any, list[str]]:
             problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
         except OmegaConfBaseException as error:
             reason = _expected(key) or str(error).splitlines()[0]
-            problems.append(f"{key}={value!r}: {reason}.")
+            null = f" Type \"{key}='null'\" for a column named null." if value is None else ""
+            problems.append(f"{key}={value!r}: {reason}.{null if key == 'dataset.text' else ''}")
     return merged, problems
 
 

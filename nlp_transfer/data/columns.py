@@ -102,8 +102,30 @@ def require_columns(
     raise UserError(
         ExitCode.DATA,
         f"{assigned}; it has {shown}. Set {keys} to one of them."
+        f"{_read_otherwise(columns, missing)}"
         f"{_separated(columns, names) or _nearest(columns, names)}{_no_header(columns)}",
     )
+
+
+def _read_otherwise(columns: Sequence[str], missing: Sequence[tuple[str, str]]) -> str:
+    """How to type a column such as `1e5` or `true`, which a command line reads as a value."""
+    for key, name in missing:
+        for column in columns:
+            if column != name and "." in key and _as_value(column) == name:
+                return f" {column} is read as {name}: type \"{key}='{column}'\"."
+    return ""
+
+
+def _as_value(name: str) -> str | None:
+    """The text of the number, or of true or false, that a name is; None: it is none."""
+    if name.lower() in ("true", "false"):
+        return name.capitalize()
+    for kind in (int, float):
+        try:
+            return str(kind(name))
+        except ValueError:
+            continue
+    return None
 
 
 def _is_plain(name: str) -> bool:

@@ -48,6 +48,14 @@ ESTIMATOR_FILE = "estimator.json"  # in a saved folder: what the run does not kn
 # Of a temporary folder, which is cleared of them when the run is finished.
 CACHES = ("tokens", "features")
 Overrides = Sequence[str] | Mapping[str, Any]
+# What errors call the columns of X and y, and problems that are another estimator.
+OF_FILES = {
+    r"dataset\.label='label'": "y",
+    r"Check dataset\.label\.": "Check y.",
+    r"dataset\.text='text'": "X",
+    "Name the column that holds the labels": "Give labels that several texts share",
+    r"set dataset\.problem=regression": "take TextRegressor",
+}
 
 
 class TextEstimator(BaseEstimator):
@@ -181,6 +189,12 @@ class TextEstimator(BaseEstimator):
         try:
             config = self._placed(config, temporary)
             folder = self._complete(config, _table(columns, labels, kind))
+        except UserError as error:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+            if (message := _of_arguments(str(error))) == str(error):
+                raise
+            raise UserError(error.code, message) from error
         except BaseException:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -285,6 +299,13 @@ class TextEstimator(BaseEstimator):
     def _restore(self, fitted: dict[str, Any]) -> None:
         """Set what `_fitted_state` gave."""
         raise NotImplementedError
+
+
+def _of_arguments(message: str) -> str:
+    """A message about files in the words of whoever gave X and y."""
+    for files, arguments in OF_FILES.items():
+        message = re.sub(files, arguments, message)
+    return message
 
 
 def _table(columns: TextColumns, labels: list[Any], kind: Any) -> Dataset:

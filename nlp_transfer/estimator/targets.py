@@ -8,17 +8,23 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from nlp_transfer.data.cells import about_half
 from nlp_transfer.errors import InputError
+from nlp_transfer.estimator.label_checks import (
+    SEVERAL,
+    plain,
+    refuse_missing,
+    require_classes,
+    require_labels,
+    scores_of,
+)
 from nlp_transfer.estimator.texts import elements, frame_columns
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.ordinal import ORDINAL
 
 BITS = {"0", "1", "0.0", "1.0", "False", "True"}
-SEVERAL = (list, tuple, set, frozenset, np.ndarray)  # what holds the labels of one text
 
 
 class Form(StrEnum):
@@ -73,7 +79,8 @@ def read_targets(y: Any, problem: str) -> Targets:
         return _of_matrix(*matrix)
     column = _column(y)
     labels = list(elements(column))
-    _refuse_missing(labels)
+    refuse_missing(labels)
+    require_labels(labels, problem)
     if any(isinstance(label, SEVERAL) for label in labels):
         _refuse_other_problem(problem)
         return _of_lists(labels)
@@ -128,12 +135,12 @@ def encode(y: Any, classes: np.ndarray, form: Form) -> np.ndarray:
         return matrix.astype(np.int64)
     rows = list(elements(y))
     if form is Form.labels:
-        _refuse_other_types(map(_plain, rows), classes)
-        return np.array([position.get(_plain(label), -1) for label in rows], dtype=np.int64)
+        _refuse_other_types(map(plain, rows), classes)
+        return np.array([position.get(plain(label), -1) for label in rows], dtype=np.int64)
     matrix = np.zeros((len(rows), len(classes)), dtype=np.int64)
     for row, labels in enumerate(rows):
-        _refuse_other_types(map(_plain, labels or ()), classes)
-        numbers = [-1] if labels is None else [position.get(_plain(x), -1) for x in labels]
+        _refuse_other_types(map(plain, labels or ()), classes)
+        numbers = [-1] if labels is None else [position.get(plain(x), -1) for x in labels]
         if -1 in numbers:
             matrix[row] = -1
         else:
@@ -152,12 +159,8 @@ def read_scores(y: Any) -> np.ndarray:
     if frame is not None and len(frame) == 1:
         y = next(iter(frame.values()))
     cells = list(elements(y))
-    _refuse_missing(cells)
-    try:
-        scores = np.asarray(cells, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"y holds values that are not numbers: {error}.") from error
-    scores = column_or_1d(scores, warn=True)
+    refuse_missing(cells)
+    scores = column_or_1d(scores_of(cells), warn=True)
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         raise InputError(f"y[{wrong[0]}] is infinity; expected a finite number.")
@@ -197,14 +200,14 @@ def _matrix(y: Any) -> tuple[np.ndarray, np.ndarray] | None:
 def _of_labels(labels: list[Any], categories: list[Any] | None) -> Targets:
     classes = _classes(labels)
     if labels:
-        check_classification_targets(np.asarray(labels))
+        require_classes(labels)
     if len(classes) < 2:
         raise InputError(
             f"y holds {len(classes)} class{'' if len(classes) == 1 else 'es'} "
             f"({', '.join(map(repr, classes.tolist()))}); expected at least two."
         )
     position = {label: i for i, label in enumerate(classes.tolist())}
-    ids = [position[_plain(label)] for label in labels]
+    ids = [position[plain(label)] for label in labels]
     return Targets(classes, ids, Form.labels, categories)
 
 
@@ -237,7 +240,7 @@ def _of_lists(rows: list[Any]) -> Targets:
                 f"y[{place}] is {labels!r}, where other rows hold lists; expected a list of labels "
                 "for each text."
             )
-    lists = [[_plain(label) for label in labels] for labels in rows]
+    lists = [[plain(label) for label in labels] for labels in rows]
     classes = _classes([label for labels in lists for label in labels])
     position = {label: i for i, label in enumerate(classes.tolist())}
     return Targets(classes, [[position[x] for x in labels] for labels in lists], Form.lists)
@@ -253,15 +256,7 @@ def _refuse_other_problem(problem: str) -> None:
 
 def _classes(labels: list[Any]) -> np.ndarray:
     """Every label once, sorted."""
-    kinds = {str if isinstance(label, str) else _number_or_type(label) for label in labels}
-    if len(kinds) > 1:
-        names = sorted(kind.__name__ for kind in kinds)
-        raise InputError(f"y mixes labels of types {' and '.join(names)}; expected one type.")
     return np.unique(np.asarray(labels))
-
-
-def _number_or_type(label: Any) -> type:
-    return float if isinstance(label, int | float | np.number | np.bool_) else type(label)
 
 
 def _in_order(
@@ -289,24 +284,6 @@ def _in_order(
 def _ordered_categories(y: Any) -> list[Any] | None:
     kind: Any = getattr(y, "dtype", None)
     return list(kind.categories) if getattr(kind, "ordered", False) else None
-
-
-def _refuse_missing(labels: Iterable[Any]) -> None:
-    for row, label in enumerate(labels):
-        if label is None or type(label).__name__ == "NAType" or label is np.nan or _is_nan(label):
-            raise InputError(
-                f"y[{row}] is missing ({label}); expected a label for each text. Input y contains "
-                "NaN."
-            )
-
-
-def _is_nan(label: Any) -> bool:
-    return isinstance(label, float | np.floating) and bool(np.isnan(label))
-
-
-def _plain(label: Any) -> Any:
-    """NumPy's scalars as Python's."""
-    return label.item() if isinstance(label, np.generic) else label
 
 
 def _name(label: Any) -> str:
