@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -83,3 +84,11 @@ def of_the_disk(error: OSError) -> UserError | None:
         )
     where = f" ({error.filename})" if error.filename else ""
     return UserError(ExitCode.RUN_FOLDER, f"Disk error: {error.strerror or error}{where}.")
+
+
+def damaged(path: Path, reason: str) -> UserError:
+    """About a file of a run that cannot be read."""
+    return UserError(
+        ExitCode.RUN_FOLDER,
+        f"{path} is damaged: {reason}. Copy the whole folder again, or remove it and train again.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import socket
 import subprocess
 import sys
@@ -335,6 +336,37 @@ def test_a_folder_that_is_no_run_is_answered_with_the_runs_nearby(
 
 
 # predict and Classifier ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", '{"state": "fin', "run.json is damaged: it is no JSON"),
+        ("run.json", "", "run.json is damaged: it is no JSON"),
+        ("run.json", "[]", "run.json is damaged: it holds no JSON object"),
+        ("run.json", "{}", "run.json is damaged: it does not say how far the run is"),
+        ("metrics.json", '{"test": {"rows": 3', "metrics.json is damaged: it is no JSON"),
+        ("config.yaml", "", "config.yaml is damaged: it names no task"),
+        ("config.yaml", "task: [", "config.yaml is damaged: it is no YAML"),
+        ("config.yaml", "- a", "config.yaml is damaged: it holds no configuration"),
+    ],
+)
+def test_a_file_of_a_run_that_was_copied_halfway_is_named(
+    file: str,
+    content: str,
+    message: str,
+    finished: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy = Path("copy")
+    shutil.copytree(finished, copy, ignore=shutil.ignore_patterns("*.safetensors", "checkpoints"))
+    (copy / file).write_text(content)
+    with pytest.raises(SystemExit) as exit_:
+        main(["report", str(copy)])
+    assert exit_.value.code == ExitCode.RUN_FOLDER
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Copy the whole folder again" in said
 
 
 def test_sentences_are_answered_at_once(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

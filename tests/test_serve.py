@@ -89,6 +89,7 @@ def test_many_clients_at_once_get_each_their_own_answer(server: Server, folder: 
         (b'{"text": "\\ud800"}', 422, "Invalid JSON"),
         (b'{"text": NaN}', 422, "text: "),
         (b"[" * 15_000, 422, "Invalid JSON"),
+        (b'{"texts": ["a"], "texts": ["b"]}', 422, "texts stands twice"),
     ],
 )
 def test_what_is_not_answered_says_why(
@@ -97,6 +98,19 @@ def test_what_is_not_answered_says_why(
     actual, reason = server.ask("/classify", body)
     assert actual == status, reason
     assert message in reason["detail"]
+
+
+def test_heads_marks_and_compressed_bodies_are_answered(server: Server) -> None:
+    for path in ("/healthz", "/readyz"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+            line.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert line.recv(1000).startswith(b"HTTP/1.1 200")
+    assert server.ask("/classify", b'\xef\xbb\xbf{"text": "a", "text_pair": "b"}')[0] == 200
+    status, reason = server.ask("/classify", b"zz", {"Content-Encoding": "gzip"})
+    assert (status, reason["detail"]) == (
+        415,
+        "the body is gzip: send it without a Content-Encoding.",
+    )
 
 
 def test_a_body_that_does_not_say_its_size_is_measured(server: Server) -> None:

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.hints import explain
@@ -19,7 +20,7 @@ from nlp_transfer.config.options import STAGE, options
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.validation import impossible
-from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.errors import ExitCode, UserError, damaged
 
 # Stands for a missing value while the rest is checked (all are texts; layers may be 0).
 FILLED_IN = "0"
@@ -118,8 +119,20 @@ def _expand_home(config: Config) -> None:
 
 
 def read_config(file: Path) -> Config:
-    """What a run was asked, from the `config.yaml` in its folder."""
-    tree = plain(OmegaConf.load(file))
+    """What a run was asked, from the `config.yaml` in its folder.
+
+    Raises:
+        UserError: it is not whole, or holds what is no configuration.
+    """
+    try:
+        loaded = OmegaConf.load(file)
+    except (YAMLError, ValueError, OSError) as error:
+        raise damaged(file, "it is no YAML") from error
+    if not OmegaConf.is_dict(loaded):
+        raise damaged(file, "it holds no configuration")
+    tree = plain(loaded)
+    if "task" not in tree:
+        raise damaged(file, "it names no task")
     # Until `dataset.seed` was a key, the seed of the run drew the splits, too.
     tree.get("dataset", {}).setdefault("seed", tree.get("seed", Config.seed))
     return to_config(tree, in_memory=True)

@@ -35,6 +35,7 @@ REFUSALS = {
     401: "no API key",
     408: "slow body",
     413: "body too large",
+    415: "compressed body",
     422: "not understood",
     429: "too many requests",
     503: "queue full",
@@ -179,11 +180,13 @@ def _add_model(app: FastAPI, service: Service, name: str, explains: bool) -> Non
 
 
 def _add_watching(app: FastAPI, service: Service) -> None:
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthy() -> dict[str, str]:
         """The process answers."""
         return {"status": "alive"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", responses={503: {"description": "not ready"}})
     async def ready() -> JSONResponse:
         """Texts are answered, and there is room in the queue."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import json
 from typing import Annotated
 
 from fastapi import Request
@@ -73,6 +75,9 @@ class ClassifyRequest(BaseModel):
 
 async def read_body(request: Request, most: int) -> bytes:
     """The body; of one that is too large the rest is thrown away, so that its sender can listen."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise Refused(415, f"the body is {encoding[:20]}: send it without a Content-Encoding.")
     content, size = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -92,9 +97,15 @@ async def read_body(request: Request, most: int) -> bytes:
 
 
 def parse(content: bytes) -> ClassifyRequest:
+    """The request of a body in JSON.
+
+    Raises:
+        Refused: it is none, or has a key twice, of which one would be unanswered.
+    """
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
         # By pydantic's own parser: it takes no NaN, half surrogates or endless nesting.
-        return ClassifyRequest.model_validate_json(content)
+        request = ClassifyRequest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -105,3 +116,8 @@ def parse(content: bytes) -> ClassifyRequest:
         }
         reason = words.get(first["type"], f"{where or 'body'}: {first['msg']}")
         raise Refused(422, reason[:300]) from error
+    keys = json.loads(content, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
+    twice = [key for place, key in enumerate(keys) if key in keys[:place]]
+    if twice:
+        raise Refused(422, f"{twice[0]} stands twice; give it once.")
+    return request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 
@@ -44,8 +45,12 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except (OSError, OverflowError) as error:
+        code = getattr(error, "errno", None)
+        reason = os.strerror(code) if code is not None and code > 0 else str(error)
         raise UserError(
-            ExitCode.MACHINE, f"{host}:{port} cannot be opened for listening: {error}."
+            ExitCode.MACHINE,
+            f"{host}:{port} cannot be opened for listening: {reason}. Name another address or port "
+            "by --host and --port.",
         ) from error
 
 

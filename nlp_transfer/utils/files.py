@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from nlp_transfer.errors import damaged
+
 if TYPE_CHECKING:
     from nlp_transfer.data.formats.registry import Window
 
@@ -17,8 +19,20 @@ NESTED = (dict, list, tuple)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """One of the files of a run."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """One of the files of a run.
+
+    Raises:
+        UserError: it is not whole, as after a copy that was broken off.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise damaged(path, f"it is no JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise damaged(path, "it holds no JSON object")
+    if path.name == "run.json" and "state" not in content:
+        raise damaged(path, "it does not say how far the run is")
+    return content
 
 
 def runs_nearby(folder: Path) -> str:
