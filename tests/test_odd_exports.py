@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from nlp_transfer.data.labels.units import advice_about_scores
 from nlp_transfer.data.splits import FoldRule
 from nlp_transfer.errors import UserError
 from nlp_transfer.quality.checks import label_findings
+from nlp_transfer.quality.exports import dates_of_excel, second_headers
 from nlp_transfer.quality.shared_columns import shared_columns
 from nlp_transfer.quality.spelling import joined_labels, spelling
 from nlp_transfer.reporting.conclusions import weakest_first
@@ -292,3 +294,36 @@ def test_what_an_answered_table_cannot_hold_whole_is_named_by_row(
 def test_integers_fit_into_an_answered_column_of_decimals() -> None:
     tables = list(as_tables([[{"n": 0.5, "o": {"x": [1.5]}}], [{"n": 1, "o": {"x": [2]}}, {}]]))
     assert tables[1].to_pylist() == [{"n": 1.0, "o": {"x": [2.0]}}, {"n": None, "o": None}]
+
+
+def test_dates_that_excel_made_of_labels_are_named() -> None:
+    counts = {"1-20": 9, "4-7": 8, "2-Jan": 7, "Mar-03": 6}
+    sentences = [f.sentence for f in dates_of_excel(counts)]
+    assert "'2-Jan' (7), 'Mar-03' (6)" in sentences[0]
+    assert not list(dates_of_excel({"1-2": 5, "May": 4, "January-03": 3, "2026-01-02": 5}))
+    assert not list(dates_of_excel({"2-Jan": 5, "3-Jan": 4}))
+
+
+def test_a_second_header_of_a_survey_is_named(tmp_path: Path) -> None:
+    ids = ['{"ImportId":"QID1_TEXT"}', "{'ImportId': 'QID2'}"]
+    train = labelled([*LABELS, "a", "b"], [*TEXTS, *ids])
+    corpus = load_corpus(split_files(tmp_path, train, labelled(LABELS)), 0)
+    [finding] = second_headers(corpus)
+    assert "2 texts of a second header, as Qualtrics writes it" in finding.sentence
+    assert [row.partition(" (")[0][:12] for row in finding.rows] == ["train: row 7", "train: row 8"]
+
+
+def test_pairs_that_are_swapped_are_named_in_each_split(tmp_path: Path) -> None:
+    def pairs(*rows: tuple[str, str, str]) -> bytes:
+        return lines([{"text": a, "text_pair": b, "label": y} for a, b, y in rows])
+
+    train = pairs(("a one", "b two", "yes"), ("B two.", "A one", "no"), ("c c", "c c", "yes"))
+    test = pairs(("b two", "a one", "no"), ("d", "e", "yes"), ("c c", "c c", "yes"))
+    config = replace(
+        split_files(tmp_path, train, test), text_pair="text_pair", validation_fraction=0.0
+    )
+    found = {f.sentence for f in shared_columns(load_corpus(config, 0)) if "swapped" in f.check}
+    assert len(found) == 2
+    swapped = "rows of train are a pair of train with its texts swapped, 1 of them with another"
+    assert any(swapped in sentence for sentence in found)
+    assert any("1 of the 3 rows of test" in s and "measure memory" in s for s in found)

@@ -15,6 +15,7 @@ from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.labels.units import advice_about_scores
 from nlp_transfer.data.near_duplicates import near_pairs
 from nlp_transfer.problems.base import integer, shown, some_of
+from nlp_transfer.quality.exports import dates_of_excel, second_headers
 from nlp_transfer.quality.findings import (
     EXAMPLES,
     Finding,
@@ -99,6 +100,7 @@ def find_all(
         *written_texts(corpus),
         *texts_of_numbers(corpus),
         *shared_columns(corpus),
+        *second_headers(corpus),
         *_cut(corpus, tokens, max_tokens, config),
         *_unknown(corpus, tokens),
         *_finely_cut(texts_of(corpus.splits["train"]), tokens["train"]),
@@ -136,6 +138,7 @@ def label_findings(corpus: Corpus) -> Iterator[Finding]:
         yield Finding(Level.warning, "labels", sentence)
     yield from _labels_not_held_out(corpus, counts)
     yield from spelling(counts)
+    yield from dates_of_excel(counts)
     if corpus.problem.one_label:
         yield from joined_labels(counts)
         yield from labels_of_their_own(counts)

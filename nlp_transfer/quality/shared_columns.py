@@ -1,4 +1,4 @@
-"""Finds columns that repeat each other: the label inside the text, or one text twice in a pair."""
+"""Finds columns that repeat each other: labels inside texts, pairs of one text, swapped pairs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from nlp_transfer.data.columns import each_cell
-from nlp_transfer.data.corpus import Corpus
+from nlp_transfer.data.corpus import Corpus, answers_of
+from nlp_transfer.data.near_duplicates import BETWEEN, keys_of
 from nlp_transfer.quality.findings import Finding, Level, places_and_texts
 from nlp_transfer.utils.text import percent
 
@@ -18,9 +19,10 @@ LOOKED_AT = 20_000  # rows of train
 
 
 def shared_columns(corpus: Corpus) -> Iterator[Finding]:
-    """Both findings about train."""
+    """Findings about train, and about pairs that it has the other way round."""
     yield from _labels_in_texts(corpus)
     yield from _same_pairs(corpus)
+    yield from _swapped_pairs(corpus)
 
 
 def _labels_in_texts(corpus: Corpus) -> Iterator[Finding]:
@@ -72,3 +74,35 @@ def _same_pairs(corpus: Corpus) -> Iterator[Finding]:
         "that dataset.text and dataset.text_pair name the right columns.",
         *places_and_texts(corpus, {"train": rows}),
     )
+
+
+def _swapped_pairs(corpus: Corpus) -> Iterator[Finding]:
+    """Pairs that train has with their texts swapped: the same pair, where order does not matter."""
+    if "text_pair" not in corpus.splits["train"].column_names:
+        return
+    first_row: dict[int, int] = {}
+    for row, key in enumerate(keys_of(corpus.splits["train"])):
+        first_row.setdefault(hash(key), row)
+    train = answers_of(corpus, "train")
+    for split, data in corpus.splits.items():
+        rows, others = [], 0
+        for row, (key, answer) in enumerate(
+            zip(keys_of(data), answers_of(corpus, split), strict=True)
+        ):
+            one, _, two = key.partition(BETWEEN)
+            swapped = first_row.get(hash(f"{two}{BETWEEN}{one}"))
+            if one == two or swapped is None or (split == "train" and swapped > row):
+                continue
+            rows.append(row)
+            others += answer != train[swapped]
+        if rows:
+            differing = f", {others:,} of them with another answer" if others else ""
+            memory = " and figures of these rows measure memory" if split != "train" else ""
+            yield Finding(
+                Level.warning,
+                "swapped pairs",
+                f"{len(rows):,} of the {len(data):,} rows of {split} are a pair of train with its "
+                f"texts swapped{differing}. Where the order of the texts does not matter, they "
+                f"repeat it{memory}.",
+                *places_and_texts(corpus, {split: np.array(rows)}),
+            )
