@@ -80,6 +80,11 @@ REFUSED = [
     Odd("spans.jsonl", labelled(['[{"start": 0}]', "a"] * 3), says="an object written as text"),
     Odd("delimited.jsonl", labelled(CHOICES), {"delimiter": ","}, says="an object written as text"),
     Odd("entities.jsonl", labelled([[[0, 4, "PER"]]] * 6), says="A list holds texts or numbers"),
+    Odd(
+        "nested.jsonl",
+        labelled([[{"id": "x", "result": [{"value": {"choices": [y]}}]}] for y in LABELS]),
+        says="The texts are in row['label'][0]['result'][0]['value']['choices']: write these",
+    ),
     Odd("viewer.json", document(VIEWER), says="the tables 'features', 'rows'"),
     Odd("pages.json", document({"train": RECORDS, "test": RECORDS}), says="'train', 'test'"),
     Odd(

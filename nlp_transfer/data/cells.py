@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -91,12 +91,29 @@ def is_label(cell: Any) -> bool:
 
 
 def fields_of(cell: Any, column: str) -> str:
-    """How a field of an object is named: `label.name`; nothing where the cell is no object."""
+    """How a field of an object is named: `label.name`; of lists of objects where the texts are."""
+    if isinstance(cell, list):
+        paths = set(_lists_of_texts(cell, f"row[{column!r}]"))
+        if len(paths) != 1:
+            return ""
+        return f" The texts are in {paths.pop()}: write these into a column of their own."
     if not isinstance(cell, dict) or not cell:
         return ""
     names = [f"{column}.{field}" for field in list(cell)[:2]]
     several = f", or several: [{','.join(names)}]" if len(names) > 1 else ""
     return f" Name one of its fields, as in {names[0]}{several}."
+
+
+def _lists_of_texts(cell: Any, path: str) -> Iterator[str]:
+    """Where lists of texts are inside a cell, by the first object of each list."""
+    if isinstance(cell, dict):
+        for name, value in cell.items():
+            yield from _lists_of_texts(value, f"{path}[{name!r}]")
+    elif isinstance(cell, list) and cell:
+        if all(isinstance(part, str) for part in cell):
+            yield path
+        else:
+            yield from _lists_of_texts(cell[0], f"{path}[0]")
 
 
 def label_key(label: Any) -> Any:
