@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,20 @@ from gpu_texts import shape_of_bert
 
 PART = 100_000  # rows that are made and written at once
 WORDS = 20_000  # made up
+OPTIONAL = ("data report", "predict")  # steps that no other needs
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def main() -> None:
     options = parse()
     if options.one:
-        print(json.dumps(measure(Path(options.one), options.rows[0])))
+        print(json.dumps(measure(Path(options.one), options.rows[0], options.without)))
         return
     lines = []
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             command = [sys.executable, __file__, "--one", folder, "--rows", str(rows)]
+            command += ["--without", *options.without]
             done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
         figures = json.loads(done.stdout.strip().splitlines()[-1])
         lines += [
@@ -55,6 +57,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--folder", help="for the tables; the system's own for such")
+    parser.add_argument("--without", nargs="*", default=[], choices=OPTIONAL, help="steps")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -76,7 +79,9 @@ class Watch(threading.Thread):
             time.sleep(0.02)
 
 
-def measure(folder: Path, rows: int) -> dict[str, tuple[float, float, float]]:
+def measure(
+    folder: Path, rows: int, without: Sequence[str]
+) -> dict[str, tuple[float, float, float]]:
     """Seconds and MB of each step."""
     from nlp_transfer.config.sections.checkpoint import CheckpointConfig
     from nlp_transfer.config.sections.dataset import DatasetConfig
@@ -111,7 +116,8 @@ def measure(folder: Path, rows: int) -> dict[str, tuple[float, float, float]]:
     corpus = step("read, label contract, splits", lambda: load_corpus(config, 0))
     tokenizer, longest = load_tokenizer(CheckpointConfig(str(folder / "tiny")))
     settings = TokenizationConfig(folder=str(folder / "tokens"))
-    step("data report", lambda: report.make(corpus, tokenizer, longest, settings))
+    if "data report" not in without:
+        step("data report", lambda: report.make(corpus, tokenizer, longest, settings))
     process = join(TrainingConfig())
     encoded = step("tokens", lambda: encode(corpus, tokenizer, longest, settings, process))
     train = encoded.splits["train"]
@@ -127,7 +133,8 @@ def measure(folder: Path, rows: int) -> dict[str, tuple[float, float, float]]:
         "figures of train, intervals",
         lambda: evaluate_splits({"train": logits}, corpus, metrics, ()),
     )
-    step("predict", lambda: predict(folder, rows))
+    if "predict" not in without:
+        step("predict", lambda: predict(folder, rows))
     return figures
 
 
