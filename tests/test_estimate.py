@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_rows, write_csv
+from conftest import last_of_each, make_rows, write_csv
 from prepared_runs import prepare
 from training_process import start
 
@@ -24,6 +24,7 @@ from nlp_transfer.analysis.estimate.table import estimates_text
 from nlp_transfer.cli.main import main
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.models.strategies import auto_strategy
 from nlp_transfer.models.strategies.recipes import Recipe, named_strategy
 from nlp_transfer.models.strategies.stages import Stage, shortened_stages
 from nlp_transfer.runs.folder import RunFolder, State, open_run
@@ -169,7 +170,7 @@ def many(typed: Typed, tmp_path: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_a_budget_that_runs_out_ends_with_a_verified_model_and_says_so(many: list[str]) -> None:
-    words = [*many, "strategy=full", "strategy.epochs=4000", "strategy.max_minutes=0.5"]
+    words = last_of_each(*many, "strategy=full", "strategy.epochs=4000", "strategy.max_minutes=0.5")
     result = run(compose(*words, "run_dir=short"))
     about = json.loads((result.folder / "run.json").read_text("utf-8"))
     assert about["state"] == "finished" and about["verified"]["difference"] < 1e-4
@@ -194,8 +195,13 @@ def test_a_shorter_stage_has_whole_epochs_where_one_is_left() -> None:
     assert shortened_stages([stage], 1.0) == [stage]
 
 
-def test_auto_takes_a_cheaper_recipe_where_the_budget_does_not_pay(many: list[str]) -> None:
-    words = [*many, "strategy=auto", "strategy.min_steps=2000000", "strategy.max_minutes=0.5"]
+def test_auto_takes_a_cheaper_recipe_where_the_budget_does_not_pay(
+    many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_strategy, "FEW_ROWS_UP_TO", 100)  # as with thousands of rows
+    words = last_of_each(
+        *many, "strategy=auto", "strategy.min_steps=2000000", "strategy.max_minutes=0.5"
+    )
     result = run(compose(*words, "run_dir=cheap"))
     about = json.loads((result.folder / "run.json").read_text("utf-8"))
     assert about["recipe"] == "feature_extraction"
@@ -204,7 +210,7 @@ def test_auto_takes_a_cheaper_recipe_where_the_budget_does_not_pay(many: list[st
 
 
 def test_a_budget_that_is_enough_changes_nothing(many: list[str]) -> None:
-    words = [*many, "strategy=full", "strategy.epochs=1"]
+    words = last_of_each(*many, "strategy=full", "strategy.epochs=1")
     free = run(compose(*words, "run_dir=free"))
     paid = run(compose(*words, "run_dir=paid", "strategy.max_minutes=60"))
     weights = [(r.model / "model.safetensors").read_bytes() for r in (free, paid)]
@@ -214,7 +220,7 @@ def test_a_budget_that_is_enough_changes_nothing(many: list[str]) -> None:
 
 
 def test_what_a_killed_process_has_spent_is_gone(many: list[str]) -> None:
-    words = [*many, "strategy=full", "strategy.epochs=4000", "strategy.max_minutes=0.5"]
+    words = last_of_each(*many, "strategy=full", "strategy.epochs=4000", "strategy.max_minutes=0.5")
     config = compose(*words, "run_dir=again")
     with open_run(config, load_run_corpus(config).fingerprint, join(config.training)) as folder:
         # As a process leaves it that was killed after 29 s.
@@ -230,7 +236,7 @@ def test_what_a_killed_process_has_spent_is_gone(many: list[str]) -> None:
 def test_a_run_that_was_killed_goes_on_with_what_is_left_of_its_budget(
     many: list[str], tmp_path: Path
 ) -> None:
-    words = [*many, "strategy=full", "strategy.epochs=4000", "strategy.max_minutes=0.7"]
+    words = last_of_each(*many, "strategy=full", "strategy.epochs=4000", "strategy.max_minutes=0.7")
     words += ["run_dir=killed", "training.checkpoint_minutes=0.05"]
     killed = start(words, tmp_path, DIE_AT="300")
     assert killed.returncode == -signal.SIGKILL

@@ -92,18 +92,30 @@ def test_files_for_validation_and_test_are_never_learned_from(
 @pytest.mark.parametrize(
     ("kind", "labels", "expected"),
     [
-        ("single_label", 2, "r_drop"),  # 500 rows a label
-        ("single_label", 12, "probe_then_full"),  # 83
+        ("single_label", 2, "r_drop"),  # 520 rows a label
+        ("single_label", 12, "probe_then_full"),  # 87
         ("multi_label", 2, "probe_then_full"),
     ],
 )
 def test_where_a_random_head_learns_too_little_it_is_solved_first(
     one_file: Callable[..., list[str]], kind: str, labels: int, expected: str
 ) -> None:
-    words = [w for w in one_file(rows=1200, labels=labels) if not w.startswith("strategy")]
+    words = [w for w in one_file(rows=1300, labels=labels) if not w.startswith("strategy")]
     config = compose(*words, f"dataset.problem={kind}")
     recipes = candidates(config, load_run_corpus(config), "bert")
     assert [recipe.name for recipe in recipes] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("single_label", 2), ("single_label", 12), ("multi_label", 2)]
+)
+def test_beside_a_validation_split_few_rows_are_learned_as_they_are_with_folds(
+    one_file: Callable[..., list[str]], kind: str, labels: int
+) -> None:
+    words = [w for w in one_file(rows=600, labels=labels) if not w.startswith("strategy")]
+    config = compose(*words, f"dataset.problem={kind}")
+    recipes = candidates(config, load_run_corpus(config), "bert")
+    assert [recipe.strategy.name for recipe in recipes] == ["contrastive"]
 
 
 @pytest.mark.slow
@@ -125,7 +137,7 @@ def test_a_killed_refit_ends_in_the_same_weights(
 def test_texts_are_read_twice_up_to_some_thousand_rows_with_one_label_each(
     one_file: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [w for w in one_file(rows=1200, labels=2) if not w.startswith("strategy")]
+    words = [w for w in one_file(rows=1300, labels=2) if not w.startswith("strategy")]
     monkeypatch.setattr(auto_strategy, "READ_TWICE_UP_TO", 500)
     config = compose(*words)
     assert [r.name for r in candidates(config, load_run_corpus(config), "bert")] == ["full"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, make_rows, slow_but, write_csv
+from conftest import ARCHITECTURES, last_of_each, make_rows, slow_but, write_csv
 from prepared_runs import Prepared, prepare
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -240,7 +240,9 @@ def test_a_pooled_and_solved_folder_is_plain_and_answers_the_same(
     architecture: str, typed: Typed, tmp_path: Path
 ) -> None:
     overrides = typed("checkpoint.pooling=mean", "strategy=probe_then_full", "strategy.epochs=1")
-    prepared = prepare([*overrides, *typed(architecture=architecture)[1:2]], tmp_path / "run")
+    prepared = prepare(
+        last_of_each(*overrides, *typed(architecture=architecture)[1:2]), tmp_path / "run"
+    )
     history = prepared.train()
     assert [stage.steps > 0 for stage in history] == [False, True]
     pretrained, corpus = prepared.pretrained, prepared.corpus

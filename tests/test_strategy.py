@@ -15,7 +15,7 @@ from nlp_transfer import compose, run
 from nlp_transfer.config.choices import Solver
 from nlp_transfer.config.sections.strategy import StrategyConfig
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.models.strategies.auto_strategy import FEW_EACH
+from nlp_transfer.models.strategies.auto_strategy import FEW_WITH_VALIDATION
 from nlp_transfer.models.strategies.recipes import Recipe, named_strategy, recipe_of
 from nlp_transfer.models.strategies.stages import plan_stages, stage_steps
 
@@ -62,10 +62,10 @@ def test_a_run_writes_down_what_auto_chose_and_keeps_its_name_in_the_configurati
 ) -> None:
     with caplog.at_level(logging.INFO, logger="nlp_transfer"):
         run(compose(*typed("strategy=auto", "strategy.epochs=1", "run_dir=mine")))
-    assert f"strategy=auto: probe_then_full: {FEW_EACH}" in caplog.messages
+    assert f"strategy=auto: contrastive: {FEW_WITH_VALIDATION}" in caplog.messages
     written = json.loads(Path("mine/run.json").read_text())
-    assert written["decisions"]["strategy"] == "probe_then_full"
-    stages = compose("+task=sentiment", "strategy=probe_then_full").strategy.stages
+    assert written["decisions"]["strategy"] == "contrastive"
+    stages = compose("+task=sentiment", "strategy=contrastive").strategy.stages
     assert [stage["name"] for stage in written["stages"]] == list(stages)
     assert "name: auto" in Path("mine/config.yaml").read_text()
 
@@ -75,7 +75,7 @@ def test_the_plan_of_a_dry_run_is_that_of_the_choice(
 ) -> None:
     run(compose(*typed("strategy=auto", "dry_run=true")))
     output = capsys.readouterr().out
-    for stage in compose("+task=sentiment", "strategy=full").strategy.stages:
+    for stage in compose("+task=sentiment", "strategy=contrastive").strategy.stages:
         assert f"Stage {stage} learns " in output
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import last_of_each
 from prepared_runs import Prepared, prepare
 from shaped_rows import around, claim_of, scores, shaped
 from training_process import tell_at_step
@@ -100,7 +101,7 @@ def test_a_regression_that_was_stopped_ends_in_the_same_weights(
     checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     words = shaped(tmp_path, checkpoints["bert"], around(1000, 100), *PROBE, "strategy.epochs=2")
-    words += ["checkpoint.dropout=0.1", "training.keep_best=false"]
+    words = last_of_each(*words, "checkpoint.dropout=0.1", "training.keep_best=false")
     unbroken = prepare(words, tmp_path / "unbroken")
     unbroken.train()
     interrupted = prepare(words, tmp_path / "run")

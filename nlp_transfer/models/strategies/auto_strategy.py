@@ -13,6 +13,9 @@ from nlp_transfer.data.splits import FEWEST_HELD_OUT
 from nlp_transfer.models.mean_pooling import PARTS
 from nlp_transfer.models.strategies.recipes import Recipe, named_strategy
 
+# Rows of train up to which three epochs are too few for whatever is trained from there, and what is
+# best with cross-validation is best beside a validation split, too (docs/results: few labels).
+FEW_ROWS_UP_TO = 1_000
 # Label names help where a label has fewer rows than this (docs/results: few labels).
 NAMES_UP_TO = 32  # rows a label, on average
 # Up to here a head that starts at random is not trained by the end of three epochs: with 65 rows of
@@ -30,6 +33,7 @@ READ_TWICE_UP_TO = 10_000
 FEW_THOUSAND = "a validation split decides; reading texts twice is worth its time up to 10,000 rows"
 MANY_ROWS = "a validation split decides, and no other strategy was better on average there"
 FEW_ROWS = "of all strategies it was the best on average with as few rows"
+FEW_WITH_VALIDATION = "a validation split decides; with up to 1,000 rows of train it was the best"
 
 
 def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
@@ -58,7 +62,7 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
     # Scores and distributions over labels were not measured.
     named_classes = corpus.has_classes or corpus.problem.several
     pairs = "text_pair" in corpus.splits["train"].column_names
-    if corpus.folds is None:
+    if corpus.folds is None and (rows > FEW_ROWS_UP_TO or not (named_classes or pairs)):
         name, reason = _with_validation(corpus, pairs)
         strategy = named_strategy(config.strategy, name)
         return [Recipe(strategy, reason=reason, self_training=self_trains)]
@@ -67,6 +71,8 @@ def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
     if not pairs and not named_classes:
         return [solved] if rows < FEWEST_HELD_OUT else [solved, recipe("probe_then_full")]
     expected = recipe("pair_similarity" if pairs else "contrastive", expected=True)
+    if corpus.folds is None:
+        return [replace(expected, expected=False, reason=FEW_WITH_VALIDATION)]
     ladder = [expected] if rows < FEWEST_HELD_OUT else [solved, expected]
     if corpus.unlabeled is None or config.strategy.self_training is not None:
         return ladder
