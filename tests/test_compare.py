@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nlp_transfer import compose
-from nlp_transfer.analysis.compare import Comparison, as_json, compare
+from nlp_transfer.analysis.compare import Comparison, _value, as_json, compare
 from nlp_transfer.analysis.compare_table import table
 from nlp_transfer.cli.main import main
 from nlp_transfer.errors import ExitCode, UserError
@@ -290,3 +290,9 @@ def test_the_runs_of_a_sweep_are_found_and_the_others_named(
     assert "it failed: seed=4" in output
     shutil.move("runs", "elsewhere")
     assert names(compare([Path("elsewhere/sweep-1")])) == ["2 seeds"]
+
+
+def test_a_run_of_files_is_named_by_its_file() -> None:
+    files = {"dataset.name": None, "dataset.train": "data/tickets.csv"}
+    assert _value(files, "dataset.name") == "tickets.csv"
+    assert _value({**files, "dataset.name": "python:data"}, "dataset.name") == "python:data"

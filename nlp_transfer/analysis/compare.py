@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -242,7 +242,7 @@ def _names(groups: list[list[Finished]], over: str) -> list[str]:
     ]
     names = [""] * len(groups)
     for key in differing:
-        values = [f"{key.removesuffix('.name')}={_value(one.get(key))}" for one in firsts]
+        values = [f"{key.removesuffix('.name')}={_value(one, key)}" for one in firsts]
         longer = [f"{name} {value}".strip() for name, value in zip(names, values, strict=True)]
         names = longer if len({*longer}) > len({*names}) else names
     names = [
@@ -252,7 +252,10 @@ def _names(groups: list[list[Finished]], over: str) -> list[str]:
     return [name or f"{len(group)} {over}" for name, group in zip(names, groups, strict=True)]
 
 
-def _value(setting: Any) -> str:
+def _value(settings: Mapping[str, Any], key: str) -> str:
+    setting = settings.get(key)
+    if setting is None and key == "dataset.name":  # files have no other name
+        setting = settings.get("dataset.train")
     return str(setting).rstrip("/").rsplit("/", 1)[-1]
 
 
