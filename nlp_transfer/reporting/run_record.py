@@ -12,7 +12,7 @@ import numpy as np
 
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config
-from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.errors import ExitCode, UserError, damaged
 from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.models.strategies.recipes import recipe_of
 from nlp_transfer.problems import Problem, problem_named
@@ -128,7 +128,7 @@ def read_record(folder: Path) -> RunRecord:
     """The content of a run folder.
 
     Raises:
-        UserError: if there is no run.
+        UserError: if there is no run, or one whose files are not whole.
     """
     missing = [name for name in (RUN_FILE, CONFIG_FILE) if not (folder / name).is_file()]
     if missing:
@@ -138,6 +138,8 @@ def read_record(folder: Path) -> RunRecord:
             "Give a folder that `python -m nlp_transfer.train` wrote, such as runs/….",
         )
     run = read_json(folder / RUN_FILE)
+    if "state" not in run:
+        raise damaged(folder / RUN_FILE, "it does not say how far the run is")
     config = read_config(folder / CONFIG_FILE)
     stages = list(_finished_stages(run)) or list(_stages_on_disk(folder))
     names = {stage.name for stage in stages}
