@@ -96,7 +96,7 @@ class Bench:
         print(f"{entry['state']:<9} {entry['seconds']:>6} s  {name}", file=sys.stderr, flush=True)
 
     def words(self, data: str, name: str, *more: str) -> list[str]:
-        """The command line of a run."""
+        """The command line of a run; of a key that is in `more`, too, the value there."""
         files = [f"dataset.{s}={self.home / data}-{s}.csv" for s in ("train", "validation", "test")]
         checkpoint = self.sizes.checkpoint if data == "checks" else "shape"
         if checkpoint in ("tiny", "shape"):
@@ -105,7 +105,8 @@ class Bench:
         common += ["strategy.min_steps=0", "evaluation.folds=0", "evaluation.calibrate=false"]
         common += [f"training.batch_size={self.sizes.batch}", "export.fresh_process=false"]
         common += [f"tokenization.folder={self.home}/tokens", "training.progress=false"]
-        return [*common, f"run_dir={self.home / name}", *more]
+        words = [*common, f"run_dir={self.home / name}", *more]
+        return list({word.partition("=")[0]: word for word in words}.values())
 
 
 def main() -> None:
@@ -196,10 +197,10 @@ def trains(bench: Bench, precision: str, *more: str) -> dict[str, Any]:
         return {"state": "left out", "why": "fp16 needs a GPU"}
     skipped = Skipped()
     name = "-".join([precision, *[word.split("=")[0] for word in more]])
-    words = bench.words("checks", name, f"training.precision={precision}", "strategy.epochs=3")
-    result = run(compose(*words, *more), callbacks=[skipped])
+    more = (f"training.precision={precision}", "strategy.epochs=3", *more)
+    result = run(compose(*bench.words("checks", name, *more)), callbacks=[skipped])
     accuracy = result.metrics["test"]["metrics"]["accuracy"]
-    if precision == "fp32" and not more:
+    if name == "fp32":
         bench.accuracy = accuracy
     gap = abs(accuracy - bench.accuracy)
     assert gap <= TOLERANCE or not bench.on_gpu, f"accuracy {accuracy}, {bench.accuracy} in fp32"
