@@ -146,10 +146,7 @@ def load_corpus(
             read_splits(config, slices) if tables is None else read_tables(tables, config, slices)
         )
         splits, names, problem = _parse(sources, config, slices, faults, notes)
-    for split, rows in splits.items():
-        if not len(rows):  # `faults` says why
-            raise UserError(ExitCode.DATA, f"No row of the {split} split is left.")
-    _refuse_nothing_to_learn(splits["train"], problem, names)
+    _refuse_nothing_to_learn(splits, problem, names)
     count = 0 if fold_rule is None else number_of_folds(splits, config, fold_rule)
     present = set(splits)
     splits = cut_missing_splits(splits, problem, config, seed, notes, withhold=not count)
@@ -169,14 +166,20 @@ def load_corpus(
         folds = folds_of_train(splits, problem, config, seed, count, labels, notes)
     unlabeled = read_unlabeled(config, splits, notes, tables)
     fingerprint = _fingerprint(splits, names, unlabeled)
-    _refuse_nothing_to_learn(splits["train"], problem, names)
+    _refuse_nothing_to_learn(splits, problem, names)
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]
     return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, held_out, unlabeled)
 
 
-def _refuse_nothing_to_learn(train: Dataset, problem: Problem, names: dict[str, str]) -> None:
-    alike = problem.nothing_to_learn(references_of(train, problem), tuple(names.values()))
+def _refuse_nothing_to_learn(
+    splits: dict[str, Dataset], problem: Problem, names: dict[str, str]
+) -> None:
+    for split, rows in splits.items():
+        if not len(rows):  # `faults` says why
+            raise UserError(ExitCode.DATA, f"No row of the {split} split is left.")
+    references = references_of(splits["train"], problem)
+    alike = problem.nothing_to_learn(references, tuple(names.values()))
     if alike is not None:
         raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
 

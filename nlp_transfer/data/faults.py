@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nlp_transfer.data.table import Table
 from nlp_transfer.errors import ExitCode, UserError
@@ -20,6 +20,7 @@ class Fault:
     rows: list[str]  # the first of them, in words
     others: str = ""  # the numbers of some more
     advice: str = ""
+    key: str = ""  # whose value `drop` leaves such rows out
 
     def __str__(self) -> str:
         examples = "".join(f"\n  {row}" for row in self.rows)
@@ -32,11 +33,13 @@ class Faults:
 
     faults: list[Fault] = field(default_factory=list)
 
-    def take_out(self, rows: Sequence[int], what: str, table: Table, advice: str = "") -> Table:
+    def take_out(
+        self, rows: Sequence[int], what: str, table: Table, advice: str = "", key: str = ""
+    ) -> Table:
         """Note what is wrong with some rows; returns the table without them."""
         if not rows:
             return table
-        self.faults.append(fault_of(rows, what, table, advice))
+        self.faults.append(replace(fault_of(rows, what, table, advice), key=key))
         return table.without(rows)
 
     own: bool = True
@@ -64,11 +67,9 @@ class Faults:
         """
         if not self.faults:
             return
-        advice = "".join(
-            f" {text}"
-            for text in dict.fromkeys(f.advice for f in self.faults)
-            if text and (self.drops or "=drop" not in text)
-        )
+        keys = [f"{f.key}=drop leaves such rows out." for f in self.faults if f.key and self.drops]
+        texts = [*keys, *(f.advice for f in self.faults if f.advice)]
+        advice = "".join(f" {text}" for text in dict.fromkeys(texts))
         parts = [*map(str, self.faults), f"Correct or remove them.{advice}"]
         parts += [str(also)] if also else []
         raise UserError(ExitCode.DATA, "\n".join(parts))

@@ -126,20 +126,7 @@ def folds_of_train(  # noqa: PLR0913
                 "validation file (dataset.validation), or evaluation.folds=0.",
             )
     if problem.one_label and problem.integer_references:
-        alone = _in_one_fold(references, folds)
-        if len(alone) == len(np.unique(references)):
-            raise UserError(
-                ExitCode.DATA,
-                f"No label of train has rows in two of {count} folds, so that no answer could be "
-                "right. Give at least two rows of every label, a validation file "
-                "(dataset.validation), or evaluation.folds=0.",
-            )
-        if len(alone):
-            notes.append(
-                f"all rows of {_listed([names[label] for label in alone])} are in one fold: where "
-                "it is held out, nothing is learned about them, and cross-validation counts them "
-                "as wrong"
-            )
+        _note_labels_of_one_fold(references, folds, count, names, notes)
     if "validation" in splits:
         there = f", {len(splits['validation'])} of validation: {count}-fold cross-validation of "
         there += "train decides"
@@ -148,6 +135,26 @@ def folds_of_train(  # noqa: PLR0913
         there += "gives the figures"
     notes.append(f"{len(train)} rows of train{there} (evaluation.folds)")
     return folds
+
+
+def _note_labels_of_one_fold(
+    references: np.ndarray, folds: np.ndarray, count: int, names: Sequence[str], notes: list[str]
+) -> None:
+    """Say which labels no model of the folds both learns and is asked for; not all may be such."""
+    alone = _in_one_fold(references, folds)
+    if len(alone) == len(np.unique(references)):
+        raise UserError(
+            ExitCode.DATA,
+            f"No label of train has rows in two of {count} folds, so that no answer could be "
+            "right. Give at least two rows of every label, a validation file "
+            "(dataset.validation), or evaluation.folds=0.",
+        )
+    if len(alone):
+        notes.append(
+            f"all rows of {_listed([names[label] for label in alone])} are in one fold: where "
+            "it is held out, nothing is learned about them, and cross-validation counts them "
+            "as wrong"
+        )
 
 
 def _listed(labels: Sequence[str]) -> str:

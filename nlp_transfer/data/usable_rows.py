@@ -145,8 +145,8 @@ def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str
     rows = [i for i, label in enumerate(table.labels) if is_blank(label)]
     if config.on_unlabeled is OnUnusable.drop:
         return _without_rows(rows, "no label", "dataset.on_unlabeled", True, table, faults, notes)
-    advice = "dataset.on_unlabeled=drop leaves such rows out."
-    return faults.take_out(rows, "no label", table, advice + _labels_in_cells(table, config))
+    advice = _labels_in_cells(table, config)
+    return faults.take_out(rows, "no label", table, advice, "dataset.on_unlabeled")
 
 
 def _labels_in_cells(table: Table, config: DatasetConfig) -> str:
@@ -159,7 +159,7 @@ def _labels_in_cells(table: Table, config: DatasetConfig) -> str:
         return ""
     sign, several = joined
     return (
-        f" Labels such as {several[0]!r} look like several: dataset.delimiter={sign!r} reads them "
+        f"Labels such as {several[0]!r} look like several: dataset.delimiter={sign!r} reads them "
         "so, and an empty cell as none of them."
     )
 
@@ -247,7 +247,7 @@ def _without_rows(  # noqa: PLR0913
     if not rows:
         return table
     if not drop:
-        return faults.take_out(rows, what, table, f"{key}=drop leaves such rows out.")
+        return faults.take_out(rows, what, table, key=key)
     notes.append(f"left out ({key}=drop): {fault_of(rows, what, table)}")
     return table.without(rows)
 

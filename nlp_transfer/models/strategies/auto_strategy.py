@@ -33,7 +33,7 @@ READ_TWICE_UP_TO = 10_000
 FEW_THOUSAND = "a validation split decides; reading texts twice is worth its time up to 10,000 rows"
 MANY_ROWS = "a validation split decides, and no other strategy was better on average there"
 FEW_ROWS = "of all strategies it was the best on average with as few rows"
-FEW_WITH_VALIDATION = "a validation split decides; with up to 1,000 rows of train it was the best"
+FEW_WITH_VALIDATION = "train has at most 1,000 rows: the same recipe as without a validation split"
 
 
 def candidates(config: Config, corpus: Corpus, model_type: str) -> list[Recipe]:
