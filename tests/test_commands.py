@@ -301,7 +301,7 @@ def test_data_of_a_server_that_is_silent_is_one_message_after_one_question(
     protocol: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nlp_transfer.network.TIMEOUT", 0.3)
-    monkeypatch.setattr("nlp_transfer.data.sources.SILENCE", 0.3)
+    monkeypatch.setattr("nlp_transfer.network.SILENCE", 0.3)
     monkeypatch.setattr("nlp_transfer.network._reasons", {})
     with socket.create_server(("127.0.0.1", 0)) as silent:
         here = f"http://127.0.0.1:{silent.getsockname()[1]}"

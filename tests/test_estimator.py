@@ -319,11 +319,28 @@ def test_what_cannot_be_fitted_is_refused_and_leaves_nothing(
         model.predict(TEXTS)
 
 
-def test_errors_about_labels_name_y(tiny: Callable[..., TextClassifier]) -> None:
-    labels = [f"label {i}" for i in range(40)]
-    with pytest.warns(UserWarning, match="unique classes"), pytest.raises(UserError) as refusal:
-        tiny().fit(TEXTS, labels)
-    assert str(refusal.value).startswith("y: 36 of the 36 rows of train have a label that no other")
+@pytest.mark.filterwarnings("ignore:The number of unique classes")
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (list(range(40)), "^y: 36 of the 36 rows of train have a label that no other row has "),
+        (list(range(40)), "Give labels that .* share. If they are scores, take TextRegressor.$"),
+        ([f"{i} kg" for i in range(40)], "write digits and a .* alone .1200.5., and take TextR"),
+        ([["a", "a"], ["b", "c"]] * 20, r"^y holds lists of equal length such as \['a', 'a'\]"),
+        ([["a", "b"]] * 40, "^Every row of train has .* Check y.$"),
+    ],
+)
+def test_errors_about_labels_name_y(
+    y: Any, message: str, tiny: Callable[..., TextClassifier]
+) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny().fit(TEXTS, y)
+
+
+def test_errors_about_scores_name_y(checkpoints: dict[str, Path]) -> None:
+    model = TextRegressor(str(checkpoints["bert"]), overrides=QUICK)
+    with pytest.raises(UserError, match="^Every row of train has the score 2.5; .* Check y.$"):
+        model.fit(TEXTS, [2.5] * 40)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ REFUSED = [
     Odd(
         "percent.jsonl",
         labelled([f"{i}%" for i in range(36)], MANY),
-        says="digits and a decimal point alone (1200.5), and dataset.problem=regression",
+        says="digits and a decimal point alone (1200.5), and set dataset.problem=regression",
     ),
     Odd(
         "counts.jsonl",

@@ -442,7 +442,7 @@ def test_a_file_of_another_name_or_place_is_one_error(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_silent_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nlp_transfer.data.sources.SILENCE", 0.3)
+    monkeypatch.setattr("nlp_transfer.network.SILENCE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.csv"
         with pytest.raises(UserError, match="the server was silent for .*copy it here"):

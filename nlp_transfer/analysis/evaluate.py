@@ -17,8 +17,9 @@ from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.sections.evaluation import EvaluationConfig
 from nlp_transfer.data.cells import label_key
 from nlp_transfer.data.columns import require_columns
-from nlp_transfer.data.corpus import Corpus, load_labelled
+from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.data.formats.registry import ReadOptions, is_table_name
+from nlp_transfer.data.labels.known import load_labelled
 from nlp_transfer.data.labels.naming import named
 from nlp_transfer.data.sources import SPLITS, Source, read_files, read_splits
 from nlp_transfer.errors import ExitCode, UserError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +20,13 @@ from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.columns import each_cell
 from nlp_transfer.data.faults import Faults
-from nlp_transfer.data.labels.decimal_commas import read_decimal_commas
-from nlp_transfer.data.labels.lists import read_label_lists
-from nlp_transfer.data.labels.merging import merge_labels
+from nlp_transfer.data.labels.column import LabelColumn
 from nlp_transfer.data.labels.naming import (
     label_names,
     refuse_labels_of_single_rows,
     with_label_ids,
 )
-from nlp_transfer.data.labels.reading import parse, problem_of
+from nlp_transfer.data.labels.reading import parse, problem_of, read_label_forms
 from nlp_transfer.data.memory import Tables, read_tables
 from nlp_transfer.data.sources import SPLITS, Source, read_splits
 from nlp_transfer.data.splits import (
@@ -47,11 +45,10 @@ from nlp_transfer.data.unlabeled import UNLABELED, read_unlabeled
 from nlp_transfer.data.usable_rows import (
     SLICE_PREFIX,
     read_table,
-    without_undecided,
     without_unlabelled,
 )
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.problems import Problem, problem_named
+from nlp_transfer.problems import Problem
 from nlp_transfer.problems.base import some_of
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 
@@ -145,8 +142,9 @@ def load_corpus(
         sources = (
             read_splits(config, slices) if tables is None else read_tables(tables, config, slices)
         )
-        splits, names, problem = _parse(sources, config, slices, faults, notes)
-    _refuse_nothing_to_learn(splits, problem, names)
+        column = sources["train"][0].label_column or LabelColumn.of(config)
+        splits, names, problem = _parse(sources, config, column, slices, faults, notes)
+    _refuse_nothing_to_learn(splits, problem, names, column)
     count = 0 if fold_rule is None else number_of_folds(splits, config, fold_rule)
     present = set(splits)
     splits = cut_missing_splits(splits, problem, config, seed, notes, withhold=not count)
@@ -155,7 +153,7 @@ def load_corpus(
     notes += labels_without_train(splits, names, problem)
     if problem.one_label and problem.integer_references:
         references = references_of(splits["train"], problem)
-        refuse_labels_of_single_rows(references, tuple(names.values()), config)
+        refuse_labels_of_single_rows(references, tuple(names.values()), column)
     if config.limit is not None and config.limit < len(splits["train"]):
         train = splits["train"]
         part = stratified_part(strata_of(train, problem), config.limit, seed)
@@ -166,14 +164,14 @@ def load_corpus(
         folds = folds_of_train(splits, problem, config, seed, count, labels, notes)
     unlabeled = read_unlabeled(config, splits, notes, tables)
     fingerprint = _fingerprint(splits, names, unlabeled)
-    _refuse_nothing_to_learn(splits, problem, names)
+    _refuse_nothing_to_learn(splits, problem, names, column)
     hint = problem.hint(list(names)) if config.problem == AUTO else None
     notes += [] if hint is None else [hint]
     return Corpus(splits, labels, fingerprint, tuple(notes), problem, folds, held_out, unlabeled)
 
 
 def _refuse_nothing_to_learn(
-    splits: dict[str, Dataset], problem: Problem, names: dict[str, str]
+    splits: dict[str, Dataset], problem: Problem, names: dict[str, str], column: LabelColumn
 ) -> None:
     for split, rows in splits.items():
         if not len(rows):  # `faults` says why
@@ -181,7 +179,7 @@ def _refuse_nothing_to_learn(
     references = references_of(splits["train"], problem)
     alike = problem.nothing_to_learn(references, tuple(names.values()))
     if alike is not None:
-        raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check dataset.label.")
+        raise UserError(ExitCode.DATA, f"Every row of train has {alike}. Check {column.name}.")
 
 
 def load_run_corpus(
@@ -213,6 +211,7 @@ def describe(corpus: Corpus) -> Iterator[str]:
 def _parse(
     sources: Mapping[str, list[Source]],
     config: DatasetConfig,
+    column: LabelColumn,
     slices: Sequence[str],
     faults: Faults,
     notes: list[str],
@@ -231,10 +230,7 @@ def _parse(
         if not any(table.labels for table in parts):
             raise UserError(ExitCode.DATA, f"No row of the {split} split is left.")
     tables = without_unlabelled(tables, notes)
-    tables = read_label_lists(tables, config, faults, notes)
-    if config.clean_labels:
-        tables = merge_labels(tables, notes)
-    tables = read_decimal_commas(tables, config)
+    tables = read_label_forms(tables, config, column, faults, notes)
     problem = problem_of(tables["train"], config)
     tables = {s: [parse(t, problem, config, faults) for t in parts] for s, parts in tables.items()}
     names = label_names(tables["train"], problem, config)
@@ -242,48 +238,6 @@ def _parse(
         split: with_label_ids(parts, names, problem, faults) for split, parts in tables.items()
     }
     return splits, names, problem
-
-
-def load_labelled(
-    sources: list[Source],
-    config: DatasetConfig,
-    names: Callable[[set[str], Sequence[str]], dict[str, str]],
-    notes: list[str],
-    known: Sequence[str] = (),
-) -> Dataset:
-    """One split for a model that there is already; `config.problem` is the model's.
-
-    Args:
-        known: the model's labels, in whose spelling `dataset.clean_labels` writes all others.
-        names: from the labels as the data writes them, and the order a `ClassLabel` gives them
-            (empty without one), to theirs in the model's order.
-
-    Raises:
-        UserError: with the file, the rows and what to do.
-    """
-    problem = problem_named(config.problem)
-    with Faults(drops=False) as faults:
-        tables = [read_table(source, "--data", config, (), faults, notes) for source in sources]
-        tables = [without_undecided(table, notes) for table in tables]
-        if not any(len(table.labels) for table in tables):
-            why = "" if faults.faults else " (all are -1)"
-            raise UserError(ExitCode.DATA, f"No row of the data has a label{why}.")
-        parts = {"--data": tables}
-        parts = read_label_lists(parts, config, faults, notes)
-        if config.clean_labels:
-            parts = merge_labels(parts, notes, known)
-        tables = read_decimal_commas(parts, config)["--data"]
-        has_lists = any(isinstance(label, list) for table in tables for label in table.labels)
-        if has_lists and not (problem.several or problem.reads_columns):
-            raise UserError(
-                ExitCode.DATA,
-                f"The label column {config.label!r} holds lists of labels, and the model answers "
-                f"with one ({problem.name}).",
-            )
-        tables = [parse(table, problem, config, faults) for table in tables]
-        labels = {str(label) for table in tables for label in problem.labels_in(table.labels)}
-        order = () if any(table.order is None for table in tables) else tables[0].order or ()
-        return with_label_ids(tables, names(labels, order), problem, faults)
 
 
 def answers_of(corpus: Corpus, split: str) -> list[str]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import glob
 import re
-import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset
 
@@ -28,13 +24,13 @@ from nlp_transfer.data.formats.registry import (
     require_reader,
 )
 from nlp_transfer.data.formats.whole_table import whole_table
+from nlp_transfer.data.labels.column import LabelColumn
 from nlp_transfer.data.table import column_of, dataset_of_arrow, no_lines
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.network import unread, use_cache_if_unreachable
+from nlp_transfer.network import fetched, use_cache_if_unreachable
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "embedded:reviews"
-SILENCE = 6.0  # seconds that a server may take to connect, or to send a piece
 IN_MEMORY = "python:data"  # dataset.name where the tables were given from Python
 # What `save_to_disk` leaves: of a `Dataset`, and of a `DatasetDict`.
 WORKBOOK = ".xlsx#"
@@ -53,6 +49,8 @@ class Source:
     """The line of a file on which each of some rows (from 1 on) begins."""
     notes: tuple[str, ...] = ()
     """What was decided while reading."""
+    label_column: LabelColumn | None = None
+    """How messages name the labels; None: by the configuration."""
 
     def cells(self, column: str) -> Sequence[Any]:
         """The cells of a column or nested field."""
@@ -154,7 +152,7 @@ def read_files(pattern: str, key: str, options: ReadOptions | None = None) -> li
     """
     options = options or ReadOptions(keys="--")
     if "://" in pattern:
-        with _fetched(pattern, key) as copies:
+        with fetched(pattern, key) as copies:
             place = pattern.partition("?")[0].rpartition("/")[0]
             return [_read_file(copy, options, f"{place}/{copy.name}") for copy in copies]
     if not Path(pattern).expanduser().exists() and WORKBOOK in pattern.lower():
@@ -213,53 +211,6 @@ def _in_another_form(path: Path) -> Path:
     composed = unicodedata.normalize("NFC", path.name)
     same = (p for p in path.parent.iterdir() if unicodedata.normalize("NFC", p.name) == composed)
     return next(same, path)
-
-
-@contextmanager
-def _fetched(url: str, key: str) -> Iterator[list[Path]]:
-    """Copies of what a URL names, for as long as they are read."""
-    with tempfile.TemporaryDirectory() as temporary:
-        options = {"cache_storage": temporary, "same_names": True}
-        try:
-            patience = _patience(url)
-            files = fsspec.open_local(f"simplecache::{url}", simplecache=options, **patience)
-        except Exception as error:  # noqa: BLE001 (each file system has errors of its own)
-            raise unread(url, _why_unread(error), key) from error
-        copies = map(Path, [files] if isinstance(files, str) else files)
-        yield sorted(copy.rename(copy.with_name(copy.name.partition("?")[0])) for copy in copies)
-
-
-def _patience(url: str) -> dict[str, dict[str, Any]]:
-    """Options of the file system of a URL, so that a server that is silent is no wait of minutes.
-
-    Raises:
-        OSError: it is on the Hub, which does not answer.
-    """
-    protocol = url.partition("://")[0].rpartition("::")[2]
-    if protocol == "hf":
-        reason = use_cache_if_unreachable()
-        if reason is not None:
-            raise OSError(f"the Hub cannot be reached ({reason})")
-    if protocol not in ("http", "https"):
-        return {}
-    from aiohttp import ClientTimeout
-
-    silence = ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
-    return {protocol: {"client_kwargs": {"timeout": silence}}}
-
-
-def _why_unread(error: Exception) -> str:
-    """What a file system says, in words."""
-    cause = error.__cause__
-    if isinstance(error, FileNotFoundError) and cause is not None:
-        status = getattr(cause, "status", None)
-        if status != HTTPStatus.NOT_FOUND:
-            error = cause if isinstance(cause, Exception) else error
-    if isinstance(error, IndexError | FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, TimeoutError):
-        return f"the server was silent for {SILENCE:.0f} seconds"
-    return str(error).rstrip(".") or type(error).__name__
 
 
 def _files_of(folder: Path) -> str:

@@ -22,6 +22,7 @@ from nlp_transfer.config.constants import AUTO, CROSS_VALIDATION
 from nlp_transfer.config.groups import GROUPS, group_options
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.dataset import DatasetConfig
+from nlp_transfer.data.labels.column import LabelColumn
 from nlp_transfer.data.memory import with_tables
 from nlp_transfer.data.sources import Source
 from nlp_transfer.errors import ExitCode, InputError, UserError
@@ -48,14 +49,7 @@ ESTIMATOR_FILE = "estimator.json"  # in a saved folder: what the run does not kn
 # Of a temporary folder, which is cleared of them when the run is finished.
 CACHES = ("tokens", "features")
 Overrides = Sequence[str] | Mapping[str, Any]
-# What errors call the columns of X and y, and problems that are another estimator.
-OF_FILES = {
-    r"dataset\.label='label'": "y",
-    r"Check dataset\.label\.": "Check y.",
-    r"dataset\.text='text'": "X",
-    "Name the column that holds the labels": "Give labels that several texts share",
-    r"set dataset\.problem=regression": "take TextRegressor",
-}
+LABELS = LabelColumn("y", "Give labels that several texts share.", "take TextRegressor")
 
 
 class TextEstimator(BaseEstimator):
@@ -189,12 +183,6 @@ class TextEstimator(BaseEstimator):
         try:
             config = self._placed(config, temporary)
             folder = self._complete(config, _table(columns, labels, kind))
-        except UserError as error:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
-            if (message := _of_arguments(str(error))) == str(error):
-                raise
-            raise UserError(error.code, message) from error
         except BaseException:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -207,7 +195,7 @@ class TextEstimator(BaseEstimator):
 
     def _complete(self, config: Config, table: Dataset) -> Path:
         """The folder of the finished run."""
-        tables = {"train": Source("X", table)}
+        tables = {"train": Source("X", table, label_column=LABELS)}
         config = with_tables(config, tables)
         extensions = Extensions.of(self.metrics, self.callbacks, self.loss)
         config = with_loss(config, extensions.loss)
@@ -299,13 +287,6 @@ class TextEstimator(BaseEstimator):
     def _restore(self, fitted: dict[str, Any]) -> None:
         """Set what `_fitted_state` gave."""
         raise NotImplementedError
-
-
-def _of_arguments(message: str) -> str:
-    """A message about files in the words of whoever gave X and y."""
-    for files, arguments in OF_FILES.items():
-        message = re.sub(files, arguments, message)
-    return message
 
 
 def _table(columns: TextColumns, labels: list[Any], kind: Any) -> Dataset:

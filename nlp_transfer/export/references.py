@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from nlp_transfer.config.sections.dataset import DatasetConfig
-from nlp_transfer.data.corpus import load_labelled
+from nlp_transfer.data.labels.known import load_labelled
 from nlp_transfer.data.sources import Source, read_files
 from nlp_transfer.data.usable_rows import read_texts
 from nlp_transfer.errors import ExitCode, UserError

@@ -41,9 +41,12 @@ Tables = dict[str, list[Table]]
 
 
 def read_label_lists(
-    tables: Tables, config: DatasetConfig, faults: Faults, notes: list[str]
+    tables: Tables, config: DatasetConfig, column: str, faults: Faults, notes: list[str]
 ) -> Tables:
     """The tables with lists where the label column of train holds lists in another form.
+
+    Args:
+        column: its name in messages.
 
     Raises:
         UserError: where lists are neither labels nor one 0 or 1 for each label.
@@ -59,33 +62,30 @@ def read_label_lists(
         for split, parts in tables.items()
     }
     if config.delimiter is None:
-        tables = _read_written(tables, config, faults, notes)
+        tables = _read_written(tables, column, faults, notes)
     first = next(iter(tables.values()))
-    width = _width(first, config)
+    width = _width(first, column)
     if width is None:
-        _refuse_other_lists(first, config)
+        _refuse_other_lists(first, column)
         if {len(cell) if isinstance(cell, list) else 0 for cell in _cells(first)} == {1}:
             notes.append(
-                f"dataset.label={config.label!r} holds lists of exactly one label; "
-                f"dataset.problem={SINGLE_LABEL.name} reads them as classes"
+                f"{column} holds lists of exactly one label; dataset.problem={SINGLE_LABEL.name} "
+                "reads them as classes"
             )
         return tables
     if config.label_names is not None and len(config.label_names) > width:
         raise UserError(
             ExitCode.DATA,
             f"dataset.label_names names {len(config.label_names)} labels, and the lists of "
-            f"dataset.label={config.label!r} have {width} entries. Name each entry once.",
+            f"{column} have {width} entries. Name each entry once.",
         )
-    notes.append(_about_bits(first, width, config))
+    notes.append(_about_bits(first, width, column, config.label_names is not None))
     return {s: [_named_bits(t, width, faults) for t in parts] for s, parts in tables.items()}
 
 
-def _read_written(
-    tables: Tables, config: DatasetConfig, faults: Faults, notes: list[str]
-) -> Tables:
+def _read_written(tables: Tables, column: str, faults: Faults, notes: list[str]) -> Tables:
     """Cells of text as the lists that they hold."""
     cells = _cells(next(iter(tables.values())))
-    column = f"dataset.label={config.label!r}"
     texts = [cell for cell in cells if isinstance(cell, str)]
     others_are_lists = all(isinstance(cell, list | str) for cell in cells)
     if texts and len(texts) < len(cells) and others_are_lists and all(map(looks_like_list, texts)):
@@ -155,7 +155,7 @@ def _cells(tables: Iterable[Table]) -> list[Any]:
 # One 0 or 1 for each label ----------------------------------------------------------------------
 
 
-def _width(tables: Sequence[Table], config: DatasetConfig) -> int | None:
+def _width(tables: Sequence[Table], column: str) -> int | None:
     """How many labels the lists of train have a 0 or 1 for; None: they hold labels."""
     cells = _cells(tables)
     if not cells or not all(isinstance(cell, list) for cell in cells):
@@ -172,13 +172,13 @@ def _width(tables: Sequence[Table], config: DatasetConfig) -> int | None:
         return None  # the labels 0 and 1
     raise UserError(
         ExitCode.DATA,
-        f"dataset.label={config.label!r} holds lists of 0 and 1 such as {twice} with "
+        f"{column} holds lists of 0 and 1 such as {twice} with "
         f"{', '.join(map(str, lengths[:5]))} entries. Give every row one 0 or 1 for each label, or "
         "the list of its labels.",
     )
 
 
-def _refuse_other_lists(tables: Sequence[Table], config: DatasetConfig) -> None:
+def _refuse_other_lists(tables: Sequence[Table], column: str) -> None:
     """Stop at lists of equal length that are no sets of labels: an entry comes twice, or a share.
 
     Raises:
@@ -205,20 +205,20 @@ def _refuse_other_lists(tables: Sequence[Table], config: DatasetConfig) -> None:
         return
     raise UserError(
         ExitCode.DATA,
-        f"dataset.label={config.label!r} holds lists of equal length such as {example}, which are "
-        f"neither a 0 or 1 for each label nor labels. {advice}",
+        f"{column} holds lists of equal length such as {example}, which are neither a 0 or 1 "
+        f"for each label nor labels. {advice}",
     )
 
 
-def _about_bits(tables: Sequence[Table], width: int, config: DatasetConfig) -> str:
-    names = "" if config.label_names else "; dataset.label_names={0: …, 1: …} names them"
+def _about_bits(tables: Sequence[Table], width: int, column: str, named: bool) -> str:
+    names = "" if named else "; dataset.label_names={0: …, 1: …} names them"
     single = all(sum(BITS[bit] for bit in cell) == 1 for cell in _cells(tables))
     classes = (
         f"; every row has exactly one of them, and dataset.problem={SINGLE_LABEL.name} reads them "
         "as classes"
     )
     return (
-        f"dataset.label={config.label!r} holds a 0 or 1 for each of {width} labels: a list says "
+        f"{column} holds a 0 or 1 for each of {width} labels: a list says "
         f"which of them a text has{names}{classes if single else ''}"
     )
 

@@ -14,6 +14,7 @@ from datasets import Dataset
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import label_key
 from nlp_transfer.data.faults import Faults
+from nlp_transfer.data.labels.column import LabelColumn
 from nlp_transfer.data.labels.units import advice_about_scores
 from nlp_transfer.data.table import Table, dataset_of_arrow, joined_cells
 from nlp_transfer.errors import ExitCode, UserError
@@ -120,7 +121,7 @@ def with_label_ids(
 
 
 def refuse_labels_of_single_rows(
-    references: np.ndarray, labels: tuple[str, ...], config: DatasetConfig
+    references: np.ndarray, labels: tuple[str, ...], column: LabelColumn
 ) -> None:
     """Stop at a column of numbers, dates or texts, which has a new value in nearly every row.
 
@@ -131,7 +132,7 @@ def refuse_labels_of_single_rows(
     if len(references) >= MANY_ROWS and alone > ALONE * len(references):
         raise UserError(
             ExitCode.DATA,
-            f"dataset.label={config.label!r}: {alone:,} of the {len(references):,} rows of train "
-            f"have a label that no other row has ({some_of(labels)}). Name the column that holds "
-            f"the labels.{advice_about_scores(labels)}",
+            f"{column.name}: {alone:,} of the {len(references):,} rows of train have a label that "
+            f"no other row has ({some_of(labels)}). {column.advice}"
+            f"{advice_about_scores(labels, column.take_scores)}",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,10 @@ from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.cells import is_blank, plain_label
 from nlp_transfer.data.faults import Faults, refuse_rows
+from nlp_transfer.data.labels.column import LabelColumn
+from nlp_transfer.data.labels.decimal_commas import read_decimal_commas
+from nlp_transfer.data.labels.lists import read_label_lists
+from nlp_transfer.data.labels.merging import merge_labels
 from nlp_transfer.data.labels.units import advice_about_scores
 from nlp_transfer.data.labels.written_lists import holds_object
 from nlp_transfer.data.sources import Source
@@ -60,6 +65,29 @@ def read_labels(source: Source, config: DatasetConfig) -> tuple[list[Any], tuple
     same: dict[str, str] = {}  # one object for all rows of a label
     plain = (plain_label(cell) for cell in cells)
     return [same.setdefault(x, x) if isinstance(x, str) else x for x in plain], None
+
+
+def read_label_forms(
+    tables: dict[str, list[Table]],
+    config: DatasetConfig,
+    column: LabelColumn,
+    faults: Faults,
+    notes: list[str],
+    known: Sequence[str] = (),
+) -> dict[str, list[Table]]:
+    """The tables with labels in one form: lists as lists, one spelling, numbers with a point.
+
+    Args:
+        column: for messages.
+        known: the labels of a model, in whose spelling `dataset.clean_labels` writes all others.
+
+    Raises:
+        UserError: the labels can be read in two ways, or in none.
+    """
+    tables = read_label_lists(tables, config, column.name, faults, notes)
+    if config.clean_labels:
+        tables = merge_labels(tables, notes, known)
+    return read_decimal_commas(tables, config)
 
 
 def problem_of(train: list[Table], config: DatasetConfig) -> Problem:
