@@ -312,7 +312,7 @@ def test_an_empty_cell_is_an_error_that_shows_the_row(
 ) -> None:
     path = write(tmp_path / f"rows{suffix}", rows)
     message = failure(train=path, validation=path)
-    assert f"1 of the 2 rows of {path} (train) have {what}" in message
+    assert f"1 of the 2 rows of {path} (train) has {what}" in message
     assert "row 2:" in message
 
 

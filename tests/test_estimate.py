@@ -294,4 +294,7 @@ def test_the_trainings_of_folds_are_counted_in_one_line(context: TrainingContext
 
 
 def test_nothing_is_timed_before_a_short_run(context: TrainingContext) -> None:
-    assert not is_long(context)
+    recipe, folds = Recipe(context.config.strategy), np.arange(101) % 4
+    assert not is_long(context, [recipe], None) and not is_long(context, [recipe], folds)
+    many_steps = Recipe(replace(context.config.strategy, epochs=1e6))
+    assert is_long(context, [many_steps], folds)

@@ -303,7 +303,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (TEXTS, np.linspace(0, 1, 40), "continuous"),
     (TEXTS, [["a"]] * 39 + ["b"], r"y\[39\] is 'b', where other rows hold lists"),
     (TEXTS, np.arange(80).reshape(40, 2), "y has 2 columns, and one of them holds 10"),
-    ([*TEXTS[:39], None], LABELS, r"1 of the 40 rows of X .train. have an empty text"),
+    ([*TEXTS[:39], None], LABELS, r"1 of the 40 rows of X .train. has an empty text"),
 ]
 
 

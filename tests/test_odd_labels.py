@@ -360,7 +360,7 @@ def test_check_names_all_of_it_at_once(
     assert refused.value.code == ExitCode.DATA
     assert "'nan' (1)" in shown.out
     assert "No text and no label is empty" not in shown.out
-    assert f"1 of the {len(rows) + 1} rows of rows.jsonl (train) have an empty text" in shown.err
+    assert f"1 of the {len(rows) + 1} rows of rows.jsonl (train) has an empty text" in shown.err
     Path("rows.jsonl").write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(SystemExit) as refused:
         main(["check", *words, "dataset.train=rows.jsonl"])

@@ -104,7 +104,7 @@ def test_answers_fill_the_column_and_everything_else_stays() -> None:
         assert (undone["row"], undone["answered"], undone["skipped"]) == (2, 1, 1)
         answer(server, "negative")
         output = stop(server)
-    assert "2 of 6 rows have an answer in next.csv" in output
+    assert "Rows with an answer in next.csv: 2 of 6." in output
     assert "dataset.train=[YOUR_FILES,next.csv]' dataset.label=label" in output
     assert "dataset.on_unlabeled=drop" in output
     rows = rows_of(file)
@@ -498,7 +498,11 @@ def test_names_of_labels_are_written_as_the_data_has_them() -> None:
         ("text,label\na,b\n", (), "neither from `nlp-transfer suggest`"),
         ("text,label,guess,probabilities,reason\n", (), "has no rows"),
         ("guess,probabilities,reason\na,a 1.00,\n", (), "before 'guess'"),
-        ("text,label,guess,probabilities,reason\nt,,a,a 1.00,\n", ("--run", "no"), "is not a run"),
+        (
+            "text,label,guess,probabilities,reason\nt,,a,a 1.00,\n",
+            ("--run", "no"),
+            "does not exist",
+        ),
         ("text,label,guess,probabilities,reason\nt,,a,a 1.00,\n", ("--text", "no"), "not a column"),
         ("text,label,guess,probabilities,reason\nt\xfc,,a,a 1.00,\n", (), "save the file as UTF-8"),
     ],

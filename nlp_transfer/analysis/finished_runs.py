@@ -25,7 +25,7 @@ from nlp_transfer.runs.folder import (
 )
 from nlp_transfer.runs.identity import DIGEST, run_path, settings
 from nlp_transfer.runs.predictions import read_predictions
-from nlp_transfer.utils.files import read_json, runs_nearby
+from nlp_transfer.utils.files import not_a_run, read_json, runs_nearby
 
 if TYPE_CHECKING:
     from nlp_transfer.data.corpus import Corpus
@@ -84,7 +84,7 @@ def open_finished(folder: Path) -> Finished:
     if not (folder / RUN_FILE).is_file():
         raise UserError(
             ExitCode.RUN_FOLDER,
-            f"{folder} is not a run: expected a folder with {RUN_FILE}, or that of a sweep."
+            f"{not_a_run(folder)}: expected a folder with {RUN_FILE}, or that of a sweep."
             f"{runs_nearby(folder)}",
         )
     about = read_json(folder / RUN_FILE)

@@ -157,7 +157,7 @@ def _run(arguments: list[str]) -> None:
 def _refuse_rest(
     arguments: list[str], rest: list[str], flags: list[str], has_overrides: bool
 ) -> NoReturn:
-    """Refuse what a command does not know, with what may be meant.
+    """Refuse what a command does not know, and name the flag that is spelt most like it.
 
     Args:
         rest: what is left of the arguments.
@@ -170,8 +170,8 @@ def _refuse_rest(
     if has_overrides:
         value = value_of_flag(arguments, arguments.index(rest[0]))
         raise UserError(ExitCode.CONFIG, unknown_flag(flag, value, program, flags))
-    meant = likely_flag(flag, flags)
-    hint = f"Did you mean {meant}? " if meant else ""
+    similar_flag = likely_flag(flag, flags)
+    hint = f"Did you mean {similar_flag}? " if similar_flag else ""
     raise UserError(
         ExitCode.CONFIG, f"unrecognized arguments: {' '.join(rest)}. {hint}({program} --help)"
     )

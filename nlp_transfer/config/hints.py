@@ -101,9 +101,9 @@ def unknown_flag(flag: str, value: str | None, program: str, flags: Iterable[str
     Args:
         flags: that there are.
     """
-    keys, meant = likely_keys(flag.lstrip("-")), likely_flag(flag, flags)
-    if not keys and meant:
-        return f"{flag} is not a flag. Did you mean {meant}? {program} --help lists them."
+    keys, similar_flag = likely_keys(flag.lstrip("-")), likely_flag(flag, flags)
+    if not keys and similar_flag:
+        return f"{flag} is not a flag. Did you mean {similar_flag}? {program} --help lists them."
     if not keys:
         return f"{flag} is not a flag. Options are typed as KEY=VALUE; {program} --help lists them."
     typed = " or ".join(f"{key}={'VALUE' if value is None else value}" for key in keys)

@@ -181,8 +181,8 @@ def unknown_key(key: str, nearest: str) -> str:
     misspelt = difflib.get_close_matches(word, [nearest.rpartition(".")[2]], cutoff=MISSPELT)
     hint = explain(key) if known_section and not misspelt else None
     depth = nearest.count(".")
-    typed, meant = (name.split(".")[depth] for name in (key, nearest))
-    similarity = difflib.SequenceMatcher(None, typed, meant).ratio()
+    typed, known = (name.split(".")[depth] for name in (key, nearest))
+    similarity = difflib.SequenceMatcher(None, typed, known).ratio()
     if hint is None and similarity < UNLIKE:
         hint = f"nlp-transfer options lists all keys, nlp-transfer options {word} searches them."
     return f"{key} is not a key of the configuration; {hint or f'the nearest one is {nearest}.'}"

@@ -82,6 +82,15 @@ def refuse_rows(rows: Sequence[int], what: str, table: Table) -> None:
     faults.refuse()
 
 
+def have(count: int) -> str:
+    """The verb of so many rows.
+
+    >>> [f"{count} of the 9 rows {have(count)} no label" for count in (1, 2)]
+    ['1 of the 9 rows has no label', '2 of the 9 rows have no label']
+    """
+    return "has" if count == 1 else "have"
+
+
 def fault_of(rows: Sequence[int], what: str, table: Table, advice: str = "") -> Fault:
     """The fault of some rows, with their lines where the file has lines."""
     numbers = [table.extra["row"][i] for i in rows]
@@ -95,7 +104,7 @@ def fault_of(rows: Sequence[int], what: str, table: Table, advice: str = "") -> 
         further = ", ".join(str(lines.get(number, number)) for number in numbers[SHOWN:MOST])
         more = ", …" if len(numbers) > MOST else ""
         others = f"{'lines' if lines else 'rows'} {further}{more}"
-    sentence = f"{len(rows)} of the {table.total} rows of {table.source} have {what}"
+    sentence = f"{len(rows)} of the {table.total} rows of {table.source} {have(len(rows))} {what}"
     return Fault(sentence, examples, others, advice)
 
 

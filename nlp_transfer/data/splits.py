@@ -13,7 +13,7 @@ from nlp_transfer.config.choices import Cut, OnLeak
 from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.columns import each_cell
-from nlp_transfer.data.faults import SHOWN
+from nlp_transfer.data.faults import SHOWN, have
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.data.splitters import Rows, cut_off, fold_of
 from nlp_transfer.data.table import filtered
@@ -179,7 +179,8 @@ def without_leaks(
     leaks = np.array([key in held_out for key in keys_of(train)])
     if not leaks.any():
         return splits
-    message = f"{leaks.sum():,} of the {len(train):,} rows of train have a text that is also in "
+    count = int(leaks.sum())
+    message = f"{count:,} of the {len(train):,} rows of train {have(count)} a text that is also in "
     message += " or ".join(split for split in splits if split != "train")
     if on_leak is OnLeak.error:
         some = train.select(np.flatnonzero(leaks)[:SHOWN])

@@ -21,7 +21,7 @@ from nlp_transfer.data.cells import (
     not_texts,
 )
 from nlp_transfer.data.columns import require_columns
-from nlp_transfer.data.faults import Faults, fault_of
+from nlp_transfer.data.faults import Faults, fault_of, have
 from nlp_transfer.data.labels.reading import read_labels
 from nlp_transfer.data.labels.separators import joined_labels
 from nlp_transfer.data.sources import Source
@@ -124,9 +124,10 @@ def _with_empty_cells(
         return [None if none else label for label, none in zip(labels, empty, strict=True)]
     if any(empty):
         notes.append(
-            f"{sum(empty):,} of the {len(cells):,} rows of {source.name} have an empty cell for "
-            "the labels: they are texts with none of them (dataset.on_unlabeled=drop leaves them "
-            f"out; {config.delimiter!r} alone is then a text with none)"
+            f"{sum(empty):,} of the {len(cells):,} rows of {source.name} {have(sum(empty))} an "
+            "empty cell for the labels: such a row is a text with none of them "
+            f"(dataset.on_unlabeled=drop leaves it out; {config.delimiter!r} alone is then a text "
+            "with none)"
         )
     return labels
 
@@ -289,7 +290,7 @@ def without_undecided(table: Table, notes: list[str]) -> Table:
         return table
     rows = [i for i, label in enumerate(table.labels) if label == UNLABELLED]
     notes.append(
-        f"{len(rows)} of the {len(table.labels)} rows of {table.source} have no label (-1) and are "
-        "left out"
+        f"{len(rows)} of the {len(table.labels)} rows of {table.source} {have(len(rows))} no label "
+        "(-1): left out"
     )
     return table.without(rows)

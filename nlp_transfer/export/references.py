@@ -22,7 +22,7 @@ from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.tokenization.model_inputs import PAIRS
-from nlp_transfer.utils.files import read_json
+from nlp_transfer.utils.files import not_a_run, read_json
 
 SHOWN = 3
 
@@ -40,7 +40,7 @@ def of_run(folder: Path, data: Any = None) -> Questions:
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             ExitCode.CONFIG,
-            f"{folder} is not a run, so its validation texts are unknown. "
+            f"{not_a_run(folder)}, so its validation texts are unknown. "
             "Add --data FILE --text COLUMN (and --label COLUMN where there are labels).",
         )
     elsewhere = "compare on other texts with --data FILE --text COLUMN"

@@ -25,7 +25,7 @@ from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.checkpoints.vocabulary import Trimmed, trim_vocabulary
 from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.reopen import reopen
-from nlp_transfer.utils.files import read_json, write_json, write_text
+from nlp_transfer.utils.files import not_a_run, read_json, write_json, write_text
 from nlp_transfer.utils.logging import quiet
 
 COMPARED = 256  # texts whose logits are compared
@@ -145,7 +145,7 @@ def _refuse_unfitting(run: Path, out: Path) -> None:
     if not (run / CONFIG_FILE).is_file():
         raise UserError(
             ExitCode.CONFIG,
-            f"{run} is not a run, so the texts it has learned from are unknown: expected the "
+            f"{not_a_run(run)}, so the texts it has learned from are unknown: expected the "
             "folder of a finished run.",
         )
     if out.exists():

@@ -153,7 +153,10 @@ def with_pooling(pretrained: Pretrained, pooling: Pooling) -> Pretrained:
     _add_mean_layer(pretrained.model, PARTS[kind])
     structure = replace(find_structure(pretrained.model), mean_layer=True)
     logger.info(
-        "pooling: the mean of all tokens, as layer %d of %d", structure.layers, structure.layers
+        "pooling: the head reads the mean of all tokens; a layer above the %d of the encoder "
+        "averages them and counts as layer %d",
+        structure.layers - 1,
+        structure.layers,
     )
     return replace(pretrained, structure=structure)
 

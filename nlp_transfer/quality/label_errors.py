@@ -22,7 +22,7 @@ from nlp_transfer.models.preparation import load_and_encode
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.utils.distributed import join
-from nlp_transfer.utils.files import write_table
+from nlp_transfer.utils.files import not_a_run, write_table
 
 NEIGHBOURS = (5, 10, 20, 50, 100)  # of which the given labels choose one
 AT_ONCE = 1024  # texts whose neighbours are looked for together
@@ -118,7 +118,7 @@ def _run_with_single_labels(folder: Path, data: Any) -> tuple[Config, Corpus]:
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             ExitCode.CONFIG,
-            f"{folder} is not a run, so its labelled texts are unknown. Name the folder of a run.",
+            f"{not_a_run(folder)}, so its labelled texts are unknown. Name the folder of a run.",
         )
     config, corpus = reopen(folder, "or train on it as it is now", GIVE_AGAIN, data)
     if not corpus.problem.integer_references:

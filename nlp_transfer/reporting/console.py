@@ -176,7 +176,7 @@ def _threshold_lines(choice: dict[str, Any], metrics: dict[str, Any]) -> Iterato
 
 def _calibration_lines(calibration: dict[str, Any]) -> Iterator[str]:
     if calibration["left_out"] is not None:
-        yield from wrapped(f"Calibration: none, {calibration['left_out']}.")
+        yield from wrapped(f"Calibration: none ({calibration['left_out']}).")
         return
     yield from wrapped(
         f"Calibration: temperature {calibration['temperature']:.3f}, part of the last layer"

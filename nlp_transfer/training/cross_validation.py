@@ -22,6 +22,9 @@ from nlp_transfer.training.self_training import rows_to_learn
 from nlp_transfer.training.shared_stages import train_shared_stages, use_shared_stages
 from nlp_transfer.utils.distributed import broadcast_from_rank_zero, wait
 from nlp_transfer.utils.logging import logger
+from nlp_transfer.utils.text import seconds as in_words
+
+WORTH_SAYING = 10.0  # seconds that the folds to come take
 
 
 def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) -> np.ndarray:
@@ -38,13 +41,14 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
     train_shared_stages(context, recipe)
     rows, process = context.encoded.splits["train"], context.folder.process
     logits: np.ndarray | None = None
-    for fold in range(int(folds.max()) + 1):
+    count = int(folds.max()) + 1
+    for fold in range(count):
         part = replace(context.folder, part=f"folds/{recipe.name}/{fold}", keeps_last=False)
         file = part.checkpoints.with_suffix(".npy")
         start = time.monotonic()
         if not broadcast_from_rank_zero(file.is_file, process):
-            left = int(folds.max()) + 1 - fold
-            answers = answer_fold(context, recipe, part, folds, fold, left + 1)
+            parts = count - fold + 1
+            answers = answer_fold(context, recipe, part, folds, fold, parts)
             if process.is_first:
                 _write(file, answers)
                 shutil.rmtree(part.checkpoints, ignore_errors=True)
@@ -55,14 +59,16 @@ def cross_validate(context: TrainingContext, recipe: Recipe, folds: np.ndarray) 
         logits[folds == fold] = answers
         value = context.metrics.compute(answers, rows.labels[folds == fold])[context.metrics.best]
         text = "undefined" if value is None else f"{value:.3f}"
+        seconds = time.monotonic() - start
         logger.info(
-            "  %s, fold %d of %d: %s %s (%.0f s)",
+            "  %s, fold %d of %d: %s %s (%.0f s%s)",
             recipe.name,
             fold + 1,
-            folds.max() + 1,
+            count,
             context.metrics.best,
             text,
-            time.monotonic() - start,
+            seconds,
+            _time_left(count - fold - 1, seconds),
         )
     assert logits is not None
     return logits
@@ -98,6 +104,12 @@ def answer_fold(
             context.for_fold(parts),
         ).model
     return context.predict(model, select_documents(rows, held_out))
+
+
+def _time_left(folds: int, seconds: float) -> str:
+    """What the folds to come take if each takes as long as this one; nothing where it is little."""
+    left = folds * seconds
+    return f"; {folds} left: about {in_words(left)}" if left >= WORTH_SAYING else ""
 
 
 def _write(file: Path, answers: np.ndarray) -> None:

@@ -33,6 +33,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def not_a_run(folder: Path) -> str:
+    """The beginning of an error about a folder that is no run.
+
+    >>> not_a_run(Path("no", "such", "place"))
+    'no/such/place does not exist'
+    """
+    return f"{folder} {'is not a run' if folder.exists() else 'does not exist'}"
+
+
 def runs_nearby(folder: Path) -> str:
     """The end of an error about a folder that is no run: runs in it, or beside it; may be empty.
 

@@ -175,7 +175,7 @@ def _candidate(
         costs = costs_of(pretrained, inputs, collator)
     except FAILS_WITH as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        logger.info("  failed: %s", reason)
+        logger.info("  failed; the reason follows")
         return Candidate(name, _command([*command, choice]), failed=reason)
     scores = [
         _scores(features[:, place, position], pooling, depth, question)

@@ -27,6 +27,7 @@ from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.single_label import SINGLE_LABEL
 from nlp_transfer.runs.folder import CONFIG_FILE
 from nlp_transfer.utils.distributed import join
+from nlp_transfer.utils.files import not_a_run
 from nlp_transfer.utils.logging import logger, warnings_only
 
 FIRST = 16  # labels to begin with, drawn at random
@@ -127,7 +128,7 @@ def _corpus(
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             ExitCode.CONFIG,
-            f"{folder} is not a run: expected {CONFIG_FILE} in it. Name the folder of a run.",
+            f"{not_a_run(folder)}: expected {CONFIG_FILE} in it. Name the folder of a run.",
         )
     config = read_config(folder / CONFIG_FILE)
     dataset = replace(config.dataset, folds=None, limit=None, on_unlabeled=OnUnusable.drop)

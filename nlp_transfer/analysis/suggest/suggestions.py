@@ -38,7 +38,7 @@ from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.tokenization.encoding import texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs
 from nlp_transfer.utils.distributed import join
-from nlp_transfer.utils.files import read_json, write_table
+from nlp_transfer.utils.files import not_a_run, read_json, write_table
 from nlp_transfer.utils.logging import logger
 
 CERTAIN = 1.96  # standard errors: 95%
@@ -164,7 +164,7 @@ def _labelled_rows(folder: Path, out: Path, data: Any) -> tuple[Config, Corpus]:
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             ExitCode.CONFIG,
-            f"{folder} is not a run, so its labelled rows are unknown: expected {CONFIG_FILE} in "
+            f"{not_a_run(folder)}, so its labelled rows are unknown: expected {CONFIG_FILE} in "
             "it. Name the folder of a run.",
         )
     config = read_config(folder / CONFIG_FILE)

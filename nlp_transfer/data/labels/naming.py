@@ -85,8 +85,8 @@ def _order_of(train: list[Table], problem: Problem, config: DatasetConfig) -> li
     return problem.order_labels(labels, config.order)
 
 
-def _meant(labels: Sequence[Any], position: Mapping[str, int]) -> str:
-    """Which label of train may be meant by the first unknown one that is spelt nearly so."""
+def _spelling_advice(labels: Sequence[Any], position: Mapping[str, int]) -> str:
+    """Which label of train is spelt most like the first unknown one, if any is."""
     keys = {label_key(label): label for label in position}
     names = [str(p) for label in labels for p in (label if isinstance(label, list) else [label])]
     unknown = list(dict.fromkeys(name for name in names if name not in position))[:MOST_UNKNOWN]
@@ -109,7 +109,7 @@ def with_label_ids(
     for table in parts:
         encoded = problem.encode(table.labels, position)
         unknown = [table.labels[row] for row in encoded.wrong]
-        faults.take_out(encoded.wrong, encoded.fault, table, _meant(unknown, position))
+        faults.take_out(encoded.wrong, encoded.fault, table, _spelling_advice(unknown, position))
         table = replace(table, labels=encoded.labels).without(encoded.wrong)
         columns["text"].append(table.texts)
         columns["text_pair"].append(table.pairs or [])

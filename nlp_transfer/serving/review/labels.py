@@ -17,7 +17,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems import problem_named
 from nlp_transfer.problems.base import Problem, integer
 from nlp_transfer.problems.soft import SOFT
-from nlp_transfer.utils.files import read_json
+from nlp_transfer.utils.files import not_a_run, read_json
 
 CONFIG_FILE, RUN_FILE = "config.yaml", "run.json"  # as in `runs.folder`, which imports torch
 SHARE = re.compile(r"(.+?) (\d\.\d\d)(?:, |$)")  # of the column `probabilities`
@@ -78,7 +78,7 @@ def labels_of_run(folder: Path) -> tuple[Labels, DatasetConfig]:
     if not (folder / CONFIG_FILE).is_file() or not (folder / RUN_FILE).is_file():
         raise UserError(
             ExitCode.CONFIG,
-            f"--run {folder} is not a run: expected {CONFIG_FILE} and {RUN_FILE} in it.",
+            f"--run {not_a_run(folder)}: expected {CONFIG_FILE} and {RUN_FILE} in it.",
         )
     dataset, run = read_config(folder / CONFIG_FILE).dataset, read_json(folder / RUN_FILE)
     problem = problem_named(run["problem"])

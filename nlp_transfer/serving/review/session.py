@@ -145,13 +145,14 @@ class ReviewSession:
             train: the files that the run learned from, if they are known.
         """
         state, labels = self.state(), self.table.labels
-        left = state["rows"] - state["answered"]
-        lines = [f"{state['answered']:,} of {state['rows']:,} rows have an answer in {file}."]
+        rows, answered = state["rows"], state["answered"]
+        left = rows - answered
+        lines = [f"Rows with an answer in {file}: {answered:,} of {rows:,}."]
         if self.warning is not None:
             return self.warning
         if left:
             lines[0] += f" To go on: the same command ({left:,} left)."
-        if not state["answered"]:
+        if not answered:
             return lines[0]
         if self.table.suspects:
             return "\n".join([*lines, self._about_suspects(file)])
