@@ -121,10 +121,10 @@ def test_means_of_many_rows_are_drawn_in_blocks_and_distributed_alike(
 ) -> None:
     values = np.random.default_rng(1).gamma(0.3, size=3_000)
     table = np.stack([np.ones(3_000), values, np.arange(3_000) < 1_024], axis=1)
-    whole = resampled_means(table)
+    whole = resampled_means(len(table), table.__getitem__)
     monkeypatch.setattr("nlp_transfer.evaluation.intervals.resampling.AT_ONCE", 1_000)
     monkeypatch.setattr("nlp_transfer.evaluation.intervals.resampling.BLOCK", 1_024)
-    blocks = resampled_means(table)
+    blocks = resampled_means(len(table), table.__getitem__)
     assert (blocks[:, 0] == 1).all()  # as many rows as there are, in every draw
     np.testing.assert_allclose(blocks.mean(axis=0), whole.mean(axis=0), rtol=0.005)
     # The third column says how many rows of a draw are of the first block: it varies as it should.

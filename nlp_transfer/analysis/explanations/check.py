@@ -174,5 +174,6 @@ def _area(curves: np.ndarray) -> np.ndarray:
 
 
 def _gain(values: np.ndarray) -> Gain:
-    low, high = np.percentile(resampled_means(values[:, None])[:, 0], PERCENTILES)
+    means = resampled_means(len(values), values[:, None].__getitem__)
+    low, high = np.percentile(means[:, 0], PERCENTILES)
     return Gain(float(values.mean()), (float(low), float(high)))

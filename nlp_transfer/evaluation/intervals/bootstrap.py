@@ -46,6 +46,7 @@ PERCENTILE_LABELS = 20
 # squared error of the accuracy was 1.55 times that of 48 independent answers.
 CROSS_VALIDATED = 1.25
 FAR = 1e6  # errors
+MOMENTS = 2  # columns that `moments` makes
 LARGEST_SCALE = 4.0  # of a calibration error, compared with the one that was seen
 
 
@@ -111,11 +112,21 @@ def _of_means(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Inter
     if not metrics:
         return {}
     values = [metric.by_row(rows) for metric in metrics]
-    tables = [moments(one) if one.ndim == 1 else one for one in values]
-    means = resampled_means(np.concatenate(tables, axis=1))
+    centers = [one.mean() for one in values]
+
+    def columns_of(block: slice) -> np.ndarray:
+        return np.concatenate(
+            [
+                moments(one[block], center) if one.ndim == 1 else one[block]
+                for one, center in zip(values, centers, strict=True)
+            ],
+            axis=1,
+        )
+
+    means = resampled_means(len(rows), columns_of)
     between, first = {}, 0
-    for metric, one, table in zip(metrics, values, tables, strict=True):
-        end = first + table.shape[1]
+    for metric, one in zip(metrics, values, strict=True):
+        end = first + (MOMENTS if one.ndim == 1 else one.shape[1])
         between[metric.name] = OF_MEANS[metric.interval](one, means[:, first:end])
         first = end
     return between
@@ -146,9 +157,9 @@ def percentiles(resamples: np.ndarray) -> Interval:
     return float(low), float(high)
 
 
-def moments(values: np.ndarray) -> np.ndarray:
-    """Deviations of the rows from their mean, and their squares, [rows, 2]."""
-    deviations = values - values.mean()
+def moments(values: np.ndarray, mean: float) -> np.ndarray:
+    """Deviations of the rows from the mean of all, and their squares, [rows, `MOMENTS`]."""
+    deviations = values - mean
     return np.stack([deviations, deviations**2], axis=1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy import sparse
@@ -119,18 +119,24 @@ def _drawn_columns(rows: EvaluatedRows, draws: int) -> Iterator[Counts]:
         yield Counts(*np.where(absent, SELDOM * totals, resamples))
 
 
-def resampled_means(table: np.ndarray) -> np.ndarray:
-    """Of the columns of drawn rows, [draws, columns]."""
-    if len(table) <= AT_ONCE:
-        parts = [weights @ table for weights in resampled(len(table), DRAWS)]
-        return np.concatenate(parts) / len(table)
+def resampled_means(rows: int, columns_of: Callable[[slice], np.ndarray]) -> np.ndarray:
+    """Of the columns of drawn rows, [draws, columns].
+
+    Args:
+        columns_of: of consecutive rows, [rows of the block, columns]; of many rows, a block at a
+            time is in memory.
+    """
+    if rows <= AT_ONCE:
+        table = columns_of(slice(0, rows))
+        return np.concatenate([weights @ table for weights in resampled(rows, DRAWS)]) / rows
     generator = np.random.default_rng(SEED)
-    sums = np.zeros((DRAWS, table.shape[1]))
-    for block, drawn in _shares_of_blocks(len(table), DRAWS, generator):
-        for start in range(0, DRAWS, SOME):
-            draws = slice(start, start + SOME)
-            sums[draws] += _drawn_of(block, drawn[draws], generator) @ table[block]
-    return sums / len(table)
+    sums: np.ndarray | float = 0.0
+    for block, drawn in _shares_of_blocks(rows, DRAWS, generator):
+        table = columns_of(block)
+        starts = range(0, DRAWS, SOME)
+        parts = [_drawn_of(block, drawn[at : at + SOME], generator) @ table for at in starts]
+        sums = sums + np.concatenate(parts)
+    return np.asarray(sums) / rows
 
 
 def _shares_of_blocks(

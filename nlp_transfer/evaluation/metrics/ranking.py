@@ -262,4 +262,5 @@ def _by_influence(of_labels: list[np.ndarray]) -> Interval:
     values = np.zeros_like(of_labels[0])
     for one in of_labels:
         values += one / len(of_labels)
-    return accelerated(values, resampled_means(moments(values)))
+    table = moments(values, values.mean())
+    return accelerated(values, resampled_means(len(table), table.__getitem__))
