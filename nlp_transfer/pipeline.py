@@ -295,6 +295,6 @@ def deliver(measured: Measured, probe: PipelineProbe | None = None) -> dict[str,
     predictions = write_predictions(folder.path, evaluations, corpus)
     verified = verification_entries(claim, worst, config.export.fresh_process)
     entries = asdict(entries_of(measured, verified, predictions, length))
-    write_card(folder.model, fitted.config, entries, figures)
+    write_card(folder.model, fitted.config, {**folder.read(), **entries}, figures)
     folder.finish(**entries)
     return figures

@@ -15,9 +15,9 @@ from nlp_transfer import compose
 from nlp_transfer.config.schema import Config
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.evaluation.metric_set import load_metrics
+from nlp_transfer.features.pooling import with_chosen_pooling
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import load_pretrained
-from nlp_transfer.models.mean_pooling import pool
 from nlp_transfer.models.strategies.recipes import named_strategy
 from nlp_transfer.models.strategies.stages import plan_stages
 from nlp_transfer.runs.folder import open_run
@@ -49,7 +49,7 @@ def measured_run(
         tokenizer, tokens = pretrained.tokenizer, pretrained.max_tokens
         encoded = encode(corpus, tokenizer, tokens, config.tokenization)
         prepared = time.perf_counter()
-        pretrained = pool(pretrained, encoded, config, folder.decide)
+        pretrained = with_chosen_pooling(pretrained, encoded, config, folder.decide)
         batch_size = config.training.batch_size
         stages = plan_stages(
             config.strategy,

@@ -151,7 +151,7 @@ def test_a_finished_run_is_reported_and_not_trained_again(
     assert f"There is no labelled test split: these figures come {selected}." in lines
     assert selected in (first.folder / "metrics.json").read_text()
     decided = json.loads((first.folder / "run.json").read_text())["decisions"]
-    assert decided["pooling"] in ("mean", "first")
+    assert decided["pooled_layer"]["pooling"] in ("mean", "first")
     assert first.best > 0.6
     weights = (first.model / "model.safetensors").stat().st_mtime_ns
     again = run(config)

@@ -61,10 +61,10 @@ def test_nothing_is_held_out_and_the_figures_are_out_of_fold(few: Callable[..., 
 def test_the_pooling_of_a_fold_is_chosen_without_its_rows(few: Callable[..., list[str]]) -> None:
     run(compose(*few("strategy=feature_extraction", "run_dir=run")))
     written = json.loads(Path("run/run.json").read_text())
-    first, *of_folds = written["decisions"]["poolings"]
-    assert written["decisions"]["pooling"] == first
+    first, *of_folds = written["decisions"]["pooled_layers"]
+    assert written["decisions"]["pooled_layer"] == first
     assert len(of_folds) == written["folds"]
-    assert {first, *of_folds} <= {"first", "mean"}
+    assert {chosen["pooling"] for chosen in (first, *of_folds)} <= {"first", "mean"}
 
 
 def test_a_killed_fold_is_not_trained_again(

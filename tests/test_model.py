@@ -141,6 +141,32 @@ def test_dropout_is_set_everywhere(architecture: str, checkpoints: dict[str, Pat
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_upper_layers_are_left_out_where_that_is_asked_for(
+    architecture: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    name = str(checkpoints[architecture])
+    batch = {"input_ids": torch.tensor([[2, 7, 9, 3]])}
+    whole = load_pretrained(CheckpointConfig(name), LABELS, 0).model.base_model.eval()
+    pretrained = load_pretrained(CheckpointConfig(name, layers=1), LABELS, 0)
+    assert pretrained.structure.layers == 1
+    pretrained.model.save_pretrained(tmp_path)
+    reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).base_model.eval()
+    with torch.no_grad():
+        expected = whole(**batch, output_hidden_states=True).hidden_states[1]
+        for model in (pretrained.model.base_model.eval(), reloaded):
+            assert torch.equal(model(**batch).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize("layers", [0, 3])
+def test_more_layers_than_there_are_is_one_clear_error(
+    layers: int, checkpoints: dict[str, Path]
+) -> None:
+    with pytest.raises(UserError, match=f"layers={layers} must be from 1 to 2") as error:
+        load_pretrained(CheckpointConfig(str(checkpoints["bert"]), layers=layers), LABELS, 0)
+    assert error.value.code is ExitCode.CONFIG
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_longest_input_is_what_the_model_can_really_read(
     architecture: str, checkpoints: dict[str, Path]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,20 +13,27 @@ import torch
 from conftest import ARCHITECTURES, last_of_each, make_rows, slow_but, write_csv
 from prepared_runs import Prepared, prepare
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import (
+    LeaveOneOut,
+    StratifiedKFold,
+    cross_val_predict,
+    cross_val_score,
+)
 from transformers import AutoModelForSequenceClassification, ElectraConfig
 
+from nlp_transfer import compose, run
 from nlp_transfer.config.choices import Pooling
 from nlp_transfer.errors import UserError
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.export.verification import Claim, verify
 from nlp_transfer.features import solvers
 from nlp_transfer.features.head_solver import solve_head
-from nlp_transfer.features.linear_models import STRENGTHS, Table, solve
+from nlp_transfer.features.linear_models import PENALTIES, STRENGTHS, Table, leave_one_out, solve
 from nlp_transfer.features.many_labels import ManyLabels
+from nlp_transfer.features.pooling import best_pooled_layer, choose_pooled_layers
 from nlp_transfer.features.solvers import SOLVERS
 from nlp_transfer.models.loading import Pretrained
-from nlp_transfer.models.mean_pooling import choose_poolings, with_pooling
+from nlp_transfer.models.mean_pooling import with_pooling
 from nlp_transfer.models.structure import find_structure
 from nlp_transfer.problems.multi_label import MULTI_LABEL
 from nlp_transfer.problems.registry import PROBLEMS
@@ -48,6 +57,13 @@ def averages(prepared: Prepared, split: str) -> np.ndarray:
 
 def layer_norm(x: np.ndarray) -> np.ndarray:
     return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+
+
+def silence(layer: torch.nn.Module) -> None:
+    """Let a layer give every token the same states."""
+    for name, parameter in layer.named_parameters():
+        if "norm" in name.lower() and name.endswith("weight"):
+            torch.nn.init.zeros_(parameter)
 
 
 def electra(prepared: Prepared) -> Prepared:
@@ -255,10 +271,64 @@ def test_a_pooled_and_solved_folder_is_plain_and_answers_the_same(
     assert verify([claim])[0] <= 1e-5
 
 
-def test_the_two_poolings_are_compared_on_train(typed: Typed, tmp_path: Path) -> None:
+def test_the_layer_and_the_pooling_are_chosen_on_train(typed: Typed, tmp_path: Path) -> None:
     prepared = prepare(typed(), tmp_path / "run")
+    layers = prepared.pretrained.structure.layers
     # The label is a word somewhere in the text: an untrained first token knows little of it.
-    assert choose_poolings(prepared.pretrained, prepared.encoded, 0) == ["mean"]
+    (chosen,) = choose_pooled_layers(prepared.pretrained, prepared.encoded, 0, range(1, layers + 1))
+    assert chosen["pooling"] == "mean"
+    # A last layer that gives every token the same states knows nothing.
+    prefix = prepared.pretrained.structure.layer_prefixes[-1]
+    silence(prepared.pretrained.model.get_submodule(prefix))
+    (chosen,) = choose_pooled_layers(prepared.pretrained, prepared.encoded, 0, range(1, layers + 1))
+    assert chosen == {"layer": layers - 1, "pooling": "mean"}
+
+
+@pytest.mark.parametrize(
+    ("errors", "layer", "pooling"),
+    [
+        ([[1, 0, 0, 1], [0, 0, 0, 1], [1, 1, 0, 0], [0, 0, 0, 1]], 2, "mean"),
+        ([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]], 3, "mean"),  # within chance
+        ([[1] * 40, [1] * 40, [0] * 20 + [1] * 20, [0] * 39 + [1]], 3, "first"),
+    ],
+)
+def test_the_last_layer_and_its_mean_are_preferred(
+    errors: list[list[int]], layer: int, pooling: str
+) -> None:
+    chosen = best_pooled_layer(np.array(errors, float), range(1, 4))
+    assert (chosen.layer, chosen.pooling) == (layer, pooling)
+
+
+def test_leave_one_out_is_a_ridge_that_has_not_seen_the_row() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(30, 5)), generator.normal(size=(30, 2))
+
+    def refitted(penalty: float) -> np.ndarray:
+        ridge = Ridge(alpha=penalty)
+        return cross_val_predict(ridge, x, y, cv=LeaveOneOut())
+
+    best = min(PENALTIES, key=lambda penalty: ((refitted(penalty) - y) ** 2).mean())
+    np.testing.assert_allclose(leave_one_out(x, y), refitted(best), atol=1e-9)
+
+
+def test_layers_above_the_chosen_one_are_left_out_of_the_folder(
+    typed: Typed, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoints["bert"])
+    silence(model.bert.encoder.layer[-1])
+    shutil.copytree(checkpoints["bert"], tmp_path / "silent")
+    model.save_pretrained(tmp_path / "silent")
+    words = typed("strategy=feature_extraction", f"checkpoint.name={tmp_path / 'silent'}")
+    result = run(compose(*last_of_each(*words), "run_dir=mine"))
+    layers = model.config.num_hidden_layers
+    chosen = {"layer": layers - 1, "pooling": "mean"}
+    assert json.loads(Path("mine/run.json").read_text())["decisions"]["pooled_layer"] == chosen
+    exported = AutoModelForSequenceClassification.from_pretrained(result.model)
+    assert exported.config.num_hidden_layers == layers  # one less, and the one that averages
+    where = f"the mean of all tokens, layer {layers - 1}"
+    for page in (result.model / "README.md", result.folder / "report.html"):
+        assert where in page.read_text()
+    assert result.best > 0.6
 
 
 def test_mean_pooling_that_cannot_be_is_refused_and_not_left_out(

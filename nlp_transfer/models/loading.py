@@ -33,7 +33,7 @@ from nlp_transfer.models.checkpoints.source import EMBEDDED, Source, locate
 from nlp_transfer.models.head import adapt_head, labels_of, set_labels
 from nlp_transfer.models.shortcuts.linear_maps import fast_linear_maps
 from nlp_transfer.models.shortcuts.sharding import is_sharded
-from nlp_transfer.models.structure import ModelStructure, find_structure
+from nlp_transfer.models.structure import ModelStructure, find_structure, keep_layers
 from nlp_transfer.models.tokenizers import longest_input
 from nlp_transfer.network import use_cache_if_unreachable
 from nlp_transfer.problems import Problem
@@ -101,6 +101,8 @@ def load_pretrained(
     set_labels(model.config, labels)
     remember_problem(problem, model.config)
     join_tokenizer(tokenizer, model, config.name, may_grow=True)
+    if config.layers is not None:
+        _use_layers(model, config)
     structure = find_structure(model)
     return Pretrained(
         model.float(), tokenizer, structure, longest_input(model, tokenizer), own_head
@@ -230,6 +232,19 @@ def _load_model(
     if missing:
         logger.info("the head is new and starts at random: %s", ", ".join(sorted(missing)))
     return model
+
+
+def _use_layers(model: PreTrainedModel, config: CheckpointConfig) -> None:
+    layers = find_structure(model).layers
+    assert config.layers is not None
+    if not 0 < config.layers <= layers:
+        raise UserError(
+            ExitCode.CONFIG,
+            f"checkpoint.layers={config.layers} must be from 1 to {layers}, the number of layers "
+            f"of {config.name}.",
+        )
+    if config.layers < layers:
+        keep_layers(model, range(config.layers))
 
 
 def _set_dropout(model_config: Any, dropout: float) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
 
@@ -54,6 +53,37 @@ def find_structure(model: PreTrainedModel) -> ModelStructure:
     prefixes = tuple(prefix for stack in stacks for prefix in _layers(model, stack))
     structure = ModelStructure(encoder, prefixes, f"{encoder}.pooler")
     return replace(structure, solvable_head=_is_solvable(model, structure))
+
+
+def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
+    """Leave out all other layers of an encoder, in place.
+
+    Args:
+        kept: which of its layers, from 0, in their order.
+
+    Raises:
+        UserError: it has decoder layers, or layers of several kinds.
+    """
+    if model.config.is_encoder_decoder or getattr(model.config, "layer_types", None):
+        raise UserError(
+            ExitCode.CHECKPOINT,
+            f"No layers of {type(model).__name__} can be left out: expected an encoder with layers "
+            "of one kind, such as BERT, RoBERTa or DistilBERT.",
+        )
+    path = find_structure(model).layer_prefixes[0].rpartition(".")[0]
+    parent, _, name = path.rpartition(".")
+    stack = model.get_submodule(path)
+    assert isinstance(stack, nn.ModuleList)
+    setattr(model.get_submodule(parent), name, nn.ModuleList([stack[i] for i in kept]))
+    set_layer_count(model, len(kept))
+
+
+def set_layer_count(model: PreTrainedModel, count: int) -> None:
+    """Say everywhere that an encoder has so many layers."""
+    model.config.num_hidden_layers = count
+    for module in model.modules():
+        if hasattr(module, "n_layers"):  # DistilBERT
+            module.n_layers = count
 
 
 def linear_layers_of_head(

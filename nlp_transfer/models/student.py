@@ -7,12 +7,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.mean_pooling import PARTS
-from nlp_transfer.models.structure import find_structure
+from nlp_transfer.models.structure import find_structure, keep_layers
 from nlp_transfer.utils.logging import quiet
 
 
@@ -59,19 +58,7 @@ def write_student(folder: Path, count: int, into: Path) -> None:
             ExitCode.CONFIG,
             f"--layers {count} must be from 1 to {layers - 1}: the teacher has {layers} layers.",
         )
-    if model.config.is_encoder_decoder or getattr(model.config, "layer_types", None):
-        raise UserError(
-            ExitCode.CHECKPOINT,
-            f"A student of {type(model).__name__} cannot be made by leaving layers out: expected "
-            "an encoder with layers of one kind, such as BERT, RoBERTa or DistilBERT.",
-        )
-    path = structure.layer_prefixes[0].rpartition(".")[0]
-    parent, _, name = path.rpartition(".")
-    stack = model.get_submodule(path)
-    assert isinstance(stack, nn.ModuleList)
-    stack_of_student = nn.ModuleList([stack[i] for i in even_layers(layers, count)])
-    setattr(model.get_submodule(parent), name, stack_of_student)
-    model.config.num_hidden_layers = count
+    keep_layers(model, even_layers(layers, count))
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{into.name}.part-", dir=into.parent))
     try:

@@ -211,3 +211,10 @@ def _state(file: Path) -> dict[str, Any]:
 def is_solved(stage: StageSoFar) -> bool:
     """Whether no step was needed."""
     return stage.done and not stage.steps and bool(stage.log)
+
+
+def chosen_pooling(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and value of what `checkpoint.pooling=auto` chose, where it did."""
+    if chosen := run.get("decisions", {}).get("pooled_layer"):
+        what = "the first token" if chosen["pooling"] == "first" else "the mean of all tokens"
+        yield "pooling", f"{what}, layer {chosen['layer']}"

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from nlp_transfer.config.schema import Config
 from nlp_transfer.evaluation.metric_set import Metrics
+from nlp_transfer.features.pooling import with_chosen_pooling
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.loading import Pretrained
-from nlp_transfer.models.mean_pooling import pool
 from nlp_transfer.models.strategies.recipes import Recipe
 from nlp_transfer.models.strategies.stages import Stage, plan_stages, shortened_stages
 from nlp_transfer.runs.folder import RunFolder
@@ -52,7 +52,9 @@ class TrainingContext:
         """
         config = replace(self.config, strategy=recipe.strategy)
         fresh = replace(self.pretrained, model=copy.deepcopy(self.pretrained.model))
-        pretrained = pool(fresh, self.encoded, config, self.folder.decide, self.folds, fold)
+        pretrained = with_chosen_pooling(
+            fresh, self.encoded, config, self.folder.decide, self.folds, fold
+        )
         rows = len(self.encoded.splits["train"].labels)
         stages = plan_stages(
             recipe.strategy,

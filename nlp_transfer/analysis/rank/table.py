@@ -111,7 +111,8 @@ def _layers(ranking: Ranking, candidate: Candidate) -> Iterator[str]:
         sure = "" if candidate.gain.p < LEVEL else ", which may be chance"
         yield from wrapped(
             f"  Layer {best.layer} of {layers} scores best ({candidate.gain.value:+.3f} "
-            f"[{low:+.3f}, {high:+.3f}] over the last{sure}): strategy=top_layers "
+            f"[{low:+.3f}, {high:+.3f}] over the last{sure}): "
+            f"checkpoint.layers={best.layer} reads it, strategy=top_layers "
             f"strategy.top_layers={layers - best.layer} lets the layers above it learn."
         )
     yield ""

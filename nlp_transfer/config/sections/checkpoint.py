@@ -22,6 +22,9 @@ class CheckpointConfig:
     """Probability of every dropout layer; null: the checkpoint's own."""
     pooling: Pooling = Pooling.auto
     """What the head reads: the first token or the mean of all tokens."""
+    layers: int | None = None
+    """How many of the encoder's layers are used, from the bottom; null: all of them. Where only a
+    head is solved, pooling=auto then chooses among the last three as well."""
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint."""
     allow_pickle: bool = False

@@ -31,6 +31,7 @@ from nlp_transfer.reporting.card.metadata import (
 )
 from nlp_transfer.reporting.console import verifier
 from nlp_transfer.reporting.markdown import candidates, details, tidy
+from nlp_transfer.reporting.run_record import chosen_pooling
 from nlp_transfer.reporting.splits import figures_source, reported_split, split_title
 from nlp_transfer.utils.files import write_text
 from nlp_transfer.utils.text import cell, seconds
@@ -233,8 +234,7 @@ def _settings(config: Config, run: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if any(stage["steps"] for stage in run["stages"]):
         yield "batch size", f"{config.training.batch_size} texts"
         yield "precision", str(decisions.get("precision", config.training.precision.value))
-    if "pooling" in decisions:
-        yield "pooling", str(decisions["pooling"])
+    yield from chosen_pooling(run)
     if config.checkpoint.dropout is not None:
         yield "dropout", f"{config.checkpoint.dropout:g}"
     yield "seed", str(config.seed)

@@ -15,7 +15,7 @@ from nlp_transfer.evaluation.registry import bounds_of, greater_is_better
 from nlp_transfer.problems import Problem
 from nlp_transfer.reporting import conclusions
 from nlp_transfer.reporting.html import plots
-from nlp_transfer.reporting.run_record import EVALUATED, RunRecord, is_solved
+from nlp_transfer.reporting.run_record import EVALUATED, RunRecord, chosen_pooling, is_solved
 from nlp_transfer.reporting.splits import figures_source, ordered
 from nlp_transfer.runs.folder import CODE
 from nlp_transfer.runs.identity import given_code
@@ -47,6 +47,7 @@ def setup(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "strategy", decisions.get("strategy", config.strategy.name)
     yield "batch", f"{config.training.batch_size} texts"
     yield "precision", decisions.get("precision", config.training.precision.value)
+    yield from chosen_pooling(run)
     if "max_length" in run:
         yield "input", f"{run['max_length']} tokens ({config.tokenization.long_text.value})"
     if record.best is not None:
