@@ -1,4 +1,7 @@
-"""Tiny checkpoints and corpora, made in memory; nothing here needs a network."""
+"""Tiny corpora and what tests share; nothing here needs a network.
+
+What imports torch is imported by fixtures: the process that hands tests to workers waits for none.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    BertModel,
-    DistilBertConfig,
-    DistilBertModel,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaModel,
-)
 
 # As the first run of a process leaves it, so that no test depends on which one comes first.
 logging.getLogger("nlp_transfer").addHandler(logging.NullHandler())
@@ -68,10 +56,6 @@ FILLING = [
     "our",
     "very",
 ]
-SPECIAL = {
-    "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
-    "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-}
 # Tiny models gain nothing from a second thread, and lose a lot where both cores are busy.
 # float32, so that the figures do not depend on whether the CPU has AMX.
 # The process that verifies imports torch for seconds: test_smoke, test_export and others start it.
@@ -152,62 +136,11 @@ def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
-def make_tokenizer(family: str, segments: bool = False) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer with the special tokens and the template of its family."""
-    special = SPECIAL[family]
-    first, last = ("[CLS]", "[SEP]") if family == "bert" else ("<s>", "</s>")
-    unknown = "[UNK]" if family == "bert" else "<unk>"
-    tokenizer = Tokenizer(models.WordLevel(unk_token=unknown))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.WordLevelTrainer(special_tokens=special)
-    tokenizer.train_from_iterator([" ".join(NICE + NASTY + THINGS + FILLING)], trainer)
-    ids = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first}:0 $A:0 {last}:0",
-        pair=f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
-        special_tokens=ids,
-    )
-    names = {"bert": ("[PAD]", "[MASK]"), "roberta": ("<pad>", "<mask>")}[family]
-    input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token=unknown,
-        pad_token=names[0],
-        cls_token=first,
-        sep_token=last,
-        mask_token=names[1],
-        model_max_length=64,
-        model_input_names=input_names,
-    )
-
-
-def make_encoder(architecture: str, vocabulary: int) -> torch.nn.Module:
-    """Two layers, width 32, random weights."""
-    shape = {"vocab_size": vocabulary, "hidden_size": 32, "num_hidden_layers": 2}
-    shape |= {"num_attention_heads": 2, "intermediate_size": 64}
-    torch.manual_seed(0)
-    match architecture:
-        case "bert":
-            return BertModel(BertConfig(**shape, max_position_embeddings=64, pad_token_id=0))
-        case "roberta":
-            return RobertaModel(RobertaConfig(**shape, max_position_embeddings=66, pad_token_id=1))
-        case _:
-            return DistilBertModel(
-                DistilBertConfig(
-                    vocab_size=vocabulary,
-                    dim=32,
-                    n_layers=2,
-                    n_heads=2,
-                    hidden_dim=64,
-                    max_position_embeddings=64,
-                    pad_token_id=0,
-                )
-            )
-
-
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder with a pretrained encoder and its tokenizer for each architecture."""
+    from tiny_models import make_encoder, make_tokenizer
+
     folders = {}
     for architecture in ARCHITECTURES:
         folder = tmp_path_factory.mktemp("checkpoints") / f"tiny-{architecture}"
@@ -230,28 +163,14 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def save_classifier(encoder: Path, folder: Path) -> Path:
-    """A classifier with random weights that finds each of its three labels somewhere."""
-    names = {"id2label": dict(enumerate(LABELS)), "label2id": {n: i for i, n in enumerate(LABELS)}}
-    config = AutoConfig.from_pretrained(encoder, num_labels=3, **names)
-    torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_pretrained(encoder, config=config)
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
-    with torch.no_grad():
-        last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
-        last.weight.mul_(50)
-        batch = tokenizer(SAMPLE_TEXTS, padding=True, return_tensors="pt")
-        last.bias.sub_(model.eval()(**batch).logits.mean(dim=0))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def exported(
     checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Any]:
     """An architecture with ONNX, and int8 whatever it is worth; made when it is first asked for."""
+    import numpy as np
+    from tiny_models import save_classifier
+
     from nlp_transfer.export.onnx import export_onnx
     from nlp_transfer.export.onnx_parity import Questions
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, QUIETLY, make_rows, make_tokenizer, write_csv
+from conftest import ARCHITECTURES, QUIETLY, make_rows, write_csv
 from datasets import Dataset, DatasetDict
 from prepared_runs import prepare
-from training_process import difference, largest_difference_of_two_processes, start
+from tiny_models import make_tokenizer
+from training_process import difference_after_kill, largest_difference_of_two_processes
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -343,15 +343,9 @@ def test_killed_while_it_adapts_it_ends_in_the_same_weights_to_the_bit(
 ) -> None:
     more = (f"strategy.adapt={adapt}", "checkpoint.dropout=0.1", "training.micro_batch_size=8")
     words = typed(*by_masks(masked["bert"], more_texts), *SLOWLY, *more)
-    unbroken = run(compose(*words, "run_dir=unbroken"))
-    killed = start([*words, "run_dir=killed"], tmp_path, DIE_AT="19")
-    assert killed.returncode == -signal.SIGKILL
-    again = start([*words, "run_dir=killed"], tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "resumes from step" in again.stderr
-    assert difference(unbroken.folder, Path("killed")) == 0.0
+    assert difference_after_kill(words, tmp_path, 19) == 0.0
     logs = [
-        json.loads(Path(name, "run.json").read_text())["stages"][0]["log"]
+        json.loads((tmp_path / name / "run.json").read_text())["stages"][0]["log"]
         for name in ("unbroken", "killed")
     ]
     assert logs[0][0] == logs[1][0] and logs[0][-1] == logs[1][-1]

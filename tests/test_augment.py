@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import make_rows, write_csv
 from prepared_runs import Prepared, prepare
-from training_process import difference, largest_difference_of_two_processes, start
+from training_process import difference_after_kill, largest_difference_of_two_processes
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.sections.training import AugmentConfig
@@ -177,13 +176,7 @@ def test_killed_in_mid_epoch_it_ends_in_the_same_weights_to_the_bit(
     typed: Typed, tmp_path: Path
 ) -> None:
     words = typed(*SLOWLY, *EVERYTHING, "strategy.learning_rate=5e-4")
-    unbroken = run(compose(*words, "run_dir=unbroken"))
-    killed = start([*words, "run_dir=killed"], tmp_path, DIE_AT="19")
-    assert killed.returncode == -signal.SIGKILL
-    again = start([*words, "run_dir=killed"], tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "resumes from step" in again.stderr
-    assert difference(unbroken.folder, Path("killed")) == 0.0
+    assert difference_after_kill(words, tmp_path, 19) == 0.0
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ import pytest
 import torch
 import transformers
 from architectures import ARCHITECTURES
-from conftest import make_rows, make_tokenizer, mislabelled_files, slow_but
+from conftest import make_rows, mislabelled_files, slow_but
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
+from tiny_models import make_tokenizer
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.sections.evaluation import EvaluationConfig

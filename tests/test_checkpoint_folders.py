@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SAMPLE_TEXTS, make_encoder, make_tokenizer, save_classifier
+from conftest import SAMPLE_TEXTS
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from tiny_models import make_encoder, make_tokenizer, save_classifier
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_rows, make_tokenizer, write_csv
+from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_rows, write_csv
+from tiny_models import make_tokenizer
 
 from nlp_transfer import compose
 from nlp_transfer.cli.main import main

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LABELS, QUIETLY, SAMPLE_TEXTS, make_rows, save_classifier, write_csv
+from conftest import LABELS, QUIETLY, SAMPLE_TEXTS, make_rows, write_csv
 from omegaconf import OmegaConf
+from tiny_models import save_classifier
 
 from nlp_transfer import Classifier
 from nlp_transfer.cli.main import COMMANDS, GROUPS, main

@@ -9,9 +9,10 @@ import evaluate
 import numpy as np
 import pytest
 import torch
-from conftest import make_rows, make_tokenizer
+from conftest import make_rows
 from scipy import special
 from sklearn import metrics as sk
+from tiny_models import make_tokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from nlp_transfer.config.sections.evaluation import EvaluationConfig

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, NASTY, NICE, SAMPLE_TEXTS, save_classifier, write_csv
+from conftest import LABELS, NASTY, NICE, SAMPLE_TEXTS, write_csv
 from fastapi.testclient import TestClient
+from tiny_models import save_classifier
 
 from nlp_transfer import Classifier
 from nlp_transfer.analysis.explanations.check import removal_curves

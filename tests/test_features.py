@@ -15,8 +15,9 @@ import pytest
 import torch
 import transformers
 from architectures import ARCHITECTURES
-from conftest import make_tokenizer, slow_but
+from conftest import slow_but
 from prepared_runs import Prepared, prepare
+from tiny_models import make_tokenizer
 
 from nlp_transfer.config.choices import Cache
 from nlp_transfer.config.sections.features import FeaturesConfig

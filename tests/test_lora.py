@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import ARCHITECTURES, make_tokenizer, slow_but
+from conftest import ARCHITECTURES, slow_but
 from prepared_runs import Prepared, prepare
+from tiny_models import make_tokenizer
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import ExitCode, UserError

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ARCHITECTURES, make_tokenizer
+from conftest import ARCHITECTURES
+from tiny_models import make_tokenizer
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,

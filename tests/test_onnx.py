@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, LABELS, SAMPLE_TEXTS, save_classifier, slow_but, write_csv
+from conftest import ARCHITECTURES, LABELS, SAMPLE_TEXTS, slow_but, write_csv
+from safetensors.torch import load_file, save_file
+from tiny_models import save_classifier
 from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import Classifier, compose, run
@@ -100,10 +102,20 @@ def test_the_report_says_what_the_export_is_worth(exported: Callable[[str], Expo
 
 
 def test_a_graph_that_differs_is_not_written(
-    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Callable[[str], Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = save_classifier(checkpoints["bert"], tmp_path / "model")
-    monkeypatch.setattr("nlp_transfer.export.onnx_parity.TOLERANCE", -1.0)
+    folder = Path(shutil.copytree(exported("bert").folder, tmp_path / "model"))
+    shutil.move(folder / "onnx", tmp_path / "graph")
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"] += torch.tensor([1e-3, 0.0, 0.0])
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def write(_: object, partial: Path, int8: bool) -> None:
+        """The graph of the weights before."""
+        assert not int8
+        shutil.copy(tmp_path / "graph/model.onnx", partial)
+
+    monkeypatch.setattr("nlp_transfer.export.onnx._write", write)
     with pytest.raises(UserError, match="does not give the logits of torch") as refused:
         export_onnx(folder, Questions(SAMPLE_TEXTS, None, "texts"))
     assert refused.value.code is ExitCode.EXPORT

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import QUIETLY, last_of_each, make_encoder, make_rows, make_tokenizer, write_csv
+from conftest import QUIETLY, last_of_each, make_rows, write_csv
 from sklearn.linear_model import BayesianRidge
+from tiny_models import make_encoder, make_tokenizer
 from transformers import AutoModel, AutoTokenizer
 
 from nlp_transfer import compose

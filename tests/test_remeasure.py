@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, SAMPLE_TEXTS, make_rows, save_classifier, write_csv
+from conftest import LABELS, SAMPLE_TEXTS, make_rows, write_csv
 from datasets import ClassLabel, Dataset
 from omegaconf import OmegaConf
 from scipy import special, stats
 from sklearn import metrics as sk
+from tiny_models import save_classifier
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from nlp_transfer import compose

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import make_rows, write_csv
 from prepared_runs import prepare
-from training_process import difference, start, tell_at_step
+from training_process import difference, kill_in_step, start, tell_at_step
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.loading import read_config
@@ -42,15 +42,15 @@ def test_killed_in_mid_epoch_of_the_second_stage_it_ends_in_the_same_weights_to_
 ) -> None:
     words = typed(*SLOWLY)
     unbroken = run(compose(*words, "run_dir=unbroken"))
-    killed = start([*words, "run_dir=killed"], tmp_path, DIE_AT=str(IN_THE_MIDDLE))
-    assert killed.returncode == -signal.SIGKILL
-    before = (tmp_path / "steps").read_text().split()
+    report = tmp_path / "steps"
+    assert kill_in_step([*words, "run_dir=killed"], IN_THE_MIDDLE, report) == -signal.SIGKILL
+    before = report.read_text().split()
     assert len(before) == IN_THE_MIDDLE
     again = start([*words, "run_dir=killed"], tmp_path)
     assert again.returncode == 0, again.stderr
     assert "stage head is finished already" in again.stderr
     assert "resumes from step 9 of 14" in again.stderr
-    after = (tmp_path / "steps").read_text().split()[len(before) :]
+    after = report.read_text().split()[len(before) :]
     assert after == [str(step) for step in range(9, 14) for _ in range(2)]
     assert difference(unbroken.folder, Path("killed")) == 0.0
     one, two = (json.loads(Path(p, "metrics.json").read_text()) for p in ("unbroken", "killed"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import QUIETLY, last_of_each, make_rows, write_csv
-from training_process import difference, largest_difference_of_two_processes, start
+from training_process import difference_after_kill, largest_difference_of_two_processes
 
 from nlp_transfer import compose, run
 from nlp_transfer.errors import UserError
@@ -142,18 +141,12 @@ SLOWLY += ("training.checkpoint_minutes=0", "training.keep_best=false", "feature
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", ["4", "20"])  # while the teacher learns, while the student does
+@pytest.mark.parametrize("at", [4, 20])  # while the teacher learns, while the student does
 def test_killed_in_either_training_it_ends_in_the_same_weights_to_the_bit(
-    at: str, words: Words, tmp_path: Path
+    at: int, words: Words, tmp_path: Path
 ) -> None:
     typed = words(40, *SLOWLY, "checkpoint.dropout=0.1")
-    unbroken = run(compose(*typed, "run_dir=unbroken"))
-    killed = start([*typed, "run_dir=killed"], tmp_path, DIE_AT=at)
-    assert killed.returncode == -signal.SIGKILL
-    again = start([*typed, "run_dir=killed"], tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "resumes from step" in again.stderr
-    assert difference(unbroken.folder, Path("killed")) == 0.0
+    assert difference_after_kill(typed, tmp_path, at) == 0.0
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, make_tokenizer, slow_but
+from conftest import FILLING, NASTY, NICE, QUIETLY, THINGS, slow_but
 from hypothesis import given
 from hypothesis import strategies as st
 from prepared_runs import Prepared, prepare
@@ -22,6 +22,7 @@ from scipy import special
 from serving_process import served
 from shaped_rows import claim_of, pairs, scores, shaped, some_words, write_rows
 from sklearn import metrics as sk
+from tiny_models import make_tokenizer
 from tokenizers import processors
 from transformers import (
     AutoModelForSequenceClassification,
@@ -169,7 +170,8 @@ def trained(
     return prepared, claim_of(prepared, folder / "model")
 
 
-SEVERAL = ("dataset.label=[nice,nasty,thing]", "strategy.learning_rate=1e-3")
+OF_THREE = "dataset.label=[nice,nasty,thing]"
+SEVERAL = (OF_THREE, "strategy.learning_rate=1e-3")
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +186,10 @@ def of_scores(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, P
 def of_several(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Any:
     """A classifier into any of three labels that has learned something."""
     folder = tmp_path_factory.mktemp("several")
-    longer = ("strategy.epochs=40", "training.batch_size=4")
+    fast = ("strategy.learning_rate=5e-3", "strategy.allow_destructive_rate=true")
+    longer = ("strategy.epochs=20", "training.batch_size=16", *fast)
     settled = ("checkpoint.dropout=0", "seed=1")  # some seeds stay with one label, of two
-    return trained(checkpoints["bert"], folder, several, *SEVERAL, *longer, *settled)
+    return trained(checkpoints["bert"], folder, several, OF_THREE, *longer, *settled)
 
 
 def test_a_regression_learns_scores_and_says_them_as_they_are(of_scores: Any) -> None:
@@ -869,14 +872,14 @@ def test_the_beginning_and_the_end_are_kept_by_onnx_too(
         assert flat.tolist() == rows[0].flat[name].tolist()
 
 
-def typed_into_a_table(claim: Claim, *typed: str) -> None:
-    """The texts as a table, answered by ONNX."""
+def typed_into_a_table(claim: Claim, *typed: str, backend: str = "onnx") -> None:
+    """The texts as a table, answered by a model."""
     first, second = texts_of_claim(claim)
     more = [{}] * len(first) if second is None else [{"other": text} for text in second]
     rows = [{"text": text} | other for text, other in zip(first, more, strict=True)]
     write_rows(Path("texts.csv"), [*rows, dict.fromkeys(rows[0], "")])
     pair = () if second is None else ("--text-pair", "other")
-    arguments = ("--file", "texts.csv", "--text", "text", "--backend", "onnx", "--threads", "1")
+    arguments = ("--file", "texts.csv", "--text", "text", "--backend", backend, "--threads", "1")
     main(["predict", str(claim.folder), *arguments, *pair, *typed])
 
 
@@ -907,22 +910,22 @@ def test_a_table_gets_the_columns_of_its_shape(
 
 
 def test_several_labels_in_one_cell_are_joined_as_they_can_be_read_again(
-    shipped: dict[str, tuple[Claim, Exported]], capsys: pytest.CaptureFixture[str]
+    of_several: Any, of_scores: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    claim, _ = shipped["several"]
+    claim = of_several[1]
     expected = [answer.labels for answer in Classifier.load(claim.folder).predict(claim.texts)]
     assert max(map(len, expected)) > 1
     for delimiter, more in (("|", ()), ("; ", ("--delimiter", "; "))):
-        typed_into_a_table(claim, "--out", "answers.csv", "--force", *more)
+        typed_into_a_table(claim, "--out", "answers.csv", "--force", *more, backend="torch")
         with Path("answers.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))[:-1]
         assert [row["labels"] for row in rows] == [delimiter.join(names) for names in expected]
-    for shape, message, more in (
-        ("several", "'nice' holds the --delimiter 'i'", ("--delimiter", "i")),
-        ("scores", "no --probabilities", ("--probabilities",)),
+    for refused, message, more in (
+        (claim, "'nice' holds the --delimiter 'i'", ("--delimiter", "i")),
+        (of_scores[1], "no --probabilities", ("--probabilities",)),
     ):
         with pytest.raises(SystemExit) as caught:
-            typed_into_a_table(shipped[shape][0], "--out", "other.csv", *more)
+            typed_into_a_table(refused, "--out", "other.csv", *more, backend="torch")
         assert caught.value.code == ExitCode.CONFIG
         assert message in capsys.readouterr().err
 

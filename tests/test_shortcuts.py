@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import ARCHITECTURES
-from conftest import make_encoder
+from tiny_models import make_encoder
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from nlp_transfer.config.choices import Pooling

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_tokenizer
 from prepared_runs import prepare
+from tiny_models import make_tokenizer
 
 from nlp_transfer import compose, run
 from nlp_transfer.config.sections.tokenization import TokenizationConfig

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FILLING, make_rows, make_tokenizer
+from conftest import FILLING, make_rows
 from datasets import Dataset
+from tiny_models import make_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from nlp_transfer.config.choices import LongText

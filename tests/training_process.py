@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from prepared_runs import Prepared
 from safetensors.torch import load_file
+from transformers import Trainer
 
 from nlp_transfer import compose, run
 
@@ -81,6 +82,54 @@ def start(
         text=True,
         timeout=240,
     )
+
+
+def difference_after_kill(words: list[str], folder: Path, step: int) -> float:
+    """The largest of any weight, between a run and one that SIGKILL ended and a process continued.
+
+    Args:
+        folder: of the two runs, `unbroken` and `killed`.
+        step: the training step in which it is killed, counted over all stages.
+    """
+    unbroken = run(compose(*words, f"run_dir={folder / 'unbroken'}"))
+    words = [*words, f"run_dir={folder / 'killed'}"]
+    killed = start(words, folder, DIE_AT=str(step))
+    assert killed.returncode == -signal.SIGKILL
+    again = start(words, folder)
+    assert again.returncode == 0, again.stderr
+    assert "resumes from step" in again.stderr
+    return difference(unbroken.folder, folder / "killed")
+
+
+def kill_in_step(words: list[str], number: int, report: Path) -> int:
+    """Run the words in a fork of this process that SIGKILL ends in a training step.
+
+    Args:
+        number: of the step, counted over all stages from 1 on.
+        report: takes a line for each step that began, with its number in the stage.
+
+    Returns:
+        The status of the process, as `subprocess` gives it.
+    """
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    step, steps = Trainer.training_step, 0
+
+    def training_step(self: Trainer, *arguments: Any) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        with report.open("a") as file:
+            file.write(f"{self.state.global_step}\n")
+        if steps == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *arguments)
+
+    Trainer.training_step = training_step
+    try:
+        run(compose(*words))
+    finally:
+        os._exit(1)  # it was to be killed
 
 
 def difference(one: Path, two: Path) -> float:

@@ -19,13 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nlp_transfer.config.groups import CONFIG_MODULE, GROUPS, with_plus, wrong_choices
 from nlp_transfer.config.hints import bare_word, spaced_equals
-from nlp_transfer.config.loading import (
-    default_tree,
-    nearest_key,
-    set_value,
-    to_config,
-    unknown_key,
-)
+from nlp_transfer.config.keys import nearest_key, unknown_key
+from nlp_transfer.config.loading import default_tree, set_value, to_config
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
+import copy
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nlp_transfer.config.constants import AUTO
-from nlp_transfer.config.hints import explain
+from nlp_transfer.config.keys import nearest_key, type_of, unknown_key
 from nlp_transfer.config.options import STAGE, options
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.config.sections.dataset import DatasetConfig
@@ -24,6 +24,7 @@ from nlp_transfer.errors import ExitCode, UserError, damaged
 
 # Stands for a missing value while the rest is checked (all are texts; layers may be 0).
 FILLED_IN = "0"
+KINDS = {"int": "a whole number", "float": "a number", "str": "a text"}
 PATHS = (
     ("", "run_dir"),
     ("checkpoint", "name"),
@@ -34,7 +35,7 @@ PATHS = (
 
 def default_tree() -> dict[str, Any]:
     """Every key with its default, untyped: Hydra composes over this, `to_config` checks types."""
-    return plain(OmegaConf.structured(Config))
+    return plain(_new_schema())
 
 
 def to_config(tree: dict[str, Any], in_memory: bool = False) -> Config:
@@ -71,16 +72,38 @@ def _typed(leaves: dict[str, Any]) -> Any:
     """The schema with all values; a `TypeError` or one of OmegaConf where any is wrong."""
     tree: dict[str, Any] = {}
     for key, value in leaves.items():
+        if _is_default(key, value):
+            continue
         if nearest_key(key) is not None:
             raise TypeError(f"{key} is unknown")
-        _refuse_what_is_let_through(_type_of(key), value)
+        _refuse_what_is_let_through(type_of(key), value)
         set_value(tree, key, _text_keys(value))
-    return OmegaConf.unsafe_merge(OmegaConf.structured(Config), tree)
+    return OmegaConf.unsafe_merge(_schema(), tree)
+
+
+def _schema() -> Any:
+    """Every key with its default and its type."""
+    return copy.deepcopy(_new_schema())
+
+
+@functools.cache
+def _new_schema() -> Any:  # takes 30 ms, and a copy of it 3
+    return OmegaConf.structured(Config)
+
+
+@functools.cache
+def _default_leaves() -> dict[str, Any]:
+    return dict(_leaves(default_tree()))
+
+
+def _is_default(key: str, value: Any) -> bool:
+    default = _default_leaves().get(key, ...)
+    return type(value) is type(default) and value == default
 
 
 def _typed_one_by_one(leaves: dict[str, Any]) -> tuple[Any, list[str]]:
     """The schema with the values that fit, and a sentence about each of the others."""
-    merged, problems = OmegaConf.structured(Config), []
+    merged, problems = _schema(), []
     for key, value in leaves.items():
         nearest = nearest_key(key)
         if nearest is not None:
@@ -88,7 +111,7 @@ def _typed_one_by_one(leaves: dict[str, Any]) -> tuple[Any, list[str]]:
             continue
         try:
             # OmegaConf's float and int nodes take strings: `seed="5"` is 5, `seed=five` is not.
-            _refuse_what_is_let_through(_type_of(key), value)
+            _refuse_what_is_let_through(type_of(key), value)
             merged = OmegaConf.unsafe_merge(merged, _nest(key, _text_keys(value)))
         except TypeError as error:
             problems.append(f"{key}={value!r}: {str(error).splitlines()[0]}.")
@@ -138,73 +161,6 @@ def read_config(file: Path) -> Config:
     return to_config(tree, in_memory=True)
 
 
-MISSPELT = 0.8  # similarity of a word from which on it is one that was misspelt
-UNLIKE = 0.5  # similarity below which a key says nothing about what was meant
-KINDS = {"int": "a whole number", "float": "a number", "str": "a text"}
-
-
-def nearest_key(key: str) -> str | None:
-    """None for a key that exists, else the valid key that is spelt most like it."""
-    node: Any = Config
-    prefix: list[str] = []
-    for part in key.split("."):
-        names, node_of = _children(node)
-        if names is not None and part not in names:
-            close = difflib.get_close_matches(part, names, n=1, cutoff=0.0)
-            if not close:
-                return ".".join(prefix)
-            nearest = ".".join([*prefix, close[0]])
-            rest = key.split(".")[len(prefix) + 1 :]
-            return _with_rest(nearest, rest, key) if rest else nearest
-        prefix.append(part)
-        node = node_of(part)
-    return None
-
-
-def _with_rest(section: str, rest: list[str], key: str) -> str:
-    """The key below a section whose name was misspelt in `key`; without one, the section."""
-    corrected = ".".join([section, *rest])
-    nearest = nearest_key(corrected) or corrected
-    like = difflib.SequenceMatcher(None, nearest, key).ratio() >= MISSPELT
-    return nearest if like else section
-
-
-def unknown_key(key: str, nearest: str) -> str:
-    """The message for a key that does not exist."""
-    if key.rpartition(".")[2] in ("streaming", "stream"):
-        return (
-            f"{key} is not a key: data are not streamed. Batches are planned from the lengths of "
-            "all texts, and splits, leaks and metrics need all rows. dataset.limit takes a part."
-        )
-    section, _, word = key.rpartition(".")
-    known_section = not section or nearest_key(section) is None
-    misspelt = difflib.get_close_matches(word, [nearest.rpartition(".")[2]], cutoff=MISSPELT)
-    hint = explain(key) if known_section and not misspelt else None
-    depth = nearest.count(".")
-    typed, known = (name.split(".")[depth] for name in (key, nearest))
-    similarity = difflib.SequenceMatcher(None, typed, known).ratio()
-    if hint is None and similarity < UNLIKE:
-        hint = f"nlp-transfer options lists all keys, nlp-transfer options {word} searches them."
-    return f"{key} is not a key of the configuration; {hint or f'the nearest one is {nearest}.'}"
-
-
-@functools.cache
-def _annotations(section: type) -> dict[str, Any]:
-    return get_type_hints(section)
-
-
-def _children(node: Any) -> tuple[list[str] | None, Any]:
-    """The names below a node of the schema (None: any name), and the node behind a name."""
-    if isinstance(node, type) and is_dataclass(node):
-        hints = _annotations(node)
-        return [f.name for f in fields(node)], lambda name: hints[name]
-    arguments = getattr(node, "__args__", ())
-    for option in (node, *arguments):
-        if getattr(option, "__origin__", None) is dict:
-            return None, lambda _, mapping=option: mapping.__args__[1]
-    return [], lambda _: None
-
-
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         key = f"{prefix}{name}"
@@ -218,18 +174,10 @@ def _is_section(key: str) -> bool:
     """Whether a key holds further keys of ours (and not a mapping the user fills freely)."""
     if nearest_key(key) is not None:
         return False
-    node = _type_of(key)
+    node = type_of(key)
     if is_dataclass(node):
         return True
     return getattr(node, "__origin__", None) is dict and is_dataclass(node.__args__[1])
-
-
-def _type_of(key: str) -> Any:
-    """The annotation of a key that exists."""
-    node: Any = Config
-    for part in key.split("."):
-        node = _children(node)[1](part)
-    return node
 
 
 def _nest(key: str, value: Any) -> dict[str, Any]:
