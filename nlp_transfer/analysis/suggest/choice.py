@@ -104,7 +104,7 @@ def typical_rows(x: np.ndarray, labelled: np.ndarray, count: int, seed: int) -> 
     """
     count = min(count, len(x))
     clusters = min(len(labelled) + count, MOST_CLUSTERS, len(x))
-    means = MiniBatchKMeans(clusters, random_state=seed, n_init=3, batch_size=4096).fit(x)
+    means = MiniBatchKMeans(clusters, random_state=seed, n_init=1, batch_size=4096).fit(x)
     members = [np.flatnonzero(means.labels_ == i) for i in range(clusters)]
     covered = np.zeros(clusters, dtype=np.int64)
     if len(labelled):
