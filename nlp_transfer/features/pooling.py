@@ -29,8 +29,8 @@ from nlp_transfer.utils.logging import logger
 
 ROWS = 1000  # of train, by which the choice is made
 LAYERS = 3  # the last ones, whose means are compared
-# The first token must be better than the mean by so many standard errors: with 8 rows a label it
-# looks better by chance in one draw of six, and is then worse by seven points.
+# The first token must be better than the mean by so many standard errors: where it only looked
+# better, it was worse by five points (docs/results: few labels).
 SURE = 2.0
 
 
