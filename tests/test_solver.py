@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +33,11 @@ from nlp_transfer.features import solvers
 from nlp_transfer.features.head_solver import solve_head
 from nlp_transfer.features.linear_models import PENALTIES, STRENGTHS, Table, leave_one_out, solve
 from nlp_transfer.features.many_labels import ManyLabels
-from nlp_transfer.features.pooling import best_pooled_layer, choose_pooled_layers
+from nlp_transfer.features.pooling import (
+    best_pooled_layer,
+    choose_pooled_layers,
+    with_chosen_pooling,
+)
 from nlp_transfer.features.solvers import SOLVERS
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.mean_pooling import with_pooling
@@ -282,6 +289,27 @@ def test_the_layer_and_the_pooling_are_chosen_on_train(typed: Typed, tmp_path: P
     silence(prepared.pretrained.model.get_submodule(prefix))
     (chosen,) = choose_pooled_layers(prepared.pretrained, prepared.encoded, 0, range(1, layers + 1))
     assert chosen == {"layer": layers - 1, "pooling": "mean"}
+
+
+def test_an_encoder_that_learns_afterwards_keeps_all_its_layers(
+    typed: Typed, tmp_path: Path
+) -> None:
+    prepared = prepare(typed(), tmp_path / "run")
+    prefix = prepared.pretrained.structure.layer_prefixes[-1]
+    silence(prepared.pretrained.model.get_submodule(prefix))
+    decisions: dict[str, Any] = {}
+
+    def decide(name: str, decision: Callable[[], Any]) -> Any:
+        return decisions.setdefault(name, decision())
+
+    layers = {}
+    for strategy in ("feature_extraction", "probe_then_full"):
+        config = compose(*last_of_each(*typed(f"strategy={strategy}")))
+        fresh = replace(prepared.pretrained, model=copy.deepcopy(prepared.pretrained.model))
+        chosen = with_chosen_pooling(fresh, prepared.encoded, config, decide)
+        layers[strategy] = chosen.structure.layers - chosen.structure.mean_layer
+    whole = prepared.pretrained.structure.layers
+    assert layers == {"feature_extraction": whole - 1, "probe_then_full": whole}
 
 
 @pytest.mark.parametrize(

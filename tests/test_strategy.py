@@ -181,5 +181,5 @@ def test_any_strategy_can_start_from_a_solved_head(
 @pytest.mark.slow
 def test_pooling_is_chosen_also_where_a_head_is_solved_by_the_short_form(typed: Typed) -> None:
     run(compose(*typed("strategy.solve_head=true", "strategy.epochs=1", "run_dir=mine")))
-    chosen = json.loads(Path("mine/run.json").read_text())["decisions"]["pooled_layer"]
+    chosen = json.loads(Path("mine/run.json").read_text())["decisions"]["pooled_last_layer"]
     assert chosen["layer"] == 2  # all of them, since they learn

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.config.choices import Pooling
+from nlp_transfer.config.constants import POOLED_LAST_LAYER, POOLED_LAYER
 from nlp_transfer.config.schema import Config
 from nlp_transfer.features.linear_models import leave_one_out
 from nlp_transfer.features.summaries import FIRST, MEAN, summaries
@@ -60,15 +61,14 @@ def with_chosen_pooling(
     kind = pretrained.model.config.model_type
     pooling = settled_pooling(config, kind)
     if pooling is Pooling.auto and solves_head(config.strategy) and kind in PARTS:
-        layers = pretrained.structure.layers
-        lowest = max(layers - LAYERS, 0) + 1 if _may_leave_layers_out(config) else layers
-        depths = range(lowest, layers + 1)
+        layers, name = pretrained.structure.layers, POOLED_LAST_LAYER
+        depths = range(layers, layers + 1)
+        if _may_leave_layers_out(config):
+            name, depths = POOLED_LAYER, range(max(layers - LAYERS, 0) + 1, layers + 1)
         choose = partial(choose_pooled_layers, pretrained, encoded, config.seed, depths, folds)
-        choices = choose if folds is None else partial(decide, "pooled_layers", choose)
-        if fold is None:
-            chosen = PooledLayer(**decide("pooled_layer", lambda: choices()[0]))
-        else:
-            chosen = PooledLayer(**choices()[fold + 1])
+        choices = choose if folds is None else partial(decide, f"{name}s", choose)
+        entries = decide(name, lambda: choices()[0]) if fold is None else choices()[fold + 1]
+        chosen = PooledLayer(**entries)
         pooling = Pooling(chosen.pooling)
         pretrained = _up_to(pretrained, chosen.layer)
     return with_pooling(pretrained, pooling)

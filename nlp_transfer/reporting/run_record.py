@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nlp_transfer.config.constants import POOLED_LAST_LAYER, POOLED_LAYER
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError, damaged
@@ -215,6 +216,9 @@ def is_solved(stage: StageSoFar) -> bool:
 
 def chosen_pooling(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and value of what `checkpoint.pooling=auto` chose, where it did."""
-    if chosen := run.get("decisions", {}).get("pooled_layer"):
+    decisions = run.get("decisions", {})
+    learned = any(stage["steps"] for stage in run.get("stages", ()))
+    names = [POOLED_LAST_LAYER, POOLED_LAYER] if learned else [POOLED_LAYER, POOLED_LAST_LAYER]
+    if chosen := next((decisions[name] for name in names if name in decisions), None):
         what = "the first token" if chosen["pooling"] == "first" else "the mean of all tokens"
         yield "pooling", f"{what}, layer {chosen['layer']}"
