@@ -285,7 +285,7 @@ def deliver(measured: Measured, probe: PipelineProbe | None = None) -> dict[str,
     figures = metrics_of(measured)
     claim = claim_of(measured)
     leave(folder.process)
-    if not folder.process.is_first:  # no collective from here on: nobody waits for an export
+    if not folder.process.is_first:  # no collective from here on: the others do not wait
         return figures
     length = input_length(context.pretrained.max_tokens, config.tokenization)
     export(fitted.model, context.pretrained.tokenizer, config.checkpoint.name, length, folder.model)

@@ -181,7 +181,7 @@ def _read(texts: LabelledTexts, usual: DatasetConfig) -> tuple[DatasetConfig, li
         columns["label"] = columns["label"].split(",")
     config = replace(config, **columns, group=None, id=None)  # nothing is cut here
     if is_file:
-        # How the files of training were written says nothing about this one.
+        # How the files of training were written does not apply to this one.
         names = (config.text, config.text_pair, *config.label_columns)
         options = ReadOptions(
             texts.encoding,

@@ -27,7 +27,7 @@ def in_a_sweep() -> bool:
 
 
 def sweep_folder(arguments: Sequence[str]) -> Path:
-    """`runs/sweep-<hash>`: the same sweep the same folder, whoever launches its jobs."""
+    """`runs/sweep-<hash>`: the same sweep has the same folder with every launcher."""
     overrides = [a for a in arguments if not a.startswith(("-", "hydra"))]
     digest = hashlib.sha256("\0".join(overrides).encode()).hexdigest()[:12]
     return Path(RUNS) / f"sweep-{digest}"

@@ -11,7 +11,7 @@ from nlp_transfer.config.hints import explain
 from nlp_transfer.config.schema import Config
 
 MISSPELT = 0.8  # similarity of a word from which on it is one that was misspelt
-UNLIKE = 0.5  # similarity below which a key says nothing about what was meant
+UNLIKE = 0.5  # similarity below which the nearest key is not suggested
 
 
 def nearest_key(key: str) -> str | None:

@@ -105,13 +105,13 @@ def _impossible_augmentation(config: Config) -> Iterator[str]:
 
 
 def impossible_hub(hub: HubConfig) -> Iterator[str]:
-    """Of an upload: a name that the Hub does not take, or wishes that exclude one another."""
+    """Of an upload: a name that the Hub does not take, or options that exclude one another."""
     if hub.repository is None:
         for name in ("private", "revision", "tag", "pull_request"):
             if getattr(hub, name):
                 yield f"hub.{name}={getattr(hub, name)} needs hub.repository=user/name."
         return
-    # Imported here: nobody else need wait for it.
+    # Imported here: only uploads wait for it.
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:

@@ -34,9 +34,9 @@ def is_blank(text: Any) -> bool:
 
 
 def about_half(text: str) -> str | None:
-    """What is wrong with a text that holds half of a character, which no file and no tokenizer can.
+    """The error for a text with half of a surrogate pair, which no file and no tokenizer can hold.
 
-    Python has them from JSON (`\\ud83d`) and from a text that was cut inside an emoji.
+    Python gets them from JSON (`\\ud83d`) and from a text that was cut inside an emoji.
     """
     half = None if text.isascii() else HALF.search(text)
     if half is None:

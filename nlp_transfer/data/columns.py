@@ -74,7 +74,7 @@ def require_columns(
     """Refuse a table that lacks columns; all that are missing in one message.
 
     Args:
-        required: key or flag and column, as `("dataset.text", "text")`; no column is no wish.
+        required: key or flag and column, as `("dataset.text", "text")`; None: none is required.
         where: the file, for the message.
 
     Raises:

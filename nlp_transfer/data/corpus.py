@@ -1,7 +1,7 @@
-"""Turns labelled tables into a `Corpus`; owns the label contract.
+"""Turns labelled tables into a `Corpus`; defines the order of the labels.
 
 One order of labels for the whole program: the dataset's `ClassLabel` if it has one, otherwise the
-names sorted, integers as integers. It travels into `config.id2label` of every checkpoint.
+names sorted, integers as integers. Every checkpoint has it as `config.id2label`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Corpus:
     problem: Problem = SINGLE_LABEL
     folds: np.ndarray | None = None  # int [rows of train]; None: a validation split decides
     held_out: tuple[str, ...] = ()  # the splits that were cut from train
-    unlabeled: Dataset | None = None  # `text` and `text_pair`; like no row of any split
+    unlabeled: Dataset | None = None  # `text` and `text_pair`, not near to any row of a split
 
     def rows(self, split: str) -> Dataset:
         """The rows of a split; `cross_validation` has those of train."""

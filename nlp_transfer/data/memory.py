@@ -99,7 +99,7 @@ def source_of(table: Any, name: str, wanted: set[str]) -> Source:
 
 
 def dataset_of(table: Any, name: str, wanted: Collection[str]) -> Dataset:
-    """A table of any library as a `Dataset`; columns that nobody wants and that do not fit go.
+    """A table of any library as a `Dataset`; unneeded columns that do not fit are left out.
 
     Args:
         name: what a person calls the table, for errors.

@@ -1,4 +1,4 @@
-"""Texts without labels that a training may read (`dataset.unlabeled`), and none of them twice."""
+"""Reads texts without labels (`dataset.unlabeled`) and leaves out repeated ones."""
 
 from __future__ import annotations
 

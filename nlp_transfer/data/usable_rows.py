@@ -101,7 +101,7 @@ def _note_rejected(source: Source, config: DatasetConfig, notes: list[str]) -> N
 
 
 def _note_repeated(ids: ArrowCells, what: str, notes: list[str]) -> None:
-    """Say that some identifiers are not, so that a person does not look up the wrong row."""
+    """Note identifiers that several rows share, so that nobody looks up the wrong row."""
     values, counts = pc.value_counts(ids.column).flatten()
     repeated = pc.filter(values, pc.greater(counts, 1))
     if len(repeated):
@@ -151,7 +151,7 @@ def _usable(table: Table, config: DatasetConfig, faults: Faults, notes: list[str
 
 
 def _labels_in_cells(table: Table, config: DatasetConfig) -> str:
-    """That cells seem to hold several labels, of which a row without a label would have none."""
+    """Advice where cells seem to hold several labels: then an empty cell holds none of them."""
     if config.delimiter is not None or isinstance(config.label, list):
         return ""
     labels = [label for label in table.labels if isinstance(label, str) and not is_blank(label)]

@@ -46,7 +46,7 @@ from nlp_transfer.utils.logging import libraries_as_before, warnings_only
 
 FEWEST = 2  # texts that can be fitted
 ESTIMATOR_FILE = "estimator.json"  # in a saved folder: what the run does not know
-# Of a temporary folder, which is cleared of them when the run is finished.
+# Removed from a temporary folder when the run is finished.
 CACHES = ("tokens", "features")
 Overrides = Sequence[str] | Mapping[str, Any]
 LABELS = LabelColumn("y", "Give labels that several texts share.", "take TextRegressor")
@@ -221,7 +221,7 @@ class TextEstimator(BaseEstimator):
             words = [f"{key}={value}" for key, value in overrides.items() if key in GROUPS]
             options = {key: value for key, value in overrides.items() if key not in GROUPS}
         names = {word.partition("=")[0].lstrip("+") for word in words}
-        # Whoever fits an estimator holds test rows back without it.
+        # The caller of an estimator holds test rows back.
         settings = {"seed": self.seed, "dataset.problem": problem, "dataset.test_fraction": 0.0}
         settings["export.fresh_process"] = self.run_dir is not None
         groups = ["+task=classify", f"strategy={self.strategy}"]

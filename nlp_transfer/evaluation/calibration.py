@@ -29,7 +29,7 @@ COLDEST, HOTTEST = 0.05, 20.0
 FOLDS = 5
 BLOCK = 100_000  # logits
 FEWEST_ROWS = 10
-NEAR = 1.1  # times as hot, or as cold: where the temperature of a part of the rows is sought first
+NEAR = 1.1  # factor by which a part of the rows is first expected to differ
 TRIED_ROWS = 16  # in one batch, to see whether the last layer's output is the logits
 
 
@@ -111,7 +111,7 @@ def scalable_layer(model: PreTrainedModel, inputs: Inputs, collator: Collator) -
 
 
 def scale(layer: nn.Linear, factor: float) -> None:
-    """Multiply what the layer says."""
+    """Multiply the output of the layer."""
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.mul_(factor)

@@ -10,7 +10,7 @@ import numpy as np
 IN_A_TABLE = 16  # labels whose counts can be read at a glance
 IN_A_MAP = 200
 WORST = 15  # pairs
-TITLED = 4000  # cells that say what they are under the pointer
+TITLED = 4000  # cells with a tooltip
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether rows can tell two sets of answers apart."""
+"""Compares two sets of answers on the same rows."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.utils.logging import logger
 from nlp_transfer.utils.text import number
 
-LEAST = 10  # rows of validation that have a label, or would get it: fewer tell nothing
+LEAST = 10  # rows of validation that have a label, or would get it: fewer decide nothing
 FOLDS = 5
 NEVER = 1.0
 LOGGED = 10  # labels without a threshold of their own that the log names

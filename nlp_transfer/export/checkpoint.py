@@ -37,7 +37,7 @@ def export(
     mask = os.umask(0)
     os.umask(mask)
     for file in partial.iterdir():
-        file.chmod(0o666 & ~mask)  # safetensors are written for their owner's eyes only
+        file.chmod(0o666 & ~mask)  # safetensors gives its files a mode that only the owner can read
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder

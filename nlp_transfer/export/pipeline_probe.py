@@ -1,4 +1,4 @@
-"""Answers for exported folders in a process that cannot import this package.
+"""Answers texts by exported folders in a process that cannot import this package.
 
 `PipelineProbe` runs this text with `python -c`. When it is told to, by a line of JSON with two
 files, it reads `[{"folder": …, "texts": […]}]` from the first (a pair is `{"text": …, "text_pair":
@@ -62,6 +62,6 @@ if __name__ == "__main__":
         answers = [answer(question["folder"], question["texts"]) for question in questions]
         with open(to_file, "w", encoding="utf-8") as file:  # noqa: PTH123
             json.dump(answers, file)
-    else:  # whoever started it has died
+    else:  # the process that started it has ended
         with contextlib.suppress(OSError):
             os.rmdir(os.getcwd())  # noqa: PTH106, PTH109

@@ -96,7 +96,7 @@ def of_file(  # noqa: PLR0913
         (texts, pairs), truth = read_texts(sources, text, text_pair), None
     if not texts:
         raise UserError(ExitCode.DATA, f"--data {file} has no rows to compare on.")
-    # What goes along to the Hub tells nobody where the file lay.
+    # The upload does not say in which folder the file was.
     place = file.partition("?")[0] if "://" in file else file
     name = place.rstrip("/").rpartition("/")[2]
     return Questions(texts, truth, name, pairs if text_pair else None)

@@ -131,7 +131,7 @@ def refusal(repository: str, reason: str) -> UserError:
 
 
 def _requested_wait(response: httpx2.Response) -> float:
-    """Seconds that the Hub wants to be left alone, by either of two headers."""
+    """Seconds to wait that the Hub asks for, by either of two headers."""
     after = response.headers.get("retry-after", "")
     if after.isdigit():
         return float(after)

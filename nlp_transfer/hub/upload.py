@@ -61,7 +61,7 @@ def check(hub: HubConfig, delays: Sequence[float] = DELAYS) -> None:
 
 
 def plan(folder: Path, hub: HubConfig) -> str:
-    """What `push` would upload, with sizes; asks nobody.
+    """What `push` would upload, with sizes; makes no request.
 
     Raises:
         UserError: if it would be refused here.
@@ -193,7 +193,7 @@ def _there(api: HfApi, hub: HubConfig, revision: str) -> dict[str, RepoFile]:
 
 
 def _title(files: dict[str, ModelFile]) -> str:
-    """Of the commit: the same content has the same title, whoever sends it and when."""
+    """The title of the commit: it depends on the content alone."""
     content = "".join(f"{name} {file.sha256}\n" for name, file in sorted(files.items()))
     return f"A classifier by nlp_transfer ({hashlib.sha256(content.encode()).hexdigest()[:12]})"
 

@@ -41,7 +41,7 @@ class Prefix:
 
 
 class _Reached(Exception):  # noqa: N818 (a signal, not an error)
-    """Carries the hidden states out of a forward pass that need not go on."""
+    """Ends a forward pass at the boundary and carries the hidden states there."""
 
     def __init__(self, states: torch.Tensor) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _Reached(Exception):  # noqa: N818 (a signal, not an error)
 
 
 class _PassThrough(nn.Module):
-    """In place of the embeddings: hands on what it is given."""
+    """In place of the embeddings: returns its input."""
 
     def forward(self, input_ids: Any = None, inputs_embeds: Any = None, *_: Any, **__: Any) -> Any:
         """`inputs_embeds`, whatever it is called with."""
@@ -57,7 +57,7 @@ class _PassThrough(nn.Module):
 
 
 class _SkippedLayer(nn.Module):
-    """In place of a frozen layer: hands on the hidden states in the shape the layer would."""
+    """In place of a frozen layer: returns the hidden states in the layer's output format."""
 
     def __init__(self, layer: nn.Module, extra: int | None) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def states_by_row(
 def without_prefix(
     model: PreTrainedModel, structure: ModelStructure, prefix: Prefix
 ) -> Iterator[None]:
-    """Let the embeddings and the lowest layers step aside."""
+    """Replace the embeddings and the lowest layers by modules that return their input."""
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
 
     def replace(path: str, substitute: nn.Module) -> None:

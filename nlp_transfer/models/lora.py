@@ -1,4 +1,4 @@
-"""Lets layers learn through adapters: thin matrices beside each linear map (Hu et al. 2021)."""
+"""Lets layers learn through adapters: low-rank matrices beside each linear map (Hu et al. 2021)."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def require_end_token(tokenizer: Any, model: PreTrainedModel, name: str) -> None
 
 
 def take_literally(tokenizer: Any, model: PreTrainedModel) -> None:
-    """Let a text that says `</s>` not end there; no folder of a tokenizer remembers it."""
+    """Read `</s>` in a text as text; the setting is not stored in a tokenizer's folder."""
     if model.config.is_encoder_decoder:
         tokenizer.split_special_tokens = True
 
@@ -63,7 +63,7 @@ def take_literally(tokenizer: Any, model: PreTrainedModel) -> None:
 def longest_input(model: PreTrainedModel, tokenizer: Any) -> int:
     """Tokens that a model and its tokenizer can read at once, special tokens included."""
     positions = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
-    # RoBERTa counts positions from behind the padding index.
+    # RoBERTa's first position is the one after the padding index.
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     if isinstance(table, nn.Embedding) and table.padding_idx is not None:
         positions = table.num_embeddings - table.padding_idx - 1

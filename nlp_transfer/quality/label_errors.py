@@ -44,7 +44,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Vote:
-    """What the neighbours of each row say of its label."""
+    """The vote of the neighbours of each row on its label."""
 
     support: np.ndarray  # float [rows], the share of those that could have its label and do
     suggested: np.ndarray  # int [rows], the label that most of them have
@@ -139,7 +139,7 @@ def _labelled(features: dict[str, np.ndarray], corpus: Corpus, splits: tuple[str
 
 
 def vote_of(rows: Labelled, neighbours: int | None, device: torch.device) -> tuple[int, Vote]:
-    """How many neighbours are asked, and what they say.
+    """Choose the number of neighbours, and let them vote.
 
     Raises:
         UserError: if there are not so many.
@@ -163,7 +163,7 @@ def nearest(x: np.ndarray, count: int, device: torch.device) -> np.ndarray:
     indices = []
     for start in range(0, len(x), AT_ONCE):
         similarities = features[start : start + AT_ONCE] @ features.T
-        similarities.diagonal(start).fill_(-2.0)  # nobody votes for himself
+        similarities.diagonal(start).fill_(-2.0)  # a row is not its own neighbour
         indices.append(similarities.topk(count, dim=1).indices.cpu().numpy())
     return np.concatenate(indices)
 

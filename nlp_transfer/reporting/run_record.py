@@ -183,7 +183,7 @@ def _finished_stages(run: dict[str, Any]) -> Iterator[StageSoFar]:
 
 
 def _stages_on_disk(folder: Path) -> Iterator[StageSoFar]:
-    """Of an unfinished run: finished stages by their histories, the one under way by its newest
+    """Of an unfinished run: finished stages by their histories, the current one by its newest
     checkpoint.
     """
     homes = (folder / "checkpoints").glob("*-*")

@@ -63,7 +63,7 @@ class RunFolder:
     state: State  # when it was opened
     process: ProcessContext
     part: str = ""  # of the training, with checkpoints of its own: a fold
-    keeps_last: bool = True  # the weights after the last stage, for whoever comes next
+    keeps_last: bool = True  # the weights after the last stage, for later commands
 
     @property
     def model(self) -> Path:

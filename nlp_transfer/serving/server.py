@@ -77,7 +77,7 @@ def serve(app: FastAPI, listening: socket.socket, root_path: str = "") -> None:
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        # For a signal before uvicorn listens to it; it raises those it heard again when it has shut
-        # down, and by then there is nothing to end.
+        # For a signal that comes before uvicorn handles signals. It raises those that it has
+        # handled again after the shutdown, when there is nothing to end.
         signal.signal(number, end)
     server.run(sockets=[listening])

@@ -82,7 +82,7 @@ def encode(
 
 
 def _refuse_endings(texts: Texts, ending: str, split: str) -> None:
-    """Where a checkpoint answers at the token that ends a text, transformers would stumble."""
+    """Refuse texts that hold the end token where a checkpoint answers at that token."""
     columns = (texts.first, texts.second) if isinstance(texts, Pairs) else (texts,)
     rows = [row for row, some in enumerate(zip(*columns, strict=True)) if ending in "".join(some)]
     if rows:

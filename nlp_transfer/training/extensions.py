@@ -1,4 +1,4 @@
-"""What Python adds to a configuration: metrics, callbacks and a loss that have no name there."""
+"""What Python adds to a configuration: metrics, callbacks and a loss without a registered name."""
 
 from __future__ import annotations
 

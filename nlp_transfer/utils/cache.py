@@ -19,8 +19,8 @@ LOCK = ".lock-"  # and the name of the store that a run makes just now
 PART = ".part-"  # in the name of a store that is being written
 OURS = re.compile(
     rf"[0-9a-f]{{24}}({re.escape(PART)}\w+)?"
-)  # whoever named the folder may keep more there
-ABANDONED = 2 * 24 * 3600  # seconds without a file begun, after which nobody is writing any more
+)  # a folder that the user names may hold other files
+ABANDONED = 2 * 24 * 3600  # seconds without a file begun, after which its writer counts as dead
 
 
 def find_or_make(
@@ -94,13 +94,13 @@ def _alone(folder: Path) -> Iterator[None]:
     with held:
         try:
             yield
-        finally:  # whoever waits for it finds the store; who comes later makes a lock of its own
+        finally:  # a process that waits finds the store; a later one makes its own lock
             file.unlink(missing_ok=True)
 
 
 @contextmanager
 def _disk_errors_reported(home: Path) -> Iterator[None]:
-    """What cannot be written here is for a person to mend."""
+    """Turn errors of the disk into a `UserError`."""
     try:
         yield
     except OSError as error:

@@ -91,7 +91,7 @@ def join(config: TrainingConfig) -> ProcessContext:
 
 
 def leave(process: ProcessContext) -> None:
-    """Close the group of processes: from here on each goes its own way."""
+    """Close the group of processes: from here on none waits for another."""
     if process.world_size > 1:
         from accelerate import PartialState
 
@@ -127,7 +127,7 @@ def broadcast_from_first_of_node(decide: Callable[[], T], process: ProcessContex
 
 
 def _answer(decide: Callable[[], T]) -> T | UserError:
-    """Errors are answers too: the others would wait for one, and die of it with tracebacks."""
+    """The result or the error of a call, to be sent: without it the other processes would wait."""
     try:
         return decide()
     except UserError as error:

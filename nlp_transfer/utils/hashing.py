@@ -1,4 +1,4 @@
-"""Names files by what is in them."""
+"""Hashes the content of files."""
 
 from __future__ import annotations
 

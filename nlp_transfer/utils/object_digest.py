@@ -1,4 +1,4 @@
-"""Names a Python object by its code and content: the same digest in every process."""
+"""Hashes a Python object by its code and content: the same digest in every process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 SIMPLE = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
-# What the interpreter keeps in a class, and what says nothing of its behaviour.
+# What the interpreter keeps in a class, and what does not change its behaviour.
 NOT_HASHED = {
     *("__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__qualname__"),
     *("__firstlineno__", "__static_attributes__", "__orig_bases__", "__parameters__"),
@@ -55,7 +55,7 @@ def digest_of_object(value: Any) -> str:
 
 
 class _Walk:
-    """One walk through an object; what was met before is named by when it was met."""
+    """One traversal of an object; a repeated object is named by its first position."""
 
     def __init__(self, met: dict[int, int] | None = None) -> None:
         self._met = met or {}

@@ -1,4 +1,4 @@
-"""A machine that is not here, on paper: its memory and its speed at matrix products."""
+"""A device that is only described: its memory and its rate of matrix products."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nlp_transfer.training.forecast.forecast import RecipeForecast
 from nlp_transfer.training.forecast.timing import StageTiming
 from nlp_transfer.training.forecast.work import epoch_works, inference_work
 
-# What of the rate on paper a training step of an encoder reaches: expected, at most, at least.
+# The share of the nominal rate that a training step reaches: expected, at most, at least.
 EFFICIENCY = (0.25, 0.5, 0.1)
 BETWEEN = (0.03, 0.01, 0.08)  # seconds of a step that are no matrix product: launches, the host
 TOKENS = 16384  # of one forward pass without gradients
@@ -53,7 +53,7 @@ class Device:
 def seconds_on(
     device: Device, context: TrainingContext, forecast: RecipeForecast, folds: int
 ) -> tuple[float, float, float]:
-    """Seconds of the steps of a recipe on paper: at least, expected, at most."""
+    """Seconds of the steps of a recipe by nominal rates: at least, expected, at most."""
     steps = work = 0.0
     for index, timing in enumerate(forecast.timing.stages):
         own_steps, own_flops = _stage(timing, index, context, forecast)

@@ -84,7 +84,7 @@ def _opened(content: bytes, name: str) -> Iterator[Any]:
             "password.",
         )
     try:
-        # Its warnings are about formats and rules of cells, which nobody reads here.
+        # Its warnings are about formats and rules of cells, which are not read.
         with warnings.catch_warnings(action="ignore"):
             yield load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     except UserError:
@@ -130,7 +130,7 @@ def _empty_columns(window: Window) -> list[str]:
 
 
 def _refuse_formulas(content: bytes, sheet: str, columns: list[str], name: str) -> None:
-    """Stop where empty columns are formulas whose results nobody has saved."""
+    """Stop where empty columns are formulas without saved results."""
     if not columns:
         return
     from openpyxl import load_workbook

@@ -112,7 +112,7 @@ def readers() -> dict[str, Reader]:
 
 
 def reader_of(name: str) -> Reader | None:
-    """The reader of a file, by its suffix; None for a suffix that nobody reads."""
+    """The reader of a file, by its suffix; None for a suffix without a reader."""
     suffix = Path(without_compression(name)).suffix.lower()
     return next((r for r in readers().values() if suffix in r.suffixes), None)
 

@@ -71,7 +71,7 @@ def _rows_at_once(windows: Iterable[Window], path: Path, options: ReadOptions) -
             columns[name] = pa.array(cells)
         except (pa.ArrowException, OverflowError) as error:
             if options.columns and not any(_root(c, name) for c in options.columns):
-                continue  # nobody asks for it
+                continue  # it is not needed
             raise _not_one_type(cells, name, path, options, error) from error
     return pa.table(columns).rename_columns(unique_names(list(columns)))
 
@@ -135,7 +135,7 @@ def _gathered(tables: Iterable[pa.Table], most: int | None) -> pa.Table:
 
 
 def _in_a_file(held: list[pa.Table], rest: Iterable[pa.Table]) -> pa.Table:
-    """The tables as they lie in a file that nobody else sees; `held` is emptied."""
+    """The tables, mapped from a file without a name; `held` is emptied."""
     with tempfile.NamedTemporaryFile(suffix=".arrow", delete=False) as temporary:
         path = Path(temporary.name)
     try:
@@ -147,7 +147,7 @@ def _in_a_file(held: list[pa.Table], rest: Iterable[pa.Table]) -> pa.Table:
         return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     finally:
         try:
-            path.unlink()  # it is there until nobody reads it any more
+            path.unlink()  # the system removes it when it is no longer mapped
         except PermissionError:  # Windows removes no file that is read
             atexit.register(_remove, path)
 

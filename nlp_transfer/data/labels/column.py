@@ -9,7 +9,7 @@ from nlp_transfer.config.sections.dataset import DatasetConfig
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """The column of the labels in the words of whoever gave the data."""
+    """The label column as the user knows it: an option, or an argument."""
 
     name: str
     """`dataset.label='label'`, or `y` of an estimator."""

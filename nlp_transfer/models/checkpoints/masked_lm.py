@@ -75,7 +75,7 @@ class MaskedLMHead(nn.Module):
 
 
 class _Remembered(nn.Module):
-    """Stands where the encoder was, and returns states that are known already."""
+    """In place of the encoder: returns states that are known already."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

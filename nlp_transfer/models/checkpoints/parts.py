@@ -26,7 +26,7 @@ def refuse(message: str) -> UserError:
 
 
 def join_tokenizer(tokenizer: Any, model: PreTrainedModel, name: str, may_grow: bool) -> None:
-    """See to it that the model can read every token.
+    """Make sure that the model has an embedding for every token.
 
     Args:
         may_grow: whether added tokens get new embeddings, which training has to follow.
@@ -93,7 +93,7 @@ def refuse_other_tokenizer(
 def _refuse_other_ids(tokenizer: Any, model: PreTrainedModel, name: str) -> None:
     """Stop where the tokenizer numbers padding or segments as another architecture does."""
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)  # RoBERTa counts positions from behind it
+    padding = getattr(table, "padding_idx", None)  # RoBERTa's first position is the one after it
     if padding is not None and tokenizer.pad_token_id != padding:
         raise refuse(
             f"The tokenizer of {name} pads with token {tokenizer.pad_token_id}, the model with "

@@ -25,7 +25,7 @@ Forward = Callable[..., Any]
 
 @contextmanager
 def shortened(model: PreTrainedModel, only_first: bool = True) -> Iterator[None]:
-    """While this lasts, the last layer leaves out what nobody reads, where that is known.
+    """While this lasts, the last layer computes only what the head reads, where that is known.
 
     Args:
         only_first: whether only the head reads the last hidden states; they then have only the

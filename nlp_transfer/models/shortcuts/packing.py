@@ -85,7 +85,7 @@ def like_lengths(lengths: np.ndarray, cost: float) -> list[np.ndarray]:
 
 
 class _Batch:
-    """The batch under way: where its real tokens are."""
+    """The current batch: where its real tokens are."""
 
     def __init__(self) -> None:
         self.shape = (0, 0)  # texts, and tokens of the longest

@@ -26,7 +26,7 @@ FILE = "budget.json"  # beside the checkpoints of an unfinished run
 MARGIN = 0.9  # of what is left, for a training that is shortened
 SHORTEST = 0.001  # share of the epochs
 HEARTBEAT = 5.0  # seconds between two notes of what is spent
-_COMMAND: list[float] = []  # when the command under way began, by the monotonic clock
+_COMMAND: list[float] = []  # when the current command began, by the monotonic clock
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class Correction:
 
 
 def remember(estimate: Estimate) -> None:
-    """Keep an estimate beside the runs for those that follow; where that fails, no matter."""
+    """Keep an estimate beside the runs for later ones; errors of the disk are ignored."""
     try:
         FILE.parent.mkdir(parents=True, exist_ok=True)
         with FILE.open("a", encoding="utf-8") as file:

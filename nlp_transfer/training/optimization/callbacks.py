@@ -169,7 +169,7 @@ class SavesAndStops(TrainerCallback):
             control.should_save = True
 
     def on_save(self, *_: Any, **__: Any) -> None:
-        """Whoever asked for it."""
+        """A checkpoint was written: the time until the next one begins."""
         self._last = time.monotonic()
 
     def on_train_end(self, *_: Any, **__: Any) -> None:

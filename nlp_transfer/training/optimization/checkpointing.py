@@ -50,7 +50,7 @@ def newest_whole(home: Path) -> Path | None:
 def keep_newest(home: Path, count: int) -> None:
     """Delete the others.
 
-    Two are worth their room: should the newest be damaged, there is the one before it.
+    Two are kept, so that a damaged newest one can be replaced by the one before it.
     """
     sealed = [folder for folder in _by_step(home) if (folder / SEAL).is_file()]
     newest = sealed[len(sealed) - count :] if count else []

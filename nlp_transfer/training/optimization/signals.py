@@ -23,7 +23,7 @@ class _Request:
     """What this process was told; signals belong to a process, so there is one."""
 
     by: str | None = None  # the signal's name
-    can_wait: bool = False  # a step is under way, and a checkpoint can follow it
+    can_wait: bool = False  # a step is running, and a checkpoint can follow it
 
 
 stop_request = _Request()
@@ -32,7 +32,7 @@ stop_request = _Request()
 @contextmanager
 def handle_signals() -> Iterator[None]:
     """While this lasts, a signal to stop ends the run with a checkpoint, where there is a stage."""
-    # Only the main thread may set handlers; in a launcher's other threads none are heeded.
+    # Only the main thread may set handlers; in a launcher's other threads none are handled.
     in_main_thread = threading.current_thread() is threading.main_thread()
     stop_request.by, stop_request.can_wait = None, False  # training that failed may have left them
     before = {number: signal.signal(number, _on_signal) for number in SIGNALS if in_main_thread}

@@ -33,7 +33,7 @@ WEIGHTS, HISTORY = "learned.safetensors", "history.json"
 # Of `training`: what else than the stage itself decides which steps are taken.
 READ = ("batch_size", "micro_batch_size", "schedule", "warmup", "weight_decay", "max_grad_norm")
 
-# Of a classifier's configuration: what says nothing of its encoder.
+# Keys of a classifier's configuration that do not describe its encoder.
 OF_LABELS = ("id2label", "label2id", "problem_type", "num_labels", "_name_or_path")
 
 
