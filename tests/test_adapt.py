@@ -179,7 +179,7 @@ def test_the_layers_of_the_encoder_learn_and_nothing_else(
 def test_masked_tokens_are_learned_and_the_report_says_how_well(
     masked: dict[str, Path], more_texts: Path, typed: Typed
 ) -> None:
-    more = ("strategy.adapt_epochs=20", "strategy.adapt_learning_rate=1e-3")
+    more = ("strategy.adapt_epochs=10", "strategy.adapt_learning_rate=1e-3")
     words = by_masks(masked["bert"], more_texts, *more, "strategy=feature_extraction")
     result = run(compose(*typed(*words), "run_dir=run"))
     stages = json.loads((result.folder / "run.json").read_text())["stages"]

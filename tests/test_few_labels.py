@@ -13,7 +13,7 @@ import sklearn.metrics as sk
 from conftest import make_rows, slow_but, write_csv
 from scipy.special import log_softmax, softmax
 
-from nlp_transfer import Classifier, compose, run
+from nlp_transfer import Classifier, Result, compose, run
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.data.labels.descriptions import label_texts
 from nlp_transfer.data.splits import FoldRule, number_of_folds
@@ -27,10 +27,10 @@ from nlp_transfer.problems.soft import SOFT
 Typed = Callable[..., list[str]]
 
 
-@pytest.fixture
-def few(typed: Typed, tmp_path: Path) -> Callable[..., list[str]]:
+@pytest.fixture(scope="module")
+def few(typed: Typed, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
     """What a person types for one file of 24 rows, without a validation split."""
-    file = write_csv(tmp_path / "few.csv", make_rows(24))
+    file = write_csv(tmp_path_factory.mktemp("few") / "few.csv", make_rows(24))
 
     def words(*more: str) -> list[str]:
         others = [w for w in typed(*more) if not w.startswith(("dataset.", "evaluation.folds"))]
@@ -39,28 +39,35 @@ def few(typed: Typed, tmp_path: Path) -> Callable[..., list[str]]:
     return words
 
 
-def test_nothing_is_held_out_and_the_figures_are_out_of_fold(few: Callable[..., list[str]]) -> None:
-    result = run(compose(*few("strategy=feature_extraction", "run_dir=run")))
+@pytest.fixture(scope="module")
+def solved(few: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A finished run whose heads were solved, by folds; it is shared, so nobody writes into it."""
+    home = tmp_path_factory.mktemp("solved")
+    stores = (f"tokenization.folder={home / 'tokens'}", f"features.folder={home / 'features'}")
+    return run(compose(*few("strategy=feature_extraction", *stores, f"run_dir={home / 'run'}")))
+
+
+def test_nothing_is_held_out_and_the_figures_are_out_of_fold(solved: Result) -> None:
+    result, folder = solved, solved.folder
     assert set(result.metrics) == {"cross_validation"}
     assert result.metrics["cross_validation"]["rows"] == 24
     assert set(result.metrics["cross_validation"]["intervals"]) >= {"accuracy", "log_loss"}
-    written = json.loads(Path("run/run.json").read_text())
+    written = json.loads((folder / "run.json").read_text())
     assert written["rows"] == {"train": 24}
     assert written["folds"] == 4
     assert written["verified"]["split"] == "train"
-    with np.load("run/predictions/cross_validation.npz") as arrays:
+    with np.load(folder / "predictions/cross_validation.npz") as arrays:
         logits, references = arrays["logits"], arrays["references"]
     assert logits.shape == (24, 2)
     accuracy = float((logits.argmax(axis=1) == references).mean())
     assert result.metrics["cross_validation"]["metrics"]["accuracy"] == pytest.approx(accuracy)
     assert result.best == pytest.approx(accuracy)
-    assert not Path("run/checkpoints").exists()
+    assert not (folder / "checkpoints").exists()
     assert len(Classifier.load(result.model).predict(["a lovely film"])) == 1
 
 
-def test_the_pooling_of_a_fold_is_chosen_without_its_rows(few: Callable[..., list[str]]) -> None:
-    run(compose(*few("strategy=feature_extraction", "run_dir=run")))
-    written = json.loads(Path("run/run.json").read_text())
+def test_the_pooling_of_a_fold_is_chosen_without_its_rows(solved: Result) -> None:
+    written = json.loads((solved.folder / "run.json").read_text())
     first, *of_folds = written["decisions"]["pooled_layers"]
     assert written["decisions"]["pooled_layer"] == first
     assert len(of_folds) == written["folds"]
@@ -68,11 +75,10 @@ def test_the_pooling_of_a_fold_is_chosen_without_its_rows(few: Callable[..., lis
 
 
 def test_a_killed_fold_is_not_trained_again(
-    few: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+    few: Callable[..., list[str]], solved: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folds that are on the disk are read; the whole run ends in the same weights."""
     words = few("strategy=feature_extraction")
-    whole = run(compose(*words, "run_dir=whole"))
     with monkeypatch.context() as patch:
         patch.setattr("nlp_transfer.pipeline.train", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -88,8 +94,8 @@ def test_a_killed_fold_is_not_trained_again(
     after = [file.stat().st_mtime_ns for file in files]
     assert [b == a for b, a in zip(before, after, strict=True)] == [True, True, False, True]
     again = run(compose(*words, "run_dir=killed"))
-    assert again.metrics == whole.metrics
-    one, two = (Path(r.model, "model.safetensors").read_bytes() for r in (whole, again))
+    assert again.metrics == solved.metrics
+    one, two = (Path(r.model, "model.safetensors").read_bytes() for r in (solved, again))
     assert one == two
 
 

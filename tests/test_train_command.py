@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import logging
 import os
 import re
@@ -757,6 +758,12 @@ def configured(**values: Any) -> Config:
 LEAVES = [key for key, _, _ in leaves(configured())]
 
 
+@functools.cache
+def default_path() -> Path:
+    """The run folder of `configured()`."""
+    return run_path(configured(), "corpus")
+
+
 def test_the_name_of_a_run_is_a_function_of_what_is_asked_and_of_the_corpus() -> None:
     path = run_path(configured(), "corpus")
     assert str(path).startswith("runs/sort-some-bert-")
@@ -769,10 +776,9 @@ def test_the_name_of_a_run_is_a_function_of_what_is_asked_and_of_the_corpus() ->
 @pytest.mark.parametrize("key", [key for key in LEAVES if key != "run_dir"])
 def test_a_run_has_another_name_exactly_where_the_result_may_differ(key: str) -> None:
     config = configured()
-    before = run_path(config, "corpus")
     holder, attribute = next((h, a) for k, h, a in leaves(config) if k == key)
     setattr(holder, attribute, another(getattr(holder, attribute), key))
-    assert (run_path(config, "corpus") == before) == (key in NOT_PART_OF_THE_RESULT)
+    assert (run_path(config, "corpus") == default_path()) == (key in NOT_PART_OF_THE_RESULT)
 
 
 def test_every_key_that_is_not_part_of_the_result_exists() -> None:

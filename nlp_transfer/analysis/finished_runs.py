@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from nlp_transfer.config.schema import Config, as_dict, plain
+from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.intervals.significance import Answers
 from nlp_transfer.problems import Problem, problem_named
@@ -23,7 +23,7 @@ from nlp_transfer.runs.folder import (
     State,
     refuse_another_run,
 )
-from nlp_transfer.runs.identity import DIGEST, run_path, settings
+from nlp_transfer.runs.identity import DIGEST, default_settings, run_path, settings
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.files import not_a_run, read_json, runs_nearby
 
@@ -105,8 +105,8 @@ def open_finished(folder: Path) -> Finished:
 def _read(folder: Path) -> Finished:
     tree = plain(OmegaConf.load(folder / CONFIG_FILE))
     about, measured = read_json(folder / RUN_FILE), read_json(folder / METRICS_FILE)
-    defaults = settings(as_dict(Config()))  # of options that a later version added
-    return Finished(folder, {**defaults, **settings(tree)}, about, measured)
+    complete = {**default_settings(), **settings(tree)}  # with options of a later version
+    return Finished(folder, complete, about, measured)
 
 
 def find_finished(config: Config, read: Callable[[], Corpus]) -> tuple[Finished, Corpus] | None:
