@@ -317,15 +317,16 @@ def test_an_encoder_that_learns_afterwards_keeps_all_its_layers(
 @pytest.mark.parametrize(
     ("errors", "layer", "pooling"),
     [
-        ([[1, 0, 0, 1], [0, 0, 0, 1], [1, 1, 0, 0], [0, 0, 0, 1]], 2, "mean"),
-        ([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]], 3, "mean"),  # within chance
-        ([[1] * 40, [1] * 40, [0] * 20 + [1] * 20, [0] * 39 + [1]], 3, "first"),
+        ([[0.4, 0.4], [0.2, 0.2], [0.3, 0.3], [0.3, 0.3]], 2, "mean"),
+        ([[0.3, 0.3], [0.298, 0.298], [0.3, 0.3], [0.3, 0.3]], 3, "mean"),  # too little
+        ([[0.3, 0.3], [0.3, 0.3], [0.3, 0.3], [0.0, 0.4]], 3, "mean"),  # may be chance
+        ([[0.3, 0.3], [0.2, 0.2], [0.3, 0.3], [0.1, 0.1]], 3, "first"),
     ],
 )
 def test_the_last_layer_and_its_mean_are_preferred(
-    errors: list[list[int]], layer: int, pooling: str
+    errors: list[list[float]], layer: int, pooling: str
 ) -> None:
-    chosen = best_pooled_layer(np.array(errors, float), range(1, 4))
+    chosen = best_pooled_layer(np.array(errors), range(1, 4))
     assert (chosen.layer, chosen.pooling) == (layer, pooling)
 
 

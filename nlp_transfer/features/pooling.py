@@ -30,6 +30,7 @@ from nlp_transfer.utils.logging import logger
 
 ROWS = 1000  # of train, by which the choice is made
 LAYERS = 3  # the last ones, whose means are compared
+LOWER = 0.02  # the share by which the errors of a lower layer must be smaller
 # The first token must be better than the mean by so many standard errors: where it only looked
 # better, it was worse by five points (docs/results: few labels).
 SURE = 2.0
@@ -112,44 +113,44 @@ def choose_pooled_layers(
     if folds is not None:
         parts += [folds[rows] != fold for fold in range(int(folds.max()) + 1)]
     errors = [_errors(features[kept], part.labels[kept], problem) for kept in parts]
-    _log(errors[0], depths, problem)
+    _log(errors[0], depths)
     return [asdict(best_pooled_layer(of_part, depths)) for of_part in errors]
 
 
 def _errors(features: np.ndarray, labels: np.ndarray, problem: Problem) -> np.ndarray:
-    """Of each row that a ridge has not seen, by the mean of each layer, then by the first token of
-    the last layer: [layers + 1, rows].
+    """Squared errors of rows that a ridge has not seen, by the mean of each layer, then by the
+    first token of the last layer: [layers + 1, rows].
 
-    Whether the answer is wrong; where a text has not one label alone, the squared error.
+    Of a text with one label, the label is one of as many outputs as there are labels.
     """
     classes = problem.integer_references
     outputs = np.eye(int(labels.max()) + 1)[labels] if classes else labels
     outputs = outputs.reshape(len(labels), -1).astype(np.float64)
     compared = [*np.moveaxis(features[:, :, MEAN], 1, 0), features[:, -1, FIRST]]
     answers = np.array([leave_one_out(x, outputs) for x in compared])
-    if classes:
-        return (answers.argmax(axis=-1) != labels).astype(np.float64)
     return ((answers - outputs) ** 2).mean(axis=-1)
 
 
 def best_pooled_layer(errors: np.ndarray, depths: range) -> PooledLayer:
-    """Of means the best one; the first token of the last layer where it is better beyond chance."""
+    """Where the errors [layers + 1, rows] are smallest; in doubt the mean of the last layer."""
     *means, first = errors
-    place = len(means) - 1 - int(np.mean(means, axis=1)[::-1].argmin())
+    by_layer = np.mean(means, axis=1)
+    place = len(means) - 1 - int(by_layer[::-1].argmin())
+    if by_layer[place] > (1 - LOWER) * by_layer[-1]:
+        place = len(means) - 1
     gain = means[place] - first
     if gain.mean() > SURE * gain.std() / np.sqrt(len(gain)):
         return PooledLayer(depths[-1], Pooling.first.value)
     return PooledLayer(depths[place], Pooling.mean.value)
 
 
-def _log(errors: np.ndarray, depths: range, problem: Problem) -> None:
+def _log(errors: np.ndarray, depths: range) -> None:
     *means, first = errors.mean(axis=1)
     figures = [
         f"mean of layer {depth} {mean:.3f}" for depth, mean in zip(depths, means, strict=True)
     ]
     logger.info(
-        "%s of frozen features, leave-one-out on %d rows: %s, first token %.3f",
-        "errors" if problem.integer_references else "squared errors",
+        "squared errors of frozen features, leave-one-out on %d rows: %s, first token %.3f",
         errors.shape[1],
         ", ".join(figures),
         first,
