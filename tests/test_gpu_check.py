@@ -13,17 +13,23 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "scripts/gpu_check.py"
 
 
-@pytest.mark.slow
-def test_every_check_is_done_or_says_why_not_and_nothing_is_said_of_a_gpu(tmp_path: Path) -> None:
-    out = tmp_path / "gpu_check.json"
+def checked(out: Path, minutes: int, timeout: int) -> subprocess.CompletedProcess[str]:
+    """The script on tiny models, on the CPU."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--tiny", "--minutes", "30", "--out", str(out)],
+        [sys.executable, str(SCRIPT), "--tiny", "--minutes", str(minutes), "--out", str(out)],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout
+    return done
+
+
+@pytest.mark.slow
+def test_every_check_is_done_or_says_why_not_and_nothing_is_said_of_a_gpu(tmp_path: Path) -> None:
+    out = tmp_path / "gpu_check.json"
+    done = checked(out, minutes=30, timeout=900)
     assert "(not seen on a GPU)" in done.stdout.splitlines()[0]
     report = json.loads(out.read_text(encoding="utf-8"))
     states = {entry["check"]: entry["state"] for entry in report["checks"]}
@@ -42,13 +48,6 @@ def test_every_check_is_done_or_says_why_not_and_nothing_is_said_of_a_gpu(tmp_pa
 @pytest.mark.slow
 def test_where_time_is_short_the_rest_is_left_out_and_said(tmp_path: Path) -> None:
     out = tmp_path / "gpu_check.json"
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--tiny", "--minutes", "0", "--out", str(out)],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    checked(out, minutes=0, timeout=120)
     checks = json.loads(out.read_text(encoding="utf-8"))["checks"]
     assert {check["why"] for check in checks} == {"no time is left"}
