@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf.errors import OmegaConfBaseException
@@ -85,6 +87,16 @@ def compose(
         raise UserError(ExitCode.CONFIG, str(error)) from error
 
 
+@functools.lru_cache(maxsize=1024)
+def _parsed(argument: str) -> Override:
+    """An override as Hydra reads it; every check of a command line reads it again.
+
+    Raises:
+        HydraException: it cannot be read.
+    """
+    return OverridesParser.create().parse_override(argument)
+
+
 def _refuse_lists(overrides: Sequence[object]) -> None:
     other = next((word for word in overrides if not isinstance(word, str)), None)
     if other is not None:
@@ -133,7 +145,7 @@ def check_keys(arguments: Sequence[str], config_dir: str | Path | None = None) -
             problems.append(bare_word(argument))
             continue
         try:
-            override = OverridesParser.create().parse_override(argument)
+            override = _parsed(argument)
         except HydraException as error:
             reason = str(error).splitlines()[0]
             problems.append(
@@ -185,7 +197,7 @@ def refuse_several_values(arguments: Sequence[str]) -> None:
         UserError: with the ways to type what may be meant.
     """
     for argument in arguments:
-        if OverridesParser.create().parse_override(argument).is_sweep_override():
+        if _parsed(argument).is_sweep_override():
             key, _, value = argument.partition("=")
             raise UserError(
                 ExitCode.CONFIG,
@@ -240,7 +252,7 @@ def _quoted(text: str) -> str:
 
 def _is_readable(argument: str) -> bool:
     try:
-        OverridesParser.create().parse_override(argument)
+        _parsed(argument)
     except HydraException:
         return False
     return True
