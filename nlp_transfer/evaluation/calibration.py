@@ -172,7 +172,7 @@ def _decide(logits: np.ndarray, references: np.ndarray, problem: Problem) -> Cal
         here = parts == part
         other = fit_temperature(logits[~here], references[~here], problem, temperature)
         if other is None:
-            return Calibration(1.0, "the held-out rows are too few to fit a temperature")
+            return Calibration(1.0, "no temperature fits four fifths of the held-out rows")
         unseen[here] = problem.log_losses(references[here], logits[here] / other)
     if unseen.mean() >= problem.log_losses(references, logits).mean():
         return Calibration(1.0, "no temperature lowered the log loss of unseen held-out rows")
