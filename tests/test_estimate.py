@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import last_of_each, make_rows, write_csv
-from prepared_runs import prepare
+from prepared_runs import Prepared, prepare
+from shaped_rows import pairs, shaped
 from training_process import start
 
 from nlp_transfer import Classifier, compose, run
@@ -44,13 +45,16 @@ Typed = Callable[..., list[str]]
 @pytest.fixture
 def context(typed: Typed, tmp_path: Path) -> TrainingContext:
     """Of a run of the tiny BERT on reviews, with a validation split."""
-    prepared = prepare(typed("strategy=full"), tmp_path / "run")
-    folder = RunFolder(tmp_path / "work", State.absent, join(prepared.config.training))
+    return context_of(prepare(typed("strategy=full"), tmp_path / "run"), tmp_path / "work")
+
+
+def context_of(prepared: Prepared, path: Path) -> TrainingContext:
+    """With a folder in which nothing was decided yet."""
+    folder = RunFolder(path, State.absent, join(prepared.config.training))
     folder.path.mkdir()
     write_json(folder.path / "run.json", {})
-    return TrainingContext(
-        prepared.pretrained, prepared.encoded, None, prepared.metrics, prepared.config, folder
-    )
+    parts = (prepared.pretrained, prepared.encoded, None, prepared.metrics, prepared.config, folder)
+    return TrainingContext(*parts, folds=prepared.corpus.folds)
 
 
 def test_timing_changes_neither_the_model_nor_what_is_drawn_next(context: TrainingContext) -> None:
@@ -83,6 +87,21 @@ def test_steps_and_seconds_grow_with_the_epochs(context: TrainingContext, typed:
     )
     assert many.steps == 4000 * few.steps
     assert many.seconds > 8 * few.seconds > 0
+
+
+def test_a_stage_that_all_folds_share_is_counted_once(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    more = ("dataset.validation=null", "dataset.text_pair=other", "strategy=pair_similarity")
+    words = shaped(tmp_path, checkpoints["bert"], pairs, *more)
+    words = [word for word in words if not word.startswith(("strategy.learning", "strategy.min"))]
+    prepared = prepare(words, tmp_path / "run")
+    context, corpus = context_of(prepared, tmp_path / "work"), prepared.corpus
+    assert corpus.folds is not None
+    forecast = forecast_recipe(context, corpus, Recipe(prepared.config.strategy))
+    shared = forecast.timing.stages[0]
+    seconds = shared.stage.steps * shared.step[0]
+    assert shared.stage.steps == 300 and seconds < forecast.seconds < 2 * seconds
 
 
 def test_a_sample_has_every_label_and_length(context: TrainingContext) -> None:
@@ -294,7 +313,4 @@ def test_the_trainings_of_folds_are_counted_in_one_line(context: TrainingContext
 
 
 def test_nothing_is_timed_before_a_short_run(context: TrainingContext) -> None:
-    recipe, folds = Recipe(context.config.strategy), np.arange(101) % 4
-    assert not is_long(context, [recipe], None) and not is_long(context, [recipe], folds)
-    many_steps = Recipe(replace(context.config.strategy, epochs=1e6))
-    assert is_long(context, [many_steps], folds)
+    assert not is_long(context)

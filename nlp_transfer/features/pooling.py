@@ -82,8 +82,10 @@ def _may_leave_layers_out(config: Config) -> bool:
 
 
 def _up_to(pretrained: Pretrained, layer: int) -> Pretrained:
-    if layer == pretrained.structure.layers:
+    layers = pretrained.structure.layers
+    if layer == layers:
         return pretrained
+    logger.info("the head reads layer %d of %d; those above it are left out", layer, layers)
     keep_layers(pretrained.model, range(layer))
     return replace(pretrained, structure=find_structure(pretrained.model))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from nlp_transfer.training.forecast.timing import StageTiming, Timing, parts_of_
 from nlp_transfer.training.forecast.work import epoch_works, inference_work
 from nlp_transfer.training.optimization.arguments import epochs_between
 from nlp_transfer.training.refit import learns_from_held_out_rows
+from nlp_transfer.training.shared_stages import shared_stages
 
 # Seconds of the processor: figures and export; and of the process that verifies.
 ENDING, VERIFYING = 4.0, 10.0
@@ -31,7 +32,7 @@ class RecipeForecast:
 
     name: str
     steps: int  # of the final model
-    folds: float  # seconds of its cross-validation; 0: a validation split decides
+    folds: float  # seconds of its cross-validation, with what all its trainings share; 0: none
     final: float  # seconds of the final model, and of the one that the figures are of
     answering: float  # seconds of validation and test
     memory: int  # bytes beside what the process holds before
@@ -63,9 +64,11 @@ def forecast_recipe(
     folds, final = 0.0, once
     if corpus.folds is not None:
         count = int(corpus.folds.max()) + 1
-        part = trainings * _training_seconds(timing, context, train, rows - rows // count, None)
+        own = _without_shared(timing, context, recipe)
+        part = trainings * _training_seconds(own, context, train, rows - rows // count, None)
         answers = timing.answering * inference_work(train, timing.width, tokens)
-        folds = count * part + answers
+        final = trainings * _training_seconds(own, context, train, rows, None)
+        folds = once - final + count * part + answers
     elif learns_from_held_out_rows(config, corpus):
         more = rows + sum(len(splits[name].labels) for name in corpus.held_out)
         final += trainings * _training_seconds(timing, context, train, more, None)
@@ -82,6 +85,13 @@ def forecast_recipe(
         _disk(timing, context, once),
         timing,
     )
+
+
+def _without_shared(timing: Timing, context: TrainingContext, recipe: Recipe) -> Timing:
+    """Of the stages that every fold trains again, and the final model too."""
+    config = replace(context.config, strategy=recipe.strategy)
+    shared = shared_stages(context, config, [stage.stage for stage in timing.stages])
+    return replace(timing, stages=timing.stages[len(shared) :])
 
 
 def _steps(timing: StageTiming, rows: int, config: Config) -> int:

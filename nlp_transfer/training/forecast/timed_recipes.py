@@ -24,7 +24,7 @@ from nlp_transfer.training.forecast.forecast import (
     forecast_recipe,
 )
 from nlp_transfer.training.forecast.ledger import Correction, Estimate, correction, remember
-from nlp_transfer.training.forecast.trainings import steps_of_trainings, trainings_of
+from nlp_transfer.training.forecast.trainings import trainings_of
 from nlp_transfer.training.forecast.work import inference_work
 from nlp_transfer.utils.distributed import ProcessContext
 from nlp_transfer.utils.logging import logger
@@ -35,8 +35,7 @@ WORTH_A_LINE = 60.0  # seconds of a run
 # Of a CPU core, and of whatever else computes: only to see whether timing steps is worth it.
 RATES = {"cpu": 1e11}
 RATE = 5e13
-OF_A_STEP = 3  # passes through a batch: forward, and twice as much backward
-PASSES = 3 * OF_A_STEP  # through the data: three epochs
+PASSES = 9  # through the data: three epochs, forward and twice as much backward
 SAFETY = 1.3  # of seconds that the ending takes
 LATER = 150_000_000  # bytes of what figures, export and report import and hold
 NOT_PAID = "the budget does not pay for more (strategy.max_minutes)"
@@ -83,8 +82,7 @@ def affordable_recipes(
         if corpus.folds is not None:
             logger.info(trainings_of(context, recipes, corpus.folds))
         # Steps are timed with the whole model, which may not fit.
-        is_split = context.config.training.parallel is Parallel.fsdp
-        if is_split or not is_long(context, recipes, corpus.folds):
+        if context.config.training.parallel is Parallel.fsdp or not is_long(context):
             return TimedRecipes(recipes)
         timed = time_recipes(context, recipes, corpus)
         log_forecast(timed, context, corpus)
@@ -115,12 +113,8 @@ def is_affordable(context: TrainingContext, timed: TimedRecipes, recipe: Recipe)
     return False
 
 
-def is_long(context: TrainingContext, recipes: Sequence[Recipe], folds: np.ndarray | None) -> bool:
-    """Whether a run may take more than a minute or two: worth the seconds of timing its steps.
-
-    Args:
-        folds: int [rows of train]; None: there is no cross-validation.
-    """
+def is_long(context: TrainingContext) -> bool:
+    """Whether a run may take more than a minute: worth the seconds of timing its steps."""
     device = context.folder.process.device
     train, width = context.train_rows, int(context.pretrained.model.config.hidden_size)
     work = inference_work(train, width, tokens_at_once(device))
@@ -129,12 +123,7 @@ def is_long(context: TrainingContext, recipes: Sequence[Recipe], folds: np.ndarr
         for name, parameter in context.pretrained.model.named_parameters()
         if context.pretrained.structure.depth(name) > 0
     )
-    passes = float(PASSES)
-    if folds is not None:  # few rows, of which some recipes make many steps
-        steps = steps_of_trainings(context, recipes, folds)
-        read = steps * context.config.training.batch_size / len(train.labels)
-        passes = max(passes, OF_A_STEP * read)
-    flops = 2 * parameters * work * passes
+    flops = 2 * parameters * work * PASSES
     return flops / RATES.get(device.type, RATE) > WORTH_A_LINE / 2
 
 
@@ -206,7 +195,8 @@ def time_recipes(context: TrainingContext, recipes: list[Recipe], corpus: Corpus
         recipe.name: forecast_recipe(context, corpus, recipe, quick=True) for recipe in recipes
     }
     for name, value in _decisions(context).items():
-        if name not in decided:  # while the log was quiet
+        # While the log was quiet; of the layer that is pooled, the lines of the training tell.
+        if name not in decided and not isinstance(value, dict | list):
             logger.info("%s: %s", name, value)
     return TimedRecipes(recipes, forecasts, correction(context.folder.process))
 
@@ -226,13 +216,14 @@ def log_forecast(timed: TimedRecipes, context: TrainingContext, corpus: Corpus) 
         return
     last, process = forecasts[-1], context.folder.process
     folds = "" if corpus.folds is None else f", {int(corpus.folds.max()) + 1} folds"
+    steps = f"{last.steps:,} steps" if last.steps else "the head is solved"
     logger.info(
-        "about %s (%s to %s): %s, %s steps%s. `nlp-transfer estimate` compares strategies.",
+        "about %s (%s to %s): %s, %s%s. `nlp-transfer estimate` compares strategies.",
         in_words(expected),
         in_words(low),
         in_words(high),
         " and ".join(timed.forecasts),
-        f"{last.steps:,}",
+        steps,
         folds,
     )
     if process.is_first:

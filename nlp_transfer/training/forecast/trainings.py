@@ -24,28 +24,13 @@ def trainings_of(context: TrainingContext, recipes: Sequence[Recipe], folds: np.
     count = int(folds.max()) + 1
     most = "" if len(recipes) == 1 else "up to "
     parts = " and ".join(
-        f"of {recipe.name} ({_in_words(*_steps(context, recipe, count))})" for recipe in recipes
+        f"of {recipe.name} ({_steps(context, recipe, count)})" for recipe in recipes
     )
     return f"{most}{count * len(recipes) + 1} trainings: {count} folds {parts}, and one of all rows"
 
 
-def steps_of_trainings(
-    context: TrainingContext, recipes: Sequence[Recipe], folds: np.ndarray
-) -> int:
-    """Optimizer steps of all folds of all recipes, and of the final model of the last one."""
-    count = int(folds.max()) + 1
-    steps = [_steps(context, recipe, count) for recipe in recipes]
-    return sum(once + count * each for once, each in steps) + steps[-1][1]
-
-
-def _in_words(once: int, each: int) -> str:
-    words = [f"{once:,} steps once"] if once else []
-    words += [f"about {each:,} steps each"] if each else []
-    return ", ".join(words) or "no steps, the head is solved"
-
-
-def _steps(context: TrainingContext, recipe: Recipe, folds: int) -> tuple[int, int]:
-    """Those that all folds share, which are made once, and those of the training of one fold."""
+def _steps(context: TrainingContext, recipe: Recipe, folds: int) -> str:
+    """Of the training of one fold; those that all folds share are made once."""
     config = replace(context.config, strategy=recipe.strategy)
     model, rows = context.pretrained, len(context.train_rows.labels)
     labels, batch_size = model.model.config.num_labels, config.training.batch_size
@@ -67,4 +52,6 @@ def _steps(context: TrainingContext, recipe: Recipe, folds: int) -> tuple[int, i
 
     once = steps(rows, shared)
     each = (1 + recipe.self_training) * steps(rows - rows // folds, stages[len(shared) :])
-    return once, each
+    words = [f"{once:,} steps once"] if once else []
+    words += [f"about {each:,} steps each"] if each else []
+    return ", ".join(words) or "no steps, the head is solved"
