@@ -46,9 +46,9 @@ from nlp_transfer.evaluation.evaluator import evaluate_split
 from nlp_transfer.export.onnx import Exported, export_onnx, table
 from nlp_transfer.export.onnx_parity import Questions
 from nlp_transfer.export.verification import Claim, verify
+from nlp_transfer.features.pooling import choose_pooled_layers
 from nlp_transfer.inference import classifier
 from nlp_transfer.models.loading import load_pretrained
-from nlp_transfer.models.mean_pooling import choose_poolings
 from nlp_transfer.tokenization.encoded import TrainingRows
 from nlp_transfer.tokenization.encoding import encode, encode_texts
 from nlp_transfer.tokenization.model_inputs import FEW_TOKENS, Pairs
@@ -271,7 +271,11 @@ def test_the_head_is_solved_for_every_problem(
     history = prepared.train()[0]
     assert history.steps == 0
     assert history.best > least
-    assert choose_poolings(prepared.pretrained, prepared.encoded, 0) == ["mean"]
+    last = prepared.pretrained.structure.layers
+    (chosen,) = choose_pooled_layers(
+        prepared.pretrained, prepared.encoded, 0, range(last, last + 1)
+    )
+    assert chosen == {"layer": last, "pooling": "mean"}
 
 
 @pytest.mark.slow
@@ -525,18 +529,17 @@ def test_the_head_is_solved_on_documents_not_on_windows(
     assert prepared.train()[0].best > 0.8
 
 
-def test_the_poolings_are_compared_on_the_first_windows(
+def test_the_poolings_are_compared_on_documents_not_on_windows(
     checkpoints: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answers = []
     for more in (WINDOWS, ("tokenization.max_length=24",)):
         typed = shaped(tmp_path, checkpoints["bert"], long_texts, *more)
         prepared = prepare(typed, tmp_path / "run")
+        train = prepared.encoded.splits["train"]
+        assert (len(train.inputs) > len(train.labels)) == (more == WINDOWS)
         with caplog.at_level("INFO", logger="nlp_transfer"):
-            choose_poolings(prepared.pretrained, prepared.encoded, 0)
-        answers.append(caplog.messages[-1])
-    assert "cross-validated accuracy" in answers[0]
-    assert answers[0] == answers[1]
+            choose_pooled_layers(prepared.pretrained, prepared.encoded, 0, range(1, 3))
+        assert f"leave-one-out on {len(train.labels)} rows" in caplog.messages[-1]
 
 
 def test_tokens_of_windows_are_found_again(checkpoints: dict[str, Path], tmp_path: Path) -> None:
