@@ -53,7 +53,7 @@ def test_a_notebook_shows_results_and_nothing_in_red(cells: list[Any]) -> None:
     for cell in (imports, trained, shown, fitted, predicted, report):
         assert not outputs(cell, "error"), outputs(cell, "error")
     log = "".join(output.text for output in outputs(trained, "stream"))
-    assert "rows: train" in log and "Model: runs/classify-tiny-" in log
+    assert "rows: train" in log and "Model: " not in log  # the result shows itself, once
     assert "stage all" in log  # its progress
     [table] = outputs(trained, "execute_result")
     assert "<th>accuracy</th>" in table.data["text/html"]
