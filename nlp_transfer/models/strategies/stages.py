@@ -78,10 +78,10 @@ class Stage:
                 f"of {structure.layers} layers"
             )
         if not self.trains_head:
-            layers = (
-                f"{top - structure.mean_layer} of {structure.layers - structure.mean_layer} layers"
-            )
-            return f"the top {layers}" if self.lowest else f"the embeddings and the {layers}"
+            own = structure.layers - structure.mean_layer
+            if self.lowest == 0:
+                return f"the embeddings and all {own} layers"
+            return f"the top {top - structure.mean_layer} of {own} layers"
         if self.lowest == 0:
             return f"everything: the head, all {structure.layers} layers and the embeddings"
         return f"the head and the top {top} of {structure.layers} layers"
