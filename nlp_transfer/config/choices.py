@@ -53,7 +53,7 @@ class Pooling(Enum):
     """What the head sees of a text's tokens."""
 
     auto = "auto"
-    """Compare both on train if a head is solved; otherwise the checkpoint's own."""
+    """Compare on train, also lower layers, if a head is solved; otherwise the checkpoint's own."""
     first = "first"
     """The first token, as the checkpoint does."""
     mean = "mean"

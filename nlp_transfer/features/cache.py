@@ -82,7 +82,8 @@ def mean_features(
 ) -> dict[str, np.ndarray]:
     """What the encoder says of each text of every split: float32 [documents, width].
 
-    The mean of its tokens; where a run has solved a head on it, it was stored then and is found.
+    The mean of the last layer's tokens; where a run has solved a head on it, it was stored then and
+    is found.
     """
     layer = pretrained.model.config.model_type in PARTS
     if layer:

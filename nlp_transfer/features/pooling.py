@@ -1,7 +1,7 @@
 """Chooses which layer's tokens a solved head reads, and how they are pooled, by leave-one-out.
 
-Of a frozen encoder the last layer is seldom the best one to read: it has learned most of what the
-encoder was trained for. The layers above the chosen one are left out, so the checkpoint stays a
+Of a frozen encoder the last layer is not always the best one to read: it has learned most of what
+the encoder was trained for. The layers above the chosen one are left out, so the checkpoint stays a
 plain one, and a smaller one.
 """
 
