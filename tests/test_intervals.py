@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -132,6 +133,24 @@ def test_means_of_many_rows_are_drawn_in_blocks_and_distributed_alike(
     weights = np.concatenate(list(resampled(3_000, 200)))
     assert (weights.sum(axis=1) == 3_000).all()
     assert weights.var() == pytest.approx(1, rel=0.01)
+
+
+def test_figures_of_many_rows_hold_little_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("bootstrap", "resampling"):
+        monkeypatch.setattr(f"nlp_transfer.evaluation.intervals.{module}.DRAWS", 20)
+    metrics = load_metrics(EvaluationConfig(), ("no", "yes"))
+
+    def most_bytes(rows: int) -> int:
+        references = np.arange(rows) % 2
+        logits = np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32)
+        tracemalloc.start()
+        evaluate_split(logits, references, metrics, ("no", "yes"))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    # The probabilities alone are 16 bytes a row. By bin, a calibration error would have 120 more.
+    assert most_bytes(800_000) - most_bytes(400_000) < 400_000 * 110
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1_macro", "matthews", "log_loss"])

@@ -154,7 +154,7 @@ def _by_class(
     confusion = None
     if decoder.problem.one_label:
         confusion = confusion_matrix(rows.truth, rows.decisions, len(decoder.labels))
-    counts = rows.counts(np.ones(len(rows)))
+    counts = rows.totals
     thresholds = decoder.thresholds
     columns = (counts.precision, counts.recall, counts.f1, counts.actual)
     per_class = [

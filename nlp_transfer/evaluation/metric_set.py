@@ -114,7 +114,7 @@ class Metrics:
     def _labels_averaged(self, rows: EvaluatedRows) -> dict[str, int]:
         if not any(metric.macro for metric in self.metrics):
             return {}
-        present = int(rows.counts(np.ones(len(rows))).present.sum())
+        present = int(rows.totals.present.sum())
         return {"labels": present} if present < len(self.classes.names) else {}
 
 

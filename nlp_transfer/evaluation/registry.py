@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.evaluation.rows import EvaluatedRows, Predictions
+from nlp_transfer.evaluation.rows import ByRow, EvaluatedRows, Predictions
 from nlp_transfer.registry import Registry, has_two_parameters
 
 BUILT_IN = tuple(
@@ -40,7 +40,8 @@ class Form(StrEnum):
     counts = "counts"
     """`fn(counts, classes)`: scores [...] of `Counts` [..., labels]."""
     mean = "mean"
-    """`fn(references, predictions)`: values [rows]; the metric is their weighted mean."""
+    """`fn(references, predictions)`: values [rows], or [rows, k] for `Metric.reduce` (a csr_array
+    where most are zero); the metric is their weighted mean."""
     weighted = "weighted"
     """`fn(references, predictions, weights, classes)`: scores [...] of weights [..., rows]."""
     plain = "plain"
@@ -148,7 +149,7 @@ class Metric:
             case _:
                 return functools.partial(_of_repeated_rows, fn, *pair)
 
-    def by_row(self, rows: EvaluatedRows) -> np.ndarray:
+    def by_row(self, rows: EvaluatedRows) -> ByRow:
         """The values whose mean it is, [rows] or [rows, k]."""
         predictions = rows.predictions(self.kind.predictions)
         compute = functools.partial(self.weighted_fn, rows.references, predictions)
@@ -162,6 +163,8 @@ class Metric:
             predictions = rows.predictions(self.kind.predictions)
             figures = self.weighted_fn(rows.references, predictions)
             return {name: float(figure) for name, figure in figures.items()}
+        if self.kind.form is Form.counts:
+            return {self.name: float(self.weighted_fn(rows.totals, rows.classes))}
         return {self.name: float(self.on(rows)(np.ones(len(rows))))}
 
     @property

@@ -6,9 +6,14 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
+
+ByRow: TypeAlias = (
+    np.ndarray | sparse.csr_array
+)  # values whose mean a metric is, [rows] or [rows, k]
 
 
 class Predictions(StrEnum):
@@ -116,14 +121,23 @@ class EvaluatedRows:
         return sparse.csr_array((np.ones(len(labels)), (rows, labels)), shape=shape)
 
     @functools.cached_property
-    def _values_by_row(self) -> dict[str, np.ndarray]:
+    def _values_by_row(self) -> dict[str, ByRow]:
         return {}
 
-    def values_by_row(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def values_by_row(self, name: str, compute: Callable[[], ByRow]) -> ByRow:
         """The values whose mean a metric is, [rows] or [rows, k]; computed once."""
         if name not in self._values_by_row:
             self._values_by_row[name] = compute()
         return self._values_by_row[name]
+
+    @functools.cached_property
+    def totals(self) -> Counts:
+        """Every row counted once, float [labels]."""
+        if self.has_many_labels_a_row:
+            return Counts(*np.split(np.asarray(self.columns.sum(axis=0)), 3))
+        sides = (self.truth[self.truth == self.decisions], self.decisions, self.truth)
+        labels = len(self.classes.names)
+        return Counts(*(np.bincount(side, minlength=labels).astype(np.float64) for side in sides))
 
     def counts(self, weights: np.ndarray) -> Counts:
         """Of rows that count as often as their weights [..., rows]."""

@@ -34,7 +34,7 @@ from nlp_transfer.evaluation.intervals.resampling import (
     resampled_means,
 )
 from nlp_transfer.evaluation.registry import MIN_ROWS, Form, Interval, IntervalMethod, Metric
-from nlp_transfer.evaluation.rows import EvaluatedRows
+from nlp_transfer.evaluation.rows import ByRow, EvaluatedRows
 
 RANKING_DRAWS = 200  # each of them sums over all rows, for every label
 PERCENTILES = (2.5, 97.5)
@@ -117,7 +117,7 @@ def _of_means(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Inter
     def columns_of(block: slice) -> np.ndarray:
         return np.concatenate(
             [
-                moments(one[block], center) if one.ndim == 1 else one[block]
+                moments(one[block], center) if one.ndim == 1 else _dense(one[block])
                 for one, center in zip(values, centers, strict=True)
             ],
             axis=1,
@@ -130,6 +130,10 @@ def _of_means(metrics: Sequence[Metric], rows: EvaluatedRows) -> dict[str, Inter
         between[metric.name] = OF_MEANS[metric.interval](one, means[:, first:end])
         first = end
     return between
+
+
+def _dense(values: ByRow) -> np.ndarray:
+    return values if isinstance(values, np.ndarray) else values.toarray()
 
 
 def _of_share(metric: Metric, rows: EvaluatedRows) -> Interval:
@@ -195,7 +199,7 @@ def accelerated(values: np.ndarray, resamples: np.ndarray) -> Interval:
     return float(low), float(high)
 
 
-def calibration_interval(values: np.ndarray, resamples: np.ndarray) -> Interval:
+def calibration_interval(values: ByRow, resamples: np.ndarray) -> Interval:
     """The calibration errors from which the one seen is within the middle 95% of the draws.
 
     Args:
@@ -226,7 +230,7 @@ def _border(holds: Callable[[float], bool]) -> float:
 
 
 # How the interval of a mean follows from its values by row and from its drawn means.
-OF_MEANS: dict[Any, Callable[[np.ndarray, np.ndarray], Interval]] = {
+OF_MEANS: dict[Any, Callable[[Any, np.ndarray], Interval]] = {
     IntervalMethod.bootstrap_t: studentized,
     IntervalMethod.bca: accelerated,
     IntervalMethod.calibration: calibration_interval,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 from nlp_transfer.evaluation.metrics.formulas import LOG_LOSS
 from nlp_transfer.evaluation.registry import MIN_ROWS, IntervalMethod, register_mean_error
@@ -70,13 +71,12 @@ def bins_of(confidence: np.ndarray) -> np.ndarray:
     formula=r"\sum_{b=1}^{15} \frac{n_b}{n} \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert",
     source="Guo et al. 2017, eq. 3",
 )
-def gaps(references: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def gaps(references: np.ndarray, probabilities: np.ndarray) -> sparse.csr_array:
     """Confidence minus correctness of each row, in the bin of its confidence, [rows, BINS].
 
     The expected calibration error is the sum of the sizes of their means (Guo et al. 2017, eq. 3).
     """
     confidence = probabilities.max(axis=1)
-    by_bin = np.zeros((len(references), BINS))
     right = probabilities.argmax(axis=1) == references
-    by_bin[np.arange(len(references)), bins_of(confidence)] = confidence - right
-    return by_bin
+    rows, shape = np.arange(len(references) + 1), (len(references), BINS)
+    return sparse.csr_array((confidence - right, bins_of(confidence), rows), shape=shape)
