@@ -38,8 +38,13 @@ from nlp_transfer.reporting.result import Result, value_of
 from nlp_transfer.reporting.run_files import entries_of, metrics_of
 from nlp_transfer.run_setup import set_up
 from nlp_transfer.run_state import Fitted, Measured, Prepared, RunSetup
-from nlp_transfer.runs.folder import MISTAKES_FILE, RunFolder, State, open_run
+from nlp_transfer.runs.folder import (
+    RunFolder,
+    State,
+    open_run,
+)
 from nlp_transfer.runs.identity import run_path
+from nlp_transfer.runs.names import MISTAKES_FILE
 from nlp_transfer.runs.predictions import write_predictions
 from nlp_transfer.tokenization.encoding import input_length
 from nlp_transfer.training.context import TrainingContext

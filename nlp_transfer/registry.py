@@ -118,18 +118,18 @@ class Registry(dict[str, T]):
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         folders = tuple((name, _changed(name)) for name in sys.path)
-        return _entry_points_in(self.group, folders)
+        return {entry.name: entry for entry in _entry_points_in(folders).select(group=self.group)}
 
 
 @functools.cache
-def _entry_points_in(group: str, folders: tuple[tuple[str, int], ...]) -> dict[str, EntryPoint]:
-    """By name; to read those of every installed package takes tens of milliseconds.
+def _entry_points_in(folders: tuple[tuple[str, int], ...]) -> Any:
+    """`EntryPoints` of all groups; to read those of every package takes tens of milliseconds.
 
     Args:
         folders: of `sys.path`, and when each was changed: packages can be installed meanwhile.
     """
     del folders
-    return {entry.name: entry for entry in entry_points(group=group)}
+    return entry_points()
 
 
 def _changed(folder: str) -> int:

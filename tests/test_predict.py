@@ -487,6 +487,26 @@ def test_columns_are_looked_for_before_a_model_is_loaded(
     assert "--text 'body' is not a column of texts.csv" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("dataset: [", "it is no YAML"),
+        ("- dataset", "it holds no configuration"),
+        ("dataset: {text: 5}", "its columns of texts are no names"),
+    ],
+)
+def test_a_damaged_configuration_is_one_clear_error(
+    content: str, message: str, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("t.csv").write_text("review\nthe cold soup\n")
+    folder = Path(shutil.copytree(model, "run"))
+    (folder / "config.yaml").write_text(content)
+    with pytest.raises(SystemExit) as left:
+        main(["predict", "run", "--file", "t.csv", "--out", "answers.csv"])
+    assert left.value.code == ExitCode.RUN_FOLDER
+    assert f"config.yaml is damaged: {message}" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_written_is_one_clear_error(predict: Predict) -> None:
     Path("t.csv").write_text("review\nthe cold soup\n")
     # Root may write everywhere but where the system itself is kept.

@@ -34,8 +34,9 @@ from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.runs.folder import LOCK_FILE, RUN_FILE, State, open_run
+from nlp_transfer.runs.folder import State, open_run
 from nlp_transfer.runs.identity import changed_settings, run_path
+from nlp_transfer.runs.names import LOCK_FILE, RUN_FILE
 from nlp_transfer.utils.distributed import ProcessContext
 
 ALONE = ProcessContext(rank=0, world_size=1, device=torch.device("cpu"))

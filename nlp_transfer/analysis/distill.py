@@ -29,7 +29,7 @@ from nlp_transfer.export.references import of_run
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.student import encoder_layers, write_student
 from nlp_transfer.pipeline import run_and_print
-from nlp_transfer.runs.folder import CONFIG_FILE
+from nlp_transfer.runs.names import CONFIG_FILE
 from nlp_transfer.training.objectives.teacher import DISTILLATION
 from nlp_transfer.utils.hashing import digest_of
 from nlp_transfer.utils.text import aligned, with_interval

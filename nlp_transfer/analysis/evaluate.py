@@ -33,7 +33,7 @@ from nlp_transfer.problems.base import integer
 from nlp_transfer.problems.detection import problem_to_measure
 from nlp_transfer.reporting import console
 from nlp_transfer.reporting.figures import split_figures
-from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE
+from nlp_transfer.runs.names import CODE, CONFIG_FILE, RUN_FILE
 from nlp_transfer.utils.files import read_json
 from nlp_transfer.utils.text import shortened
 

@@ -21,8 +21,9 @@ from nlp_transfer.data.sources import IN_MEMORY
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import Metric
 from nlp_transfer.pipeline import run_and_print
-from nlp_transfer.runs.folder import CODE, CONFIG_FILE, RUN_FILE, adopt, refuse_another_run
+from nlp_transfer.runs.folder import adopt, refuse_another_run
 from nlp_transfer.runs.identity import CodeDigests, different_code, given_code
+from nlp_transfer.runs.names import CODE, CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.runs.provenance import differences, provenance
 from nlp_transfer.training.extensions import Extensions, MetricFunction

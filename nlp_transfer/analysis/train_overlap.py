@@ -10,7 +10,7 @@ from nlp_transfer.config.loading import read_config
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.data.near_duplicates import keys_of
 from nlp_transfer.errors import UserError
-from nlp_transfer.runs.folder import CONFIG_FILE
+from nlp_transfer.runs.names import CONFIG_FILE
 from nlp_transfer.utils.text import percent
 
 MOST_BYTES = 200_000_000  # of files: more take longer to read again than most texts to answer

@@ -31,7 +31,7 @@ from nlp_transfer.inference.onnx_engine import (
     FOLDER,
     OnnxEngine,
     Tokenizing,
-    digest_of_weights,
+    identity_of_weights,
 )
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.problems import Problem
@@ -82,7 +82,7 @@ def export_onnx(
         _write(torch_engine, partial, int8)
         report: dict[str, Any] = {
             "tokenizing": asdict(tokenizing),
-            "weights": digest_of_weights(model),
+            **identity_of_weights(model),
         }
         (partial / ABOUT).write_text(json.dumps(report), encoding="utf-8")
         exported = _compare(torch_engine, model, partial, questions, int8, threads)

@@ -19,7 +19,7 @@ from nlp_transfer.export.onnx_parity import Questions
 from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.problems.base import some_of
 from nlp_transfer.problems.decoder import Decoder
-from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
+from nlp_transfer.runs.names import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.tokenization.model_inputs import PAIRS
 from nlp_transfer.utils.files import not_a_run, read_json

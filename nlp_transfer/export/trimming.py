@@ -23,7 +23,7 @@ from nlp_transfer.export.checkpoint import export
 from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.checkpoints.vocabulary import Trimmed, trim_vocabulary
-from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
+from nlp_transfer.runs.names import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.utils.files import not_a_run, read_json, write_json, write_text
 from nlp_transfer.utils.logging import quiet

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nlp_transfer.data.formats.registry import Window
 from nlp_transfer.data.formats.windows import WindowWriter
@@ -106,7 +106,24 @@ def finish(home: Path, worker: Worker) -> None:
 
 
 def write_part(writer: WindowWriter, window: Window, part: Path) -> None:
-    partial = part.with_name(f"{part.name}.{os.getpid()}")
-    with partial.open("wb") as file:
+    """The answers of one window, to be joined with others."""
+    with _replaced(part) as file:
         writer.write(window, file)
-    partial.replace(part)
+
+
+def write_whole(writer: WindowWriter, window: Window, path: Path) -> None:
+    """The answers to a table that is a single window."""
+    with _replaced(path) as file:
+        writer.write_whole(window, file)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+    """The file to write, which is there when it is whole."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

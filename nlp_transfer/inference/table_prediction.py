@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +21,14 @@ from nlp_transfer.data.formats.windows import CELLS, WindowWriter, as_tables, co
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.inference.prediction_request import PredictionRequest, check_columns, check_texts
-from nlp_transfer.inference.shards import Worker, entered, finish, parts_of, write_part
+from nlp_transfer.inference.shards import (
+    Worker,
+    entered,
+    finish,
+    parts_of,
+    write_part,
+    write_whole,
+)
 from nlp_transfer.problems.decoder import Decoder
 
 
@@ -64,42 +72,55 @@ def predict_stream(
 
 
 def predict_file(
-    classifier: Classifier, request: PredictionRequest, identity: dict[str, Any], worker: Worker
+    classifier: Classifier,
+    request: PredictionRequest,
+    identify: Callable[[], dict[str, Any]],
+    worker: Worker,
 ) -> TableSummary:
     """Answers to a file, which is there when it is whole.
 
     Every window is a part of its own in `<out>.part/`; what is there is not answered again. The
-    first worker joins the parts of all.
+    first worker joins the parts of all. A file of one window is answered without parts.
+
+    Args:
+        identify: gives all that the answers are a function of; it reads the whole model.
 
     Raises:
         UserError: if the parts that are there answer another question.
     """
     assert request.out is not None
     home = request.out.with_name(f"{request.out.name}.part")
-    with entered(home, identity, worker):
-        try:
-            writer, parts, summary = _answer_parts(classifier, request, home, worker)
-        except UserError:
-            if worker.count == 1 and not parts_of(home):
+    with _opened(request) as opened:
+        if request.source is not None and worker.count == 1 and not home.exists():
+            window = opened.only_window()
+            if window is not None:
+                table = answer_window(classifier, window, request, 0)
+                write_whole(opened.writer(request.out_kind, table), table, request.out)
+                return TableSummary(len(window), count_blank(window, request), reused=0)
+        with entered(home, identify(), worker):
+            try:
+                writer, parts, summary = _answer_parts(classifier, request, opened, home, worker)
+            except UserError:
+                if worker.count == 1 and not parts_of(home):
+                    shutil.rmtree(home)
+                raise
+            finish(home, worker)
+            if worker.rank == 0:
+                whole = home / "whole"
+                with whole.open("wb") as file:
+                    writer.join(parts, file)
+                whole.replace(request.out)
                 shutil.rmtree(home)
-            raise
-        finish(home, worker)
-        if worker.rank == 0:
-            whole = home / "whole"
-            with whole.open("wb") as file:
-                writer.join(parts, file)
-            whole.replace(request.out)
-            shutil.rmtree(home)
     return summary
 
 
 def _answer_parts(
-    classifier: Classifier, request: PredictionRequest, home: Path, worker: Worker
+    classifier: Classifier, request: PredictionRequest, opened: _Opened, home: Path, worker: Worker
 ) -> tuple[WindowWriter, list[Path], TableSummary]:
     """This worker's windows as files of their own, but for those that are there."""
     there = parts_of(home)
     writer, parts, rows, blank = None, [], 0, 0
-    with _opened(request) as opened, _progress(opened.source, request, worker) as advance:
+    with _progress(opened.source, request, worker) as advance:
         for number, window in enumerate(opened.windows):
             if writer is None:
                 empty = answer_window(classifier, window[:0], request)
@@ -189,6 +210,12 @@ class _Opened:
     windows: Iterator[Window]
     separators: list[str]  # of a text file, once its first window is read
     marks: list[str]  # of the encoding, likewise
+
+    def only_window(self) -> Window | None:
+        """The first window where there is no other; all of them are still to be read."""
+        first = list(islice(self.windows, 2))
+        self.windows = chain(first, self.windows)
+        return first[0] if len(first) == 1 else None
 
     def writer(self, kind: str, first: Window) -> WindowWriter:
         """Of answers that look like the table: its separator, and a mark if it has one."""

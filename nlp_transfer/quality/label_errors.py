@@ -19,7 +19,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.features.cache import mean_features
 from nlp_transfer.features.linear_models import Table, out_of_fold
 from nlp_transfer.models.preparation import load_and_encode
-from nlp_transfer.runs.folder import CONFIG_FILE
+from nlp_transfer.runs.names import CONFIG_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.files import not_a_run, write_table

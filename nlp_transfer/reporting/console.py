@@ -12,7 +12,7 @@ from nlp_transfer.problems import problem_named
 from nlp_transfer.reporting.conclusions import weakest_first
 from nlp_transfer.reporting.run_record import held_out_texts
 from nlp_transfer.reporting.splits import reported_split, split_title
-from nlp_transfer.runs.folder import REPORT_FILE
+from nlp_transfer.runs.names import REPORT_FILE
 from nlp_transfer.utils.text import COLUMNS, aligned, number, shortened, with_interval, wrapped
 
 MOST_LABELS = 20  # on the screen; of more, the weakest

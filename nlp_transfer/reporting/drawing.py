@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.runs.folder import REPORT_FILE, RUN_FILE
+from nlp_transfer.runs.names import REPORT_FILE, RUN_FILE
 from nlp_transfer.utils.logging import logger
 
 

@@ -13,7 +13,8 @@ from nlp_transfer.reporting import console
 from nlp_transfer.reporting.html.report import write_report
 from nlp_transfer.reporting.run_record import read_record
 from nlp_transfer.reporting.splits import reported_split, split_title
-from nlp_transfer.runs.folder import REPORT_FILE, RUN_FILE, State
+from nlp_transfer.runs.folder import State
+from nlp_transfer.runs.names import REPORT_FILE, RUN_FILE
 from nlp_transfer.utils.files import read_json
 from nlp_transfer.utils.logging import in_notebook
 from nlp_transfer.utils.text import number, with_interval

@@ -18,14 +18,14 @@ from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.models.strategies.recipes import recipe_of
 from nlp_transfer.problems import Problem, problem_named
 from nlp_transfer.reporting.splits import reported_split
-from nlp_transfer.runs.folder import (
+from nlp_transfer.runs.folder import State
+from nlp_transfer.runs.names import (
     CONFIG_FILE,
     DATA_REPORT_FILE,
     EXPLANATIONS_FILE,
     METRICS_FILE,
     MISTAKES_FILE,
     RUN_FILE,
-    State,
 )
 from nlp_transfer.training.optimization.checkpointing import STATE
 from nlp_transfer.training.stages.history import AFTER, HISTORY

@@ -24,23 +24,25 @@ from nlp_transfer.runs.identity import (
     run_path,
     settings,
 )
+from nlp_transfer.runs.names import (
+    ADOPTED,
+    CODE,
+    CONFIG_FILE,
+    DATA_REPORT_FILE,
+    EXPLANATIONS_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    MISTAKES_FILE,
+    PREDICTIONS,
+    REPORT_FILE,
+    REPORT_MD_FILE,
+    RUN_FILE,
+)
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
 from nlp_transfer.utils.files import read_json, write_json, write_text
 from nlp_transfer.utils.locks import Locked, locked
 from nlp_transfer.utils.logging import logger
 
-CONFIG_FILE = "config.yaml"
-RUN_FILE = "run.json"
-METRICS_FILE = "metrics.json"
-DATA_REPORT_FILE = "data_report.json"
-PREDICTIONS = "predictions"  # a folder
-MISTAKES_FILE = "mistakes.json"
-EXPLANATIONS_FILE = "explanations.json"
-REPORT_FILE = "report.html"
-REPORT_MD_FILE = "report.md"
-ADOPTED = "adopted"  # in run.json: another run's decisions, and nothing else yet
-CODE = "code"  # in run.json: digests of metrics, losses and other code outside this package
-LOCK_FILE = ".lock"
 T = TypeVar("T")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nlp_transfer.data.columns import each_cell
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.runs.folder import PREDICTIONS
+from nlp_transfer.runs.names import PREDICTIONS
 
 if TYPE_CHECKING:
     from nlp_transfer.data.corpus import Corpus

@@ -12,7 +12,7 @@ from nlp_transfer.data.corpus import Corpus, load_run_corpus
 from nlp_transfer.data.memory import tables_by_split
 from nlp_transfer.data.sources import IN_MEMORY, SPLITS
 from nlp_transfer.errors import ExitCode, UserError
-from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
+from nlp_transfer.runs.names import CONFIG_FILE, RUN_FILE
 from nlp_transfer.utils.files import read_json
 
 

@@ -22,8 +22,9 @@ from nlp_transfer.models.strategies.auto_strategy import candidates
 from nlp_transfer.models.strategies.recipes import Recipe
 from nlp_transfer.run_setup import set_up
 from nlp_transfer.run_state import RunSetup
-from nlp_transfer.runs.folder import RUN_FILE, RunFolder, State
+from nlp_transfer.runs.folder import RunFolder, State
 from nlp_transfer.runs.identity import run_path
+from nlp_transfer.runs.names import RUN_FILE
 from nlp_transfer.training.context import TrainingContext
 from nlp_transfer.training.forecast.forecast import (
     RecipeForecast,

@@ -22,7 +22,7 @@ from nlp_transfer.data.splitters import stratified_part
 from nlp_transfer.errors import UserError
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.inference.explanation import Explanation
-from nlp_transfer.runs.folder import EXPLANATIONS_FILE, MISTAKES_FILE
+from nlp_transfer.runs.names import EXPLANATIONS_FILE, MISTAKES_FILE
 from nlp_transfer.runs.reopen import reopen
 from nlp_transfer.tokenization.encoding import select_texts, texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs

@@ -25,7 +25,7 @@ from nlp_transfer.features.linear_models import Table, out_of_fold, solve
 from nlp_transfer.models.preparation import load_and_encode
 from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.single_label import SINGLE_LABEL
-from nlp_transfer.runs.folder import CONFIG_FILE
+from nlp_transfer.runs.names import CONFIG_FILE
 from nlp_transfer.utils.distributed import join
 from nlp_transfer.utils.files import not_a_run
 from nlp_transfer.utils.logging import logger, warnings_only

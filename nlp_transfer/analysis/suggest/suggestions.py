@@ -33,7 +33,7 @@ from nlp_transfer.inference.classifier import find_model
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.reporting.splits import reported_split
-from nlp_transfer.runs.folder import CONFIG_FILE, RUN_FILE
+from nlp_transfer.runs.names import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.tokenization.encoding import texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs

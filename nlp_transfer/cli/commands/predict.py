@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,8 +162,8 @@ def _predict_table(arguments: Namespace) -> None:
     if request.out is None:
         summary = predict_stream(classifier, request, sys.stdout.buffer)
     else:
-        identity = identity_of(request, folder, arguments.backend)
-        summary = predict_file(classifier, request, identity, worker)
+        identify = partial(identity_of, request, folder, arguments.backend)
+        summary = predict_file(classifier, request, identify, worker)
     if worker.rank == 0:
         _print_summary(summary, start, str(request.out or "the standard output"))
 
@@ -218,9 +219,9 @@ def _text_columns(arguments: Namespace) -> tuple[str, str | None]:
     """Those that are named, else those of the run, which are said in one line."""
     if arguments.text is not None:
         return arguments.text, arguments.text_pair
-    from nlp_transfer.config.loading import read_config
+    from nlp_transfer.config.saved_columns import saved_text_columns
     from nlp_transfer.inference.download import NAME
-    from nlp_transfer.runs.folder import CONFIG_FILE
+    from nlp_transfer.runs.names import CONFIG_FILE
 
     folder = arguments.folder
     if not NAME.fullmatch(str(folder)):
@@ -231,10 +232,10 @@ def _text_columns(arguments: Namespace) -> tuple[str, str | None]:
             "--text COLUMN is required for a table; or give sentences: "
             'nlp-transfer predict RUN "a text". (nlp-transfer predict --help)',
         )
-    dataset = read_config(folder / CONFIG_FILE).dataset
-    names = [name for name in (dataset.text, dataset.text_pair) if name is not None]
+    text, text_pair = saved_text_columns(folder / CONFIG_FILE)
+    names = [name for name in (text, text_pair) if name is not None]
     print(f"texts: {' and '.join(map(repr, names))}, as in the run (--text)", file=sys.stderr)
-    return dataset.text, dataset.text_pair
+    return text, text_pair
 
 
 def _request(arguments: Namespace, workers: int) -> PredictionRequest:

@@ -183,7 +183,7 @@ def _serve(session: ReviewSession, port: int) -> None:
 
 def _train_files(run: Path | None) -> list[str]:
     from nlp_transfer.config.loading import read_config
-    from nlp_transfer.runs.folder import CONFIG_FILE
+    from nlp_transfer.runs.names import CONFIG_FILE
 
     if run is None:
         return []

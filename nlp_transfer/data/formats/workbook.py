@@ -43,11 +43,15 @@ def write_workbook(columns: Sequence[str], rows: Iterable[Sequence[Any]], file: 
         text_cell.data_type = "s"  # also where it begins as a formula or an error does
         return text_cell
 
-    sheet.append([cell(name) for name in columns])
-    for number, row in enumerate(rows, start=2):
-        if number > MOST_ROWS:
-            raise _refusal(f"There are more rows than the {MOST_ROWS:,} of a sheet")
-        sheet.append([cell(value) for value in row])
+    try:
+        sheet.append([cell(name) for name in columns])
+        for number, row in enumerate(rows, start=2):
+            if number > MOST_ROWS:
+                raise _refusal(f"There are more rows than the {MOST_ROWS:,} of a sheet")
+            sheet.append([cell(value) for value in row])
+    except UserError:
+        sheet.close()  # ends its temporary file
+        raise
     book.save(file)
 
 

@@ -13,7 +13,7 @@ from nlp_transfer.reporting.html.slices import slices
 from nlp_transfer.reporting.markdown import markdown_report
 from nlp_transfer.reporting.run_record import RunRecord, read_record
 from nlp_transfer.reporting.templates import environment
-from nlp_transfer.runs.folder import REPORT_FILE, REPORT_MD_FILE
+from nlp_transfer.runs.names import REPORT_FILE, REPORT_MD_FILE
 from nlp_transfer.utils.files import write_text
 
 TEMPLATE = "html/report.html.j2"

@@ -17,8 +17,8 @@ from nlp_transfer.reporting import conclusions
 from nlp_transfer.reporting.html import plots
 from nlp_transfer.reporting.run_record import EVALUATED, RunRecord, chosen_pooling, is_solved
 from nlp_transfer.reporting.splits import figures_source, ordered
-from nlp_transfer.runs.folder import CODE
 from nlp_transfer.runs.identity import given_code
+from nlp_transfer.runs.names import CODE
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.text import seconds
 

@@ -10,7 +10,8 @@ from statistics import median
 from typing import Any
 
 from nlp_transfer.config.constants import RUNS
-from nlp_transfer.runs.folder import RUN_FILE, State
+from nlp_transfer.runs.folder import State
+from nlp_transfer.runs.names import RUN_FILE
 from nlp_transfer.runs.provenance import machine_of
 from nlp_transfer.utils.distributed import ProcessContext
 from nlp_transfer.utils.files import read_json

@@ -26,7 +26,8 @@ from nlp_transfer.config.schema import Config
 from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.strategies.recipes import Recipe
 from nlp_transfer.models.strategies.stages import Stage
-from nlp_transfer.runs.folder import RUN_FILE, RunFolder, State
+from nlp_transfer.runs.folder import RunFolder, State
+from nlp_transfer.runs.names import RUN_FILE
 from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit
 from nlp_transfer.tokenization.model_inputs import tokens_at_once
 from nlp_transfer.tokenization.subsets import select_documents
