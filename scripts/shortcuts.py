@@ -107,7 +107,7 @@ def last_layer(kind: str) -> str:
     ]
     for do in (step, answer):
         plain, shorter = in_turn(model, do)
-        cells += [f"{1e3 * plain:.0f}", f"{1e3 * shorter:.0f} ({1 - shorter / plain:+.0%})"]
+        cells += [f"{1e3 * plain:.0f}", f"{1e3 * shorter:.0f} ({shorter / plain - 1:+.0%})"]
     return f"| {' | '.join(cells)} |"
 
 
