@@ -30,8 +30,9 @@ from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.data.memory import tables_by_split, with_tables
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.checkpoints.masked_lm import MaskedLMHead, last_states
+from nlp_transfer.tokenization.batches import encode_texts
 from nlp_transfer.tokenization.encoded import Draw, EncodedSplit
-from nlp_transfer.tokenization.encoding import collator_of, encode_texts
+from nlp_transfer.tokenization.encoding import collator_of
 from nlp_transfer.training.losses import LossOptions
 from nlp_transfer.training.objectives.adaptation import (
     NOT_MASKED,

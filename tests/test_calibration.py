@@ -37,8 +37,9 @@ from nlp_transfer.inference.torch_engine import predict_logits
 from nlp_transfer.models.head import last_linear
 from nlp_transfer.problems.base import softmax
 from nlp_transfer.problems.single_label import SINGLE_LABEL
+from nlp_transfer.tokenization.batches import encode_texts
 from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit
-from nlp_transfer.tokenization.encoding import collator_of, encode_texts
+from nlp_transfer.tokenization.encoding import collator_of
 from nlp_transfer.utils.distributed import ProcessContext
 
 Typed = Callable[..., list[str]]

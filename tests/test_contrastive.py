@@ -16,8 +16,8 @@ from training_process import largest_difference_of_two_processes
 from nlp_transfer import compose, run
 from nlp_transfer.errors import UserError
 from nlp_transfer.problems import problem_named
+from nlp_transfer.tokenization.batches import special_tokens_of
 from nlp_transfer.tokenization.encoded import Draw
-from nlp_transfer.tokenization.encoding import special_tokens_of
 from nlp_transfer.training import losses
 from nlp_transfer.training.losses import LossOptions
 from nlp_transfer.training.objectives.contrastive import (

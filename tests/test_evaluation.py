@@ -30,7 +30,8 @@ from nlp_transfer.problems.regression import REGRESSION
 from nlp_transfer.reporting.console import metric_table
 from nlp_transfer.reporting.figures import describe_calibration, split_figures
 from nlp_transfer.reporting.splits import figures_source
-from nlp_transfer.tokenization.encoding import collator_of, encode_texts
+from nlp_transfer.tokenization.batches import encode_texts
+from nlp_transfer.tokenization.encoding import collator_of
 
 NAMES = ("a", "b", "c", "d", "e")
 OURS = metrics_of("single_label")

@@ -24,8 +24,9 @@ from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.errors import UserError
 from nlp_transfer.models.loading import load_pretrained
 from nlp_transfer.models.mean_pooling import with_pooling
+from nlp_transfer.tokenization.batches import encode_texts
 from nlp_transfer.tokenization.encoded import EncodedSplit
-from nlp_transfer.tokenization.encoding import collator_of, encode_texts
+from nlp_transfer.tokenization.encoding import collator_of
 from nlp_transfer.tokenization.model_inputs import Pairs, joined
 from nlp_transfer.training.objectives.pair_distillation import (
     REGRESSOR,

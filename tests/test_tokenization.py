@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,12 @@ from nlp_transfer.config.sections.tokenization import TokenizationConfig
 from nlp_transfer.config.sections.training import TrainingConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.tokenization.batches import BATCH, encode_texts
 from nlp_transfer.tokenization.encoded import Draw, Encoded, TrainingRows
-from nlp_transfer.tokenization.encoding import BATCH, collator_of, encode, encode_texts
+from nlp_transfer.tokenization.encoding import collator_of, encode
+from nlp_transfer.tokenization.model_inputs import Pairs
+from nlp_transfer.tokenization.token_cache import TokenCache
+from nlp_transfer.tokenization.windows import LongTextPolicy
 from nlp_transfer.utils.distributed import join
 
 FAMILIES = ("bert", "roberta")
@@ -111,6 +116,57 @@ def test_tokens_that_lie_in_files_are_those_in_memory(tmp_path: Path, long_text:
         for name, tokens in stored.inputs.flat.items():
             assert tokens.dtype == np.int32
             np.testing.assert_array_equal(tokens, expected.inputs.flat[name])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("literal", [True, False])
+def test_cut_texts_and_pairs_are_what_the_tokenizer_gives_for_them(
+    family: str, side: str, literal: bool
+) -> None:
+    tokenizer = make_tokenizer(family)
+    tokenizer.truncation_side, tokenizer.split_special_tokens = side, literal
+    marked = [f"{words(i % 9)} {tokenizer.sep_token} {words(i % 4)}" for i in range(20)]
+    others = [words(i % 7) for i in range(20)]
+    for texts, pair in ((marked, None), (Pairs(marked, others), others)):
+        inputs = encode_texts(texts, tokenizer, 9)
+        expected = tokenizer(marked, pair, truncation="longest_first", max_length=9)
+        for name, tokens in inputs.flat.items():
+            assert tokens.tolist() == [one for row in expected[name] for one in row]
+
+
+class Broken(list[str]):
+    """Texts of which one cannot be read, as where a process is killed before it."""
+
+    def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, slice) and 600 in range(len(self))[rows]:
+            raise KeyboardInterrupt
+        return super().__getitem__(rows)
+
+
+def test_tokens_of_many_texts_are_made_in_parts_and_a_kill_loses_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nlp_transfer.tokenization.token_cache.PART", 250)
+    texts = [words(1 + i % 30) for i in range(900)]
+    home = tmp_path / "tokens"
+    tokenizer, process = make_tokenizer("bert"), join(TrainingConfig())
+    cache = TokenCache(home, tokenizer, 16, LongTextPolicy())
+    with pytest.raises(KeyboardInterrupt):
+        cache.encode(Broken(texts), process)
+    parts = [folder for folder in home.iterdir() if folder.is_dir()]
+    assert len(parts) == 2
+    for folder in parts:  # so that it is seen that they are not made again
+        np.save(folder / "input_ids.npy", np.load(folder / "input_ids.npy") + 1000)
+    inputs, cut = cache.encode(texts, process)
+    expected = encode_texts(texts, tokenizer, 16)
+    assert inputs.offsets.tolist() == expected.offsets.tolist()
+    assert cut == sum(1 + i % 30 > 14 for i in range(900))
+    known = expected.offsets[500]
+    ids = expected.flat["input_ids"]
+    np.testing.assert_array_equal(inputs.flat["input_ids"][known:], ids[known:])
+    np.testing.assert_array_equal(inputs.flat["input_ids"][:known], ids[:known] + 1000)
+    assert len([folder for folder in home.iterdir() if folder.is_dir()]) == 1
 
 
 def test_more_tokens_than_the_checkpoint_reads_is_a_configuration_error() -> None:

@@ -16,6 +16,7 @@ from nlp_transfer.config.choices import LongText
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.tokenization.model_inputs import (
+    BACKEND_NAMES,
     FEW_TOKENS,
     PAIRS,
     Inputs,
@@ -30,7 +31,6 @@ FOLDER = "onnx"  # inside the exported folder, where transformers.js looks for i
 FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
 ABOUT = "export.json"
 EXTRA = "pip install 'nlp_transfer[onnx]'"
-TOLD = {"input_ids": "ids", "token_type_ids": "type_ids"}  # what the tokenizer calls an input
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,12 @@ class OnnxEngine:
             self.tokenizer.enable_truncation(length, direction=side)
         else:
             self.tokenizer.no_truncation()
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in TOLD if name in self.inputs}
+        columns: dict[str, list[np.ndarray]] = {
+            name: [] for name in BACKEND_NAMES if name in self.inputs
+        }
         for text in self.tokenizer.encode_batch_fast(questions):
             for name, rows in columns.items():
-                rows.append(np.array(getattr(text, TOLD[name]), dtype=np.int32))
+                rows.append(np.array(getattr(text, BACKEND_NAMES[name]), dtype=np.int32))
         if cut:
             return joined(columns)
         return cut_into_parts(columns, length, self.around, self.long_text)

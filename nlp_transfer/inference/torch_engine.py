@@ -26,8 +26,9 @@ from nlp_transfer.models.shortcuts.last_layer import shortened
 from nlp_transfer.models.shortcuts.sharding import is_sharded
 from nlp_transfer.models.tokenizers import longest_input, take_literally
 from nlp_transfer.problems.decoder import Decoder
+from nlp_transfer.tokenization.batches import encode_texts
 from nlp_transfer.tokenization.encoded import Collator
-from nlp_transfer.tokenization.encoding import collator_of, encode_texts
+from nlp_transfer.tokenization.encoding import collator_of
 from nlp_transfer.tokenization.model_inputs import (
     FEW_TOKENS,
     PAIRS,

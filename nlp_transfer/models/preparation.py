@@ -11,14 +11,9 @@ from nlp_transfer.config.sections.training import AugmentConfig
 from nlp_transfer.data.corpus import Corpus
 from nlp_transfer.models.loading import Pretrained, load_pretrained
 from nlp_transfer.models.strategies.auto_strategy import usable_label_texts
+from nlp_transfer.tokenization.batches import encode_texts
 from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit
-from nlp_transfer.tokenization.encoding import (
-    encode,
-    encode_texts,
-    input_length,
-    texts_of,
-    write_input_settings,
-)
+from nlp_transfer.tokenization.encoding import encode, input_length, texts_of, write_input_settings
 from nlp_transfer.tokenization.windows import LongTextPolicy
 from nlp_transfer.utils.distributed import ProcessContext
 

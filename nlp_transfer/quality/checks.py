@@ -32,7 +32,8 @@ from nlp_transfer.quality.repeated_texts import (
 )
 from nlp_transfer.quality.shared_columns import shared_columns
 from nlp_transfer.quality.spelling import joined_labels, spelling, texts_of_numbers, written_texts
-from nlp_transfer.tokenization.encoding import BATCH, input_length, texts_of
+from nlp_transfer.tokenization.batches import BATCH
+from nlp_transfer.tokenization.encoding import input_length, texts_of
 from nlp_transfer.tokenization.model_inputs import Pairs, Texts
 from nlp_transfer.utils.text import percent
 

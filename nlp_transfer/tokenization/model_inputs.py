@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from nlp_transfer.tokenization.windows import Windows
 
+# Inputs of a model, and what the tokenizers library calls them.
+BACKEND_NAMES = {"input_ids": "ids", "token_type_ids": "type_ids"}
 PAIRS = "text_pairs"  # in the configuration of a classifier: whether it answers for pairs
 
 # Of one forward pass, padding included: a CPU is at its matrix rate with so few.
@@ -37,6 +39,13 @@ class Pairs:
 
 
 Texts = Sequence[str] | Pairs
+
+
+def some_texts(texts: Texts, rows: slice) -> Texts:
+    """Consecutive texts or pairs, as lists."""
+    if isinstance(texts, Pairs):
+        return Pairs(texts.first[rows], texts.second[rows])
+    return texts[rows]
 
 
 def join_texts(texts: Texts, others: Texts) -> Texts:

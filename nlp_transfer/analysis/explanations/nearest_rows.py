@@ -13,8 +13,9 @@ from nlp_transfer.features.cache import mean_features
 from nlp_transfer.features.summaries import MEAN, row_normalised, summaries
 from nlp_transfer.models.preparation import load_and_encode
 from nlp_transfer.runs.reopen import reopen
+from nlp_transfer.tokenization.batches import encode_texts
 from nlp_transfer.tokenization.encoded import Encoded
-from nlp_transfer.tokenization.encoding import encode_texts, input_length
+from nlp_transfer.tokenization.encoding import input_length
 from nlp_transfer.tokenization.model_inputs import Pairs
 from nlp_transfer.tokenization.windows import LongTextPolicy
 from nlp_transfer.utils.distributed import join

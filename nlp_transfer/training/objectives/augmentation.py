@@ -18,8 +18,9 @@ import numpy as np
 from nlp_transfer.config.schema import Config
 from nlp_transfer.config.sections.training import AugmentConfig, TrainingConfig
 from nlp_transfer.models.loading import Pretrained
+from nlp_transfer.tokenization.batches import encode_texts
 from nlp_transfer.tokenization.encoded import Draw, EncodedSplit
-from nlp_transfer.tokenization.encoding import encode_texts, input_length, select_texts
+from nlp_transfer.tokenization.encoding import input_length, select_texts
 from nlp_transfer.tokenization.model_inputs import Inputs, Pairs, Texts
 from nlp_transfer.tokenization.windows import LongTextPolicy
 from nlp_transfer.training.losses import Loss

@@ -13,8 +13,9 @@ import torch
 
 from nlp_transfer.models.checkpoints.masked_lm import MaskedLMHead, last_states
 from nlp_transfer.models.strategies.stages import stage_steps
+from nlp_transfer.tokenization.batches import special_tokens_of
 from nlp_transfer.tokenization.encoded import Encoded, EncodedSplit, TrainingRows
-from nlp_transfer.tokenization.encoding import input_length, special_tokens_of
+from nlp_transfer.tokenization.encoding import input_length
 from nlp_transfer.training.losses import LossOptions, document_loss
 from nlp_transfer.training.objectives.adaptation import (
     NOT_MASKED,

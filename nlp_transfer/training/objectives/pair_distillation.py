@@ -33,8 +33,8 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.loading import Pretrained, evaluating
 from nlp_transfer.models.mean_pooling import PARTS
 from nlp_transfer.models.shortcuts.last_layer import shortened
+from nlp_transfer.tokenization.batches import encode_texts
 from nlp_transfer.tokenization.encoded import Collator, EncodedSplit
-from nlp_transfer.tokenization.encoding import encode_texts
 from nlp_transfer.tokenization.model_inputs import (
     PAIRS,
     Inputs,

@@ -17,8 +17,9 @@ from nlp_transfer.inference.torch_engine import TorchEngine, predict_logits
 from nlp_transfer.models.loading import Pretrained
 from nlp_transfer.models.strategies.stages import Stage
 from nlp_transfer.problems.base import some_of
+from nlp_transfer.tokenization.batches import encode_texts
 from nlp_transfer.tokenization.encoded import Collator, Encoded, EncodedSplit
-from nlp_transfer.tokenization.encoding import encode_texts, input_length
+from nlp_transfer.tokenization.encoding import input_length
 from nlp_transfer.tokenization.model_inputs import Inputs, Pairs
 from nlp_transfer.tokenization.subsets import append_documents, select_documents
 from nlp_transfer.tokenization.windows import LongTextPolicy
