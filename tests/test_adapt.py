@@ -26,8 +26,10 @@ from transformers import (
 )
 
 from nlp_transfer import compose, run
+from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.corpus import load_run_corpus
 from nlp_transfer.data.memory import tables_by_split, with_tables
+from nlp_transfer.data.unlabeled import read_unlabeled
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.checkpoints.masked_lm import MaskedLMHead, last_states
 from nlp_transfer.tokenization.batches import encode_texts
@@ -247,6 +249,26 @@ def test_texts_that_are_like_a_labelled_row_of_any_split_are_left_out(
     file.write_text("\n".join(["text", *twins]))
     with pytest.raises(UserError, match="each is nearly the same as one with a label"):
         prepare(words, tmp_path / "run")
+
+
+@pytest.mark.parametrize("at_once", [4, 100])
+def test_many_texts_are_compared_with_the_labelled_ones_some_at_a_time(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nlp_transfer.data.unlabeled.COMPARED_AT_ONCE", at_once)
+    labelled = [
+        "the soup was cold and the waiter was rude",
+        "a warm and lovely evening with friends",
+    ]
+    new = [text for text, _ in make_rows(12, seed=5)]
+    texts = [new[0], f"{labelled[1]}s", *new, labelled[0], f"The {labelled[0][4:]}!", *new]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    config = DatasetConfig(unlabeled=str(tmp_path / "texts.jsonl"))
+    notes: list[str] = []
+    rows = read_unlabeled(config, {"train": Dataset.from_dict({"text": labelled})}, notes, None)
+    assert rows is not None
+    assert rows["text"][:] == new
+    assert "12 of 28 texts" in notes[-1]
 
 
 def test_texts_of_several_files_are_part_of_what_names_the_run(

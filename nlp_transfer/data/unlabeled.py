@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -11,13 +12,20 @@ from datasets import Dataset
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.data.formats.registry import ReadOptions, is_table_name
 from nlp_transfer.data.memory import Tables, source_of
-from nlp_transfer.data.near_duplicates import are_alike, keys_of, near_pairs
+from nlp_transfer.data.near_duplicates import (
+    are_alike,
+    digests_of,
+    keys_of,
+    near_pairs,
+    windows_of_keys,
+)
 from nlp_transfer.data.sources import IN_MEMORY, Source, read_files, read_named
 from nlp_transfer.data.table import dataset_of_arrow, filtered
 from nlp_transfer.data.usable_rows import read_texts
 from nlp_transfer.errors import ExitCode, UserError
 
 UNLABELED = "unlabeled"
+COMPARED_AT_ONCE = 100_000  # texts, with the labelled ones
 
 
 def read_unlabeled(
@@ -43,18 +51,18 @@ def read_unlabeled(
         {"text": firsts} if config.text_pair is None else {"text": firsts, "text_pair": seconds}
     )
     rows = dataset_of_arrow(pa.table(columns))
-    kept = _new_rows(keys_of(rows), [key for split in splits.values() for key in keys_of(split)])
+    kept = _new_rows(rows, list(splits.values()))
     notes.append(
-        f"unlabeled: {len(kept):,} of {len(rows):,} texts, none of them a near duplicate of a row "
+        f"unlabeled: {kept.sum():,} of {len(rows):,} texts, none of them a near duplicate of a row "
         "with a label"
     )
-    if not len(kept):
+    if not kept.any():
         raise UserError(
             ExitCode.DATA,
             f"dataset.unlabeled={config.unlabeled!r} has {len(rows):,} texts, and each is nearly "
             "the same as one with a label: expected other texts. Leave it out.",
         )
-    return filtered(rows, np.isin(np.arange(len(rows)), kept))
+    return filtered(rows, kept)
 
 
 def _sources(config: DatasetConfig, tables: Tables | None) -> list[Source]:
@@ -74,19 +82,36 @@ def _sources(config: DatasetConfig, tables: Tables | None) -> list[Source]:
     ]
 
 
-def _new_rows(keys: Sequence[str], labelled: Sequence[str]) -> np.ndarray:
-    """The first row of each key that is no near duplicate of a labelled one: int [rows]."""
-    there = dict.fromkeys(labelled)
-    first_of: dict[str, int] = {}
-    for row, key in enumerate(keys):
-        if key not in there:
-            first_of.setdefault(key, row)
+def _new_rows(rows: Dataset, splits: Sequence[Dataset]) -> np.ndarray:
+    """Which rows are the first of their text and no near duplicate of a labelled one: bool [rows].
+
+    Of each text a number is in memory; the texts themselves are compared with the labelled ones
+    some at a time.
+    """
+    digests = digests_of(rows)
+    _, first = np.unique(digests, return_index=True)
+    new = np.zeros(len(rows), dtype=bool)
+    new[first] = True
+    new &= ~np.isin(digests, np.concatenate([digests_of(split) for split in splits]))
+    labelled = list(dict.fromkeys(key for split in splits for key in keys_of(split)))
+    held: list[str] = []
+    fresh = [np.zeros(0, dtype=bool)]
+    for keys in chain(windows_of_keys(rows, np.flatnonzero(new)), [None]):
+        held += keys or []
+        # As many as there are labelled ones, so that these are not hashed again too often.
+        if keys is None or len(held) >= max(len(labelled), COMPARED_AT_ONCE):
+            fresh.append(_have_no_twin(held, labelled))
+            held = []
+    new[new] = np.concatenate(fresh)
+    return new
+
+
+def _have_no_twin(keys: Sequence[str], labelled: Sequence[str]) -> np.ndarray:
+    """Of texts that differ from the labelled ones, those that are not nearly the same as one."""
     # Labelled ones first: of a bucket with many texts each is compared with the first.
-    distinct, known = [*there, *first_of], len(there)
-    twins = {
-        other
-        for one, other in near_pairs(distinct).tolist()
-        if one < known <= other and are_alike(distinct[one], distinct[other])
-    }
-    rows = list(first_of.values())
-    return np.array([row for i, row in enumerate(rows) if known + i not in twins], dtype=np.int64)
+    every, known = [*labelled, *keys], len(labelled)
+    alone = np.ones(len(keys), dtype=bool)
+    for one, other in near_pairs(every).tolist():
+        if one < known <= other and are_alike(every[one], every[other]):
+            alone[other - known] = False
+    return alone

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from os.path import commonprefix
 
 import numpy as np
-from datasets import Dataset
 
 from nlp_transfer.data.corpus import Corpus, answers_of
-from nlp_transfer.data.near_duplicates import near_partners, windows_of_keys
+from nlp_transfer.data.near_duplicates import digests_of, near_partners, windows_of_keys
 from nlp_transfer.data.sources import SPLITS
 from nlp_transfer.quality.findings import (
     EXAMPLE_LENGTH,
@@ -44,15 +42,12 @@ class Keys:
 def find_keys(corpus: Corpus, most: int) -> Keys:
     """Give every text its number; those of train come first.
 
-    Texts with the same hash of 64 bits count as the same: among ten million, two others have it
-    with a probability of three in a million.
-
     Args:
         most: texts that are compared with one another for near duplicates; those of validation and
             test come first, the others are drawn.
     """
     splits = {split: corpus.splits[split] for split in SPLITS if split in corpus.splits}
-    digests = [_digests(rows) for rows in splits.values()]
+    digests = [digests_of(rows) for rows in splits.values()]
     _, first, numbers = np.unique(np.concatenate(digests), return_index=True, return_inverse=True)
     order = np.argsort(first)
     number_of = np.empty_like(order)
@@ -71,17 +66,6 @@ def find_keys(corpus: Corpus, most: int) -> Keys:
             everywhere[place] = text
         texts = everywhere
     return Keys(of_split, texts, compared)
-
-
-def _digests(rows: Dataset) -> np.ndarray:
-    """Of each row's key, uint64."""
-    parts = [
-        b"".join(
-            blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in keys
-        )
-        for keys in windows_of_keys(rows)
-    ]
-    return np.frombuffer(b"".join(parts), dtype=np.uint64)
 
 
 def _drawn(of_split: dict[str, np.ndarray], count: int, most: int) -> np.ndarray | None:
