@@ -114,6 +114,15 @@ def test_before_the_first_step_a_signal_ends_the_run_at_once() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_signal_that_a_library_takes_for_an_error_of_its_own_ends_the_run_as_itself() -> None:
+    with pytest.raises(UserError, match="Stopped by SIGTERM") as stopped, handle_signals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception as error:
+            raise UserError(ExitCode.CONFIG, "the configuration is wrong") from error
+    assert stopped.value.code is ExitCode.STOPPED
+
+
 @pytest.mark.slow
 def test_a_command_that_is_told_to_stop_leaves_with_a_code_of_its_own(
     typed: Typed, tmp_path: Path

@@ -118,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if refusal is None:
             raise
         fail(refusal.code, str(refusal))
-    except KeyboardInterrupt:
-        fail(130, "Interrupted.")
+    except KeyboardInterrupt as error:
+        fail(130, f"Interrupted. {error}".rstrip())
 
 
 def _refuse_another_command(word: str) -> None:
