@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 from pathlib import Path
+
+MAKE_ROOM = " Make room there, and type the same command again."
+CHANGE_RIGHTS = " Change its rights, or name a place that this user can read and write."
+REMEDIES = {
+    errno.ENOSPC: MAKE_ROOM,
+    errno.EDQUOT: MAKE_ROOM,
+    errno.EROFS: CHANGE_RIGHTS,
+    errno.EACCES: CHANGE_RIGHTS,
+    errno.EPERM: CHANGE_RIGHTS,
+}
 
 
 class ExitCode(IntEnum):
@@ -83,7 +94,13 @@ def of_the_disk(error: OSError) -> UserError | None:
             f"{error.strerror}: set TMPDIR to a folder that can be written.",
         )
     where = f" ({error.filename})" if error.filename else ""
-    return UserError(ExitCode.RUN_FOLDER, f"Disk error: {error.strerror or error}{where}.")
+    remedy = REMEDIES.get(error.errno, "")
+    return UserError(ExitCode.RUN_FOLDER, f"Disk error: {error.strerror or error}{where}.{remedy}")
+
+
+def no_file(path: Path) -> str:
+    """Why `damaged`: a file of a run is not there, or a folder has its name."""
+    return "it is a folder" if path.is_dir() else "it is missing"
 
 
 def damaged(path: Path, reason: str) -> UserError:

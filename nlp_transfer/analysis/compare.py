@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from nlp_transfer.analysis.finished_runs import Finished, common_split, open_all
-from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.errors import ExitCode, UserError, damaged
 from nlp_transfer.evaluation.intervals.significance import (
     LEVEL,
     Contender,
@@ -115,9 +115,12 @@ def costs(run: Finished) -> dict[str, float | None]:
     """What a run's model weighs and takes; a cross-validated run has no `ms_per_text`."""
     parameters = 0
     for file in run.weights:
-        with safe_open(file, "np") as weights:
-            shapes = (weights.get_slice(name).get_shape() for name in weights.keys())  # noqa: SIM118
-            parameters += sum(int(np.prod(shape)) for shape in shapes)
+        try:
+            with safe_open(file, "np") as weights:
+                shapes = (weights.get_slice(name).get_shape() for name in weights.keys())  # noqa: SIM118
+                parameters += sum(int(np.prod(shape)) for shape in shapes)
+        except (SafetensorError, OSError) as error:
+            raise damaged(file, f"it holds no weights ({error})") from error
     return {
         "learns": max(stage["parameters"] for stage in run.about["stages"]),
         "parameters": parameters,

@@ -17,6 +17,8 @@ from nlp_transfer.config.sections.checkpoint import CheckpointConfig
 from nlp_transfer.config.sections.delivery import HubConfig
 from nlp_transfer.config.sections.strategy import StageConfig, StrategyConfig
 from nlp_transfer.data.corpus import load_run_corpus
+from nlp_transfer.data.sources import read_files
+from nlp_transfer.data.usable_rows import read_texts
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.intervals.significance import (
     Contender,
@@ -100,7 +102,7 @@ def distill(folder: Path, request: DistillRequest) -> Distilled:
 
     Raises:
         UserError: if the teacher is no finished run, has no rows that it has not learned from, or
-            has too few layers.
+            has too few layers; or if the texts without labels cannot be read.
     """
     teacher = open_finished(folder)
     _refuse_unfitting(teacher)
@@ -112,6 +114,9 @@ def distill(folder: Path, request: DistillRequest) -> Distilled:
             f"The data of {folder} has changed since it was trained: the student would be judged "
             "on other rows. Put it back, or train the teacher on it as it is now.",
         )
+    if request.unlabeled is not None:  # before there is a run that was asked for it
+        columns = (config.dataset.text, config.dataset.text_pair)
+        read_texts(read_files(request.unlabeled, "--unlabeled"), *columns)
     layers, mean = encoder_layers(folder / "model")
     start = _start(folder, request)
     if not start.is_dir():

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
-from nlp_transfer.config.schema import Config, plain
+from nlp_transfer.config.loading import read_tree
+from nlp_transfer.config.schema import Config
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.intervals.significance import Answers
 from nlp_transfer.problems import Problem, problem_named
@@ -102,7 +101,7 @@ def open_finished(folder: Path) -> Finished:
 
 
 def _read(folder: Path) -> Finished:
-    tree = plain(OmegaConf.load(folder / CONFIG_FILE))
+    tree = read_tree(folder / CONFIG_FILE)
     about, measured = read_json(folder / RUN_FILE), read_json(folder / METRICS_FILE)
     complete = {**default_settings(), **settings(tree)}  # with options of a later version
     return Finished(folder, complete, about, measured)

@@ -132,6 +132,12 @@ def check_out(out: Path | None, force: bool) -> None:
         return
     if not out.parent.is_dir():
         raise UserError(ExitCode.CONFIG, f"--out {out}: there is no folder {out.parent}.")
+    if out.is_dir():
+        raise UserError(ExitCode.CONFIG, f"--out {out} is a folder. Name a file.")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(
+            ExitCode.RUN_FOLDER, f"--out {out}: the folder {out.parent} cannot be written."
+        )
     if out.exists() and not force:
         raise UserError(ExitCode.CONFIG, f"--out {out} is there already. Add --force, or move it.")
 

@@ -20,7 +20,7 @@ from nlp_transfer.config.options import STAGE, options
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.validation import impossible
-from nlp_transfer.errors import ExitCode, UserError, damaged
+from nlp_transfer.errors import ExitCode, UserError, damaged, no_file
 
 # Stands for a missing value while the rest is checked (all are texts; layers may be 0).
 FILLED_IN = "0"
@@ -141,13 +141,16 @@ def _expand_home(config: Config) -> None:
             setattr(holder, name, str(Path(path).expanduser()))
 
 
-def read_config(file: Path) -> Config:
-    """What a run was asked, from the `config.yaml` in its folder.
+def read_tree(file: Path) -> dict[str, Any]:
+    """The content of a `config.yaml`; neither checked nor completed.
 
     Raises:
         UserError: it is not whole, or holds what is no configuration.
     """
+    if not file.is_file():
+        raise damaged(file, no_file(file))
     try:
+        text = file.read_text(encoding="utf-8")
         loaded = OmegaConf.load(file)
     except (YAMLError, ValueError, OSError) as error:
         raise damaged(file, "it is no YAML") from error
@@ -156,6 +159,18 @@ def read_config(file: Path) -> Config:
     tree = plain(loaded)
     if "task" not in tree:
         raise damaged(file, "it names no task")
+    if not text.endswith("\n"):  # else its last keys would have their defaults, unseen
+        raise damaged(file, f"it is cut off in line {len(text.splitlines())}")
+    return tree
+
+
+def read_config(file: Path) -> Config:
+    """What a run was asked, from the `config.yaml` in its folder.
+
+    Raises:
+        UserError: it is not whole, or holds what is no configuration.
+    """
+    tree = read_tree(file)
     # Until `dataset.seed` was a key, the seed of the run drew the splits, too.
     tree.get("dataset", {}).setdefault("seed", tree.get("seed", Config.seed))
     return to_config(tree, in_memory=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from nlp_transfer.utils.files import disk_errors
 from nlp_transfer.utils.logging import quiet
 
 
@@ -31,7 +32,7 @@ def export(
         # Some checkpoints carry a fixed padding, which a server would pay for with every text.
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
-    with quiet():
+    with quiet(), disk_errors(partial):
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     mask = os.umask(0)

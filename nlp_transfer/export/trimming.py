@@ -25,7 +25,13 @@ from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.checkpoints.vocabulary import Trimmed, trim_vocabulary
 from nlp_transfer.runs.names import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.reopen import reopen
-from nlp_transfer.utils.files import not_a_run, read_json, write_json, write_text
+from nlp_transfer.utils.files import (
+    disk_errors,
+    not_a_run,
+    read_json,
+    write_json,
+    write_text,
+)
 from nlp_transfer.utils.logging import quiet
 
 COMPARED = 256  # texts whose logits are compared
@@ -120,7 +126,8 @@ def trim(
             tokenizer.model_max_length,
             Path(home) / out.name,
         )
-        _write_tokenizer(trimmed, model, partial)
+        with disk_errors(partial):
+            _write_tokenizer(trimmed, model, partial)
         with quiet():
             smaller = AutoTokenizer.from_pretrained(partial)
         _refuse_other_tokens(tokenizer, smaller, trimmed, learned.texts)

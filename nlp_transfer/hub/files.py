@@ -13,6 +13,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.engines import exported_files
+from nlp_transfer.models.checkpoints.folder import explain
 
 logger = logging.getLogger("nlp_transfer")
 
@@ -51,7 +52,11 @@ class ModelFile:
 
 
 def model_files(folder: Path) -> dict[str, ModelFile]:
-    """What is uploaded, by its path in the folder."""
+    """What is uploaded, by its path in the folder.
+
+    Raises:
+        UserError: if it holds no model, or one of which a part is missing or damaged.
+    """
     paths = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
     uploaded = {name: path for name, path in paths.items() if _is_part_of_a_model(name)}
     if "config.json" not in uploaded or not any(n.endswith(".safetensors") for n in uploaded):
@@ -60,6 +65,8 @@ def model_files(folder: Path) -> dict[str, ModelFile]:
             f"{folder} holds no exported model (config.json and safetensors). "
             "Name a finished run, or the folder of a model.",
         )
+    if fault := explain(folder):
+        raise UserError(ExitCode.HUB, f"{folder} is no whole model: {fault}")
     skipped = sorted({*paths} - {*uploaded})
     if skipped:
         logger.info("not part of the model, and not uploaded: %s", ", ".join(skipped))

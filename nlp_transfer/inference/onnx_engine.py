@@ -53,7 +53,10 @@ class OnnxEngine:
     def __init__(self, model: Path, folder: Path, backend: str, threads: int | None = None) -> None:
         """Open the graph in `folder`, with the tokenizer and the configuration of `model`."""
         about, config = _read(folder / ABOUT), _read(model / "config.json")
-        self.tokenizing = Tokenizing(**about["tokenizing"])
+        try:
+            self.tokenizing = Tokenizing(**about["tokenizing"])
+        except (KeyError, TypeError) as error:
+            raise _damaged(folder / ABOUT, "it does not say how to tokenize") from error
         self.session = _session(folder / FILES[backend], threads)
         self.inputs = [entry.name for entry in self.session.get_inputs()]
         self.tokenizer = _tokenizer(model / "tokenizer.json")
@@ -162,11 +165,16 @@ def refuse_other_weights(model: Path) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(
-            ExitCode.CHECKPOINT, f"{file} is damaged: {error}. Export the model again."
-        ) from error
+        raise _damaged(file, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(file, "it holds no JSON object")
+    return content
+
+
+def _damaged(file: Path, reason: str) -> UserError:
+    return UserError(ExitCode.CHECKPOINT, f"{file} is damaged: {reason}. Export the model again.")
 
 
 def _session(file: Path, threads: int | None) -> Any:

@@ -49,6 +49,7 @@ LOADING_FAILS_WITH: tuple[type[Exception], ...] = (
     ImportError,
     RuntimeError,
     AttributeError,
+    TypeError,
     SafetensorError,
 )
 

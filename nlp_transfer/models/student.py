@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.models.mean_pooling import PARTS
 from nlp_transfer.models.structure import find_structure, keep_layers
+from nlp_transfer.utils.files import disk_errors
 from nlp_transfer.utils.logging import quiet
 
 
@@ -62,8 +63,9 @@ def write_student(folder: Path, count: int, into: Path) -> None:
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{into.name}.part-", dir=into.parent))
     try:
-        model.save_pretrained(partial)
-        AutoTokenizer.from_pretrained(folder).save_pretrained(partial)
+        with disk_errors(partial):
+            model.save_pretrained(partial)
+            AutoTokenizer.from_pretrained(folder).save_pretrained(partial)
         partial.rename(into)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 
 from nlp_transfer.data.columns import each_cell
-from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.errors import ExitCode, UserError, damaged
 from nlp_transfer.runs.names import PREDICTIONS
 
 if TYPE_CHECKING:
     from nlp_transfer.data.corpus import Corpus
+
+# What numpy raises of a file that is empty, cut off or of another kind.
+UNREADABLE = (EOFError, BadZipFile, zlib.error, ValueError, KeyError, TypeError)
 
 
 class Evaluation(Protocol):
@@ -50,7 +55,7 @@ def read_predictions(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Logits float32 [documents, labels] and references of a split, in the corpus's order.
 
     Raises:
-        UserError: if the run keeps none.
+        UserError: if the run keeps none, or they are damaged.
     """
     file = folder / PREDICTIONS / f"{split}.npz"
     if not file.is_file():
@@ -59,8 +64,11 @@ def read_predictions(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
             f"{folder} keeps no answers for its {split} split: expected {file}. "
             "Train it again with overwrite=true.",
         )
-    with np.load(file) as arrays:
-        return arrays["logits"], arrays["references"]
+    try:
+        with file.open("rb") as opened, np.load(opened) as arrays:
+            return arrays["logits"], arrays["references"]
+    except UNREADABLE as error:
+        raise damaged(file, "it holds no stored answers") from error
 
 
 def rows_digest(corpus: Corpus, split: str) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from nlp_transfer.errors import damaged
+from nlp_transfer.errors import damaged, no_file
 
 if TYPE_CHECKING:
     from nlp_transfer.data.formats.registry import Window
 
 SHOWN_RUNS = 5  # in an error
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
 NESTED = (dict, list, tuple)
 
 
@@ -22,10 +25,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """One of the files of a run.
 
     Raises:
-        UserError: it is not whole, as after a copy that was broken off.
+        UserError: it is not there or not whole, as after a copy that was broken off.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise damaged(path, no_file(path)) from error
     except ValueError as error:
         raise damaged(path, f"it is no JSON ({error})") from error
     if not isinstance(content, dict):
@@ -82,21 +87,52 @@ def indented(content: Any, indent: str = "") -> str:
 
 def write_text(path: Path, content: str) -> None:
     """Whole or not at all: written aside, then renamed."""
+    with _aside(path) as partial:
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(path)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """The name under which a file is written; where that fails, nothing is left there."""
     partial = path.with_name(f"{path.name}.part")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)
+    try:
+        yield partial
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Libraries in Rust report a full disk by classes of their own; from here it is an `OSError`.
+
+    Args:
+        path: what is written meanwhile.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = OS_ERROR.search(str(error))
+        if isinstance(error, OSError) or number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def write_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Whole or not at all, and on the disk when this returns; the mode of the file stays."""
-    partial = path.with_name(f"{path.name}.part")
-    with partial.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.exists():
-        partial.chmod(path.stat().st_mode & 0o777)
-    partial.replace(path)
+    with _aside(path) as partial:
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            partial.chmod(path.stat().st_mode & 0o777)
+        partial.replace(path)
     sync_folder(path.parent)
 
 

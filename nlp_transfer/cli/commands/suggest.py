@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ def _add_arguments(parser: Parser) -> None:
     parser.add_argument("--text-pair", metavar="COLUMN", help="the second text of each row")
     parser.add_argument("--rows", type=positive, default=ROWS, metavar="N", help=f"({ROWS})")
     parser.add_argument("--by", choices=BY, default="auto", help="how rows are chosen (auto)")
-    parser.add_argument("--seed", type=int, default=0, help="draws the rows (0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="draws the rows (0)")
     add_file_options(parser)
     add_out(parser, "the table to fill in (next.csv); with --simulate, the figures as JSON")
     replay = parser.add_argument_group("how much it would help, on rows whose labels are known")
@@ -47,6 +47,13 @@ def _add_arguments(parser: Parser) -> None:
     replay.add_argument(
         "--seeds", type=positive, default=SEEDS, metavar="N", help=f"repetitions ({SEEDS})"
     )
+
+
+def _seed(text: str) -> int:
+    """An argparse type: what the random numbers of NumPy and scikit-learn begin with."""
+    if not (text.isdecimal() and int(text) < 2**32):
+        raise ArgumentTypeError(f"{text!r} must be a whole number from 0 to {2**32 - 1}")
+    return int(text)
 
 
 def run_suggest(arguments: Namespace) -> None:

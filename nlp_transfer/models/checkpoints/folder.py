@@ -23,6 +23,8 @@ OTHER_WEIGHTS = {
     ".ot": "Rust",
     ".onnx": "ONNX",
 }
+# Files of JSON that hold one object; others, as modules.json, may hold a list.
+OBJECTS = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json")
 SHOWN = 5  # files in a message
 
 
@@ -130,10 +132,11 @@ def _faults(folder: Path, needs_tokenizer: bool) -> Iterator[str]:
 
 def _json_error(file: Path) -> str | None:
     try:
-        json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         return str(error)
-    return None
+    is_object = isinstance(content, dict)
+    return None if is_object or file.name not in OBJECTS else "it holds no JSON object"
 
 
 def _without_config(folder: Path, files: list[Path]) -> str:
