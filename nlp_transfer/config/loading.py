@@ -17,10 +17,11 @@ from yaml import YAMLError
 from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.keys import nearest_key, type_of, unknown_key
 from nlp_transfer.config.options import STAGE, options
+from nlp_transfer.config.saved import whole_text
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.validation import impossible
-from nlp_transfer.errors import ExitCode, UserError, damaged, no_file
+from nlp_transfer.errors import ExitCode, UserError, damaged
 
 # Stands for a missing value while the rest is checked (all are texts; layers may be 0).
 FILLED_IN = "0"
@@ -147,20 +148,16 @@ def read_tree(file: Path) -> dict[str, Any]:
     Raises:
         UserError: it is not whole, or holds what is no configuration.
     """
-    if not file.is_file():
-        raise damaged(file, no_file(file))
+    text = whole_text(file)
     try:
-        text = file.read_text(encoding="utf-8")
-        loaded = OmegaConf.load(file)
-    except (YAMLError, ValueError, OSError) as error:
+        loaded = OmegaConf.create(text)
+    except (YAMLError, ValueError, OmegaConfBaseException) as error:
         raise damaged(file, "it is no YAML") from error
     if not OmegaConf.is_dict(loaded):
         raise damaged(file, "it holds no configuration")
     tree = plain(loaded)
     if "task" not in tree:
         raise damaged(file, "it names no task")
-    if not text.endswith("\n"):  # else its last keys would have their defaults, unseen
-        raise damaged(file, f"it is cut off in line {len(text.splitlines())}")
     return tree
 
 

@@ -219,7 +219,7 @@ def _text_columns(arguments: Namespace) -> tuple[str, str | None]:
     """Those that are named, else those of the run, which are said in one line."""
     if arguments.text is not None:
         return arguments.text, arguments.text_pair
-    from nlp_transfer.config.saved_columns import saved_text_columns
+    from nlp_transfer.config.saved import text_columns
     from nlp_transfer.inference.download import NAME
     from nlp_transfer.runs.names import CONFIG_FILE
 
@@ -232,7 +232,7 @@ def _text_columns(arguments: Namespace) -> tuple[str, str | None]:
             "--text COLUMN is required for a table; or give sentences: "
             'nlp-transfer predict RUN "a text". (nlp-transfer predict --help)',
         )
-    text, text_pair = saved_text_columns(folder / CONFIG_FILE)
+    text, text_pair = text_columns(folder / CONFIG_FILE)
     names = [name for name in (text, text_pair) if name is not None]
     print(f"texts: {' and '.join(map(repr, names))}, as in the run (--text)", file=sys.stderr)
     return text, text_pair
