@@ -16,6 +16,7 @@ from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.export.checkpoint import export
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.utils.files import read_json, write_durably, write_json
+from nlp_transfer.utils.locks import locked
 
 COMMANDS = {
     "predict": ["predict", "copy", SAMPLE_TEXTS[0]],
@@ -62,6 +63,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, i
         ("predict", "run.json", "cut", "run.json is damaged: it is no JSON"),
         ("predict", "run.json", "list", "run.json is damaged: it holds no JSON object"),
         ("predict", "run.json", "object", "run.json is damaged: it does not say how far"),
+        ("compare", "run.json", "object", "run.json is damaged: it does not say how far"),
         ("suggest", "run.json", "cut", "run.json is damaged: it is no JSON"),
         ("suspects", "run.json", "missing", "run.json is damaged: it is missing"),
         ("suspects", "run.json", "folder", "run.json is damaged: it is a folder"),
@@ -212,3 +214,29 @@ def test_impossible_arguments_leave_nothing_behind(
     assert message in error
     assert exit_code == ExitCode[code]
     assert sorted(Path().rglob("*")) == before
+
+
+def test_a_model_that_another_process_exports_is_not_exported(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, "copy")
+    with locked(Path("copy/model/.onnx.lock"), wait=False):
+        error, code = refusal(capsys, "export", "copy", "--onnx")
+    assert "Another process is exporting copy/model. Wait for it" in error
+    assert code == ExitCode.RUN_FOLDER
+    assert not Path("copy/model/onnx.part").exists()
+
+
+def test_an_interrupted_export_leaves_nothing(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    shutil.copytree(finished, "copy")
+    before = sorted(Path("copy").rglob("*"))
+    monkeypatch.setattr("nlp_transfer.export.onnx._write", interrupt)
+    with pytest.raises(SystemExit) as exit_:
+        main(["export", "copy", "--onnx"])
+    assert exit_.value.code == 130
+    assert sorted(Path("copy").rglob("*")) == before

@@ -23,7 +23,7 @@ from nlp_transfer.runs.names import (
     RUN_FILE,
 )
 from nlp_transfer.runs.predictions import read_predictions
-from nlp_transfer.utils.files import not_a_run, read_json, runs_nearby
+from nlp_transfer.utils.files import not_a_run, read_json, read_run_file, runs_nearby
 
 if TYPE_CHECKING:
     from nlp_transfer.data.corpus import Corpus
@@ -85,7 +85,7 @@ def open_finished(folder: Path) -> Finished:
             f"{not_a_run(folder)}: expected a folder with {RUN_FILE}, or that of a sweep."
             f"{runs_nearby(folder)}",
         )
-    about = read_json(folder / RUN_FILE)
+    about = read_run_file(folder / RUN_FILE)
     if about["state"] != State.finished.value:
         raise UserError(
             ExitCode.RUN_FOLDER,

@@ -35,8 +35,10 @@ from nlp_transfer.inference.onnx_engine import (
 )
 from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.problems import Problem
+from nlp_transfer.utils.locks import Locked, locked
 from nlp_transfer.utils.logging import quiet
 
+LOCK = f".{FOLDER}.lock"  # in the folder of the model, while it is exported
 PROTOBUF_LIMIT = 1_900_000_000  # bytes; larger weights stand in a file of their own
 
 
@@ -69,9 +71,26 @@ def export_onnx(
         force: write int8 also where it loses more than it may.
 
     Raises:
-        UserError: if float32 does not answer what torch does; nothing is written then.
+        UserError: if float32 does not answer what torch does, or another process exports the same
+            model; nothing is written then.
     """
     model = find_model(folder)
+    try:
+        with locked(model / LOCK, wait=False):
+            try:
+                return _export_alone(model, questions, int8, force, threads)
+            finally:
+                (model / LOCK).unlink(missing_ok=True)
+    except Locked as error:
+        raise UserError(
+            ExitCode.RUN_FOLDER,
+            f"Another process is exporting {model}. Wait for it, then type the command again.",
+        ) from error
+
+
+def _export_alone(
+    model: Path, questions: Questions, int8: bool, force: bool, threads: int | None
+) -> Exported:
     torch_engine = TorchEngine.load(model, threads)
     torch_engine.model.to("cpu")
     tokenizing = _tokenizing(torch_engine, model)

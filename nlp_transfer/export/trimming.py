@@ -134,6 +134,7 @@ def trim(
         engines = [TorchEngine.load(folder, threads) for folder in (model, partial)]
         before, after = _logits(engines, learned.some(COMPARED))
         answered = _answered_differently(engines, others)
+        _refuse_unfitting(run, out)  # another process may have been as quick
         partial.rename(out)
     rows = zip(*others.columns, strict=True)
     return TrimmedCheckpoint(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nlp_transfer.data.cells import about_half, is_blank, kind_of_cell
-from nlp_transfer.errors import ExitCode, UserError, damaged
+from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.download import local_folder
 from nlp_transfer.inference.engines import ENGINES, Engine
 from nlp_transfer.problems.decoder import Prediction
-from nlp_transfer.utils.files import read_json, runs_nearby
+from nlp_transfer.utils.files import read_run_file, runs_nearby
 
 if TYPE_CHECKING:
     from nlp_transfer.inference.explanation import Explanation
@@ -216,10 +216,7 @@ def find_model(folder: Path) -> Path:
         UserError: if it is neither.
     """
     if (folder / "run.json").is_file():
-        state = read_json(folder / "run.json").get("state")
-        if state is None:
-            raise damaged(folder / "run.json", "it does not say how far the run is")
-        if state != "finished":
+        if read_run_file(folder / "run.json")["state"] != "finished":
             raise UserError(
                 ExitCode.RUN_FOLDER,
                 f"The run {folder} is not finished: it has no model yet. "

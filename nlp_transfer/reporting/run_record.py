@@ -13,7 +13,7 @@ import numpy as np
 from nlp_transfer.config.constants import POOLED_LAST_LAYER, POOLED_LAYER
 from nlp_transfer.config.loading import read_config
 from nlp_transfer.config.schema import Config
-from nlp_transfer.errors import ExitCode, UserError, damaged
+from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.evaluation.registry import greater_is_better
 from nlp_transfer.models.strategies.recipes import recipe_of
 from nlp_transfer.problems import Problem, problem_named
@@ -29,7 +29,7 @@ from nlp_transfer.runs.names import (
 )
 from nlp_transfer.training.optimization.checkpointing import STATE
 from nlp_transfer.training.stages.history import AFTER, HISTORY
-from nlp_transfer.utils.files import read_json
+from nlp_transfer.utils.files import read_json, read_run_file
 
 EVALUATED = "eval_"  # before the names of metrics in a log
 
@@ -138,9 +138,7 @@ def read_record(folder: Path) -> RunRecord:
             f"{folder} is not the folder of a run: it has no {' and no '.join(missing)}. "
             "Give a folder that `python -m nlp_transfer.train` wrote, such as runs/….",
         )
-    run = read_json(folder / RUN_FILE)
-    if "state" not in run:
-        raise damaged(folder / RUN_FILE, "it does not say how far the run is")
+    run = read_run_file(folder / RUN_FILE)
     config = read_config(folder / CONFIG_FILE)
     stages = list(_finished_stages(run)) or list(_stages_on_disk(folder))
     names = {stage.name for stage in stages}

@@ -39,7 +39,7 @@ from nlp_transfer.runs.names import (
     RUN_FILE,
 )
 from nlp_transfer.utils.distributed import ProcessContext, broadcast_from_rank_zero
-from nlp_transfer.utils.files import read_json, write_json, write_text
+from nlp_transfer.utils.files import read_json, read_run_file, write_json, write_text
 from nlp_transfer.utils.locks import Locked, locked
 from nlp_transfer.utils.logging import logger
 
@@ -183,7 +183,7 @@ def _prepare(path: Path, config: Config, fingerprint: str, code: CodeDigests) ->
     has_run = (path / RUN_FILE).is_file()
     if has_run and not config.overwrite:
         refuse_another_run(path, config, fingerprint, code)
-        entries = read_json(path / RUN_FILE)
+        entries = read_run_file(path / RUN_FILE)
         state = State(entries["state"])
         if state is State.finished:
             return state
@@ -236,7 +236,7 @@ def refuse_another_run(
     # An option that a later version added has its default there.
     there, here = as_dict(read_config(path / CONFIG_FILE)), as_dict(config)
     different = _different_keys(settings(there), settings(here))
-    about = read_json(path / RUN_FILE)
+    about = read_run_file(path / RUN_FILE)
     if about["corpus"] != fingerprint:
         options = (_of_the_corpus(there), _of_the_corpus(here))
         changed = ["the data (the texts or labels have changed)"]

@@ -38,6 +38,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_run_file(path: Path) -> dict[str, Any]:
+    """`run.json`.
+
+    Raises:
+        UserError: it is not there or not whole, or does not say how far the run is.
+    """
+    about = read_json(path)
+    if "state" not in about:
+        raise damaged(path, "it does not say how far the run is")
+    return about
+
+
 def not_a_run(folder: Path) -> str:
     """The beginning of an error about a folder that is no run.
 
