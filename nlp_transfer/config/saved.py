@@ -24,7 +24,7 @@ def whole_text(file: Path) -> str:
         text = file.read_text(encoding="utf-8")
     except (ValueError, OSError) as error:
         raise damaged(file, "it is no YAML") from error
-    if not text.endswith("\n"):  # else its last keys would have their defaults, unseen
+    if text and not text.endswith("\n"):  # else its last keys would have their defaults, unseen
         raise damaged(file, f"it is cut off in line {len(text.splitlines())}")
     return text
 
