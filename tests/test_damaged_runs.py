@@ -144,6 +144,27 @@ def test_a_damaged_export_is_not_opened(
     assert code == ExitCode.CHECKPOINT
 
 
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("onnx/model.onnx", "cut", "model.onnx cannot be opened"),
+        ("onnx/model_int8.onnx", "empty", "model_int8.onnx cannot be opened"),
+        ("onnx/model.onnx", "missing", "was not exported for the backend onnx"),
+    ],
+)
+def test_a_damaged_graph_is_not_uploaded(
+    file: str,
+    damage: str,
+    message: str,
+    exported: Callable[[str], Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damaged_copy(exported("bert").folder, file, damage)
+    error, code = refusal(capsys, *COMMANDS["push"])
+    assert message in error
+    assert code == ExitCode.CHECKPOINT
+
+
 def test_a_configuration_that_is_cut_off_gets_no_defaults(finished: Path) -> None:
     text = (finished / "config.yaml").read_text()
     Path("config.yaml").write_text(text[:-2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -108,9 +109,11 @@ def load_torch(model: Path, threads: int | None) -> Engine:
 
 
 def _check_onnx(model: Path) -> None:
-    from nlp_transfer.inference.onnx_engine import refuse_other_weights
+    from nlp_transfer.inference.onnx_engine import refuse_other_weights, refuse_unusable_graphs
 
     refuse_other_weights(model)
+    if find_spec("onnxruntime") is not None:  # a machine without it can upload, too
+        refuse_unusable_graphs(model)
 
 
 @register_engine("onnx", *ONNX_FILES, check=_check_onnx)

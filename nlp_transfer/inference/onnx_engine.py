@@ -163,6 +163,19 @@ def refuse_other_weights(model: Path) -> None:
         )
 
 
+def refuse_unusable_graphs(model: Path) -> None:
+    """Open what `nlp-transfer export` has written; graphs of other programs are left alone.
+
+    Raises:
+        UserError: if a graph is missing or damaged.
+    """
+    folder = model / FOLDER
+    if (folder / ABOUT).is_file():
+        for backend, file in FILES.items():
+            if backend == "onnx" or (folder / file).exists():
+                OnnxEngine.load(model, backend)
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

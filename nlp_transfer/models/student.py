@@ -54,6 +54,8 @@ def write_student(folder: Path, count: int, into: Path) -> None:
     model = _load(folder)
     structure, mean = find_structure(model), has_mean_layer(model)
     layers = structure.layers - mean
+    if layers == 1:
+        raise UserError(ExitCode.CONFIG, f"{folder} has one layer, which a student needs, too.")
     if not 0 < count < layers:
         raise UserError(
             ExitCode.CONFIG,
