@@ -106,8 +106,9 @@ def _disk_errors_reported(home: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             ExitCode.RUN_FOLDER,
-            f"{home} cannot be written: {error.strerror or error}. Make room, or set "
-            "tokenization.folder and features.folder elsewhere; the same command continues.",
+            f"{home} cannot be written: {error.strerror or error}. Make room there, or work in "
+            "another folder (nlp-transfer train: tokenization.folder and features.folder); the "
+            "same command continues.",
         ) from error
 
 
