@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_rows, slow_but
 from hub_server import CUTS, Blob, Hub, Repo, serving
 from huggingface_hub import constants
@@ -685,9 +686,8 @@ def test_300_megabytes_take_the_road_of_large_files(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = (model / "model.safetensors").read_bytes()
-    with (model / "large.safetensors").open("wb") as file:
-        for _ in range(300):
-            file.write(os.urandom(1_000_000))
+    large_weights = torch.frombuffer(bytearray(os.urandom(300_000_000)), dtype=torch.uint8)
+    save_file({"weight": large_weights}, model / "large.safetensors")
     for part_size in (1 << 30, 64_000_000):
         with a_hub(monkeypatch, part_size) as large:
             large.failing = {"lfs_upload": ["half_body"], "lfs_part": ["", "half_body"]}
