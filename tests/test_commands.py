@@ -348,7 +348,7 @@ def test_a_folder_that_is_no_run_is_answered_with_the_runs_nearby(
         ("run.json", "{}", "run.json is damaged: it does not say how far the run is"),
         ("metrics.json", '{"test": {"rows": 3', "metrics.json is damaged: it is no JSON"),
         ("config.yaml", "", "config.yaml is damaged: it names no task"),
-        ("config.yaml", "task: [", "config.yaml is damaged: it is no YAML"),
+        ("config.yaml", "task: [\n", "config.yaml is damaged: it is no YAML"),
         ("config.yaml", "- a", "config.yaml is damaged: it holds no configuration"),
     ],
 )

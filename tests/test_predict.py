@@ -493,7 +493,8 @@ def test_columns_are_looked_for_before_a_model_is_loaded(
         ("dataset: [\n", "it is no YAML"),
         ("- dataset\n", "it holds no configuration"),
         ("dataset: {text: 5}\n", "its columns of texts are no names"),
-        ("dataset:\n  tex", "it is cut off in line 2"),
+        ("dataset: {text: a}\nevaluat", "it is cut off in line 2"),
+        ("dataset:\n  text: rev", "it is cut off in line 2"),
     ],
 )
 def test_a_damaged_configuration_is_one_clear_error(

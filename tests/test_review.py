@@ -399,7 +399,7 @@ def run_folder(labels: Sequence[str], problem: str = "single_label", **dataset: 
     words = ("+task=classify", "checkpoint=minilm", "dataset.train=train.csv")
     config = compose(*words, settings=settings)
     Path("run").mkdir(exist_ok=True)
-    write_text(Path("run/config.yaml"), json.dumps(as_dict(config)))
+    write_text(Path("run/config.yaml"), json.dumps(as_dict(config)) + "\n")
     write_json(Path("run/run.json"), {"labels": list(labels), "problem": problem})
     return Path("run")
 

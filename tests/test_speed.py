@@ -186,7 +186,7 @@ def test_texts_are_tokenized_once_and_read_ever_after(
         raise AssertionError("tokenized again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(tokenizer), "__call__", forbidden)
+        patch.setattr("nlp_transfer.tokenization.batches._tokens", forbidden)
         again = encode(*arguments, process)
         with pytest.raises(AssertionError, match="tokenized again"):
             encode(prepared.corpus, tokenizer, 12, config, process)

@@ -17,7 +17,7 @@ from yaml import YAMLError
 from nlp_transfer.config.constants import AUTO
 from nlp_transfer.config.keys import nearest_key, type_of, unknown_key
 from nlp_transfer.config.options import STAGE, options
-from nlp_transfer.config.saved import whole_text
+from nlp_transfer.config.saved import refuse_cut_off, text_of
 from nlp_transfer.config.schema import Config, plain
 from nlp_transfer.config.sections.dataset import DatasetConfig
 from nlp_transfer.config.validation import impossible
@@ -148,16 +148,18 @@ def read_tree(file: Path) -> dict[str, Any]:
     Raises:
         UserError: it is not whole, or holds what is no configuration.
     """
-    text = whole_text(file)
+    text = text_of(file)
     try:
         loaded = OmegaConf.create(text)
     except (YAMLError, ValueError, OmegaConfBaseException) as error:
+        refuse_cut_off(file, text)
         raise damaged(file, "it is no YAML") from error
     if not OmegaConf.is_dict(loaded):
         raise damaged(file, "it holds no configuration")
     tree = plain(loaded)
     if "task" not in tree:
         raise damaged(file, "it names no task")
+    refuse_cut_off(file, text)
     return tree
 
 
