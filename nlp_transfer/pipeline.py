@@ -38,13 +38,8 @@ from nlp_transfer.reporting.result import Result, value_of
 from nlp_transfer.reporting.run_files import entries_of, metrics_of
 from nlp_transfer.run_setup import set_up
 from nlp_transfer.run_state import Fitted, Measured, Prepared, RunSetup
-from nlp_transfer.runs.folder import (
-    RunFolder,
-    State,
-    open_run,
-)
+from nlp_transfer.runs.folder import RunFolder, State, open_run
 from nlp_transfer.runs.identity import run_path
-from nlp_transfer.runs.names import MISTAKES_FILE
 from nlp_transfer.runs.predictions import write_predictions
 from nlp_transfer.tokenization.encoding import input_length
 from nlp_transfer.training.context import TrainingContext
@@ -296,7 +291,7 @@ def deliver(measured: Measured, probe: PipelineProbe | None = None) -> dict[str,
     export(fitted.model, context.pretrained.tokenizer, config.checkpoint.name, length, folder.model)
     worst = verify([claim], config.export.fresh_process, probe)[0]
     write_json(folder.metrics, figures)
-    write_json(folder.path / MISTAKES_FILE, mistakes_of(corpus, evaluations))
+    write_json(folder.mistakes, mistakes_of(corpus, evaluations))
     predictions = write_predictions(folder.path, evaluations, corpus)
     verified = verification_entries(claim, worst, config.export.fresh_process)
     entries = asdict(entries_of(measured, verified, predictions, length))

@@ -20,6 +20,7 @@ from nlp_transfer.utils.locks import locked
 
 COMMANDS = {
     "predict": ["predict", "copy", SAMPLE_TEXTS[0]],
+    "int8": ["predict", "copy", "--backend", "int8", SAMPLE_TEXTS[0]],
     "evaluate": ["evaluate", "copy", "--data", "rows.csv"],
     "compare": ["compare", "copy", "copy"],
     "suggest": ["suggest", "copy", "--file", "pool.csv", "--rows", "2"],
@@ -34,6 +35,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "list": lambda file: file.write_text("[1, 2]\n"),
     "object": lambda file: file.write_text("{}\n"),
 }
+NO_TOKENIZING = "is damaged: it does not say how to tokenize"
 WEIGHTS, TOKENIZER, ANSWERS = "model.safetensors", "tokenizer.json", "predictions/test.npz"
 
 
@@ -124,14 +126,18 @@ def test_a_damaged_model_is_neither_opened_nor_uploaded(
 
 
 @pytest.mark.parametrize(
-    ("file", "damage", "message"),
+    ("command", "file", "damage", "message"),
     [
-        ("config.json", "list", "config.json is damaged: it holds no JSON object"),
-        ("onnx/export.json", "list", "export.json is damaged: it holds no JSON object"),
-        ("onnx/export.json", "object", "export.json is damaged: it does not say how to tokenize"),
+        ("int8", "config.json", "list", "config.json is damaged: it holds no JSON object"),
+        ("int8", "onnx/export.json", "list", "export.json is damaged: it holds no JSON object"),
+        ("int8", "onnx/export.json", "object", f"export.json {NO_TOKENIZING}"),
+        ("push", "onnx/model.onnx", "cut", "model.onnx cannot be opened"),
+        ("push", "onnx/model_int8.onnx", "empty", "model_int8.onnx cannot be opened"),
+        ("push", "onnx/model.onnx", "missing", "was not exported for the backend onnx"),
     ],
 )
-def test_a_damaged_export_is_not_opened(
+def test_a_damaged_export_is_neither_opened_nor_uploaded(
+    command: str,
     file: str,
     damage: str,
     message: str,
@@ -139,28 +145,7 @@ def test_a_damaged_export_is_not_opened(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     damaged_copy(exported("bert").folder, file, damage)
-    error, code = refusal(capsys, "predict", "copy", "--backend", "int8", SAMPLE_TEXTS[0])
-    assert message in error
-    assert code == ExitCode.CHECKPOINT
-
-
-@pytest.mark.parametrize(
-    ("file", "damage", "message"),
-    [
-        ("onnx/model.onnx", "cut", "model.onnx cannot be opened"),
-        ("onnx/model_int8.onnx", "empty", "model_int8.onnx cannot be opened"),
-        ("onnx/model.onnx", "missing", "was not exported for the backend onnx"),
-    ],
-)
-def test_a_damaged_graph_is_not_uploaded(
-    file: str,
-    damage: str,
-    message: str,
-    exported: Callable[[str], Any],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    damaged_copy(exported("bert").folder, file, damage)
-    error, code = refusal(capsys, *COMMANDS["push"])
+    error, code = refusal(capsys, *COMMANDS[command])
     assert message in error
     assert code == ExitCode.CHECKPOINT
 

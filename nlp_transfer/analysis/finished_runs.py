@@ -16,12 +16,7 @@ from nlp_transfer.problems.decoder import Decoder
 from nlp_transfer.reporting.splits import reported_split
 from nlp_transfer.runs.folder import State, refuse_another_run
 from nlp_transfer.runs.identity import DIGEST, default_settings, run_path, settings
-from nlp_transfer.runs.names import (
-    CODE,
-    CONFIG_FILE,
-    METRICS_FILE,
-    RUN_FILE,
-)
+from nlp_transfer.runs.names import CODE, CONFIG_FILE, METRICS_FILE, RUN_FILE
 from nlp_transfer.runs.predictions import read_predictions
 from nlp_transfer.utils.files import not_a_run, read_json, read_run_file, runs_nearby
 

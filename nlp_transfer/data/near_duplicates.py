@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -41,18 +41,14 @@ def windows_of_keys(rows: Dataset, wanted: np.ndarray | None = None) -> Iterator
         yield [BETWEEN.join(parts) for parts in zip(*map(normalised, texts), strict=True)]
 
 
-def digests_of(rows: Dataset) -> np.ndarray:
-    """Of each row's key, uint64: equal for rows that say the same.
+def digests_of(keys: Iterable[str]) -> np.ndarray:
+    """Of each key, uint64.
 
     Among ten million others, two have the same one with a probability of three in a million.
     """
-    parts = [
-        b"".join(
-            blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in keys
-        )
-        for keys in windows_of_keys(rows)
-    ]
-    return np.frombuffer(b"".join(parts), dtype=np.uint64)
+    encoded = (key.encode("utf-8", "surrogatepass") for key in keys)
+    digests = b"".join(blake2b(key, digest_size=8).digest() for key in encoded)
+    return np.frombuffer(digests, dtype=np.uint64)
 
 
 def normalised(texts: Sequence[str]) -> list[str]:

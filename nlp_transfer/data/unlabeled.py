@@ -88,21 +88,22 @@ def _new_rows(rows: Dataset, splits: Sequence[Dataset]) -> np.ndarray:
     Of each text a number is in memory; the texts themselves are compared with the labelled ones
     some at a time.
     """
-    digests = digests_of(rows)
+    digests = digests_of(chain.from_iterable(windows_of_keys(rows)))
+    labelled = list(dict.fromkeys(key for split in splits for key in keys_of(split)))
     _, first = np.unique(digests, return_index=True)
     new = np.zeros(len(rows), dtype=bool)
     new[first] = True
-    new &= ~np.isin(digests, np.concatenate([digests_of(split) for split in splits]))
-    labelled = list(dict.fromkeys(key for split in splits for key in keys_of(split)))
+    new &= ~np.isin(digests, digests_of(labelled))
+    # As many as there are labelled ones, so that these are not hashed again too often.
+    at_once = max(len(labelled), COMPARED_AT_ONCE)
     held: list[str] = []
-    fresh = [np.zeros(0, dtype=bool)]
-    for keys in chain(windows_of_keys(rows, np.flatnonzero(new)), [None]):
-        held += keys or []
-        # As many as there are labelled ones, so that these are not hashed again too often.
-        if keys is None or len(held) >= max(len(labelled), COMPARED_AT_ONCE):
+    fresh: list[np.ndarray] = []
+    for keys in windows_of_keys(rows, np.flatnonzero(new)):
+        held += keys
+        if len(held) >= at_once:
             fresh.append(_have_no_twin(held, labelled))
             held = []
-    new[new] = np.concatenate(fresh)
+    new[new] = np.concatenate([*fresh, _have_no_twin(held, labelled)])
     return new
 
 

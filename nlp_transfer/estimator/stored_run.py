@@ -15,12 +15,7 @@ from typing import Any
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.reporting.result import Result
-from nlp_transfer.runs.names import (
-    CONFIG_FILE,
-    METRICS_FILE,
-    PREDICTIONS,
-    RUN_FILE,
-)
+from nlp_transfer.runs.names import CONFIG_FILE, METRICS_FILE, PREDICTIONS, RUN_FILE
 
 PREFIX = "nlp_transfer-"  # of a temporary folder
 # What travels in a pickle: the model and its figures, no row of the data.

@@ -11,9 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from scipy import sparse
 
-ByRow: TypeAlias = (
-    np.ndarray | sparse.csr_array
-)  # values whose mean a metric is, [rows] or [rows, k]
+# The values whose mean a metric is, [rows] or [rows, k].
+ByRow: TypeAlias = np.ndarray | sparse.csr_array
 
 
 class Predictions(StrEnum):

@@ -25,13 +25,7 @@ from nlp_transfer.inference.torch_engine import TorchEngine
 from nlp_transfer.models.checkpoints.vocabulary import Trimmed, trim_vocabulary
 from nlp_transfer.runs.names import CONFIG_FILE, RUN_FILE
 from nlp_transfer.runs.reopen import reopen
-from nlp_transfer.utils.files import (
-    disk_errors,
-    not_a_run,
-    read_json,
-    write_json,
-    write_text,
-)
+from nlp_transfer.utils.files import not_a_run, read_json, write_json, write_text
 from nlp_transfer.utils.logging import quiet
 
 COMPARED = 256  # texts whose logits are compared
@@ -119,15 +113,9 @@ def trim(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{out.name}.part-", dir=out.parent) as home:
         _keep_rows(classifier, trimmed)
-        partial = export(
-            classifier,
-            tokenizer,
-            config.checkpoint.name,
-            tokenizer.model_max_length,
-            Path(home) / out.name,
-        )
-        with disk_errors(partial):
-            _write_tokenizer(trimmed, model, partial)
+        name, length = config.checkpoint.name, tokenizer.model_max_length
+        partial = export(classifier, tokenizer, name, length, Path(home) / out.name)
+        _write_tokenizer(trimmed, model, partial)
         with quiet():
             smaller = AutoTokenizer.from_pretrained(partial)
         _refuse_other_tokens(tokenizer, smaller, trimmed, learned.texts)

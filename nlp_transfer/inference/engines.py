@@ -111,9 +111,9 @@ def load_torch(model: Path, threads: int | None) -> Engine:
 def _check_onnx(model: Path) -> None:
     from nlp_transfer.inference.onnx_engine import refuse_other_weights, refuse_unusable_graphs
 
-    refuse_other_weights(model)
-    if find_spec("onnxruntime") is not None:  # a machine without it can upload, too
-        refuse_unusable_graphs(model)
+    # A machine without onnxruntime can upload, too.
+    check = refuse_other_weights if find_spec("onnxruntime") is None else refuse_unusable_graphs
+    check(model)
 
 
 @register_engine("onnx", *ONNX_FILES, check=_check_onnx)

@@ -131,14 +131,15 @@ class OnnxEngine:
 
 def identity_of_weights(model: Path) -> dict[str, Any]:
     """Of which weights a graph is: their content, and by which size and time it is known."""
-    return {"weights": digest_of(_weights(model)), "weight_files": _changes_of(_weights(model))}
+    files = _weights(model)
+    return {"weights": digest_of(files), "weight_files": _sizes_and_times(files)}
 
 
 def _weights(model: Path) -> list[Path]:
     return sorted(model.glob("*.safetensors"))
 
 
-def _changes_of(files: list[Path]) -> list[list[Any]]:
+def _sizes_and_times(files: list[Path]) -> list[list[Any]]:
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
@@ -153,7 +154,7 @@ def refuse_other_weights(model: Path) -> None:
     if not (about.is_file() and files):
         return  # a server needs no weights
     exported = _read(about)
-    if exported.get("weight_files") == _changes_of(files):
+    if exported.get("weight_files") == _sizes_and_times(files):
         return  # to read them takes 0.2 s for 70 MB
     if "weights" in exported and exported["weights"] != digest_of(files):
         raise UserError(
@@ -167,7 +168,7 @@ def refuse_unusable_graphs(model: Path) -> None:
     """Open what `nlp-transfer export` has written; graphs of other programs are left alone.
 
     Raises:
-        UserError: if a graph is missing or damaged.
+        UserError: if a graph is missing, damaged, or of other weights.
     """
     folder = model / FOLDER
     if (folder / ABOUT).is_file():

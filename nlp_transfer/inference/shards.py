@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from nlp_transfer.data.formats.registry import Window
 from nlp_transfer.data.formats.windows import WindowWriter
 from nlp_transfer.errors import ExitCode, UserError
+from nlp_transfer.utils.files import written_aside
 from nlp_transfer.utils.locks import Locked, locked
 
 ABOUT = "about.json"
@@ -107,23 +108,11 @@ def finish(home: Path, worker: Worker) -> None:
 
 def write_part(writer: WindowWriter, window: Window, part: Path) -> None:
     """The answers of one window, to be joined with others."""
-    with _replaced(part) as file:
+    with written_aside(part, f".{os.getpid()}") as partial, partial.open("wb") as file:
         writer.write(window, file)
 
 
 def write_whole(writer: WindowWriter, window: Window, path: Path) -> None:
     """The answers to a table that is a single window."""
-    with _replaced(path) as file:
+    with written_aside(path, f".{os.getpid()}") as partial, partial.open("wb") as file:
         writer.write_whole(window, file)
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """The file to write, which is there when it is whole."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

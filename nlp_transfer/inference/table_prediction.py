@@ -21,14 +21,7 @@ from nlp_transfer.data.formats.windows import CELLS, WindowWriter, as_tables, co
 from nlp_transfer.errors import ExitCode, UserError
 from nlp_transfer.inference.classifier import Classifier
 from nlp_transfer.inference.prediction_request import PredictionRequest, check_columns, check_texts
-from nlp_transfer.inference.shards import (
-    Worker,
-    entered,
-    finish,
-    parts_of,
-    write_part,
-    write_whole,
-)
+from nlp_transfer.inference.shards import Worker, entered, finish, parts_of, write_part, write_whole
 from nlp_transfer.problems.decoder import Decoder
 
 

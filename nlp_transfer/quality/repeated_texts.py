@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from os.path import commonprefix
 
 import numpy as np
@@ -47,7 +48,7 @@ def find_keys(corpus: Corpus, most: int) -> Keys:
             test come first, the others are drawn.
     """
     splits = {split: corpus.splits[split] for split in SPLITS if split in corpus.splits}
-    digests = [digests_of(rows) for rows in splits.values()]
+    digests = [digests_of(chain.from_iterable(windows_of_keys(rows))) for rows in splits.values()]
     _, first, numbers = np.unique(np.concatenate(digests), return_index=True, return_inverse=True)
     order = np.argsort(first)
     number_of = np.empty_like(order)

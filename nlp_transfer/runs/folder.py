@@ -78,6 +78,11 @@ class RunFolder:
         return self.path / METRICS_FILE
 
     @property
+    def mistakes(self) -> Path:
+        """The file with the texts that were answered wrong."""
+        return self.path / MISTAKES_FILE
+
+    @property
     def data_report(self) -> Path:
         """The file with what was found in the data."""
         return self.path / DATA_REPORT_FILE

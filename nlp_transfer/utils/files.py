@@ -98,18 +98,22 @@ def indented(content: Any, indent: str = "") -> str:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Whole or not at all: written aside, then renamed."""
-    with _aside(path) as partial:
+    """Whole or not at all."""
+    with written_aside(path) as partial:
         partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """The name under which a file is written; where that fails, nothing is left there."""
-    partial = path.with_name(f"{path.name}.part")
+def written_aside(path: Path, suffix: str = ".part") -> Iterator[Path]:
+    """Where a file is written before it takes its name; where that fails, nothing is left there.
+
+    Args:
+        suffix: of the name beside it; one of its own for each process, where several write.
+    """
+    partial = path.with_name(f"{path.name}{suffix}")
     try:
         yield partial
+        partial.replace(path)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
@@ -137,14 +141,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def write_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Whole or not at all, and on the disk when this returns; the mode of the file stays."""
-    with _aside(path) as partial:
+    with written_aside(path) as partial:
         with partial.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
             partial.chmod(path.stat().st_mode & 0o777)
-        partial.replace(path)
     sync_folder(path.parent)
 
 
